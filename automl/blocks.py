@@ -1,0 +1,103 @@
+"""Rolling origins: each block is judged by models that could have been trained at its start.
+
+Never a row twice, never a row too early: a training row's label was known at the origin, and a group
+is never on both sides. Assumes that time runs one way and that a block is one retraining period.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from automl.errors import HistoryError
+from automl.history import utc_naive
+from automl.problem import Problem
+
+__all__ = ["Block", "make_blocks"]
+
+MIN_JUDGED = 100  # rows of a block; fewer are merged with the block before
+MIN_TRAIN = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """One retraining period of labelled rows and the rows known at its origin.
+
+    `start` is the origin. `train` and `judged` are row positions in the snapshot, ascending in time,
+    shapes (n_train,) and (n_judged,).
+    """
+
+    start: datetime
+    end: datetime
+    train: NDArray[np.int64]
+    judged: NDArray[np.int64]
+
+    @property
+    def name(self) -> str:
+        """The day of the origin; with the time of day when it is not midnight."""
+        return f"{self.start:%Y-%m-%d}" if (self.start.hour, self.start.minute) == (0, 0) else f"{self.start:%Y-%m-%dT%H:%M}"
+
+
+def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[Block]:
+    """The newest blocks, newest first, at most `validation.origins` of them.
+
+    Parameters
+    ----------
+    frame
+        Rows of a snapshot, ascending in time.
+
+    Raises
+    ------
+    HistoryError
+        The history is too short for a single block.
+    """
+    times = frame[problem.history.time].to_numpy()
+    end = problem.mature(as_of)
+    blocks: list[Block] = []
+    while len(blocks) < problem.validation.origins:
+        start = problem.validation.block.before(end)
+        while _count(times, start, end) < MIN_JUDGED and utc_naive(start) > times[0]:
+            start = problem.validation.block.before(start)
+        block = _cut(frame, times, problem, (start, end))
+        if len(block.train) < MIN_TRAIN or len(block.judged) == 0:
+            break
+        blocks.append(block)
+        end = start
+    if not blocks:
+        raise HistoryError(
+            f"history: found rows from {times[0]} to {times[-1]}; wanted at least {MIN_TRAIN} labelled rows "
+            f"before a block of {problem.validation.block} that ends {problem.mature(as_of):%Y-%m-%d %H:%M}",
+            code="too_short",
+            next_step="Shorten validation.block, raise history.keep, or wait for more history.",
+        )
+    return blocks
+
+
+def _count(times: NDArray[np.datetime64], start: datetime, end: datetime) -> int:
+    low, high = np.searchsorted(times, [_stamp(start), _stamp(end)])
+    return int(high - low)
+
+
+def _cut(
+    frame: pd.DataFrame, times: NDArray[np.datetime64], problem: Problem, span: tuple[datetime, datetime]
+) -> Block:
+    start, end = span
+    low, high = np.searchsorted(times, [_stamp(start), _stamp(end)])
+    train = np.arange(np.searchsorted(times, _stamp(problem.mature(start))))
+    if problem.history.label_time:
+        known_at = frame[problem.history.label_time].to_numpy()
+        train = train[known_at[train] < _stamp(start)]
+    judged = np.arange(low, high)
+    group = list(problem.history.group)
+    if group and len(judged):
+        seen = pd.MultiIndex.from_frame(frame[group])
+        train = train[~seen[train].isin(seen[judged].unique())]
+    return Block(start, end, train, judged)
+
+
+def _stamp(moment: datetime) -> np.datetime64:
+    return utc_naive(moment).to_datetime64()

@@ -1,0 +1,101 @@
+"""Every way this product says no, drawn first; nothing here knows how to print or exit.
+
+    AutomlError                 1  the command failed
+    ├── ProblemError            2  wrong usage or problem file
+    │   └── SpaceError          2  a family file that cannot be used
+    ├── HistoryError            3  the data was refused
+    │   └── ContractError       3  ... because it breaks the schema the champion was trained on
+    ├── NoModelError            4  no valid trial, and no champion to fall back on
+    ├── UnreachableError        5  MLflow, a source or a database does not answer
+    ├── PredictError            6  scoring or publishing failed
+    │   └── DigestError         6  ... because the model's files are not the ones that were decided
+    └── BusyError               7  another run holds the cycle
+
+The number is the exit code of the command line. A message says where, found, wanted; `next_step`
+says what to type or change. What stayed unchanged is added by the command line, which looks it up.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AutomlError",
+    "BusyError",
+    "ContractError",
+    "DigestError",
+    "HistoryError",
+    "NoModelError",
+    "PredictError",
+    "ProblemError",
+    "SpaceError",
+    "UnreachableError",
+]
+
+
+class AutomlError(Exception):
+    """Base of all errors a user can cause or meet.
+
+    `code` is a stable short name (`single_class`, `missing_column`) that scripts and tests rely on.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, code: str = "", next_step: str = "") -> None:
+        super().__init__(message)
+        self.code = code or "failed"
+        self.next_step = next_step
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # keyword-only arguments would be lost when an error crosses a process border
+        return (_rebuild, (type(self), str(self), self.code, self.next_step))
+
+
+def _rebuild(kind: type[AutomlError], message: str, code: str, next_step: str) -> AutomlError:
+    return kind(message, code=code, next_step=next_step)
+
+
+class ProblemError(AutomlError):
+    """The problem file, or the way a command was used, is wrong."""
+
+    exit_code = 2
+
+
+class SpaceError(ProblemError):
+    """A family file cannot be loaded, or breaks a rule of search spaces."""
+
+
+class HistoryError(AutomlError):
+    """The data was refused before any model was touched."""
+
+    exit_code = 3
+
+
+class ContractError(HistoryError):
+    """The data does not have the shape that was agreed at the first pull."""
+
+
+class NoModelError(AutomlError):
+    """No trial ended well, and there is no champion to refit."""
+
+    exit_code = 4
+
+
+class UnreachableError(AutomlError):
+    """A server or database did not answer in time."""
+
+    exit_code = 5
+
+
+class PredictError(AutomlError):
+    """Scoring or publishing failed; what was published before is still published."""
+
+    exit_code = 6
+
+
+class DigestError(PredictError):
+    """The champion's files are not the files that were decided."""
+
+
+class BusyError(AutomlError):
+    """Another run holds this problem's cycle."""
+
+    exit_code = 7

@@ -1,0 +1,102 @@
+"""Encode once per origin what trees, linear models and networks need; fitted on training rows only.
+
+An encoder is a scikit-learn `ColumnTransformer` that takes strings and times as they come and travels
+inside the model, so nobody who loads the model must know how it was encoded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
+
+from automl.history import Kind
+from automl.spaces import Encoding
+
+__all__ = ["CARRIED", "category_positions", "make_encoder"]
+
+CARRIED = "automl_carried"  # module name under which our own steps travel with a model
+TREE_LEVELS = 254  # HistGradientBoosting takes at most 255 codes; rarer levels share one
+ONE_HOT_LEVELS = 48  # wider blocks of 0/1 slow linear models and networks more than they help
+CLIP = 5.0  # standard deviations; an outlier must not own a linear model
+
+
+def make_encoder(features: Mapping[str, Kind], encoding: Encoding) -> ColumnTransformer:
+    """An unfitted encoder of raw columns into a float matrix without names.
+
+    "trees": numbers with gaps as NaN, categories as codes (unseen: NaN), times as calendar numbers.
+    "dense": the same, imputed, scaled, clipped and one-hot.
+    """
+    of_kind = {
+        kind: [name for name, k in features.items() if k == kind] for kind in ("number", "text", "time")
+    }
+    steps = _dense_steps() if encoding == "dense" else _tree_steps()
+    return ColumnTransformer(
+        [(kind, steps[kind], names) for kind, names in of_kind.items() if names],
+        verbose_feature_names_out=False,
+    )
+
+
+def category_positions(features: Mapping[str, Kind], encoding: Encoding) -> tuple[int, ...]:
+    """Positions of category codes in the encoded matrix."""
+    if encoding == "dense":
+        return ()
+    numbers = sum(kind == "number" for kind in features.values())
+    texts = sum(kind == "text" for kind in features.values())
+    return tuple(range(numbers, numbers + texts))
+
+
+def _tree_steps() -> dict[str, Any]:
+    codes = OrdinalEncoder(
+        handle_unknown="use_encoded_value",
+        unknown_value=np.nan,
+        encoded_missing_value=np.nan,
+        max_categories=TREE_LEVELS,
+    )
+    return {"number": "passthrough", "text": codes, "time": carried.Calendar()}
+
+
+def _dense_steps() -> dict[str, Any]:
+    clip = FunctionTransformer(np.clip, kw_args={"a_min": -CLIP, "a_max": CLIP})
+    impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    one_hot = OneHotEncoder(
+        handle_unknown="infrequent_if_exist", max_categories=ONE_HOT_LEVELS, sparse_output=False
+    )
+    return {
+        "number": Pipeline([("impute", impute), ("scale", StandardScaler()), ("clip", clip)]),
+        "text": one_hot,
+        "time": Pipeline(
+            [
+                ("calendar", carried.Calendar(cyclic=True)),
+                ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
+                ("scale", StandardScaler()),
+                ("clip", clip),
+            ]
+        ),
+    }
+
+
+def _load_carried() -> ModuleType:
+    # a top-level module of its own, so that a model finds it where this package is not installed
+    if CARRIED in sys.modules:
+        return sys.modules[CARRIED]
+    path = Path(__file__).with_name(f"{CARRIED}.py")
+    spec = importlib.util.spec_from_file_location(CARRIED, path)
+    if spec is None or spec.loader is None:
+        raise AssertionError(f"{path} is part of this package")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[CARRIED] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+carried = _load_carried()

@@ -1,0 +1,110 @@
+"""Rows turned into files that children map: one folder per block and encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
+
+from automl.contract import Contract
+from automl.features import category_positions, make_encoder
+from automl.problem import Problem
+from automl.spaces import Encoding, Shape
+
+__all__ = ["Rows", "thin", "to_outcomes", "write_matrices"]
+
+ALWAYS_KEPT = 0.25  # share of a row cap that goes to the newest rows; the rest samples the older ones
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Snapshot rows with what learning needs beside the columns; all of one length.
+
+    `y` are class numbers or values, `weight` the user's row weights, `age` the share of the history's
+    length (0 newest, 1 oldest); each has shape (n_rows,).
+    """
+
+    frame: pd.DataFrame
+    y: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    age: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, problem: Problem, contract: Contract) -> Rows:
+        """All rows of a snapshot."""
+        h = problem.history
+        times = frame[h.time].to_numpy().astype("int64").astype("float64")
+        span = max(1.0, float(times.max() - times.min()))
+        weight = frame[h.weight].fillna(0).to_numpy("float64") if h.weight else np.ones(len(frame))
+        return cls(frame, to_outcomes(frame[h.target], contract), weight, (times.max() - times) / span)
+
+    def take(self, positions: NDArray[np.int64]) -> Rows:
+        """These rows; ages stay measured on the whole history."""
+        return Rows(
+            self.frame.iloc[positions], self.y[positions], self.weight[positions], self.age[positions]
+        )
+
+
+def to_outcomes(target: pd.Series, contract: Contract) -> NDArray[np.float64]:
+    """Class numbers 0..k-1 in the contract's order, or the values themselves."""
+    if not contract.classes:
+        return target.to_numpy("float64")
+    numbers = {label: float(i) for i, label in enumerate(contract.classes)}
+    return target.map(numbers).to_numpy("float64")
+
+
+def thin(rows: Rows, most: int, seed: int) -> Rows:
+    """At most `most` rows: the newest whole, older ones sampled and weighted up by 1/rate.
+
+    Keeps the meaning of half-lives. Assumes rows ascend in time.
+    """
+    n = len(rows.y)
+    if n <= most:
+        return rows
+    newest = int(most * ALWAYS_KEPT)
+    older = np.random.default_rng(seed).choice(n - newest, most - newest, replace=False)
+    positions = np.concatenate([np.sort(older), np.arange(n - newest, n)])
+    factor = np.ones(most)
+    factor[: most - newest] = (n - newest) / (most - newest)
+    kept = rows.take(positions)
+    return replace(kept, weight=kept.weight * factor)
+
+
+def write_matrices(
+    train: Rows,
+    judged: Rows | None,
+    features: Mapping[str, str],
+    encoding: Encoding,
+    folder: Path,
+    *,
+    dtype: Literal["float32", "float64"] = "float32",
+) -> ColumnTransformer:
+    """Fit an encoder on the training rows and write what `trial.Fit` reads; returns the encoder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder = make_encoder(features, encoding)  # type: ignore[arg-type]
+    columns = list(features)
+    np.save(folder / "train_X.npy", encoder.fit_transform(train.frame[columns]).astype(dtype))
+    np.save(folder / "train_y.npy", train.y)
+    np.save(folder / "train_w.npy", train.weight)
+    np.save(folder / "train_age.npy", train.age)
+    if judged is not None:
+        np.save(folder / "judged_X.npy", encoder.transform(judged.frame[columns]).astype(dtype))
+    return encoder
+
+
+def shape_of(folder: Path, problem: Problem, contract: Contract, encoding: Encoding) -> Shape:
+    """The shape of written training rows."""
+    rows, columns = np.load(folder / "train_X.npy", mmap_mode="r").shape
+    return Shape(
+        rows=rows,
+        columns=columns,
+        classes=len(contract.classes),
+        task=problem.task,
+        categories=category_positions(contract.features, encoding),
+    )

@@ -1,0 +1,107 @@
+"""Metrics as data: name, direction, unit, what they need, and how a loss is made of them.
+
+A score is never negated; whoever compares uses `loss`, which is positive and falls when things get
+better (`1 - score` for metrics whose best value is 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import metrics as sk
+
+from automl.problem import METRICS
+
+__all__ = ["Metric", "get_metric"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One way to say how good predictions are.
+
+    `better` is the direction of the score; `needs` says whether it reads probabilities, labels or
+    values; `unit` is for people.
+    """
+
+    name: str
+    better: Literal["higher", "lower"]
+    needs: Literal["probability", "label", "value"]
+    unit: str
+    compute: Callable[[NDArray[np.generic], Array, Array | None], float]
+
+    def score(self, y: NDArray[np.generic], output: Array, weight: Array | None = None) -> float:
+        """The score of `output` for `y`.
+
+        Parameters
+        ----------
+        y
+            Class numbers 0..k-1, shape (n_rows,), or values, shape (n_rows,).
+        output
+            Probabilities, shape (n_rows, n_classes), or values, shape (n_rows,).
+        weight
+            Row weights, shape (n_rows,), or None.
+
+        Returns NaN where the metric is undefined, for example ROC AUC of a single class.
+        """
+        if self.name == "roc_auc" and len(np.unique(y)) < 2:
+            return float("nan")
+        shown = output.argmax(axis=1).astype(float) if self.needs == "label" else output
+        return float(self.compute(y, shown, weight))
+
+    def loss(self, score: float) -> float:
+        """What is minimised: the score itself, or 1 - score where higher is better."""
+        return 1.0 - score if self.better == "higher" else score
+
+    @property
+    def arrow(self) -> str:
+        """`↑` or `↓`, for table heads."""
+        return "↑" if self.better == "higher" else "↓"
+
+
+def get_metric(name: str) -> Metric:
+    """The metric of that name; names are those of the problem file."""
+    return _METRICS[name]
+
+
+def _positive(output: Array) -> Array:
+    return output[:, 1]
+
+
+def _log_loss(y: NDArray[np.generic], p: Array, w: Array | None) -> float:
+    return float(sk.log_loss(y, p, sample_weight=w, labels=list(range(p.shape[1]))))
+
+
+_METRICS = {
+    m.name: m
+    for m in (
+        Metric("roc_auc", "higher", "probability", "area under the ROC curve, 0.5 = guessing",
+               lambda y, p, w: sk.roc_auc_score(y, _positive(p), sample_weight=w)),
+        Metric("average_precision", "higher", "probability", "area under the precision-recall curve",
+               lambda y, p, w: sk.average_precision_score(y, _positive(p), sample_weight=w)),
+        Metric("log_loss", "lower", "probability", "nats per row", _log_loss),
+        Metric("brier", "lower", "probability", "mean squared error of the probability",
+               lambda y, p, w: sk.brier_score_loss(y, _positive(p), sample_weight=w)),
+        Metric("accuracy", "higher", "label", "share of right classes",
+               lambda y, p, w: sk.accuracy_score(y, p, sample_weight=w)),
+        Metric("balanced_accuracy", "higher", "label", "mean recall of the classes",
+               lambda y, p, w: sk.balanced_accuracy_score(y, p, sample_weight=w)),
+        Metric("f1_macro", "higher", "label", "mean F1 of the classes",
+               lambda y, p, w: sk.f1_score(y, p, average="macro", sample_weight=w)),
+        Metric("rmse", "lower", "value", "unit of the target",
+               lambda y, v, w: sk.root_mean_squared_error(y, v, sample_weight=w)),
+        Metric("mae", "lower", "value", "unit of the target",
+               lambda y, v, w: sk.mean_absolute_error(y, v, sample_weight=w)),
+        Metric("mape", "lower", "value", "mean relative error, 0.1 = 10 %",
+               lambda y, v, w: sk.mean_absolute_percentage_error(y, v, sample_weight=w)),
+        Metric("r2", "higher", "value", "share of variance explained",
+               lambda y, v, w: sk.r2_score(y, v, sample_weight=w)),
+    )
+}
+if set(_METRICS) != {name for names in METRICS.values() for name in names}:
+    raise AssertionError("metrics.py and problem.py name different metrics")

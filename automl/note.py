@@ -1,0 +1,149 @@
+"""What a reviewer reads about a cycle in MLflow: plain values in, text and small documents out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import distributions
+from typing import Any
+
+from automl.contract import contract_file
+from automl.decide import Decision, Verdict
+from automl.guards import Guard
+from automl.metrics import get_metric
+from automl.registry.views import DECISIONS, LEADERBOARD, view_link
+from automl.release import Ruling
+from automl.spaces import Blend
+from automl.sweep import Board, Work, blend_outputs
+
+__all__ = ["Told", "cycle_artifacts", "cycle_metrics", "cycle_note", "cycle_tags"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Told:
+    """Everything a note is made of."""
+
+    work: Work
+    board: Board
+    decision: Decision
+    ruling: Ruling
+    blend: Blend
+    version: int
+    guards: Sequence[Guard]
+    experiment: str
+    tracking_uri: str
+
+
+def cycle_metrics(told: Told) -> dict[str, float]:
+    """Metrics of the parent run; never a key of the child runs."""
+    metric, board = told.work.metric, told.board
+    best = next((t for t in board.ranked if t.status == "complete"), None)
+    values: dict[str, float] = {
+        "n_trials": len(board.trials),
+        "n_failed": sum(t.status == "failed" for t in board.trials),
+        "n_pruned": sum(t.status == "pruned" for t in board.trials),
+        "minutes": board.seconds / 60,
+        "fit_share": board.fit_seconds / max(1e-9, board.seconds * told.work.workers),
+        f"champ_{metric.name}": _mean_score(told),
+    }
+    if best:
+        values[f"best_{metric.name}"] = best.score
+    verdict = _verdict(told)
+    if verdict:
+        values |= {
+            "gain_pct": 100 * verdict.shrunk, "gain_low": 100 * verdict.low, "gain_high": 100 * verdict.high,
+            "p_better": verdict.probability,
+        }
+    return values
+
+
+def cycle_tags(told: Told) -> dict[str, str]:
+    """Tags of the parent run."""
+    colour = {"first": "#2b8a3e", "promote": "#2b8a3e", "keep": "#868e96"}[told.ruling.outcome]
+    word = {"first": "promoted (first)", "promote": "promoted", "keep": "kept"}[told.ruling.outcome]
+    return {
+        "decision": word, "winner": str(told.blend), "champion_version": str(told.version), "mlflow.runColor": colour
+    }
+
+
+def cycle_note(told: Told) -> str:
+    """The decision in a few lines, most important first: the page cuts after about six."""
+    head = {"first": "✅ Promoted", "promote": "✅ Promoted", "keep": "➖ Kept the champion, refitted as"}
+    problem, board, work = told.work.problem, told.board, told.work
+    guards = " · ".join(f"{'✓' if g.passed else '✗'} {g.name} ({g.found})" for g in told.guards)
+    statuses = [t.status for t in board.trials]
+    lines = [
+        f"**{head[told.ruling.outcome]} v{told.version}**: {told.blend}",
+        f"- {told.ruling.reason}",
+        f"- {work.metric.name} {_mean_score(told):.4f} {work.metric.arrow} over {len(work.blocks)} blocks "
+        f"({', '.join(b.name for b in work.blocks)})",
+        f"- {len(statuses)} trials ({statuses.count('pruned')} pruned, {statuses.count('failed')} failed) "
+        f"in {board.seconds:.0f} s, stopped by {board.stopped}",
+        f"- guards: {guards}",
+        f"- undo: `automl retrain {problem.file.name} --again --reason ...`; artifacts: decision.json, leaderboard.json",
+    ]
+    if told.tracking_uri.startswith("http"):
+        base = told.tracking_uri.rstrip("/")
+        links = [
+            f"[{name}]({view_link(base, told.experiment, view)})"
+            for name, view in (("decisions", DECISIONS), ("leaderboard", LEADERBOARD))
+        ]
+        lines.append(f"- {' · '.join(links)}")
+    return "\n".join([lines[0], "", *lines[1:]]) + _slices(told)
+
+
+def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
+    """Small documents of the parent run; never a row of data."""
+    problem = told.work.problem
+    rows = [
+        {
+            "rank": i, "family": t.recipe.family, "state": t.status, told.work.metric.name: t.score, **t.also,
+            "fit_s": t.seconds_fit, "half_life": t.recipe.half_life, "params": t.recipe.params, "reason": t.reason,
+        }
+        for i, t in enumerate(told.board.ranked, 1)
+    ]
+    packages = sorted({f"{d.metadata['Name']}=={d.version}" for d in distributions()}, key=str.lower)
+    return {
+        "decision.md": cycle_note(told),
+        "decision.json": json.loads(json.dumps({
+            **told.ruling.content, "reason": told.ruling.reason, "version": told.version,
+            "guards": [asdict(g) for g in told.guards],
+        }, default=str)),
+        "leaderboard.json": {"columns": list(rows[0]) if rows else [], "data": [list(r.values()) for r in rows]},
+        "config/problem.toml": problem.file.read_text(encoding="utf-8"),
+        "data/contract.json": contract_file(problem).read_text(encoding="utf-8"),
+        "env/requirements.txt": "\n".join(packages) + "\n",
+    }
+
+
+def _mean_score(told: Told) -> float:
+    outputs = blend_outputs(told.work, told.blend)
+    if not outputs:
+        return float("nan")
+    scores = [told.work.metric.score(y, output) for y, output in outputs]
+    return float(sum(scores) / len(scores))
+
+
+def _verdict(told: Told) -> Verdict | None:
+    verdicts = told.decision.verdicts
+    chosen = [v for v in verdicts if v.challenger == told.decision.blend]
+    return (chosen or sorted(verdicts, key=lambda v: -v.shrunk) or [None])[0]
+
+
+def _slices(told: Told) -> str:
+    """Scores of the chosen blend per declared slice on the newest block, largest slices first."""
+    names = told.work.problem.metric.slices
+    outputs = blend_outputs(told.work, told.blend)
+    if not names or not outputs:
+        return ""
+    truth, output = outputs[0]
+    metric = get_metric(told.work.problem.metric.name)
+    rows = told.work.frame.iloc[told.work.blocks[0].judged]
+    lines = ["", "", "| slice | rows | score |", "| --- | ---: | ---: |"]
+    for name in names:
+        values = rows[name].to_numpy()
+        for value, count in rows[name].value_counts().head(8).items():
+            mask = values == value
+            lines.append(f"| {name} = {value} | {count} | {metric.score(truth[mask], output[mask]):.4f} |")
+    return "\n".join(lines)

@@ -1,0 +1,314 @@
+"""MLflow's only door: the run tree, models, aliases and views of one problem.
+
+What a reviewer sees is written here from plain values. Aliases are projections of the store's newest
+release; nothing here decides or publishes.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from automl.errors import PredictError, UnreachableError
+from automl.history import Snapshot
+from automl.metrics import get_metric
+from automl.problem import Problem
+from automl.registry.models import digest_folder, load_folder, log_model
+from automl.registry.views import saved_views
+from automl.spaces import Family
+from automl.store import Release
+from automl.sweep import Trial
+from automl.workspace import Workspace, redact
+
+__all__ = ["Registered", "Registry", "cycle_tag"]
+
+CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+COLOURS = ("#2b7bba", "#e08214", "#4d9221", "#8073ac", "#c51b7d", "#01665e", "#b35806", "#5f5f5f")
+PING_SECONDS = 5
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A model version and what identifies it."""
+
+    version: int
+    run_id: str
+    model_id: str
+    digests: Mapping[str, str]
+
+
+def cycle_tag(as_of: datetime, attempt: int) -> str:
+    """How a cycle is called in MLflow: its as_of, and a number when it was asked for again."""
+    name = f"{as_of:%Y-%m-%d}" if (as_of.hour, as_of.minute) == (0, 0) else f"{as_of:%Y-%m-%dT%H:%M}"
+    return name if attempt == 1 else f"{name} · again {attempt - 1}"
+
+
+class Registry:
+    """MLflow as one problem uses it."""
+
+    def __init__(self, problem: Problem, workspace: Workspace) -> None:
+        self.problem, self.workspace = problem, workspace
+        self._reach()
+        mlflow.set_tracking_uri(workspace.tracking_uri)
+        mlflow.set_registry_uri(workspace.tracking_uri)
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        self.client = MlflowClient()
+        self.experiment = self._experiment()
+
+    def _reach(self) -> None:
+        uri = self.workspace.tracking_uri
+        try:
+            if uri.startswith("http"):
+                with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PING_SECONDS):
+                    return
+            if uri.startswith("sqlite:///"):
+                path = Path(uri.removeprefix("sqlite:///"))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("ab"):
+                    return
+        except (OSError, urllib.error.URLError) as error:
+            raise UnreachableError(
+                f"MLflow at {redact(uri)} does not answer: {error}",
+                code="mlflow_unreachable",
+                next_step="Start it, or mend MLFLOW_TRACKING_URI (environment or mlflow.env); then the same command.",
+            ) from error
+
+    def _experiment(self) -> str:
+        lock = self.workspace.lock("mlflow")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        # two processes creating a new SQLite file at once leave it broken for good
+        with filelock.FileLock(lock, timeout=60):
+            found = self.client.get_experiment_by_name(self.problem.name)
+            if found is not None:
+                return str(found.experiment_id)
+            place = self.workspace.artifacts.as_uri() if self.workspace.local_mlflow else None
+            return str(self.client.create_experiment(self.problem.name, artifact_location=place))
+
+    # ---- the run tree
+
+    def open_cycle(self, cycle: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """The parent run of a cycle: the one an interrupted attempt left, or a new one."""
+        for run in self._runs(f"tags.kind = 'cycle' and tags.cycle = '{cycle}'"):
+            if run.info.status != "FINISHED":
+                self._drop_children(run.info.run_id)
+                self.client.update_run(run.info.run_id, status="RUNNING")
+                return str(run.info.run_id)
+        family_tags = {"kind": "cycle", "cycle": cycle, "mlflow.runColor": "#9aa0a6", **tags}
+        run = self.client.create_run(self.experiment, run_name=f"cycle {cycle}", tags=family_tags)
+        self.client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
+        return str(run.info.run_id)
+
+    def log_snapshot(self, run_id: str, snapshot: Snapshot, columns: Mapping[str, str]) -> None:
+        """The training data's digest and schema; never a row."""
+        schema = {"mlflow_colspec": [{"name": n, "type": k, "required": True} for n, k in columns.items()]}
+        dataset = Dataset(
+            name=f"{self.problem.name} history",
+            digest=snapshot.digest[:36],
+            source_type="local",
+            source=pd.io.json.ujson_dumps({"uri": str(snapshot.path)}),
+            schema=pd.io.json.ujson_dumps(schema),
+            profile=pd.io.json.ujson_dumps({"num_rows": snapshot.rows, "num_elements": snapshot.rows * len(columns)}),
+        )
+        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+    def log_trials(
+        self, parent: str, cycle: str, trials: Sequence[Trial], families: Mapping[str, Family], roles: Mapping[str, str]
+    ) -> dict[str, str]:
+        """A child run per trial; returns run ids by recipe id."""
+        colours = dict(zip(families, COLOURS * 4, strict=False))
+        return {
+            t.recipe.id: self._log_trial(parent, cycle, t, families[t.recipe.family], colours[t.recipe.family], roles)
+            for t in trials
+        }
+
+    def _log_trial(
+        self, parent: str, cycle: str, trial: Trial, family: Family, colour: str, roles: Mapping[str, str]
+    ) -> str:
+        name = self.problem.metric.name
+        tags = {
+            "mlflow.parentRunId": parent, "mlflow.runColor": colour, "kind": "trial", "cycle": cycle,
+            "family": family.name, "state": trial.status, "source": trial.source, "recipe": trial.recipe.id,
+        }
+        if trial.recipe.id in roles:
+            tags["role"] = roles[trial.recipe.id]
+        if trial.reason:
+            tags["mlflow.note.content"] = f"**{trial.status}**: {trial.reason}"
+        run = self.client.create_run(self.experiment, run_name=f"{family.short} #{trial.number:03d}", tags=tags)
+        values = {"fit_s": trial.seconds_fit, "pred_ms_1k": 1000 * trial.seconds_predict}
+        if trial.status == "complete":
+            values[f"cv_{name}"] = trial.score
+            values[f"cv_{name}_sd"] = float(pd.Series(trial.scores).std(ddof=0))
+            values |= {f"cv_{k}": v for k, v in trial.also.items()}
+        elif trial.scores:
+            values[f"partial_{name}"] = trial.score
+        metrics = [Metric(k, _round(v), 0, 0) for k, v in values.items()]
+        steps = len(trial.scores) - 1  # step 0 is the oldest block: charts run forward in time
+        metrics += [Metric(f"block_{name}", _round(s), 0, steps - i) for i, s in enumerate(trial.scores)]
+        told = {"family": family.name, **trial.recipe.params, **trial.learned, "half_life": trial.recipe.half_life}
+        params = [Param(k, _short(v)) for k, v in told.items()]
+        self.client.log_batch(run.info.run_id, metrics=metrics, params=params)
+        if trial.trace:
+            self.client.log_text(run.info.run_id, trial.trace, "error/traceback.txt")
+        self.client.set_terminated(run.info.run_id, "FAILED" if trial.status == "failed" else "FINISHED")
+        return str(run.info.run_id)
+
+    def close_cycle(
+        self, run_id: str, *, metrics: Mapping[str, float], tags: Mapping[str, str], note: str,
+        artifacts: Mapping[str, str | dict[str, Any]], failed: bool = False,
+    ) -> None:
+        """The decision in the parent run: note, tags, metrics, and small documents."""
+        numbers = [Metric(k, _round(v), 0, 0) for k, v in metrics.items() if v == v]
+        all_tags = [RunTag(k, str(v)[:5000]) for k, v in {**tags, "mlflow.note.content": note}.items()]
+        self.client.log_batch(run_id, metrics=numbers, tags=all_tags)
+        for path, content in artifacts.items():
+            if isinstance(content, str):
+                self.client.log_text(run_id, content, path)
+            else:
+                self.client.log_dict(run_id, content, path)
+        self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def reap(self) -> int:
+        """Mark runs that died with their process; callers hold the problem's lock."""
+        dead = self._runs("attributes.status = 'RUNNING'")
+        for run in dead:
+            self.client.set_terminated(run.info.run_id, "KILLED")
+        return len(dead)
+
+    def _runs(self, search: str) -> list[Any]:
+        return list(self.client.search_runs([self.experiment], search, max_results=1000))
+
+    def _drop_children(self, parent: str) -> None:
+        for run in self._runs(f"tags.`mlflow.parentRunId` = '{parent}'"):
+            self.client.delete_run(run.info.run_id)
+
+    # ---- models
+
+    def register(
+        self, run_id: str, model: Any, sample: pd.DataFrame, families: Sequence[Family], tags: Mapping[str, str]
+    ) -> Registered:
+        """Log and register a model as the challenger; it serves nobody until it is released."""
+        name = self.problem.name
+        for version in self.client.search_model_versions(f"name = '{name}'"):
+            if version.tags.get("cycle") == tags["cycle"] and version.tags.get("state") == "registered":
+                # an interrupted attempt of this cycle left it; nothing refers to it
+                self.client.delete_model_version(name, str(version.version))
+        info = log_model(model, sample, families, run_id)
+        try:
+            self.client.create_registered_model(name, description=_describe(self.problem))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        version = self.client.create_model_version(
+            name, info.model_uri, run_id, tags={**tags, "state": "registered"}, model_id=info.model_id
+        )
+        self.client.set_registered_model_alias(name, CHALLENGER, str(version.version))
+        with tempfile.TemporaryDirectory() as folder:
+            digests = digest_folder(self._download(int(version.version), folder))
+        return Registered(int(version.version), run_id, info.model_id, digests)
+
+    def load(self, version: int, digests: Mapping[str, str]) -> Any:
+        """Load a version whose files are those that were decided.
+
+        Raises
+        ------
+        PredictError
+            The version is gone, or its files differ (`DigestError`).
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            return load_folder(self._download(version, folder), digests)
+
+    def _download(self, version: int, folder: str) -> Path:
+        try:
+            uri = f"models:/{self.problem.name}/{version}"
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
+        except (MlflowException, OSError) as error:
+            raise PredictError(
+                f"model version {version} of {self.problem.name} cannot be fetched: {str(error).splitlines()[0]}",
+                code="version_gone",
+                next_step="Restore the version in MLflow, or retrain with --again --reason.",
+            ) from error
+
+    def project(self, releases: Sequence[Release], notes: Mapping[int, tuple[str, Mapping[str, str]]]) -> None:
+        """Let the aliases follow the newest release; `notes` are description and tags per version."""
+        name = self.problem.name
+        self._alias(CHAMPION, releases[0].model_version)
+        if len(releases) > 1:
+            self._alias(PREVIOUS, releases[1].model_version)
+        model = self.client.get_registered_model(name)
+        if int(model.aliases.get(CHALLENGER, 0)) == releases[0].model_version:
+            self.client.delete_registered_model_alias(name, CHALLENGER)
+        for version, (description, tags) in notes.items():
+            self.client.update_model_version(name, str(version), description)
+            for key, value in {**tags, "state": "released"}.items():
+                self.client.set_model_version_tag(name, str(version), key, str(value))
+
+    def _alias(self, alias: str, version: int) -> None:
+        try:
+            self.client.set_registered_model_alias(self.problem.name, alias, str(version))
+        except MlflowException as error:
+            _log.warning("alias %s cannot follow to version %d: %s", alias, version, str(error).splitlines()[0])
+
+    def log_live(self, release: Release, scores: Mapping[str, float], rows: int) -> None:
+        """How the version's predictions have turned out, as metrics of its run and model."""
+        version = self.client.get_model_version(self.problem.name, str(release.model_version))
+        for name, score in scores.items():
+            self.client.log_metric(release.run_id, f"live_{name}", _round(score), model_id=version.model_id)
+            self.client.set_model_version_tag(
+                self.problem.name, str(release.model_version), f"live_{name}", f"{score:.5g} on {rows} rows"
+            )
+
+    # ---- what reviewers open
+
+    def describe(self, cycle: str) -> None:
+        """Description, tags and saved views of the experiment; never fails a cycle."""
+        metric = get_metric(self.problem.metric.name)
+        note = (
+            f"**{self.problem.question or self.problem.name}** One parent run per cycle, one child run per trial. "
+            "Open *Views* (top right): 1 Decisions, 2 Leaderboard."
+        )
+        tags = {
+            "mlflow.note.content": note,
+            "mlflow.experimentKind": "custom_model_development",
+            "mlflow.experiment.primaryMetric.name": f"cv_{metric.name}",
+            "mlflow.experiment.primaryMetric.greaterIsBetter": str(metric.better == "higher"),
+            **saved_views(metric, self.problem.metric.also, cycle),
+        }
+        try:
+            for key, value in tags.items():
+                self.client.set_experiment_tag(self.experiment, key, value)
+        except MlflowException as error:
+            _log.warning("the saved views could not be written: %s", error)
+
+
+def _describe(problem: Problem) -> str:
+    return (
+        f"{problem.question or problem.name}\n\n"
+        f"- aliases: `champion` answers now, `previous` is the one before, `challenger` waits\n"
+        f'- load: `mlflow.sklearn.load_model("models:/{problem.name}@champion")`\n'
+        f"- predictions: table `{problem.table}`"
+    )
+
+
+def _round(value: float) -> float:
+    """Five significant digits: the UI prints numbers raw."""
+    return float(f"{value:.5g}")
+
+
+def _short(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)

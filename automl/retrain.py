@@ -1,0 +1,344 @@
+"""The story of a retraining: fresh history, a sweep, an honest decision, a release.
+
+One page. What the steps do is said in their rooms; what a cycle leaves behind is kept in the store, so
+that a killed cycle goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from automl import contract as contracts
+from automl import history
+from automl.ask import Ask, Ending
+from automl.blocks import make_blocks
+from automl.contract import Contract
+from automl.decide import Decision, decide
+from automl.ensemble import assemble
+from automl.errors import NoModelError
+from automl.evidence import BlockLoss, duels, kind_of
+from automl.faults import fault
+from automl.guards import Guard, check_model, sample_rows
+from automl.history import Snapshot
+from automl.judge import judge
+from automl.note import Told, cycle_artifacts, cycle_metrics, cycle_note, cycle_tags
+from automl.problem import Problem
+from automl.registry import cycle_tag
+from automl.publish import clean
+from automl.release import Ruling, commit_release, reconcile
+from automl.spaces import Blend
+from automl.store import Release
+from automl.story import Job, Run, call, open_job
+from automl.sweep import Board, Trial, Work, blend_losses, refit, sweep
+from automl.workspace import Workspace
+
+__all__ = ["Stage", "retrain"]
+
+Stage = Callable[[Job, Release], tuple[int, int]]  # -> (generation, rows)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """What was decided, before any of it is effective."""
+
+    decision: Decision
+    outcome: str  # first | promote | keep
+    blend: Blend
+    labels_until: datetime
+    ruling: Ruling
+    losses: dict[str, float]  # of the chosen blend and of the floor, on the newest block
+
+
+def retrain(
+    problem: Problem, workspace: Workspace, ask: Ask | None = None, *, run: Run = call, stage: Stage | None = None
+) -> Ending:
+    """Run the retraining cycle of one as_of to its end; again, it is a no-op.
+
+    With `stage` (given by `cycle`) predictions are staged first and released in the same transaction.
+
+    Raises
+    ------
+    AutomlError
+        The cycle was refused or failed. Champion and predictions are then as they were.
+    """
+    with open_job(problem, workspace, "retrain", ask or Ask()) as job:
+        if isinstance(job, Ending):
+            return job
+        snapshot = run("pull history", _pull, job, io=True)
+        contract, warnings = run("check contract", _check, job, snapshot)
+        run("judge published predictions", judge, job, snapshot, contract, io=True)
+        work = _work(job, snapshot, contract)
+        board, deadline = run("sweep", _sweep, job, work)
+        choice = run("decide", _decide, job, work, board)
+        if job.ask.dry_run:
+            return _dry_ending(job, board, choice, warnings)
+        fitted = run("refit", _refit, job, work, board, choice, deadline)
+        release = run("register", _register, job, work, board, choice, fitted, io=True)
+        guards, release = run("guards", _guard, job, work, choice, release)
+        generation, rows = run("stage predictions", stage, job, release) if stage else (None, None)
+        release = run("release", _commit, job, choice, release, generation)
+        run("tell MLflow", _tell, job, work, board, choice, guards, release, io=True)
+        clean(job.store, job.hold, problem)
+        shutil.rmtree(work.scratch, ignore_errors=True)
+        return Ending(
+            problem, job.as_of, "published" if generation else "released", choice.ruling.reason,
+            model_version=release.model_version, generation=generation, rows=rows, board=board,
+            decision=choice.decision, run_id=release.run_id, experiment=job.registry.experiment, warnings=warnings,
+        )
+
+
+# ---------------------------------------------------------------- steps, in calling order
+
+
+def _pull(job: Job) -> Snapshot:
+    kept = job.cycle.receipts.get("snapshot")
+    if kept and Path(kept["path"]).exists():  # an interrupted cycle goes on with the history it had
+        dates = {k: datetime.fromisoformat(kept[k]) for k in ("first", "last")}
+        return Snapshot(**{**kept, **dates, "path": Path(kept["path"])})
+    contract = contracts.load_contract(job.problem)
+    kinds = contract.kinds(job.problem) if contract else None
+    snapshot = history.pull(job.problem, job.workspace, job.as_of, kinds=kinds)
+    dates = {"first": f"{snapshot.first:%Y-%m-%dT%H:%M:%S%z}", "last": f"{snapshot.last:%Y-%m-%dT%H:%M:%S%z}"}
+    job.store.note(job.cycle, snapshot={**asdict(snapshot), **dates, "path": str(snapshot.path)})
+    fault("retrain.pulled")
+    return snapshot
+
+
+def _check(job: Job, snapshot: Snapshot) -> tuple[Contract, list[str]]:
+    frame = history.read(snapshot)
+    contract = contracts.load_contract(job.problem)
+    if contract is None:
+        contract = contracts.infer(frame, job.problem)
+        contracts.save_contract(job.problem, contract)
+        _log.info("wrote %s: read it, correct it, commit it", contracts.contract_file(job.problem).name)
+    warnings = contracts.check(frame, contract, job.problem)
+    for warning in warnings:
+        _log.warning(warning)
+    return contract, warnings
+
+
+def _work(job: Job, snapshot: Snapshot, contract: Contract) -> Work:
+    frame = history.read(snapshot)
+    return Work(
+        problem=job.problem,
+        contract=contract,
+        families=job.families,
+        frame=frame,
+        blocks=make_blocks(frame, job.problem, job.as_of),
+        scratch=job.workspace.scratch(job.problem.name) / f"{job.as_of:%Y%m%dT%H%M}-{snapshot.digest[:12]}",
+        workers=job.workspace.workers,
+    )
+
+
+def _sweep(job: Job, work: Work) -> tuple[Board, float]:
+    cycle = cycle_tag(job.as_of, job.cycle.attempt)
+    params = _run_params(job, work)
+    run_id = job.cycle.receipts.get("run_id") or job.registry.open_cycle(cycle, params, _run_tags(job))
+    job.store.note(job.cycle, run_id=run_id)
+    fault("retrain.run_opened")
+    done = [Trial.from_json(content) for content in job.store.trials(job.cycle)]
+    done = [t for t in done if t.status == "failed" or (work.scratch / "outputs" / f"{t.recipe.id}-0.npy").exists()]
+    budget = job.problem.sweep.budget
+    spent = max((t.elapsed for t in done), default=0.0)
+    left = max(0.25 * budget.seconds, budget.seconds - spent) if budget else float("inf")
+    deadline = time.monotonic() + left
+    board = sweep(
+        work,
+        deadline=deadline,
+        carried=_carried(job),
+        done=done,
+        on_trial=lambda t: job.store.save_trial(job.cycle, t.recipe.id, t.to_json()),
+    )
+    fault("retrain.swept")
+    return board, deadline
+
+
+def _carried(job: Job) -> list[Blend]:
+    champion = job.store.champion(job.problem.name, before=job.as_of)
+    shadows = [b for b, until in job.store.shadows(job.problem.name) if until < job.problem.mature(job.as_of)]
+    return [*([champion.blend] if champion else []), *shadows]
+
+
+def _decide(job: Job, work: Work, board: Board) -> Choice:
+    """Judge challenger and shadows against the champion on all evidence there is."""
+    mature = job.problem.mature(job.as_of)
+    champion = job.store.champion(job.problem.name, before=job.as_of)
+    rivals = {b.id: (b, until) for b, until in job.store.shadows(job.problem.name) if until < mature}
+    if board.challenger is not None and board.challenger.id not in rivals:
+        rivals[board.challenger.id] = (board.challenger, mature)
+    if champion is not None:
+        rivals.pop(champion.blend.id, None)
+    usable = {name for name in rivals if set(rivals[name][0].families) <= set(work.families)}
+    known = {name: rivals[name] for name in usable}
+    if champion is not None:
+        known[champion.blend.id] = (champion.blend, champion.labels_until)
+    losses = [loss for blend, until in known.values() for loss in _losses(job, work, board, blend, until)]
+    past = [e for e in job.store.evidence(job.problem.name) if e.cycle < job.as_of]
+    if champion is None:
+        if board.challenger is None:
+            raise NoModelError(
+                "no trial ended well, and there is no champion to refit",
+                code="no_model",
+                next_step="automl leaderboard shows why each trial failed.",
+            )
+        decision = Decision("promote", board.challenger.id, "promoted: the first model of this problem", ())
+        outcome = "first"
+    else:
+        pairs = [d for d in duels([*past, *losses], champion.blend.id) if d.challenger in usable]
+        shares = {name: _share(rivals[name][0], champion.blend) for name in usable}
+        decision = decide(pairs, champion.blend.id, job.problem.promotion.confidence, shares)
+        outcome = decision.outcome
+    blend, until = known[decision.blend]
+    ranked = sorted(decision.verdicts, key=lambda v: -v.shrunk)
+    waiting = [known[v.challenger] for v in ranked if v.challenger != decision.blend and v.shrunk > 0]
+    newest = {e.blend: e for e in losses if e.start == work.blocks[0].start}
+    mine = newest.get(blend.id)
+    content = _content(board, decision, outcome, known, losses)
+    return Choice(
+        decision, outcome, _relearned(blend, board), until,
+        Ruling(outcome, decision.reason, content, losses, waiting),
+        {"model": mine.loss, "floor": mine.floor} if mine else {"model": 0.0, "floor": 1.0},
+    )
+
+
+def _losses(job: Job, work: Work, board: Board, blend: Blend, until: datetime) -> list[BlockLoss]:
+    floors = next((t.losses for t in board.trials if t.recipe.family == "baseline" and t.status == "complete"), ())
+    return [
+        BlockLoss(
+            job.as_of, blend.id, block.start, block.end, len(block.judged), loss,
+            floors[i] if floors else 1.0, kind_of(until, block.start),
+        )
+        for i, (block, loss) in enumerate(zip(work.blocks, blend_losses(work, blend), strict=False))
+    ]
+
+
+def _share(blend: Blend, champion: Blend) -> float:
+    mine = {m.recipe.id for m in champion.members}
+    return sum(m.weight for m in blend.members if m.recipe.id in mine)
+
+
+def _relearned(blend: Blend, board: Board) -> Blend:
+    """The blend with what early stopping has learned from this cycle's rows."""
+    learned = {t.recipe.id: t.learned for t in board.trials if t.status == "complete"}
+    return Blend(tuple(replace(m, learned=learned.get(m.recipe.id, m.learned)) for m in blend.members))
+
+
+def _content(
+    board: Board, decision: Decision, outcome: str, known: dict[str, tuple[Blend, datetime]], losses: list[BlockLoss]
+) -> dict[str, Any]:
+    return {
+        "outcome": outcome,
+        "blends": {name: {"text": str(b), "labels_until": f"{until:%Y-%m-%d %H:%M}"} for name, (b, until) in known.items()},
+        "verdicts": [asdict(v) for v in decision.verdicts],
+        "blocks": [
+            {"block": f"{e.start:%Y-%m-%d}", "blend": e.blend, "loss": e.loss, "rows": e.rows, "kind": e.kind}
+            for e in losses
+        ],
+        "sweep": {"trials": len(board.trials), "stopped": board.stopped, "seconds": round(board.seconds, 1),
+                  "fit_seconds": round(board.fit_seconds, 1), "rows": board.rows},
+    }
+
+
+def _refit(job: Job, work: Work, board: Board, choice: Choice, deadline: float) -> Path:
+    costs = {t.recipe.id: t.seconds_refit for t in board.trials}
+    members, rows = refit(work, choice.blend, deadline, costs)
+    if rows < len(work.frame):
+        _log.warning("refit on %d of %d rows: more would not fit the budget", rows, len(work.frame))
+    model = assemble(members, work.contract, list(work.contract.features))
+    path = work.scratch / "model.pickle"
+    path.write_bytes(pickle.dumps(model))
+    fault("retrain.refitted")
+    return path
+
+
+def _register(job: Job, work: Work, board: Board, choice: Choice, fitted: Path) -> Release:
+    model = pd.read_pickle(fitted)
+    run_id = job.store.find_cycle(job.problem.name, "retrain", job.as_of).receipts["run_id"]  # type: ignore[union-attr]
+    cycle = cycle_tag(job.as_of, job.cycle.attempt)
+    roles = {m.recipe.id: "chosen" for m in choice.blend.members}
+    job.registry.log_trials(run_id, cycle, board.trials, work.families, roles)
+    members = {m.recipe.family for m in choice.blend.members}
+    registered = job.registry.register(
+        run_id, model, sample_rows(work.frame, work.contract), [work.families[f] for f in sorted(members)],
+        {"cycle": cycle, "decision": choice.outcome, "recipe": choice.blend.id},
+    )
+    fault("retrain.registered")
+    return Release(
+        0, job.as_of, registered.version, run_id, registered.digests, "", choice.blend, choice.labels_until, False
+    )
+
+
+def _guard(job: Job, work: Work, choice: Choice, release: Release) -> tuple[list[Guard], Release]:
+    sample = sample_rows(work.frame, work.contract)
+    guards, fingerprint = check_model(
+        job.problem, release.model_version, release.digests, sample,
+        recipe=choice.blend.id, losses=choice.losses,
+    )
+    fault("retrain.guarded")
+    return guards, replace(release, fingerprint=fingerprint)
+
+
+def _commit(job: Job, choice: Choice, release: Release, generation: int | None) -> Release:
+    return commit_release(
+        job.store, job.hold, job.problem, job.cycle, verdict=choice.ruling, release=release, generation=generation
+    )
+
+
+def _tell(
+    job: Job, work: Work, board: Board, choice: Choice, guards: list[Guard], release: Release
+) -> None:
+    """Aliases first, they matter most; then what reviewers read."""
+    reconcile(job.store, job.registry, job.problem)
+    told = Told(
+        work, board, choice.decision, choice.ruling, choice.blend, release.model_version, guards,
+        job.registry.experiment, job.workspace.tracking_uri,
+    )
+    job.registry.close_cycle(
+        release.run_id, metrics=cycle_metrics(told), tags=cycle_tags(told), note=cycle_note(told),
+        artifacts=cycle_artifacts(told),
+    )
+    job.registry.describe(cycle_tag(job.as_of, job.cycle.attempt))
+    fault("retrain.told")
+
+
+def _dry_ending(job: Job, board: Board, choice: Choice, warnings: list[str]) -> Ending:
+    reason = f"dry run, nothing was changed: would have {choice.ruling.reason}"
+    job.store.end_cycle(job.cycle, "dry-run", reason)
+    run_id = job.store.find_cycle(job.problem.name, "retrain", job.as_of).receipts["run_id"]  # type: ignore[union-attr]
+    job.registry.close_cycle(run_id, metrics={}, tags={"decision": "dry-run"}, note=reason, artifacts={})
+    return Ending(problem=job.problem, as_of=job.as_of, status="dry-run", reason=reason, board=board,
+                  decision=choice.decision, run_id=run_id, experiment=job.registry.experiment, warnings=warnings)
+
+
+def _run_tags(job: Job) -> dict[str, str]:
+    return {"trigger": job.ask.trigger, "data_as_of": job.as_of.isoformat(), "git_sha": _commit_of(job.workspace.root)}
+
+
+def _run_params(job: Job, work: Work) -> dict[str, Any]:
+    s = job.problem.sweep
+    return {
+        "metric": job.problem.metric.name, "better": work.metric.better, "blocks": len(work.blocks),
+        "block": job.problem.validation.block, "horizon": job.problem.horizon, "seed": s.seed,
+        "families": ", ".join(work.families), "budget": s.budget or f"{s.trials} trials", "rows": len(work.frame),
+        "first": work.frame[job.problem.history.time].iloc[0], "last": work.frame[job.problem.history.time].iloc[-1],
+        "workers": work.workers,
+    }
+
+
+def _commit_of(folder: Path) -> str:
+    done = subprocess.run(  # noqa: S603
+        ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False  # noqa: S607
+    )
+    return done.stdout.strip()

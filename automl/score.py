@@ -1,0 +1,130 @@
+"""The story of scoring: the rows to predict, the champion, a generation, the pointer.
+
+`cycle` is both stories in one: predictions are staged before anything is released, then champion and
+pointer change in the same transaction.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from automl import history, publish
+from automl.ask import Ask, Ending
+from automl.contract import check_batch, load_contract
+from automl.errors import NoModelError
+from automl.faults import fault
+from automl.history import Snapshot
+from automl.predict import predict
+from automl.problem import Problem
+from automl.registry import Registry
+from automl.release import commit_publish, reconcile
+from automl.retrain import retrain
+from automl.store import Release, Store
+from automl.story import Job, Run, call, open_job
+from automl.workspace import Workspace
+
+__all__ = ["cycle", "roll_forward", "score"]
+
+
+def score(problem: Problem, workspace: Workspace, ask: Ask | None = None, *, run: Run = call) -> Ending:
+    """Publish the champion's predictions for the batch of one as_of; again, it is a no-op.
+
+    Raises
+    ------
+    AutomlError
+        Refused or failed; readers still see what they saw before.
+    """
+    with open_job(problem, workspace, "score", ask or Ask()) as job:
+        if isinstance(job, Ending):
+            return job
+        champion = _champion(job)
+        run("let MLflow follow", reconcile, job.store, job.registry, problem, io=True)
+        generation, rows = _stage(job, champion, run)
+        reason = f"{rows} rows by version {champion.model_version}"
+        run("publish", _publish, job, generation, reason)
+        run("export", _finish, job, io=True)
+        return Ending(
+            problem, job.as_of, "published", reason, model_version=champion.model_version, generation=generation,
+            rows=rows, run_id=champion.run_id, experiment=job.registry.experiment,
+        )
+
+
+def cycle(problem: Problem, workspace: Workspace, ask: Ask | None = None, *, run: Run = call) -> Ending:
+    """Retrain and score: what is released and what readers see change in one transaction.
+
+    Raises
+    ------
+    AutomlError
+        As `retrain` and `score`; champion and predictions are then as they were.
+    """
+    def stage(job: Job, release: Release) -> tuple[int, int]:
+        return _stage(job, release, call)
+
+    ending = retrain(problem, workspace, ask, run=run, stage=stage)
+    if ending.status == "released":  # by an earlier `automl retrain`: only the scoring is missing
+        return score(problem, workspace, Ask(as_of=ending.as_of), run=run)
+    run("export", roll_forward, problem, workspace, io=True)
+    return ending
+
+
+def roll_forward(problem: Problem, workspace: Workspace) -> None:
+    """Bring aliases and the parquet copy up to the store, where an earlier command died before it did."""
+    store = Store(workspace)
+    champion = store.champion(problem.name)
+    if champion is not None and not champion.projected:
+        reconcile(store, Registry(problem, workspace), problem)
+    live = store.live(problem.table)
+    if live is not None and live["exported_at"] is None and problem.publish.parquet:
+        publish.export(store, problem)
+
+
+def _champion(job: Job) -> Release:
+    champion = job.store.champion(job.problem.name, at=job.as_of)
+    if champion is None:
+        raise NoModelError(
+            f"{job.problem.name}: no model was released at or before {job.as_of:%Y-%m-%d %H:%M}",
+            code="no_champion",
+            next_step=f"automl retrain {job.problem.file.name}",
+        )
+    return champion
+
+
+def _stage(job: Job, release: Release, run: Run) -> tuple[int, int]:
+    batch = run("pull batch", _pull_batch, job, io=True)
+    generation = run("predict and stage", _predict, job, release, batch)
+    run("audit", publish.audit, job.store, job.problem, generation)
+    fault("score.audited")
+    return generation, batch.rows
+
+
+def _pull_batch(job: Job) -> Snapshot:
+    contract = load_contract(job.problem)
+    if contract is None:
+        raise AssertionError("a model cannot be older than its contract")
+    return history.pull_batch(job.problem, job.workspace, job.as_of, kinds=contract.kinds(job.problem))
+
+
+def _predict(job: Job, release: Release, batch: Snapshot) -> int:
+    contract = load_contract(job.problem)
+    if contract is None:
+        raise AssertionError("a model cannot be older than its contract")
+    frame = history.read(batch)
+    check_batch(frame, contract, job.problem)
+    model = job.registry.load(release.model_version, release.digests)
+    fault("score.loaded")
+    window: tuple[datetime, datetime] = (job.as_of, job.problem.until(job.as_of))
+    generation = publish.stage(
+        job.store, job.hold, job.problem, release, predict(model, frame, job.problem, contract),
+        window=window, batch=batch.digest, attempt=job.cycle.attempt,
+    )
+    fault("score.staged")
+    return generation
+
+
+def _publish(job: Job, generation: int, reason: str) -> None:
+    commit_publish(job.store, job.hold, job.problem, job.cycle, generation=generation, reason=reason)
+
+
+def _finish(job: Job) -> None:
+    publish.export(job.store, job.problem)
+    publish.clean(job.store, job.hold, job.problem)

@@ -1,0 +1,257 @@
+"""The nouns of search: a family (one file), a recipe (one point), a blend (what gets released).
+
+A family file is ordinary Python with a `family = Family(...)` in it. It is loaded by name or path
+under a module name of its own, so that an estimator class defined in it can travel with a model.
+Nothing here fits anything; `automl.conformance` checks a family.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from automl.errors import SpaceError
+from automl.problem import family_folder
+
+__all__ = [
+    "HALF_LIVES",
+    "Blend",
+    "Family",
+    "Member",
+    "Params",
+    "Recipe",
+    "Shape",
+    "Suggests",
+    "load_families",
+    "load_family",
+]
+
+Params = dict[str, Any]
+Encoding = Literal["trees", "dense"]
+
+# Half-life of the row weights, as a share of the history's length; None weighs all rows alike.
+# Prefer weights to hard windows: when recency is useless they lose five times less.
+HALF_LIVES: tuple[float | None, ...] = (None, 0.5, 0.25, 0.125)
+
+
+class Suggests(Protocol):
+    """The part of an Optuna trial that a space uses."""
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """A number between low and high."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """A whole number between low and high."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of the choices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a space and a builder may know of the data.
+
+    `rows` and `columns` are those of the encoded training matrix, `classes` is 0 for regression,
+    `categories` are the positions of the columns that hold category codes (encoding "trees").
+    """
+
+    rows: int
+    columns: int
+    classes: int
+    task: Literal["binary", "multiclass", "regression"]
+    categories: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """An algorithm family.
+
+    Parameters
+    ----------
+    name, short
+        As in the problem file; at most six letters for run names.
+    tasks
+        Subset of binary, multiclass, regression.
+    encoding
+        "trees": raw numbers, gaps as NaN, categories as codes. "dense": scaled, one-hot, no gaps.
+    start
+        (priority, params) pairs, lowest priority first: the cold portfolio.
+    space
+        `space(trial, shape) -> params`, define-by-run.
+    build
+        `build(params, shape, seed) -> unfitted estimator` with one thread; heavy imports inside.
+    fit
+        Optional `fit(estimator, X, y, X_val, y_val, weights) -> learned params`: fits with early
+        stopping on the given rows and says what it learned, for example {"n_estimators": 240}.
+        The engine then builds and fits again on all rows with the learned params.
+    """
+
+    name: str
+    short: str
+    tasks: frozenset[str] | set[str]
+    encoding: Encoding
+    start: Sequence[tuple[int, Params]]
+    space: Callable[[Any, Shape], Params]
+    build: Callable[[Params, Shape, int], Any]
+    fit: Callable[..., Params] | None = None
+    fit_args: Callable[[Shape], Params] | None = None  # further keywords of the estimator's fit
+    weights: bool = True  # whether fit takes sample_weight; False: no half-life is searched
+    path: Path = field(default=Path(), compare=False)  # set by load_family
+    doc: str = field(default="", compare=False)
+
+    @property
+    def module(self) -> str:
+        """The module name under which the file is loaded, and travels with a model."""
+        return f"automl_family_{self.path.stem}"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One point of a space: fitted models are disposable, recipes are kept. JSON both ways."""
+
+    family: str
+    params: Params
+    seed: int = 0
+    half_life: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads."""
+        return {"family": self.family, "params": self.params, "seed": self.seed, "half_life": self.half_life}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Recipe:
+        """The recipe of that JSON object."""
+        return cls(data["family"], dict(data["params"]), data["seed"], data["half_life"])
+
+    @property
+    def id(self) -> str:
+        """Ten hex digits that stand for the content."""
+        return _digest(self.to_json())
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A recipe in a blend; `learned` are params found by early stopping, such as tree counts."""
+
+    recipe: Recipe
+    weight: float
+    learned: Params = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """One or more recipes whose outputs are averaged with weights that sum to 1.
+
+    Champion and challenger are blends; a single recipe is a blend of one.
+    """
+
+    members: tuple[Member, ...]
+
+    @classmethod
+    def single(cls, recipe: Recipe, learned: Params | None = None) -> Blend:
+        """The blend of one recipe."""
+        return cls((Member(recipe, 1.0, learned or {}),))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads."""
+        return {
+            "members": [
+                {"recipe": m.recipe.to_json(), "weight": m.weight, "learned": m.learned} for m in self.members
+            ]
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Blend:
+        """The blend of that JSON object."""
+        return cls(
+            tuple(
+                Member(Recipe.from_json(m["recipe"]), m["weight"], dict(m["learned"]))
+                for m in data["members"]
+            )
+        )
+
+    @property
+    def id(self) -> str:
+        """Ten hex digits for recipes and weights; learned params do not count."""
+        return _digest([[m.recipe.id, round(m.weight, 9)] for m in self.members])
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Family names, heaviest first, each once."""
+        ranked = sorted(self.members, key=lambda m: -m.weight)
+        return tuple(dict.fromkeys(m.recipe.family for m in ranked))
+
+    def __str__(self) -> str:
+        if len(self.members) == 1:
+            return self.members[0].recipe.family
+        parts = (f"{m.weight:.0%} {m.recipe.family}" for m in self.members)
+        return f"blend of {' + '.join(parts)}"
+
+
+def load_families(entries: Sequence[str], root: Path) -> dict[str, Family]:
+    """Families by name, in the order given.
+
+    Raises
+    ------
+    SpaceError
+        A file cannot be loaded, or two of them define the same name.
+    """
+    families: dict[str, Family] = {}
+    for entry in entries:
+        family = load_family(entry, root)
+        if family.name in families:
+            raise SpaceError(
+                f"{family.path}: family {family.name!r} is also defined by {families[family.name].path}",
+                code="family_twice",
+                next_step="Rename one of them.",
+            )
+        families[family.name] = family
+    return families
+
+
+def load_family(entry: str, root: Path) -> Family:
+    """The family of a name, or of a path relative to `root`.
+
+    Raises
+    ------
+    SpaceError
+        No such file, the file raises, or it defines no `family`.
+    """
+    named = not ("/" in entry or entry.endswith(".py"))
+    path = (family_folder() / f"{entry}.py") if named else (root / entry).resolve()
+    if not path.is_file():
+        raise SpaceError(f"{entry}: no family file at {path}", code="no_family")
+    name = f"automl_family_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise SpaceError(f"{path}: not a Python file", code="no_family")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # noqa: BLE001  a user's file may raise anything
+        del sys.modules[name]
+        raise SpaceError(
+            f"{path}: loading raised {type(error).__name__}: {error}",
+            code="family_raises",
+            next_step=f"Mend the file, then: automl spaces {entry}",
+        ) from error
+    family = getattr(module, "family", None)
+    if not isinstance(family, Family):
+        raise SpaceError(f"{path}: found no `family = Family(...)`", code="no_family")
+    return replace(family, path=path, doc=(module.__doc__ or "").strip().split("\n")[0])
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]

@@ -1,0 +1,125 @@
+"""The tables of the store; times are naive UTC, documents are JSON."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+__all__ = [
+    "SCHEMA_VERSION", "cycle", "decision", "evidence", "fence", "generation", "meta", "metadata",
+    "pointer", "release", "shadow", "trial",
+]
+
+SCHEMA_VERSION = 1  # raised with every change that older code cannot read
+
+metadata = sa.MetaData()
+Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
+
+meta = sa.Table("automl_meta", metadata, sa.Column("version", sa.Integer, nullable=False))
+
+fence = sa.Table(
+    "automl_fence", metadata,
+    sa.Column("problem", sa.Text, primary_key=True),
+    sa.Column("value", Id, nullable=False),  # goes up whenever somebody takes the lock
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("since", sa.DateTime, nullable=False),
+)
+
+cycle = sa.Table(
+    "automl_cycle", metadata,
+    sa.Column("id", Id, primary_key=True, autoincrement=True),
+    sa.Column("problem", sa.Text, nullable=False),
+    sa.Column("verb", sa.Text, nullable=False),  # retrain | score
+    sa.Column("as_of", sa.DateTime, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),  # above 1: asked for again, with a reason
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("problem_digest", sa.Text, nullable=False),
+    sa.Column("receipts", sa.JSON, nullable=False),  # what finished steps left: paths, digests, ids
+    sa.Column("started_at", sa.DateTime, nullable=False),
+    sa.Column("finished_at", sa.DateTime),
+    sa.UniqueConstraint("problem", "verb", "as_of", "attempt"),
+)
+
+trial = sa.Table(
+    "automl_trial", metadata,
+    sa.Column("cycle_id", Id, primary_key=True),
+    sa.Column("recipe", sa.Text, primary_key=True),
+    sa.Column("content", sa.JSON, nullable=False),
+)
+
+evidence = sa.Table(
+    "automl_evidence", metadata,
+    sa.Column("problem", sa.Text, primary_key=True),
+    sa.Column("cycle", sa.DateTime, primary_key=True),
+    sa.Column("blend", sa.Text, primary_key=True),
+    sa.Column("start", sa.DateTime, primary_key=True),
+    sa.Column("end", sa.DateTime, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("loss", sa.Float, nullable=False),
+    sa.Column("floor", sa.Float, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+)
+
+decision = sa.Table(
+    "automl_decision", metadata,
+    sa.Column("id", Id, primary_key=True, autoincrement=True),
+    sa.Column("problem", sa.Text, nullable=False),
+    sa.Column("as_of", sa.DateTime, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),  # first | promote | keep
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("content", sa.JSON, nullable=False),
+    sa.Column("decided_at", sa.DateTime, nullable=False),
+    sa.UniqueConstraint("problem", "as_of", "attempt"),
+)
+
+release = sa.Table(
+    "automl_release", metadata,
+    sa.Column("id", Id, primary_key=True, autoincrement=True),
+    sa.Column("problem", sa.Text, nullable=False),
+    sa.Column("as_of", sa.DateTime, nullable=False),
+    sa.Column("decision_id", Id, nullable=False),
+    sa.Column("model_version", sa.Integer, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("digests", sa.JSON, nullable=False),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("blend", sa.JSON, nullable=False),
+    sa.Column("labels_until", sa.DateTime, nullable=False),  # of the cycle that made the blend
+    sa.Column("released_at", sa.DateTime, nullable=False),
+    sa.Column("projected_at", sa.DateTime),  # when MLflow's aliases followed
+)
+
+shadow = sa.Table(
+    "automl_shadow", metadata,
+    sa.Column("problem", sa.Text, primary_key=True),
+    sa.Column("blend_id", sa.Text, primary_key=True),
+    sa.Column("blend", sa.JSON, nullable=False),
+    sa.Column("labels_until", sa.DateTime, nullable=False),
+)
+
+generation = sa.Table(
+    "automl_generation", metadata,
+    sa.Column("id", Id, primary_key=True, autoincrement=True),
+    sa.Column("problem", sa.Text, nullable=False),
+    sa.Column("as_of", sa.DateTime, nullable=False),
+    sa.Column("until", sa.DateTime, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("model_version", sa.Integer, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("batch", sa.Text, nullable=False),  # digest of the rows that were scored
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),  # staged | published | removed
+    sa.Column("scored_at", sa.DateTime, nullable=False),
+    sa.Column("published_at", sa.DateTime),
+    sa.Column("exported_at", sa.DateTime),  # when the parquet copy followed
+    sa.Column("judged_rows", sa.Integer, nullable=False, default=0),
+    sa.Column("judged", sa.JSON),  # metric -> score on the labels that arrived
+)
+
+pointer = sa.Table(
+    "automl_pointer", metadata,
+    sa.Column("table_name", sa.Text, primary_key=True),
+    sa.Column("problem", sa.Text, nullable=False),
+    sa.Column("generation", Id, nullable=False),
+    sa.Column("fence", Id, nullable=False),
+)

@@ -1,0 +1,13 @@
+"""Spend the budget over families; the answer is a leaderboard. Optuna's only room.
+
+Carried recipes first, then the families' start points by priority, then one Optuna study per family
+with families halved by their best loss. Recipes race over blocks, newest first, against the incumbent
+on the same blocks. Every fit can be killed, every finished trial is handed to `on_trial` at once, and
+a killed sweep goes on from the trials it is given as `done`.
+"""
+
+from automl.sweep.board import Board, Trial, Work, blend_losses, blend_outputs
+from automl.sweep.refit import refit
+from automl.sweep.search import sweep
+
+__all__ = ["Board", "Trial", "Work", "blend_losses", "blend_outputs", "refit", "sweep"]

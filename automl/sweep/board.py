@@ -1,0 +1,127 @@
+"""The nouns of a sweep: what it works on, a trial, and the leaderboard it ends in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from automl.blocks import Block
+from automl.contract import Contract
+from automl.ensemble import block_weights
+from automl.features.matrices import to_outcomes
+from automl.metrics import Metric, get_metric
+from automl.problem import Problem
+from automl.spaces import Blend, Family, Params, Recipe
+
+__all__ = ["Board", "Trial", "Work", "blend_losses", "blend_outputs", "mean", "output_file"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """What a sweep works on; everything in it belongs to one snapshot."""
+
+    problem: Problem
+    contract: Contract
+    families: Mapping[str, Family]
+    frame: pd.DataFrame
+    blocks: Sequence[Block]  # newest first
+    scratch: Path
+    workers: int
+
+    @property
+    def metric(self) -> Metric:
+        """What is optimised."""
+        return get_metric(self.problem.metric.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One recipe evaluated on blocks; plain data, JSON both ways."""
+
+    number: int
+    recipe: Recipe
+    source: str  # carried | start | search
+    status: str  # complete | pruned | failed
+    losses: tuple[float, ...]  # per block, newest first; shorter when pruned or failed
+    scores: tuple[float, ...]
+    also: dict[str, float] = field(default_factory=dict)  # further metrics, mean over blocks
+    learned: Params = field(default_factory=dict)
+    seconds: float = 0.0  # core-seconds of all its fits
+    seconds_fit: float = 0.0  # of the fit on the newest block
+    seconds_predict: float = 0.0  # per 1,000 rows
+    seconds_refit: float = 0.0  # estimate, on all rows
+    elapsed: float = 0.0  # wall clock of the sweep when it ended
+    reason: str = ""
+    trace: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads."""
+        content = {name: getattr(self, name) for name in self.__slots__}
+        return {**content, "recipe": self.recipe.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Trial:
+        """The trial of that JSON object."""
+        lists = {"losses": tuple(data["losses"]), "scores": tuple(data["scores"])}
+        return cls(**{**data, **lists, "recipe": Recipe.from_json(data["recipe"])})
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over blocks, newer blocks weighing more; only comparable between complete trials."""
+        return mean(self.losses)
+
+    @property
+    def score(self) -> float:
+        """Mean score over blocks, weighted as `loss`."""
+        return mean(self.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The result of a sweep: trials, the challenger they suggest, and how the time went."""
+
+    trials: tuple[Trial, ...]
+    challenger: Blend | None  # None: not one trial ended well
+    stopped: str  # time | configurations | trials | nothing left
+    seconds: float
+    fit_seconds: float
+    rows: int  # training rows of the newest block's fits, after the row cap
+
+    @property
+    def ranked(self) -> list[Trial]:
+        """Complete trials, best first; then pruned, then failed ones."""
+        order = {"complete": 0, "pruned": 1, "failed": 2}
+        return sorted(self.trials, key=lambda t: (order[t.status], t.loss if t.losses else 0, t.number))
+
+
+def blend_outputs(work: Work, blend: Blend) -> list[tuple[Any, Any]]:
+    """(truth, output) of a blend per block, newest first, from its members' kept outputs; [] if one lacks."""
+    outcomes = to_outcomes(work.frame[work.problem.history.target], work.contract)
+    pairs = []
+    for b, block in enumerate(work.blocks):
+        paths = [output_file(work, member.recipe, b) for member in blend.members]
+        if not all(path.exists() for path in paths):
+            return []
+        mixed = sum(m.weight * np.load(p) for m, p in zip(blend.members, paths, strict=True))
+        pairs.append((outcomes[block.judged], mixed))
+    return pairs
+
+
+def blend_losses(work: Work, blend: Blend) -> list[float]:
+    """Losses of a blend on the blocks, newest first; [] if a member has no outputs."""
+    return [work.metric.loss(work.metric.score(truth, output)) for truth, output in blend_outputs(work, blend)]
+
+
+def output_file(work: Work, recipe: Recipe, block: int) -> Path:
+    """Where a recipe's outputs on a block lie, shape (n_judged,) or (n_judged, n_classes)."""
+    return work.scratch / "outputs" / f"{recipe.id}-{block}.npy"
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean over blocks, newest first, newer ones weighing more; NaN of nothing."""
+    return float(np.dot(block_weights(len(values)), values)) if values else float("nan")

@@ -1,0 +1,419 @@
+"""The search itself: what is tried next, what runs, what has ended, and when it stops."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import optuna
+
+from automl.ensemble import Candidate, greedy
+from automl.errors import NoModelError
+from automl.features.matrices import Rows, shape_of, thin, write_matrices
+from automl.metrics import get_metric
+from automl.spaces import HALF_LIVES, Blend, Family, Member, Params, Recipe, Shape
+from automl.sweep.board import Board, Trial, Work, mean, output_file
+from automl.trial import Fit, FitResult, Pool
+
+__all__ = ["sweep"]
+
+PRUNE_MARGIN = 0.02  # relative loss behind the incumbent on the same blocks that ends a race
+REFIT_SHARE = 0.3  # of the budget, at most, for the refit of the winner
+FIRST_CUT, SECOND_CUT = 3, 2  # families left after the start points, and after six more trials each
+TRIALS_BETWEEN_CUTS = 6
+ROUND = 4  # with trials = N: asked together and told in order, whatever the number of workers
+# (budget seconds, most training rows of a fit): small budgets need many cheap looks
+ROW_CAPS = ((30, 40_000), (60, 80_000), (300, 200_000))
+# (training rows, most configurations): more would only be tuned to the noise of the blocks
+CONFIG_CAPS = ((100, 4), (500, 8), (2_500, 15), (10_000, 40), (100_000, 100))
+_log = logging.getLogger(__name__)
+
+
+def sweep(
+    work: Work,
+    *,
+    deadline: float,
+    carried: Sequence[Blend] = (),
+    done: Sequence[Trial] = (),
+    on_trial: Callable[[Trial], None] = lambda _: None,
+) -> Board:
+    """Search until the budget, the cap on configurations, or the number of trials is spent.
+
+    Parameters
+    ----------
+    deadline
+        Monotonic moment at which sweep *and* refit must have ended; infinite without a budget.
+    carried
+        Champion first, then shadows: evaluated first, never pruned; the first anchors the blend.
+    done
+        Trials of an interrupted sweep of the same cycle; not run again.
+    on_trial
+        Called in this process with every trial that ends.
+    """
+    run = _Run(work, deadline, carried, done, on_trial)
+    try:
+        return run.board()
+    finally:
+        run.pool.stop()
+
+
+def _cap(table: Sequence[tuple[int, int]], x: float) -> int:
+    logs = np.log([row[0] for row in table]), np.log([row[1] for row in table])
+    return int(round(np.exp(np.interp(np.log(max(x, 1)), *logs))))
+
+
+@dataclass(slots=True)
+class _Race:
+    """A recipe on its way over the blocks."""
+
+    number: int
+    recipe: Recipe
+    source: str
+    asked: Any = None  # Optuna's trial, to be told
+    losses: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    also: list[dict[str, float]] = field(default_factory=list)
+    learned: Params | None = None
+    seconds: float = 0.0
+    seconds_fit: float = 0.0
+    seconds_predict: float = 0.0
+
+
+class _Run:
+    """State of one sweep: what waits, what runs, what has ended."""
+
+    def __init__(self, work: Work, deadline: float, carried: Sequence[Blend], done: Sequence[Trial],
+                 on_trial: Callable[[Trial], None]) -> None:
+        sweep_section = work.problem.sweep
+        self.work, self.deadline, self.on_trial = work, deadline, on_trial
+        self.started = time.monotonic()
+        self.budget = deadline - self.started
+        self.pool = Pool(work.workers)
+        self.sync = sweep_section.trials is not None
+        self.anchor = carried[0] if carried else None
+        self.finished: list[Trial] = []
+        self.told: list[Trial] = []  # finished trials that later choices may know of
+        self.fit_seconds = 0.0
+        self.waiting: list[_Race] = []
+        self.racing: dict[int, _Race] = {}
+        self.seen: set[str] = set()
+        self.asked: dict[str, int] = {}
+        self.untold: list[tuple[_Race, Trial]] = []
+        self.asked_in_round = 0
+        self.slow: dict[str, str] = {}
+        self.stopped = ""
+        self.done = {t.recipe.id: t for t in done}
+        self.rows = Rows.of(work.frame, work.problem, work.contract)
+        self.truth = [self.rows.y[b.judged] for b in work.blocks]
+        self.cap_rows = next((most for s, most in ROW_CAPS if self.budget <= s), 10**12)
+        self.shapes: dict[tuple[str, int], Shape] = {}
+        train = min(len(work.blocks[0].train), self.cap_rows)
+        self.cap_trials = sweep_section.trials or _cap(CONFIG_CAPS, train)
+        self.queue = self._portfolio(carried)
+        self.studies = {
+            name: optuna.create_study(
+                sampler=optuna.samplers.TPESampler(seed=sweep_section.seed + i, n_startup_trials=5)
+            )
+            for i, name in enumerate(work.families)
+        }
+        (work.scratch / "outputs").mkdir(parents=True, exist_ok=True)
+
+    # ---- what to try
+
+    def _portfolio(self, carried: Sequence[Blend]) -> list[tuple[Recipe, str]]:
+        seed = self.work.problem.sweep.seed
+        known = [m.recipe for blend in carried for m in blend.members if m.recipe.family in self.work.families]
+        starts = sorted(
+            ((priority, i, Recipe(family.name, dict(params), seed))
+             for i, family in enumerate(self.work.families.values())
+             if self.work.problem.task in family.tasks
+             for priority, params in family.start),
+            key=lambda item: item[:2],
+        )
+        floor = [(r, "start") for p, _, r in starts if p == 0]  # the floor first: losses are relative to it
+        return floor + [(r, "carried") for r in known] + [(r, "start") for p, _, r in starts if p > 0]
+
+    def _families_left(self) -> list[str]:
+        """Families worth searching, the least searched first."""
+        best: dict[str, float] = {}
+        for trial in self.told:
+            if trial.status == "complete":
+                best[trial.recipe.family] = min(best.get(trial.recipe.family, np.inf), trial.loss)
+        ranked = [f for f in sorted(best, key=lambda f: best[f]) if f not in self.slow and self._searchable(f)]
+        told = {f: sum(t.recipe.family == f and t.source == "search" for t in self.told) for f in ranked}
+        keep = ranked[:FIRST_CUT]
+        if all(told[f] >= TRIALS_BETWEEN_CUTS for f in keep):
+            keep = ranked[:SECOND_CUT]
+        return sorted(keep, key=lambda f: (self.asked.get(f, 0), best[f]))
+
+    def _searchable(self, family: str) -> bool:
+        f = self.work.families[family]
+        try:
+            f.space(optuna.trial.FixedTrial({}), self._shape(f, 0))
+        except ValueError:  # it asked for a value
+            return True
+        return False
+
+    def _suggest(self, family: str, trial: optuna.Trial) -> Recipe:
+        f = self.work.families[family]
+        params = f.space(trial, self._shape(f, 0))
+        recency = trial.suggest_categorical("half_life", list(range(len(HALF_LIVES)))) if f.weights else 0
+        return Recipe(family, params, self.work.problem.sweep.seed, HALF_LIVES[recency])
+
+    def _propose(self) -> _Race | None:
+        while self.queue:
+            recipe, source = self.queue.pop(0)
+            if recipe.id not in self.seen and self._affordable(recipe.family):
+                self.seen.add(recipe.id)
+                return _Race(len(self.seen) - 1, recipe, source)
+        for family in self._families_left():
+            if not self._affordable(family):
+                continue
+            for _ in range(5):  # a discrete space may repeat itself
+                asked = self.studies[family].ask()
+                recipe = self._suggest(family, asked)
+                if recipe.id not in self.seen:
+                    self.seen.add(recipe.id)
+                    self.asked[family] = self.asked.get(family, 0) + 1
+                    return _Race(len(self.seen) - 1, recipe, "search", asked)
+                self.studies[family].tell(asked, state=optuna.trial.TrialState.FAIL)
+        self.stopped = self.stopped or "nothing left"
+        return None
+
+    # ---- time
+
+    def _affordable(self, family: str) -> bool:
+        if family in self.slow:
+            return False
+        seconds = [t.seconds / max(1, len(t.losses)) for t in self.finished if t.recipe.family == family and t.losses]
+        expected = 1.2 * float(np.median(seconds)) if seconds else 0.0
+        return time.monotonic() + expected < self._search_end()
+
+    def _search_end(self) -> float:
+        if not np.isfinite(self.deadline):
+            return self.deadline
+        complete = sorted((t for t in self.finished if t.status == "complete"), key=lambda t: t.loss)
+        costs = [t.seconds_refit for t in complete[:5] if self._refittable(t)]
+        cost = max(sum(costs) / self.work.workers, max(costs, default=0.0))
+        encode = 0.02 * self.budget
+        return self.deadline - min(REFIT_SHARE * self.budget, 1.3 * cost + encode + 1.5)
+
+    def _refittable(self, trial: Trial) -> bool:
+        return trial.seconds_refit <= 0.75 * REFIT_SHARE * self.budget
+
+    # ---- the loop
+
+    def board(self) -> Board:
+        while True:
+            self._fill()
+            if not self.pool.running:
+                break
+            for fit, result in self.pool.collect(self._search_end()):
+                self._take(self.racing[fit.tag[0]], result)
+            if time.monotonic() >= self._search_end():
+                self.stopped = "time"
+                for fit, result in self.pool.stop():
+                    self._end(self.racing[fit.tag[0]], "pruned" if self.racing[fit.tag[0]].losses else "failed",
+                              replace(result, error="the budget ended"))
+                for race in self.waiting:
+                    self._end(race, "pruned", FitResult(error="the budget ended"))
+                break
+        self._settle()
+        for reason in self.slow.values():
+            _log.warning(reason)
+        return Board(
+            tuple(sorted(self.finished, key=lambda t: t.number)),
+            self._challenger(),
+            self.stopped or "nothing left",
+            time.monotonic() - self.started,
+            self.fit_seconds,
+            min(len(self.work.blocks[0].train), self.cap_rows),
+        )
+
+    def _fill(self) -> None:
+        while self.pool.free and time.monotonic() < self._search_end():
+            if self.waiting:
+                race = self.waiting.pop(0)
+            else:
+                if len(self.seen) >= self.cap_trials:
+                    self.stopped = self.stopped or ("trials" if self.sync else "configurations")
+                if self.stopped or not self._may_ask():
+                    return
+                proposed = self._propose()
+                if proposed is None:
+                    return
+                race = proposed
+                self.asked_in_round += 1
+                if race.recipe.id in self.done:
+                    self._reuse(race)
+                    continue
+            self.racing[race.number] = race
+            self.pool.start(self._fit(race), self._search_end())
+
+    def _may_ask(self) -> bool:
+        if not self.sync:
+            return True
+        if self.asked_in_round >= ROUND and not self.racing and not self.waiting:
+            self._settle()
+        return self.asked_in_round < ROUND
+
+    def _settle(self) -> None:
+        """Let later choices know of what has ended, in trial order."""
+        for race, trial in sorted(self.untold, key=lambda pair: pair[1].number):
+            if race.asked is not None:
+                self._tell(race, trial)
+            self.told.append(trial)
+        self.untold.clear()
+        self.asked_in_round = 0
+
+    def _reuse(self, race: _Race) -> None:
+        trial = replace(self.done[race.recipe.id], number=race.number)
+        self.finished.append(trial)
+        self.untold.append((race, trial))
+        if not self.sync:
+            self._settle()
+
+    def _shape(self, family: Family, block: int) -> Shape:
+        at = (family.encoding, block)
+        if at not in self.shapes:
+            cut = self.work.blocks[block]
+            train = thin(self.rows.take(cut.train), self.cap_rows, self.work.problem.sweep.seed)
+            folder = self.work.scratch / f"{family.encoding}-{block}"
+            features = self.work.contract.features
+            write_matrices(train, self.rows.take(cut.judged), features, family.encoding, folder)
+            self.shapes[at] = shape_of(folder, self.work.problem, self.work.contract, family.encoding)
+        return self.shapes[at]
+
+    def _fit(self, race: _Race) -> Fit:
+        block = len(race.losses)
+        family = self.work.families[race.recipe.family]
+        shape = self._shape(family, block)
+        return Fit(
+            tag=(race.number, block),
+            family=str(family.path),
+            recipe=race.recipe,
+            learned=race.learned,
+            shape=shape,
+            data=self.work.scratch / f"{family.encoding}-{block}",
+            output=output_file(self.work, race.recipe, block),
+        )
+
+    def _take(self, race: _Race, result: FitResult) -> None:
+        race.seconds += result.seconds
+        self.fit_seconds += result.seconds
+        if result.error:
+            self._end(race, "failed", result)
+            return
+        block = len(race.losses)
+        y = self.truth[block]
+        output = np.load(output_file(self.work, race.recipe, block))
+        score = self.work.metric.score(y, output)
+        if not np.isfinite(score):
+            self._end(race, "failed", FitResult(error=f"{self.work.metric.name} is not a number on block {block}"))
+            return
+        race.scores.append(score)
+        race.losses.append(self.work.metric.loss(score))
+        race.also.append({name: get_metric(name).score(y, output) for name in self.work.problem.metric.also})
+        if block == 0:
+            race.learned, race.seconds_fit = result.learned, result.seconds_fit
+            race.seconds_predict = 1000 * result.seconds_predict / max(1, len(y))
+        if len(race.losses) == len(self.work.blocks):
+            self._end(race, "complete", result)
+        elif self._behind(race):
+            self._end(race, "pruned", replace(result, error="behind the incumbent on the same blocks"))
+        else:
+            del self.racing[race.number]
+            self.waiting.append(race)
+
+    def _behind(self, race: _Race) -> bool:
+        complete = [t for t in self.told if t.status == "complete"]
+        if race.source == "carried" or all(t.recipe.family != race.recipe.family for t in complete):
+            return False
+        incumbent = min(complete, key=lambda t: t.loss).losses[: len(race.losses)]
+        behind = [(mine - its) / max(its, 1e-12) for mine, its in zip(race.losses, incumbent, strict=True)]
+        return float(np.mean(behind)) > PRUNE_MARGIN
+
+    def _end(self, race: _Race, status: str, result: FitResult) -> None:
+        grown = len(self.rows.y) / max(1, min(len(self.work.blocks[0].train), self.cap_rows))
+        trial = Trial(
+            number=race.number,
+            recipe=race.recipe,
+            source=race.source,
+            status=status,
+            losses=tuple(race.losses),
+            scores=tuple(race.scores),
+            also={name: mean([a[name] for a in race.also]) for name in (race.also[0] if race.also else {})},
+            learned=race.learned or {},
+            seconds=race.seconds,
+            seconds_fit=race.seconds_fit,
+            seconds_predict=race.seconds_predict,
+            seconds_refit=race.seconds_fit * grown**1.05,  # a little worse than linear: sorting, cache misses
+            elapsed=time.monotonic() - self.started,
+            reason="" if status == "complete" else result.error,
+            trace=result.trace,
+        )
+        self.racing.pop(race.number, None)
+        self.finished.append(trial)
+        self.untold.append((race, trial))
+        if status == "complete" and not self._refittable(trial):
+            self.slow[race.recipe.family] = (
+                f"{race.recipe.family} is skipped: refitting it would take about {trial.seconds_refit:.0f} s "
+                f"of a budget of {self.budget:.0f} s"
+            )
+        if status == "failed" and race.source == "start" and not self.stopped:
+            _log.warning("trial %d (%s) failed: %s", race.number, race.recipe.family, result.error)
+        if not self.sync:
+            self._settle()
+        self.on_trial(trial)
+
+    def _tell(self, race: _Race, trial: Trial) -> None:
+        study = self.studies[race.recipe.family]
+        if trial.losses:
+            study.tell(race.asked, self._estimate(trial))
+        else:
+            study.tell(race.asked, state=optuna.trial.TrialState.FAIL)
+
+    def _estimate(self, trial: Trial) -> float:
+        """The loss; for a pruned trial the incumbent's, scaled by how far it was behind."""
+        complete = [t for t in self.told if t.status == "complete"]
+        if trial.status == "complete" or not complete:
+            return trial.loss
+        incumbent = min(complete, key=lambda t: t.loss)
+        return incumbent.loss * mean(trial.losses) / max(1e-12, mean(incumbent.losses[: len(trial.losses)]))
+
+    # ---- the answer
+
+    def _challenger(self) -> Blend | None:
+        complete = {t.recipe.id: t for t in self.finished if t.status == "complete"}
+        usable = {i: t for i, t in complete.items() if self._refittable(t)}
+        if not usable:  # everything is too slow to refit on all rows: the cheapest, on thinned rows
+            usable = dict(sorted(complete.items(), key=lambda kv: kv[1].seconds_refit)[:1])
+        if not usable:
+            return None
+        candidates = {
+            i: Candidate(
+                [np.load(output_file(self.work, t.recipe, b)) for b in range(len(self.work.blocks))], t.loss, t.seconds_refit
+            )
+            for i, t in usable.items()
+        }
+        anchor = {m.recipe.id: m.weight for m in self.anchor.members} if self.anchor else {}
+        whole = {i: w for i, w in anchor.items() if i in candidates}
+        weights = greedy(
+            candidates,
+            self.truth,
+            self.work.metric,
+            anchor=whole if len(whole) == len(anchor) else None,
+            seconds=self.work.workers * 0.75 * REFIT_SHARE * self.budget,
+        )
+        if not weights:
+            raise NoModelError("the sweep chose no member", code="no_model")
+        return Blend(
+            tuple(
+                Member(usable[i].recipe, round(w, 6), usable[i].learned)
+                for i, w in sorted(weights.items(), key=lambda kv: (-kv[1], kv[0]))
+            )
+        )
