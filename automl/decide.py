@@ -115,7 +115,7 @@ def _verdict(  # noqa: PLR0913  the terms of one formula
     better = sum(g > 0 for g in duel.gains) / len(duel.gains)
     rules = [
         (shrunk > margin, f"its gain is not above the switching margin of {margin:.1%}"),
-        (probability >= needed, f"P(better) {probability:.2f} is below {needed:.2f}"
+        (probability >= needed, f"P(better) {probability:.3f} is below {needed:.2f}"
                                 + ("" if virgin else ", needed while no block is virgin")),
         (duel.gains[0] > -2 * np.sqrt(variance), f"it fell behind by {-duel.gains[0]:.1%} on the newest block"),
         (len(duel.gains) < MANY_BLOCKS or better >= 0.5, f"it was better on only {better:.0%} of the blocks"),
