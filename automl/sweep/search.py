@@ -31,6 +31,7 @@ ROW_CAPS = ((30, 40_000), (60, 80_000), (300, 200_000))
 # (training rows, most configurations): more would only be tuned to the noise of the blocks
 CONFIG_CAPS = ((100, 4), (500, 8), (2_500, 15), (10_000, 40), (100_000, 100))
 _log = logging.getLogger(__name__)
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # studies are ours alone
 
 
 def sweep(

@@ -1,0 +1,236 @@
+"""What every family must pass, ours or a user's, before a sweep may trust it.
+
+Optuna only warns about a start point outside its range and uses it all the same; here it is an error.
+Runs on made-up rows, in seconds, without touching any problem's data.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+import pandas as pd
+
+from automl.contract import Contract
+from automl.ensemble import assemble
+from automl.features import category_positions, make_encoder
+from automl.history import Kind
+from automl.predict import model_output
+from automl.registry.models import digest_folder, load_folder, save_folder
+from automl.spaces import Family, Params, Shape, load_family
+from automl.trial import predict
+
+__all__ = ["Check", "Findings", "check_family", "to_json"]
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+ROWS, DRAWS = 200, 50
+TYPICAL_ROWS = 20_000  # ranges may follow the number of rows; start points are meant for a table of this size
+FEATURES: Mapping[str, Kind] = {"size": "number", "gap": "number", "colour": "text", "seen": "time"}
+CLASSES = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c"), "regression": ()}
+Task = Literal["binary", "multiclass", "regression"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One law and what was found."""
+
+    name: str
+    passed: bool
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All checks of a family, its ranges, and the time of a fit."""
+
+    family: Family
+    checks: tuple[Check, ...]
+    ranges: Mapping[str, str]
+    seconds_per_fit: float
+
+
+def check_family(entry: str, root: Path) -> Findings:
+    """Check a family by name or path.
+
+    Raises
+    ------
+    SpaceError
+        The file cannot be loaded at all.
+    """
+    family = load_family(entry, root)
+    checks, ranges, seconds = [], {}, 0.0
+    for task in sorted(family.tasks):
+        shape = _shape(family, task)
+        typical = replace(shape, rows=TYPICAL_ROWS)
+        drawn: dict[str, Any] = {}
+        laws: list[tuple[str, Callable[[], str]]] = [
+            ("50 draws valid, ranges do not move", lambda s=shape, t=typical, d=drawn: _draws(family, (s, t), d)),
+            ("start points inside their ranges", lambda d=drawn, t=typical: _starts(family, t, d)),
+        ]
+        for name, law in laws:
+            checks.append(_run(f"{task}: {name}", law))
+        started = time.perf_counter()
+        fitted: list[Any] = []
+        checks.append(_run(f"{task}: fit and predict on {ROWS} rows", lambda t=task, f=fitted: _fits(family, t, f)))
+        seconds = max(seconds, time.perf_counter() - started)
+        if fitted:
+            checks.append(_run(f"{task}: same seed, same result", lambda t=task, f=fitted: _repeats(family, t, f[0])))
+            checks.append(_run(f"{task}: saved and loaded through MLflow", lambda t=task, f=fitted: _travels(family, t, f[0])))
+        ranges |= {name: _text(distribution) for name, distribution in drawn.items()}
+    return Findings(family, tuple(checks), ranges, seconds)
+
+
+def to_json(findings: Findings) -> dict[str, Any]:
+    """What `--json` prints."""
+    family = findings.family
+    return {
+        "family": family.name,
+        "about": family.doc,
+        "file": str(family.path),
+        "passed": all(c.passed for c in findings.checks),
+        "checks": [asdict(c) for c in findings.checks],
+        "ranges": dict(findings.ranges),
+        "needs": f"encoding {family.encoding}, tasks {', '.join(sorted(family.tasks))}"
+                 + (", early stopping" if family.fit else "") + ("" if family.weights else ", no row weights"),
+        "seconds_per_fit": findings.seconds_per_fit,
+    }
+
+
+def _run(name: str, law: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, law())
+    except Exception as error:  # noqa: BLE001  a user's file may raise anything; that is a finding
+        return Check(name, False, f"{type(error).__name__}: {str(error)[:300]}" if str(error) else type(error).__name__)
+
+
+def _draws(family: Family, shapes: tuple[Shape, Shape], drawn: dict[str, Any]) -> str:
+    """Draw for a small and for a typical table; `drawn` receives the ranges of the typical one."""
+    for shape in shapes:
+        drawn.clear()
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for _ in range(DRAWS // len(shapes)):
+            trial = study.ask()
+            params = family.space(trial, shape)
+            family.build(params, shape, 0)
+            for name, distribution in trial.distributions.items():
+                if name in drawn and drawn[name] != distribution:
+                    raise ValueError(f"{name}: range moved from {_text(drawn[name])} to {_text(distribution)}")
+                drawn[name] = distribution
+            study.tell(trial, 0.0)
+    return f"{len(drawn)} parameters"
+
+
+def _starts(family: Family, shape: Shape, drawn: Mapping[str, Any]) -> str:
+    if not family.start:
+        raise ValueError("start: found none; wanted at least one (priority, params)")
+    names = {n for task in family.tasks for n in _names(family, _shape(family, task))}
+    for _, params in family.start:
+        for name, value in params.items():
+            if name not in names:
+                raise ValueError(f"start: {name!r} is not suggested by space()")
+            inside = drawn.get(name)
+            if inside is not None and not inside._contains(inside.to_internal_repr(value)):
+                raise ValueError(f"start: {name} = {value} is outside {_text(inside)}")
+    return f"{len(family.start)} points"
+
+
+def _names(family: Family, shape: Shape) -> set[str]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    names: set[str] = set()
+    for _ in range(10):
+        trial = study.ask()
+        family.space(trial, shape)
+        names |= set(trial.distributions)
+    return names
+
+
+def _fits(family: Family, task: str, fitted: list[Any]) -> str:
+    model = _model(family, task, family.start[0][1] if family.start else {})
+    output = model_output(model, _rows(), _contract(task))
+    if CLASSES[task] and not np.allclose(output.sum(axis=1), 1, atol=1e-6):
+        raise ValueError("probabilities do not sum to 1")
+    fitted.append(model)
+    return f"outputs of shape {output.shape}, all finite"
+
+
+def _repeats(family: Family, task: str, model: Any) -> str:
+    again = _model(family, task, family.start[0][1])
+    first, second = (model_output(m, _rows(), _contract(task)) for m in (model, again))
+    if not np.array_equal(first, second):
+        raise ValueError(f"two fits with one seed differ by up to {np.abs(first - second).max():.3g}")
+    return "equal to the last bit"
+
+
+def _travels(family: Family, task: str, model: Any) -> str:
+    rows = _rows()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "model"
+        save_folder(model, rows.head(20), [family], folder)
+        loaded = load_folder(folder, digest_folder(folder))
+        size = sum(p.stat().st_size for p in folder.rglob("*"))
+    if not np.array_equal(model_output(model, rows, _contract(task)), model_output(loaded, rows, _contract(task))):
+        raise ValueError("the loaded model answers differently")
+    return f"skops, {size / 1e3:.0f} kB, equal to the last bit"
+
+
+def _model(family: Family, task: str, params: Params) -> Any:
+    rows, y = _rows(), _outcome(task)
+    encoder = make_encoder(FEATURES, family.encoding)
+    X = np.asarray(encoder.fit_transform(rows), dtype="float64")
+    shape = _shape(family, task)
+    more = family.fit_args(shape) if family.fit_args else {}
+    learned: Params = {}
+    if family.fit is not None:
+        cut = ROWS * 3 // 4
+        trained = family.build(params, shape, 0)
+        learned = family.fit(trained, X[:cut], y[:cut], X[cut:], y[cut:], np.ones(cut), **more)
+    estimator = family.build({**params, **learned}, shape, 0)
+    estimator.fit(X, y, **more, **({"sample_weight": np.ones(ROWS)} if family.weights else {}))
+    predict(estimator, X, len(CLASSES[task]))
+    return assemble([("only", 1.0, encoder, estimator)], _contract(task), list(FEATURES))
+
+
+def _shape(family: Family, task: str) -> Shape:
+    encoder = make_encoder(FEATURES, family.encoding)
+    columns = encoder.fit_transform(_rows()).shape[1]
+    return Shape(ROWS, columns, len(CLASSES[task]), task, category_positions(FEATURES, family.encoding))  # type: ignore[arg-type]
+
+
+def _contract(task: str) -> Contract:
+    return Contract(dict(FEATURES), {}, CLASSES[task])
+
+
+def _rows() -> pd.DataFrame:
+    rng = np.random.default_rng(7)
+    frame = pd.DataFrame(
+        {
+            "size": rng.normal(size=ROWS),
+            "gap": np.where(rng.random(ROWS) < 0.3, np.nan, rng.normal(size=ROWS)),
+            "colour": rng.choice(["red", "green", "blue"], ROWS),
+            "seen": pd.date_range("2026-01-01", periods=ROWS, freq="7h"),
+        }
+    )
+    return frame.assign(colour=frame["colour"].astype("str").mask(rng.random(ROWS) < 0.05))
+
+
+def _outcome(task: str) -> np.ndarray:
+    rows = _rows()
+    drive = rows["size"] + (rows["colour"] == "red") + 0.2 * np.random.default_rng(8).normal(size=ROWS)
+    if task == "regression":
+        return drive.to_numpy("float64")
+    cuts = [0.3] if task == "binary" else [0.0, 0.8]
+    return np.digitize(drive, cuts).astype("float64")
+
+
+def _text(distribution: Any) -> str:
+    if hasattr(distribution, "choices"):
+        return "one of " + ", ".join(map(str, distribution.choices))
+    scale = ", log" if distribution.log else ""
+    return f"{distribution.low:g} to {distribution.high:g}{scale}"

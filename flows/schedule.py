@@ -1,0 +1,65 @@
+"""Deployments of problem files, served on the cron of each file until the process is stopped."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import serve
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowRunFilter, FlowRunFilterState
+from prefect.client.schemas.filters import FlowRunFilterStateType
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.deployments.runner import RunnerDeployment
+from prefect.states import Crashed
+
+from automl import __version__
+from automl.problem import Problem, load_problem
+from automl.report import deployments
+from flows.stories import cycle, retrain, score
+
+__all__ = ["make_deployments", "serve_problems"]
+
+FLOWS = {"cycle": cycle, "retrain": retrain, "score": score}
+_log = logging.getLogger(__name__)
+
+
+def make_deployments(problem: Problem) -> list[RunnerDeployment]:
+    """`cycle/<problem>`, or `retrain/<problem>` and `score/<problem>`, on the problem's cron."""
+    return [
+        FLOWS[verb].to_deployment(
+            name=problem.name,
+            parameters={"file": str(problem.file)},
+            schedule=CronSchedule(cron=cron, timezone=problem.schedule.timezone),
+            tags=["automl", f"problem:{problem.name}"],
+            version=__version__,
+            description=problem.question or problem.name,
+            # politeness only: two runs of a problem serialise by our own lock, with or without this
+            concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE),
+        )
+        for verb, cron in deployments(problem)
+    ]
+
+
+def serve_problems(files: Sequence[Path]) -> None:
+    """Serve until stopped; runs that an earlier process left behind are closed first."""
+    problems = [load_problem(file) for file in files]
+    _reap([p.name for p in problems])
+    # one cycle at a time: each uses every core
+    serve(*(d for p in problems for d in make_deployments(p)), limit=1, pause_on_shutdown=False, print_starting_message=False)
+
+
+def _reap(names: Sequence[str]) -> None:
+    """A killed server leaves runs Running for ever, and their slot taken; nobody else runs ours."""
+    with get_client(sync_client=True) as client:
+        dead = client.read_flow_runs(
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=list(names))),
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
+            ),
+        )
+        for run in dead:
+            client.set_flow_run_state(run.id, Crashed(message="its process was gone"), force=True)
+            _log.warning("closed the dead run %s", run.name)

@@ -1,0 +1,119 @@
+"""The stories as flows: one task per step, retries and timeouts on the steps that reach out only."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed
+
+from automl import retrain as retrain_room
+from automl import score as score_room
+from automl.ask import Ask, Ending
+from automl.errors import AutomlError
+from automl.problem import Span, load_problem
+from automl.workspace import open_workspace
+
+__all__ = ["cycle", "retrain", "score"]
+
+T = TypeVar("T")
+IO_RETRIES = 2
+IO_RETRY_SECONDS = 10
+IO_TIMEOUT_SECONDS = 900  # a pull or an upload that takes longer is stuck
+MOST_RETRIED_CODE = 5  # only an unreachable server is worth another try; refused data stays refused
+
+
+def _retriable(_task: Any, _run: Any, state: State[Any]) -> bool:
+    error = state.result(raise_on_failure=False)
+    return not isinstance(error, AutomlError) or error.exit_code == MOST_RETRIED_CODE
+
+
+def _as_task(name: str, step: Callable[..., T], *args: Any, io: bool = False) -> T:
+    """Run a step of a story as a Prefect task."""
+    more: dict[str, Any] = (
+        {"retries": IO_RETRIES, "retry_delay_seconds": IO_RETRY_SECONDS, "timeout_seconds": IO_TIMEOUT_SECONDS,
+         "retry_condition_fn": _retriable}
+        if io
+        else {}
+    )
+
+    def body() -> T:  # the arguments stay out of Prefect: nothing is serialised, searched or stored
+        return step(*args)
+
+    return task(body, name=name, task_run_name=name, persist_result=False, cache_policy=NO_CACHE, **more)()
+
+
+def _run_name() -> str:
+    given = flow_run.parameters
+    return f"{Path(given['file']).parent.name} · {given.get('as_of') or 'newest slot'}"
+
+
+@flow(name="cycle", flow_run_name=_run_name, persist_result=False)
+def cycle(file: str, as_of: str | None = None, budget: str | None = None) -> State[Any]:
+    """Retrain and score one problem in a single commit.
+
+    Args:
+        file: Path of the problem file on the machine that serves this deployment.
+        as_of: Logical now in UTC, such as 2026-03-02; empty: the newest slot of the problem's cron.
+        budget: Instead of sweep.budget, such as 90s or 5m.
+    """
+    return _tell(_story(score_room.cycle, file, as_of, budget))
+
+
+@flow(name="retrain", flow_run_name=_run_name, persist_result=False)
+def retrain(file: str, as_of: str | None = None, budget: str | None = None) -> State[Any]:
+    """Retrain one problem and release its champion; predictions stay until the next score.
+
+    Args:
+        file: Path of the problem file on the machine that serves this deployment.
+        as_of: Logical now in UTC, such as 2026-03-02; empty: the newest slot of the problem's cron.
+        budget: Instead of sweep.budget, such as 90s or 5m.
+    """
+    return _tell(_story(retrain_room.retrain, file, as_of, budget))
+
+
+@flow(name="score", flow_run_name=_run_name, persist_result=False)
+def score(file: str, as_of: str | None = None) -> State[Any]:
+    """Publish the champion's predictions for the coming rows of one problem.
+
+    Args:
+        file: Path of the problem file on the machine that serves this deployment.
+        as_of: Logical now in UTC, such as 2026-03-02; empty: the newest slot of the problem's cron.
+    """
+    return _tell(_story(score_room.score, file, as_of, None))
+
+
+def _story(story: Callable[..., Ending], file: str, as_of: str | None, budget: str | None) -> Ending:
+    logging.getLogger("automl").setLevel(logging.INFO)
+    problem = load_problem(file)
+    moment = None
+    if as_of:
+        parsed = datetime.fromisoformat(as_of)
+        moment = parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    ask = Ask(as_of=moment, budget=Span.parse(budget) if budget else None, trigger="prefect")
+    try:
+        return story(problem, open_workspace(Path(file)), ask, run=_as_task)
+    except AutomlError as error:
+        get_run_logger().error("%s\nnext: %s", error, error.next_step or "-")
+        raise
+
+
+def _tell(ending: Ending) -> State[Any]:
+    """The flow's last state says how the cycle ended; the decision becomes an artifact."""
+    name = ending.problem.name
+    lines = [f"**{name} as of {ending.as_of:%Y-%m-%d %H:%M}: {ending.status}**", "", f"- {ending.reason}"]
+    if ending.model_version:
+        lines.append(f"- champion: version {ending.model_version}, MLflow run `{ending.run_id}`")
+    if ending.generation:
+        lines.append(f"- predictions: {ending.rows} rows, generation {ending.generation}, table `{ending.problem.table}`")
+    create_markdown_artifact("\n".join(lines), key=f"decision-{name.lower().replace('_', '-')}")
+    word = "Skipped" if ending.already else ending.status.capitalize()
+    return Completed(name=word, message=f"v{ending.model_version} · {ending.rows or 0} rows · {ending.reason}"[:500])
