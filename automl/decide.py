@@ -76,7 +76,8 @@ def decide(
     champion_share
         Weight that each challenger gives to the champion's recipes, 0..1.
     """
-    verdicts = _verdicts([d for d in duels if d.gains], confidence, champion_share)
+    ordered = sorted((d for d in duels if d.gains), key=lambda d: d.challenger)  # ties and sums must not depend on order
+    verdicts = _verdicts(ordered, confidence, champion_share)
     passed = sorted((v for v in verdicts if v.passed), key=lambda v: -v.shrunk)
     if passed:
         best = passed[0]
@@ -142,11 +143,11 @@ def _effective(weights: NDArray[np.float64], gains: Sequence[float]) -> float:
 
 
 def _autocorrelation(gains: Sequence[float]) -> float:
-    if len(gains) < 8:
-        return 0.3  # too few blocks to estimate it
+    if len(gains) < 8 or np.ptp(gains) < 1e-12:
+        return 0.3  # too few blocks, or too much alike, to estimate it
     centred = np.asarray(gains) - np.mean(gains)
     total = float((centred**2).sum())
-    return float(np.clip((centred[1:] * centred[:-1]).sum() / total, 0.0, 0.6)) if total > 0 else 0.3
+    return float(np.clip((centred[1:] * centred[:-1]).sum() / total, 0.0, 0.6))
 
 
 def _pooled_variance(duels: Sequence[Duel]) -> float:

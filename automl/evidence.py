@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from typing import Literal
 
 __all__ = ["BlockLoss", "Duel", "duels", "kind_of"]
@@ -58,11 +59,12 @@ def duels(losses: Iterable[BlockLoss], champion: str) -> list[Duel]:
     """Pair every blend with the champion on the blocks that some cycle evaluated for both.
 
     Where several cycles evaluated the same block, the newest counts. The gain on block b is
-    (L_champion - L_challenger) / max(L_champion, 0.05 * L_floor).
+    (L_champion - L_challenger) / max(L_champion, 0.05 * L_floor). A loss that is not finite (ROC AUC of a
+    block with one class) is no evidence.
     """
     newest: dict[tuple[str, datetime], BlockLoss] = {}
     reference: dict[tuple[datetime, datetime], BlockLoss] = {}
-    everything = sorted(losses, key=lambda loss: loss.cycle)
+    everything = sorted((loss for loss in losses if isfinite(loss.loss)), key=lambda loss: loss.cycle)
     for loss in everything:
         if loss.blend == champion:
             reference[(loss.cycle, loss.start)] = loss

@@ -36,7 +36,7 @@ def predict(model: Any, batch: pd.DataFrame, problem: Problem, contract: Contrac
     """
     output = model_output(model, batch, contract)
     keys = list(problem.history.key or (ROW_ID,))
-    frame = batch[[*keys, problem.history.time]].copy()
+    frame = batch[list(dict.fromkeys([*keys, problem.history.time]))].copy()  # the time may be part of the key
     if not contract.classes:
         frame["prediction"] = output
     else:
@@ -51,12 +51,20 @@ def predict(model: Any, batch: pd.DataFrame, problem: Problem, contract: Contrac
 
 def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray[np.float64]:
     """Probabilities, shape (n_rows, n_classes), or values, shape (n_rows,)."""
+    missing = [name for name in contract.features if name not in batch.columns]
+    if missing:
+        raise PredictError(
+            f"the batch lacks column {', '.join(map(repr, missing))}; found {', '.join(map(str, batch.columns))}",
+            code="missing_column",
+            next_step="Bring the column back; the model was trained with it.",
+        )
     columns = batch[list(contract.features)]
     try:
-        output = np.asarray(model.predict_proba(columns) if contract.classes else model.predict(columns))
+        answer = model.predict_proba(columns) if contract.classes else model.predict(columns)
+        output = np.asarray(answer, dtype="float64")
     except Exception as error:
         raise PredictError(
-            f"the model cannot score the batch: {type(error).__name__}: {str(error).splitlines()[0][:200]}",
+            f"the model cannot score the batch: {type(error).__name__}: {str(error).partition(chr(10))[0][:200]}",
             code="predict_failed",
             next_step="Compare the batch with the contract file; retrain if the source has changed.",
         ) from error
@@ -67,7 +75,7 @@ def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray
             f"not finite; wanted shape {wanted}, all finite",
             code="predict_not_finite",
         )
-    return output.astype("float64")
+    return output
 
 
 def fingerprint(output: NDArray[np.float64], recipe: str) -> str:

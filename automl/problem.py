@@ -11,11 +11,12 @@ import importlib.util
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from dateutil.relativedelta import relativedelta
@@ -26,7 +27,6 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
-    model_validator,
 )
 
 from automl.errors import ProblemError
@@ -43,6 +43,7 @@ METRICS: dict[str, tuple[str, ...]] = {
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "mo": "months", "q": "months"}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 200 * 365.25 * 86400  # longer ones leave the calendar when they are counted back
 _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")
 _TABLE = re.compile(r"^[a-z][a-z0-9_]{0,39}$")  # leaves room for suffixes below PostgreSQL's 63 bytes
 
@@ -62,7 +63,10 @@ class Span:
         match = re.fullmatch(r"(\d+)\s*(mo|s|m|h|d|q)", str(text).strip())
         if not match or int(match[1]) < 1:
             raise ValueError(f"{text!r} is not a duration; wanted for example 90s, 90m, 12h, 7d, 1mo, 1q")
-        return cls(int(match[1]), match[2])
+        span = cls(int(match[1]), match[2])
+        if span.seconds > _LONGEST:
+            raise ValueError(f"{text!r} is longer than 200 years")
+        return span
 
     def after(self, moment: datetime, times: int = 1) -> datetime:
         """`moment` plus `times` of this span."""
@@ -120,8 +124,8 @@ class HistorySection(_Table):
     @field_validator("source")
     @classmethod
     def _no_password(cls, value: str) -> str:
-        match = re.search(r"://[^:/@\s]+:([^@/\s]+)@", value)
-        if match and not match[1].startswith("${"):
+        match = re.search(r"://[^:/@\s]*:([^@]+)@", value)  # as SQLAlchemy reads it: a slash may be part of it
+        if match and not re.fullmatch(r"(\$\{\w+\})+", match[1]):
             raise ValueError("holds a password; wanted a reference to the environment such as ${PGPASSWORD}")
         return value
 
@@ -133,28 +137,6 @@ class HistorySection(_Table):
                 "personal columns cannot be hashed by this version; select them away in history.query"
             )
         return value
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        origins = [name for name in ("source", "files", "python") if getattr(self, name)]
-        if len(origins) != 1:
-            found = ", ".join(origins) or "none"
-            raise ValueError(f"found {found}; wanted exactly one of source, files, python")
-        if self.source and not self.query:
-            raise ValueError("found source without query; wanted query = \"select ...\"")
-        if self.query and not self.source:
-            raise ValueError("found query without source; a query needs a database URL in source")
-        if self.source and not self.key:
-            raise ValueError("found no key; wanted the columns that make a row of the source unique")
-        if self.label_delay and self.label_time:
-            raise ValueError("found label_delay and label_time; wanted one of them")
-        roles = [self.time, self.target, *self.ignore]
-        twice = sorted({name for name in roles if roles.count(name) > 1})
-        if twice:
-            raise ValueError(f"column {', '.join(twice)} has two roles among time, target and ignore")
-        if self.target in self.key:
-            raise ValueError(f"target {self.target!r} cannot be part of key")
-        return self
 
 
 class BatchSection(_Table):
@@ -180,17 +162,21 @@ class SweepSection(_Table):
     trials: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if not self.families:
-            raise ValueError("families: found none; wanted at least one name or path")
-        if len(set(self.families)) < len(self.families):
-            raise ValueError("families: found a family twice")
-        if self.budget is None and self.trials is None:
-            raise ValueError('found neither budget nor trials; wanted for example budget = "3m"')
-        if self.budget and (self.budget.unit in ("mo", "q", "d") or self.budget.seconds < 10):
-            raise ValueError(f"budget: found {self.budget}; wanted at least 10s and less than a day")
-        return self
+    @field_validator("families")
+    @classmethod
+    def _families(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("found none; wanted at least one name or path")
+        if len(set(value)) < len(value):
+            raise ValueError("found a family twice")
+        return value
+
+    @field_validator("budget")
+    @classmethod
+    def _budget(cls, value: Span | None) -> Span | None:
+        if value and (value.unit in ("mo", "q", "d") or not 10 <= value.seconds < 86400):
+            raise ValueError(f"found {value}; wanted at least 10s and less than a day")
+        return value
 
 
 class ValidationSection(_Table):
@@ -280,34 +266,6 @@ class Problem(_Table):
             raise ValueError(f"{value!r}: wanted a letter, then letters, digits, - or _, at most 63")
         return value
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        wrong = [
-            f"{where}: {name!r} does not fit task {self.task!r}; wanted one of "
-            f"{', '.join(METRICS[self.task])}{_did_you_mean(name, METRICS[self.task])}"
-            for where, name in [
-                ("metric.name", self.metric.name),
-                *(("metric.also", other) for other in self.metric.also),
-            ]
-            if name not in METRICS[self.task]
-        ]
-        for entry in self.sweep.families:
-            if not _is_path(entry) and entry not in family_names():
-                wrong.append(
-                    f"sweep.families: {entry!r} is no family; wanted one of "
-                    f"{', '.join(family_names())}, or the path of a .py file"
-                    f"{_did_you_mean(entry, family_names())}"
-                )
-            elif _is_path(entry) and not (self.file.parent / entry).is_file():
-                wrong.append(f"sweep.families: {entry!r} is not a file beside {self.file.name}")
-        if self.batch.query and not self.history.source:
-            wrong.append("batch.query: found a query; wanted none, because history has no source URL")
-        if self.history.positive is not None and self.task != "binary":
-            wrong.append(f"history.positive: found {self.history.positive!r}; only task 'binary' has one")
-        if wrong:
-            raise ValueError("\n".join(wrong))
-        return self
-
     @property
     def table(self) -> str:
         """The table analysts read; default: the name with `_` for `-`."""
@@ -354,17 +312,19 @@ def load_problem(path: str | Path) -> Problem:
         raise ProblemError(f"{path}: cannot be read: {error}", code="no_file") from None
     except tomllib.TOMLDecodeError as error:
         raise ProblemError(f"{path}: not valid TOML: {error}", code="toml") from None
-    content.pop("file", None)
+    lines = _conflicts(content, file)
     try:
-        return Problem(file=file, **content)
+        problem = Problem(**{**content, "file": file})
     except ValidationError as error:
-        lines = _explain(error, content)
+        lines = [*_explain(error), *lines]
+    if lines:
         raise ProblemError(
             f"{path}: {len(lines)} mistake{'s' if len(lines) > 1 else ''}\n"
             + "\n".join(f"  {line}" for line in lines),
             code="problem",
             next_step=f"Mend the lines above, then: automl check {path}",
-        ) from None
+        )
+    return problem
 
 
 def family_folder() -> Path:
@@ -395,6 +355,8 @@ def _known_zone(value: str) -> str:
 def _is_cron(value: str) -> bool:
     from cronsim import CronSim, CronSimError  # noqa: PLC0415  40 ms that most commands never need
 
+    if len(value.split()) != 5:  # CronSim would read a sixth field as seconds, which schedulers do not know
+        return False
     try:
         CronSim(value, datetime(2026, 1, 1, tzinfo=UTC))
     except CronSimError:
@@ -402,7 +364,74 @@ def _is_cron(value: str) -> bool:
     return True
 
 
-def _explain(error: ValidationError, content: dict[str, Any]) -> list[str]:
+def _conflicts(content: Mapping[str, Any], file: Path) -> list[str]:
+    """Keys that contradict each other; reads raw values, so that it speaks up beside other mistakes."""
+    task, h, sweep = content.get("task"), _section(content, "history"), _section(content, "sweep")
+    wrong = ["file: unknown key"] if "file" in content else []
+    if h:
+        wrong += [f"history: {line}" for line in _history_conflicts(h)]
+    metric = _section(content, "metric")
+    hidden = sorted({*_texts(metric.get("slices"))} & {*_texts(h.get("ignore"))})
+    if hidden:
+        wrong.append(f"metric.slices: found {', '.join(hidden)}, which history.ignore keeps from being read")
+    if task in METRICS:
+        named = [("metric.name", [metric.get("name")]), ("metric.also", metric.get("also"))]
+        wrong += [
+            f"{where}: {name!r} does not fit task {task!r}; wanted one of "
+            f"{', '.join(METRICS[task])}{_did_you_mean(name, METRICS[task])}"
+            for where, names in named
+            for name in _texts(names)
+            if name not in METRICS[task]
+        ]
+    for entry in _texts(sweep.get("families")):
+        if not _is_path(entry) and entry not in family_names():
+            wrong.append(
+                f"sweep.families: {entry!r} is no family; wanted one of {', '.join(family_names())}, "
+                f"or the path of a .py file{_did_you_mean(entry, family_names())}"
+            )
+        elif _is_path(entry) and not (file.parent / entry).is_file():
+            wrong.append(f"sweep.families: {entry!r} is not a file beside {file.name}")
+    if sweep and "budget" not in sweep and "trials" not in sweep:
+        wrong.append('sweep: found neither budget nor trials; wanted for example budget = "3m"')
+    if _section(content, "batch").get("query") and h and not h.get("source"):
+        wrong.append("batch.query: found a query; wanted none, because history has no source URL")
+    if task in ("multiclass", "regression") and h.get("positive") is not None:
+        wrong.append(f"history.positive: found {h['positive']!r}; only task 'binary' has one")
+    return wrong
+
+
+def _history_conflicts(h: Mapping[str, Any]) -> list[str]:
+    wrong: list[str] = []
+    origins = [name for name in ("source", "files", "python") if h.get(name)]
+    if len(origins) != 1:
+        wrong.append(f"found {', '.join(origins) or 'none'}; wanted exactly one of source, files, python")
+    if h.get("source") and not h.get("query"):
+        wrong.append('found source without query; wanted query = "select ..."')
+    if h.get("query") and not h.get("source"):
+        wrong.append("found query without source; a query needs a database URL in source")
+    if h.get("source") and not h.get("key"):
+        wrong.append("found no key; wanted the columns that make a row of the source unique")
+    if h.get("label_delay") and h.get("label_time"):
+        wrong.append("found label_delay and label_time; wanted one of them")
+    roles = _texts([h.get("time"), h.get("target"), *_texts(h.get("ignore"))])
+    twice = sorted({name for name in roles if roles.count(name) > 1})
+    if twice:
+        wrong.append(f"column {', '.join(twice)} has two roles among time, target and ignore")
+    if h.get("target") in _texts(h.get("key")):
+        wrong.append(f"target {h['target']!r} cannot be part of key")
+    return wrong
+
+
+def _section(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section = content.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _texts(values: object) -> list[str]:
+    return [v for v in values if isinstance(v, str)] if isinstance(values, list) else []
+
+
+def _explain(error: ValidationError) -> list[str]:
     lines: list[str] = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
@@ -416,8 +445,7 @@ def _explain(error: ValidationError, content: dict[str, Any]) -> list[str]:
         elif kind == "missing":
             lines.append(f"{where}: missing; wanted a value")
         elif kind == "value_error":
-            text = str(item["ctx"]["error"])
-            lines += [f"{where}: {line}" if where else line for line in text.split("\n")]
+            lines.append(f"{where}: {item['ctx']['error']}")
         else:
             said = item["msg"][0].lower() + item["msg"][1:]
             hint = _did_you_mean(str(found), re.findall(r"'([^']+)'", item["msg"]))

@@ -80,12 +80,13 @@ def retrain(
         contract, warnings = run("check contract", _check, job, snapshot)
         run("judge published predictions", judge, job, snapshot, contract, io=True)
         work = _work(job, snapshot, contract)
+        run_id = run("open MLflow run", _open_run, job, work, snapshot, io=True)
         board, deadline = run("sweep", _sweep, job, work)
         choice = run("decide", _decide, job, work, board)
         if job.ask.dry_run:
-            return _dry_ending(job, board, choice, warnings)
+            return _dry_ending(job, board, choice, warnings, run_id)
         fitted = run("refit", _refit, job, work, board, choice, deadline)
-        release = run("register", _register, job, work, board, choice, fitted, io=True)
+        release = run("register", _register, job, work, board, choice, fitted, run_id, io=True)
         guards, release = run("guards", _guard, job, work, choice, release)
         generation, rows = run("stage predictions", stage, job, release) if stage else (None, None)
         release = run("release", _commit, job, choice, release, generation)
@@ -142,12 +143,19 @@ def _work(job: Job, snapshot: Snapshot, contract: Contract) -> Work:
     )
 
 
-def _sweep(job: Job, work: Work) -> tuple[Board, float]:
+def _open_run(job: Job, work: Work, snapshot: Snapshot) -> str:
+    kept = job.cycle.receipts.get("run_id")
+    if kept:
+        return str(kept)
     cycle = cycle_tag(job.as_of, job.cycle.attempt)
-    params = _run_params(job, work)
-    run_id = job.cycle.receipts.get("run_id") or job.registry.open_cycle(cycle, params, _run_tags(job))
+    run_id = job.registry.open_cycle(cycle, _run_params(job, work), _run_tags(job))
+    job.registry.log_snapshot(run_id, snapshot, work.contract.features)
     job.store.note(job.cycle, run_id=run_id)
     fault("retrain.run_opened")
+    return run_id
+
+
+def _sweep(job: Job, work: Work) -> tuple[Board, float]:
     done = [Trial.from_json(content) for content in job.store.trials(job.cycle)]
     done = [t for t in done if t.status == "failed" or (work.scratch / "outputs" / f"{t.recipe.id}-0.npy").exists()]
     budget = job.problem.sweep.budget
@@ -263,9 +271,8 @@ def _refit(job: Job, work: Work, board: Board, choice: Choice, deadline: float) 
     return path
 
 
-def _register(job: Job, work: Work, board: Board, choice: Choice, fitted: Path) -> Release:
+def _register(job: Job, work: Work, board: Board, choice: Choice, fitted: Path, run_id: str) -> Release:  # noqa: PLR0913
     model = pd.read_pickle(fitted)
-    run_id = job.store.find_cycle(job.problem.name, "retrain", job.as_of).receipts["run_id"]  # type: ignore[union-attr]
     cycle = cycle_tag(job.as_of, job.cycle.attempt)
     roles = {m.recipe.id: "chosen" for m in choice.blend.members}
     job.registry.log_trials(run_id, cycle, board.trials, work.families, roles)
@@ -313,10 +320,9 @@ def _tell(
     fault("retrain.told")
 
 
-def _dry_ending(job: Job, board: Board, choice: Choice, warnings: list[str]) -> Ending:
+def _dry_ending(job: Job, board: Board, choice: Choice, warnings: list[str], run_id: str) -> Ending:
     reason = f"dry run, nothing was changed: would have {choice.ruling.reason}"
     job.store.end_cycle(job.cycle, "dry-run", reason)
-    run_id = job.store.find_cycle(job.problem.name, "retrain", job.as_of).receipts["run_id"]  # type: ignore[union-attr]
     job.registry.close_cycle(run_id, metrics={}, tags={"decision": "dry-run"}, note=reason, artifacts={})
     return Ending(problem=job.problem, as_of=job.as_of, status="dry-run", reason=reason, board=board,
                   decision=choice.decision, run_id=run_id, experiment=job.registry.experiment, warnings=warnings)

@@ -95,7 +95,7 @@ class Pool:
         """Wait until a child ends, a limit passes, or the moment `until`; return what has ended."""
         while self._running:
             horizon = min(until, *(limit for _, _, limit, _ in self._running.values()))
-            ready = wait(list(self._running), max(0.0, horizon - time.monotonic()))
+            ready = wait(list(self._running), min(60.0, max(0.0, horizon - time.monotonic())))
             late = [c for c, (_, _, limit, _) in self._running.items() if time.monotonic() >= limit]
             ended = [self._finish(c) for c in ready if isinstance(c, Connection)]
             ended += [self._kill(c, "out of time") for c in late if c in self._running]

@@ -6,6 +6,7 @@ release; nothing here decides or publishes.
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 import urllib.error
@@ -121,9 +122,9 @@ class Registry:
             name=f"{self.problem.name} history",
             digest=snapshot.digest[:36],
             source_type="local",
-            source=pd.io.json.ujson_dumps({"uri": str(snapshot.path)}),
-            schema=pd.io.json.ujson_dumps(schema),
-            profile=pd.io.json.ujson_dumps({"num_rows": snapshot.rows, "num_elements": snapshot.rows * len(columns)}),
+            source=json.dumps({"uri": str(snapshot.path)}),
+            schema=json.dumps(schema),
+            profile=json.dumps({"num_rows": snapshot.rows, "num_elements": snapshot.rows * len(columns)}),
         )
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
@@ -215,7 +216,8 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         version = self.client.create_model_version(
-            name, info.model_uri, run_id, tags={**tags, "state": "registered"}, model_id=info.model_id
+            name, info.model_uri, run_id, tags={**tags, "state": "registered", "model_id": info.model_id},
+            model_id=info.model_id,
         )
         self.client.set_registered_model_alias(name, CHALLENGER, str(version.version))
         with tempfile.TemporaryDirectory() as folder:
@@ -268,7 +270,7 @@ class Registry:
         """How the version's predictions have turned out, as metrics of its run and model."""
         version = self.client.get_model_version(self.problem.name, str(release.model_version))
         for name, score in scores.items():
-            self.client.log_metric(release.run_id, f"live_{name}", _round(score), model_id=version.model_id)
+            self.client.log_metric(release.run_id, f"live_{name}", _round(score), model_id=version.tags.get("model_id"))
             self.client.set_model_version_tag(
                 self.problem.name, str(release.model_version), f"live_{name}", f"{score:.5g} on {rows} rows"
             )

@@ -32,7 +32,7 @@ def refit(work: Work, blend: Blend, deadline: float, costs: Mapping[str, float])
     needed = 1.3 * max(sum(costs.get(m.recipe.id, 0.0) for m in blend.members) / work.workers,
                        max(costs.get(m.recipe.id, 0.0) for m in blend.members))
     left = deadline - time.monotonic()
-    if needed > left:
+    if needed > left:  # never without a budget
         rows = thin(rows, max(1000, int(len(rows.y) * max(left, 1.0) / needed)), work.problem.sweep.seed)
     encoders, pool, fitted = {}, Pool(work.workers), {}
     try:

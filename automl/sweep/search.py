@@ -25,6 +25,7 @@ PRUNE_MARGIN = 0.02  # relative loss behind the incumbent on the same blocks tha
 REFIT_SHARE = 0.3  # of the budget, at most, for the refit of the winner
 FIRST_CUT, SECOND_CUT = 3, 2  # families left after the start points, and after six more trials each
 TRIALS_BETWEEN_CUTS = 6
+FIT_SECONDS = 600  # a fit that takes longer hangs, or should not be in a sweep; matters without a budget
 ROUND = 4  # with trials = N: asked together and told in order, whatever the number of workers
 # (budget seconds, most training rows of a fit): small budgets need many cheap looks
 ROW_CAPS = ((30, 40_000), (60, 80_000), (300, 200_000))
@@ -182,7 +183,12 @@ class _Run:
                     self.asked[family] = self.asked.get(family, 0) + 1
                     return _Race(len(self.seen) - 1, recipe, "search", asked)
                 self.studies[family].tell(asked, state=optuna.trial.TrialState.FAIL)
-        self.stopped = self.stopped or "nothing left"
+        if self.racing or self.waiting:  # what they tell may open a family
+            return None
+        if self.untold:
+            self._settle()
+            return self._propose()
+        self.stopped = "nothing left"
         return None
 
     # ---- time
@@ -201,6 +207,8 @@ class _Run:
         costs = [t.seconds_refit for t in complete[:5] if self._refittable(t)]
         cost = max(sum(costs) / self.work.workers, max(costs, default=0.0))
         encode = 0.02 * self.budget
+        if not complete:
+            return self.deadline - 1.5
         return self.deadline - min(REFIT_SHARE * self.budget, 1.3 * cost + encode + 1.5)
 
     def _refittable(self, trial: Trial) -> bool:
@@ -253,7 +261,7 @@ class _Run:
                     self._reuse(race)
                     continue
             self.racing[race.number] = race
-            self.pool.start(self._fit(race), self._search_end())
+            self.pool.start(self._fit(race), min(self._search_end(), time.monotonic() + FIT_SECONDS))
 
     def _may_ask(self) -> bool:
         if not self.sync:

@@ -1,0 +1,157 @@
+"""Evidence: blends are compared only where both were judged alike, and never kinder than it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from automl.evidence import BlockLoss, Duel, Kind, duels, kind_of
+
+FIRST = datetime(2026, 1, 5, tzinfo=UTC)
+CHAMPION = "champion"
+LAW = settings(max_examples=100, deadline=None, derandomize=True)
+
+
+def week(number: int) -> datetime:
+    return FIRST + timedelta(weeks=number)
+
+
+def entry(
+    blend: str, block: int, loss: float, *, cycle: int = 9, floor: float = 1.0, kind: Kind = "virgin"
+) -> BlockLoss:
+    return BlockLoss(week(cycle), blend, week(block), week(block + 1), 100, loss, floor, kind)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> list[BlockLoss]:
+    """Some blends on some blocks in some cycles, each at most once, in any order."""
+    places = st.tuples(st.integers(0, 3), st.sampled_from([CHAMPION, "a", "b"]), st.integers(0, 5))
+    numbers = st.floats(1e-3, 2.0)
+    kinds = st.sampled_from(["virgin", "sweep"])
+    return [
+        entry(blend, block, draw(numbers), cycle=cycle, floor=draw(numbers), kind=draw(kinds))
+        for cycle, blend, block in draw(st.lists(places, unique=True, max_size=40))
+    ]
+
+
+def slow_duel(losses: Sequence[BlockLoss], challenger: str) -> Duel | None:
+    """The definition, read aloud: newest block first, newest cycle that judged both."""
+    starts = sorted({x.start for x in losses}, reverse=True)
+    gains, kinds, ages, blocks = [], [], [], []
+    for age, start in enumerate(starts):
+        here = [x for x in losses if x.start == start]
+        for cycle in sorted({x.cycle for x in here}, reverse=True):
+            mine = [x for x in here if x.cycle == cycle and x.blend == challenger]
+            theirs = [x for x in here if x.cycle == cycle and x.blend == CHAMPION]
+            if mine and theirs:
+                gains.append((theirs[0].loss - mine[0].loss) / max(theirs[0].loss, 0.05 * theirs[0].floor))
+                kinds.append("virgin" if mine[0].kind == "virgin" and theirs[0].kind == "virgin" else "sweep")
+                ages.append(age)
+                blocks.append(start)
+                break
+    return Duel(challenger, tuple(gains), tuple(kinds), tuple(ages), tuple(blocks)) if gains else None
+
+
+@LAW
+@given(worlds())
+def test_duels_equal_the_slow_reading_of_their_definition(losses: list[BlockLoss]) -> None:
+    found = {duel.challenger: duel for duel in duels(losses, CHAMPION)}
+
+    assert found == {name: duel for name in ("a", "b") if (duel := slow_duel(losses, name))}
+
+
+@LAW
+@given(worlds(), st.randoms(use_true_random=False))
+def test_the_order_of_the_evidence_changes_nothing(losses: list[BlockLoss], random: object) -> None:
+    shuffled = list(losses)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+
+    assert {d.challenger: d for d in duels(shuffled, CHAMPION)} == {d.challenger: d for d in duels(losses, CHAMPION)}
+
+
+@LAW
+@given(worlds())
+def test_who_gains_on_a_block_loses_when_the_roles_are_swapped(losses: list[BlockLoss]) -> None:
+    forth = {d.challenger: d for d in duels(losses, CHAMPION)}.get("a")
+    back = {d.challenger: d for d in duels(losses, "a")}.get(CHAMPION)
+
+    assert (forth is None) == (back is None)
+    if forth and back:
+        assert forth.blocks == back.blocks
+        assert forth.kinds == back.kinds
+        assert [g > 0 for g in forth.gains] == [g < 0 for g in back.gains]
+
+
+def test_losses_of_different_cycles_are_never_compared() -> None:
+    losses = [entry(CHAMPION, 3, 0.5, cycle=4), entry("a", 3, 0.1, cycle=5)]
+
+    assert duels(losses, CHAMPION) == []
+
+
+def test_the_newest_cycle_that_judged_both_wins() -> None:
+    losses = [
+        entry(CHAMPION, 3, 0.50, cycle=4), entry("a", 3, 0.40, cycle=4),
+        entry(CHAMPION, 3, 0.50, cycle=5), entry("a", 3, 0.45, cycle=5),
+        entry("a", 3, 0.01, cycle=6),  # the champion was not judged with it
+    ]
+
+    (duel,) = duels(reversed(losses), CHAMPION)
+
+    assert duel.gains == pytest.approx([0.1])
+
+
+@pytest.mark.parametrize(
+    ("champion", "challenger", "both"),
+    [
+        ("virgin", "virgin", "virgin"),
+        ("virgin", "sweep", "sweep"),
+        ("sweep", "virgin", "sweep"),
+        ("sweep", "sweep", "sweep"),
+    ],
+)
+def test_a_block_is_virgin_only_if_it_is_for_both(champion: Kind, challenger: Kind, both: Kind) -> None:
+    (duel,) = duels([entry(CHAMPION, 3, 0.5, kind=champion), entry("a", 3, 0.4, kind=challenger)], CHAMPION)
+
+    assert duel.kinds == (both,)
+
+
+def test_ages_count_from_the_newest_block_of_anybody() -> None:
+    losses = [entry(CHAMPION, block, 0.5) for block in (1, 2, 3, 4)] + [entry("a", block, 0.4) for block in (1, 3)]
+
+    (duel,) = duels(losses, CHAMPION)
+
+    assert duel.blocks == (week(3), week(1))
+    assert duel.ages == (1, 3)
+
+
+def test_a_champion_without_loss_does_not_make_gains_explode() -> None:
+    (duel,) = duels([entry(CHAMPION, 3, 0.0, floor=0.4), entry("a", 3, 0.01, floor=0.4)], CHAMPION)
+
+    assert duel.gains == pytest.approx([-0.01 / (0.05 * 0.4)])
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+@pytest.mark.parametrize("whose", [CHAMPION, "a"])
+def test_a_block_on_which_a_loss_is_undefined_is_no_evidence(broken: float, whose: str) -> None:
+    sound = [entry(CHAMPION, 2, 0.5), entry("a", 2, 0.4)]
+    newest = [entry(name, 3, broken if name == whose else 0.5) for name in (CHAMPION, "a")]
+
+    (duel,) = duels([*sound, *newest], CHAMPION)
+
+    assert duel.blocks == (week(2),)
+
+
+def test_a_champion_has_no_duel_with_itself() -> None:
+    assert duels([entry(CHAMPION, 3, 0.5)], CHAMPION) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [(week(3) - timedelta(microseconds=1), "sweep"), (week(3), "virgin"), (week(4), "virgin"), (week(2), "sweep")],
+)
+def test_a_block_is_virgin_from_the_moment_at_which_the_known_labels_ended(start: datetime, kind: Kind) -> None:
+    assert kind_of(week(3), start) == kind
