@@ -90,5 +90,3 @@ def same_problem(found: Cycle, problem: Problem) -> None:
             code="problem_changed",
             next_step='To decide that cycle anew: --again --reason "why". The next cycle takes the new file by itself.',
         )
-
-

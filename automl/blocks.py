@@ -39,7 +39,11 @@ class Block:
     @property
     def name(self) -> str:
         """The day of the origin; with the time of day when it is not midnight."""
-        return f"{self.start:%Y-%m-%d}" if (self.start.hour, self.start.minute) == (0, 0) else f"{self.start:%Y-%m-%dT%H:%M}"
+        return (
+            f"{self.start:%Y-%m-%d}"
+            if (self.start.hour, self.start.minute) == (0, 0)
+            else f"{self.start:%Y-%m-%dT%H:%M}"
+        )
 
 
 def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[Block]:

@@ -79,7 +79,9 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         failure = AutomlError(
-            f"{type(error).__name__}: {error}", code="unexpected", next_step="The same command with --debug says more."
+            f"{type(error).__name__}: {error}",
+            code="unexpected",
+            next_step="The same command with --debug says more.",
         )
         _fail(failure, arguments)
         sys.exit(1)
@@ -90,8 +92,16 @@ def main() -> None:
 
 @app.command(group=_RUN)
 def cycle(
-    file: File, *, as_of: AsOf = None, budget: Budget = None, again: Again = False, reason: Reason = "",
-    backfill: Backfill = False, dry_run: DryRun = False, json: Json = False, debug: Debug = False,
+    file: File,
+    *,
+    as_of: AsOf = None,
+    budget: Budget = None,
+    again: Again = False,
+    reason: Reason = "",
+    backfill: Backfill = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Retrain and score: released and published in one transaction."""
     return _story("cycle", file, _asked(as_of, budget, again, reason, backfill, dry_run), json)
@@ -99,8 +109,16 @@ def cycle(
 
 @app.command(group=_RUN)
 def retrain(
-    file: File, *, as_of: AsOf = None, budget: Budget = None, again: Again = False, reason: Reason = "",
-    backfill: Backfill = False, dry_run: DryRun = False, json: Json = False, debug: Debug = False,
+    file: File,
+    *,
+    as_of: AsOf = None,
+    budget: Budget = None,
+    again: Again = False,
+    reason: Reason = "",
+    backfill: Backfill = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Pull fresh history, sweep, decide, release; predictions stay until the next score."""
     return _story("retrain", file, _asked(as_of, budget, again, reason, backfill, dry_run), json)
@@ -108,8 +126,14 @@ def retrain(
 
 @app.command(group=_RUN)
 def score(
-    file: File, *, as_of: AsOf = None, again: Again = False, reason: Reason = "", backfill: Backfill = False,
-    json: Json = False, debug: Debug = False,
+    file: File,
+    *,
+    as_of: AsOf = None,
+    again: Again = False,
+    reason: Reason = "",
+    backfill: Backfill = False,
+    json: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Publish the champion's predictions for the coming rows."""
     return _story("score", file, _asked(as_of, None, again, reason, backfill, dry_run=False), json)
@@ -233,7 +257,9 @@ def _story(verb: Literal["cycle", "retrain", "score"], file: Path, ask: Ask, as_
             from automl import score as score_room
 
             stories: dict[str, Callable[..., Ending]] = {
-                "cycle": score_room.cycle, "retrain": retrain_room.retrain, "score": score_room.score,
+                "cycle": score_room.cycle,
+                "retrain": retrain_room.retrain,
+                "score": score_room.score,
             }
             done = stories[verb](problem, workspace, ask)
     return _answer(report.ending(done, workspace), as_json, report.ending_text)
@@ -242,9 +268,9 @@ def _story(verb: Literal["cycle", "retrain", "score"], file: Path, ask: Ask, as_
 def _asked(
     as_of: str | None, budget: str | None, again: bool, reason: str, backfill: bool, dry_run: bool
 ) -> Ask:
+    from automl.ask import Ask
     from automl.errors import ProblemError
     from automl.problem import Span
-    from automl.ask import Ask
 
     try:
         span = Span.parse(budget) if budget else None
@@ -279,7 +305,9 @@ def _environment(start: Path) -> None:
     from automl.workspace import export_settings
 
     export_settings(start)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+    )
     for noisy in ("mlflow", "alembic", "httpx", "prefect", "optuna", "sqlalchemy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
@@ -325,8 +353,16 @@ def _fail(error: AutomlError, arguments: list[str]) -> None:
         lines.append(f"next: {error.next_step}")
     _say("\n".join(lines))
     if "--json" in arguments:
-        told = {"schema": 1, "error": {"code": error.code, "message": str(error), "exit_code": error.exit_code,
-                                       "next": error.next_step, "unchanged": unchanged}}
+        told = {
+            "schema": 1,
+            "error": {
+                "code": error.code,
+                "message": str(error),
+                "exit_code": error.exit_code,
+                "next": error.next_step,
+                "unchanged": unchanged,
+            },
+        }
         sys.stdout.write(json.dumps(told) + "\n")
 
 
@@ -335,7 +371,8 @@ def _unchanged(arguments: list[str]) -> str:
     if not arguments or arguments[0] not in ("cycle", "retrain", "score") or len(arguments) < 2:
         return ""
     try:
-        problem, workspace = _open(Path(arguments[1]))
+        file = next((a for a in arguments[1:] if Path(a).is_file()), arguments[1])  # options may come first
+        problem, workspace = _open(Path(file))
         from automl.report import standing
 
         return standing(problem, workspace)

@@ -65,25 +65,14 @@ def check_family(entry: str, root: Path) -> Findings:
         The file cannot be loaded at all.
     """
     family = load_family(entry, root)
-    checks, ranges, seconds = [], {}, 0.0
+    checks: list[Check] = []
+    ranges: dict[str, str] = {}
+    seconds = 0.0
     for task in sorted(family.tasks):
-        shape = _shape(family, task)
-        typical = replace(shape, rows=TYPICAL_ROWS)
-        drawn: dict[str, Any] = {}
-        laws: list[tuple[str, Callable[[], str]]] = [
-            ("50 draws valid, ranges do not move", lambda s=shape, t=typical, d=drawn: _draws(family, (s, t), d)),
-            ("start points inside their ranges", lambda d=drawn, t=typical: _starts(family, t, d)),
-        ]
-        for name, law in laws:
-            checks.append(_run(f"{task}: {name}", law))
-        started = time.perf_counter()
-        fitted: list[Any] = []
-        checks.append(_run(f"{task}: fit and predict on {ROWS} rows", lambda t=task, f=fitted: _fits(family, t, f)))
-        seconds = max(seconds, time.perf_counter() - started)
-        if fitted:
-            checks.append(_run(f"{task}: same seed, same result", lambda t=task, f=fitted: _repeats(family, t, f[0])))
-            checks.append(_run(f"{task}: saved and loaded through MLflow", lambda t=task, f=fitted: _travels(family, t, f[0])))
+        found, drawn, spent = _check_task(family, task)
+        checks += found
         ranges |= {name: _text(distribution) for name, distribution in drawn.items()}
+        seconds = max(seconds, spent)
     return Findings(family, tuple(checks), ranges, seconds)
 
 
@@ -98,16 +87,42 @@ def to_json(findings: Findings) -> dict[str, Any]:
         "checks": [asdict(c) for c in findings.checks],
         "ranges": dict(findings.ranges),
         "needs": f"encoding {family.encoding}, tasks {', '.join(sorted(family.tasks))}"
-                 + (", early stopping" if family.fit else "") + ("" if family.weights else ", no row weights"),
+        + (", early stopping" if family.fit else "")
+        + ("" if family.weights else ", no row weights"),
         "seconds_per_fit": findings.seconds_per_fit,
     }
+
+
+def _check_task(family: Family, task: str) -> tuple[list[Check], dict[str, Any], float]:
+    shape = _shape(family, task)
+    typical = replace(shape, rows=TYPICAL_ROWS)
+    drawn: dict[str, Any] = {}
+    fitted: list[Any] = []
+    checks = [
+        _run(
+            f"{task}: {DRAWS} draws valid, ranges do not move",
+            lambda: _draws(family, (shape, typical), drawn),
+        ),
+        _run(f"{task}: start points inside their ranges", lambda: _starts(family, typical, drawn)),
+    ]
+    started = time.perf_counter()
+    checks.append(_run(f"{task}: fit and predict on {ROWS} rows", lambda: _fits(family, task, fitted)))
+    seconds = time.perf_counter() - started
+    if fitted:
+        checks += [
+            _run(f"{task}: same seed, same result", lambda: _repeats(family, task, fitted[0])),
+            _run(f"{task}: saved and loaded through MLflow", lambda: _travels(family, task, fitted[0])),
+        ]
+    return checks, drawn, seconds
 
 
 def _run(name: str, law: Callable[[], str]) -> Check:
     try:
         return Check(name, True, law())
     except Exception as error:  # noqa: BLE001  a user's file may raise anything; that is a finding
-        return Check(name, False, f"{type(error).__name__}: {str(error)[:300]}" if str(error) else type(error).__name__)
+        return Check(
+            name, False, f"{type(error).__name__}: {str(error)[:300]}" if str(error) else type(error).__name__
+        )
 
 
 def _draws(family: Family, shapes: tuple[Shape, Shape], drawn: dict[str, Any]) -> str:
@@ -121,7 +136,9 @@ def _draws(family: Family, shapes: tuple[Shape, Shape], drawn: dict[str, Any]) -
             family.build(params, shape, 0)
             for name, distribution in trial.distributions.items():
                 if name in drawn and drawn[name] != distribution:
-                    raise ValueError(f"{name}: range moved from {_text(drawn[name])} to {_text(distribution)}")
+                    raise ValueError(
+                        f"{name}: range moved from {_text(drawn[name])} to {_text(distribution)}"
+                    )
                 drawn[name] = distribution
             study.tell(trial, 0.0)
     return f"{len(drawn)} parameters"
@@ -175,7 +192,9 @@ def _travels(family: Family, task: str, model: Any) -> str:
         save_folder(model, rows.head(20), [family], folder)
         loaded = load_folder(folder, digest_folder(folder))
         size = sum(p.stat().st_size for p in folder.rglob("*"))
-    if not np.array_equal(model_output(model, rows, _contract(task)), model_output(loaded, rows, _contract(task))):
+    if not np.array_equal(
+        model_output(model, rows, _contract(task)), model_output(loaded, rows, _contract(task))
+    ):
         raise ValueError("the loaded model answers differently")
     return f"skops, {size / 1e3:.0f} kB, equal to the last bit"
 

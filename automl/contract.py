@@ -70,13 +70,13 @@ def load_contract(problem: Problem) -> Contract | None:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         contract = Contract(dict(data["features"]), dict(data["unused"]), tuple(data["classes"]))
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # ValueError: not JSON, not UTF-8, not pairs
         raise ProblemError(
             f"{path}: not a contract file: {error}",
             code="contract_file",
             next_step="Restore it from version control, or delete it so that the next pull infers it anew.",
         ) from error
-    wrong = {name: kind for name, kind in contract.features.items() if kind not in _DTYPES}
+    wrong = {name: kind for name, kind in contract.features.items() if kind not in tuple(_DTYPES)}
     if wrong:
         raise ProblemError(f"{path}: found kinds {wrong}; wanted number, text or time", code="contract_file")
     return contract
@@ -99,9 +99,9 @@ def infer(frame: pd.DataFrame, problem: Problem) -> Contract:
         The target does not fit the task: constant, one class, or the positive class is missing.
     """
     h = problem.history
-    roles = {h.target, h.weight, h.label_time, ROW_ID, *h.key, *h.group}
+    roles = {h.target, h.weight, h.label_time, ROW_ID, *h.key, *h.group} - {h.time}
     features: dict[str, Kind] = {}
-    unused = {name: "key" for name in h.key} | {name: "group" for name in h.group}
+    unused = {name: "key" for name in h.key if name != h.time} | dict.fromkeys(h.group, "group")
     for name in frame.columns:
         if name in roles:
             continue
@@ -150,10 +150,10 @@ def _check_columns(frame: pd.DataFrame, contract: Contract, problem: Problem) ->
         pa.DataFrameSchema(columns, unique=key).validate(frame, lazy=True)
     except pa.errors.SchemaErrors as error:
         cases = error.failure_cases
-        lines = []
-        for check_name, group in cases.groupby("check", sort=True):
-            names = sorted({str(v) for v in (group["column"].fillna(group["failure_case"]))})
-            lines.append(f"{check_name}: {', '.join(names[:5])}")
+        # a missing column is told as a failure case of no column
+        cases["column"] = cases["column"].fillna(cases["failure_case"])
+        pairs = cases[["check", "column"]].drop_duplicates().itertuples(index=False)
+        lines = sorted(_breach(str(law), str(name), frame, contract) for law, name in pairs)
         raise ContractError(
             "the data breaks the contract:\n" + "\n".join(f"  {line}" for line in lines),
             code="contract",
@@ -161,21 +161,31 @@ def _check_columns(frame: pd.DataFrame, contract: Contract, problem: Problem) ->
         ) from None
 
 
+def _breach(law: str, name: str, frame: pd.DataFrame, contract: Contract) -> str:
+    if law == "column_in_dataframe":
+        return f"column {name!r} is missing"
+    if law == "not_nullable":
+        return f"key {name!r}: found rows without it"
+    if "uniqueness" in law:
+        return f"key {name!r}: found the same key more than once"
+    return f"column {name!r}: found {frame[name].dtype}; wanted {contract.features[name]}"
+
+
 def _classes(frame: pd.DataFrame, problem: Problem) -> tuple[str | int, ...]:
     if problem.task == "regression":
         return ()
     values = frame[problem.history.target].unique().tolist()
     found = sorted(values, key=lambda v: (str(type(v)), v))
-    if problem.task == "multiclass":
+    if problem.task == "multiclass" or len(found) != 2:  # one class or three: refused in words of their own
         return tuple(found)
     positive = problem.history.positive
-    wanted = found[-1] if positive is None and len(found) == 2 else positive
+    wanted = found[-1] if positive is None else positive
     match = [v for v in found if v == wanted or str(v) == str(wanted)]
     if not match:
         raise HistoryError(
             f"history.positive: found {positive!r}; the target {problem.history.target!r} holds "
             f"{', '.join(map(repr, found[:8]))}",
-            code="single_class" if len(found) < 2 else "positive",
+            code="positive",
             next_step="Set history.positive to the value that the prediction is about.",
         )
     return (*[v for v in found if v != match[0]], match[0])
@@ -192,7 +202,15 @@ def _check_target(frame: pd.DataFrame, problem: Problem, contract: Contract) -> 
         )
     if problem.task == "regression":
         if not pd.api.types.is_float_dtype(column):
-            raise HistoryError(f"target {target!r}: found text; task regression wants numbers", code="target_kind")
+            raise HistoryError(
+                f"target {target!r}: found text; task regression wants numbers", code="target_kind"
+            )
+        if column.isna().any():  # rows without a label never come this far
+            raise HistoryError(
+                f"target {target!r}: found {int(column.isna().sum())} infinite values; wanted numbers",
+                code="infinite_target",
+                next_step="Mend them in the source, or leave them out in history.query.",
+            )
         if column.nunique() < 2:
             raise HistoryError(
                 f"target {target!r}: every row holds {column.iloc[0]}; wanted at least two values",
@@ -203,7 +221,7 @@ def _check_target(frame: pd.DataFrame, problem: Problem, contract: Contract) -> 
     counts = column.value_counts()
     if len(counts) < 2:
         raise HistoryError(
-            f"target {target!r}: every row is {column.iloc[0]!r}; wanted at least two classes",
+            f"target {target!r}: every row is {counts.index.tolist()[0]!r}; wanted at least two classes",
             code="single_class",
             next_step="Check history.query and history.target.",
         )
@@ -224,7 +242,8 @@ def _check_target(frame: pd.DataFrame, problem: Problem, contract: Contract) -> 
         )
     if counts.min() < MIN_PER_CLASS:
         raise HistoryError(
-            f"target {target!r}: class {counts.idxmin()!r} has {counts.min()} rows; wanted at least {MIN_PER_CLASS}",
+            f"target {target!r}: class {counts.index.tolist()[-1]!r} has {counts.min()} rows; "
+            f"wanted at least {MIN_PER_CLASS}",
             code="rare_class",
             next_step="Wait for more labels, raise history.keep, or merge rare classes in the query.",
         )

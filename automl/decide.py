@@ -18,7 +18,7 @@ from scipy import stats
 
 from automl.evidence import Duel
 
-__all__ = ["Decision", "Verdict", "decide"]
+__all__ = ["SWEEP_CONFIDENCE", "Decision", "Verdict", "decide"]
 
 DISCOUNT = 0.85  # per cycle of age
 SWEEP_WEIGHT = 0.5  # of evidence that took part in choosing
@@ -61,7 +61,12 @@ class Decision:
 
 
 def decide(
-    duels: Sequence[Duel], champion: str, confidence: float, champion_share: Mapping[str, float]
+    duels: Sequence[Duel],
+    champion: str,
+    confidence: float,
+    champion_share: Mapping[str, float],
+    *,
+    sweep_confidence: float = SWEEP_CONFIDENCE,
 ) -> Decision:
     """Judge every challenger against the champion.
 
@@ -75,9 +80,14 @@ def decide(
         Probability of being better that promotion needs, in (0.5, 1).
     champion_share
         Weight that each challenger gives to the champion's recipes, 0..1.
+    sweep_confidence
+        Probability needed while no block is virgin; a first cycle, which has no champion to protect,
+        asks for no more than `confidence`.
     """
-    ordered = sorted((d for d in duels if d.gains), key=lambda d: d.challenger)  # ties and sums must not depend on order
-    verdicts = _verdicts(ordered, confidence, champion_share)
+    ordered = sorted(
+        (d for d in duels if d.gains), key=lambda d: d.challenger
+    )  # ties and sums must not depend on order
+    verdicts = _verdicts(ordered, (confidence, max(confidence, sweep_confidence)), champion_share)
     passed = sorted((v for v in verdicts if v.passed), key=lambda v: -v.shrunk)
     if passed:
         best = passed[0]
@@ -89,7 +99,7 @@ def decide(
 
 
 def _verdicts(
-    duels: Sequence[Duel], confidence: float, champion_share: Mapping[str, float]
+    duels: Sequence[Duel], confidence: tuple[float, float], champion_share: Mapping[str, float]
 ) -> list[Verdict]:
     weights = [_weights(d) for d in duels]
     means = [float(np.average(d.gains, weights=w)) for d, w in zip(duels, weights, strict=True)]
@@ -105,28 +115,52 @@ def _verdicts(
 
 
 def _verdict(  # noqa: PLR0913  the terms of one formula
-    duel: Duel, mean: float, tau2: float, se2: float, n: float, variance: float, confidence: float, share: float
+    duel: Duel,
+    mean: float,
+    tau2: float,
+    se2: float,
+    n: float,
+    variance: float,
+    confidence: tuple[float, float],
+    share: float,
 ) -> Verdict:
     shrunk = mean * tau2 / (tau2 + se2)
     sd = float(np.sqrt(tau2 * se2 / (tau2 + se2)))
     probability = float(stats.norm.cdf(shrunk / sd))
     virgin = duel.kinds.count("virgin")
-    needed = confidence if virgin else max(confidence, SWEEP_CONFIDENCE)
+    needed = confidence[0] if virgin else confidence[1]
     margin = 0.0 if share >= ANCHORED else MARGIN
     better = sum(g > 0 for g in duel.gains) / len(duel.gains)
     rules = [
         (shrunk > margin, f"its gain is not above the switching margin of {margin:.1%}"),
-        (probability >= needed, f"P(better) {probability:.3f} is below {needed:.2f}"
-                                + ("" if virgin else ", needed while no block is virgin")),
-        (duel.gains[0] > -2 * np.sqrt(variance), f"it fell behind by {-duel.gains[0]:.1%} on the newest block"),
+        (
+            probability >= needed,
+            f"P(better) {probability:.3f} is below {needed:.2f}"
+            + ("" if virgin else ", needed while no block is virgin"),
+        ),
+        (
+            duel.gains[0] > -2 * np.sqrt(variance),
+            f"it fell behind by {-duel.gains[0]:.1%} on the newest block",
+        ),
         (len(duel.gains) < MANY_BLOCKS or better >= 0.5, f"it was better on only {better:.0%} of the blocks"),
     ]
     failed = [reason for holds, reason in rules if not holds]
     z = float(stats.norm.ppf(0.95))
     return Verdict(
-        challenger=duel.challenger, mean=mean, shrunk=shrunk, sd=sd, probability=probability, needed=needed,
-        blocks=len(duel.gains), virgin=virgin, n_effective=n, newest=duel.gains[0],
-        low=shrunk - z * sd, high=shrunk + z * sd, passed=not failed, reason=failed[0] if failed else "",
+        challenger=duel.challenger,
+        mean=mean,
+        shrunk=shrunk,
+        sd=sd,
+        probability=probability,
+        needed=needed,
+        blocks=len(duel.gains),
+        virgin=virgin,
+        n_effective=n,
+        newest=duel.gains[0],
+        low=shrunk - z * sd,
+        high=shrunk + z * sd,
+        passed=not failed,
+        reason=failed[0] if failed else "",
     )
 
 

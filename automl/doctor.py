@@ -43,7 +43,14 @@ class Check:
 
 def examine(problem: Problem | None, workspace: Workspace | None) -> list[Check]:
     """Look at everything that has been seen to break; with a problem file, at its workspace too."""
-    looks: list[Callable[[], Check]] = [_python, _versions, _threads, _lightgbm, _prefect_server, _prefect_api]
+    looks: list[Callable[[], Check]] = [
+        _python,
+        _versions,
+        _threads,
+        _lightgbm,
+        _prefect_server,
+        _prefect_api,
+    ]
     if problem is not None and workspace is not None:
         looks += [lambda: _writable(workspace), lambda: _disk(workspace), lambda: _mlflow(workspace)]
     return [_guarded(look) for look in looks]
@@ -58,7 +65,12 @@ def to_text(document: Mapping[str, Any]) -> Group:
     """A line per check, a remedy under those that did not pass."""
     lines = []
     for c in document["checks"]:
-        lines.append(Text(f"{'ok ' if c['passed'] else 'NO '} {c['name']:16}{c['found']}", style="" if c["passed"] else "red"))
+        lines.append(
+            Text(
+                f"{'ok ' if c['passed'] else 'NO '} {c['name']:16}{c['found']}",
+                style="" if c["passed"] else "red",
+            )
+        )
         if not c["passed"]:
             lines.append(Text(f"     -> {c['remedy']}"))
     return Group(*lines)
@@ -68,7 +80,12 @@ def _guarded(look: Callable[[], Check]) -> Check:
     try:
         return look()
     except Exception as error:  # noqa: BLE001  a look that fails is a finding
-        return Check(getattr(look, "__name__", "check").strip("_"), False, f"{type(error).__name__}: {error}", "see the message")
+        return Check(
+            getattr(look, "__name__", "check").strip("_"),
+            False,
+            f"{type(error).__name__}: {error}",
+            "see the message",
+        )
 
 
 def _python() -> Check:
@@ -95,28 +112,48 @@ def _versions() -> Check:
 
 def _threads() -> Check:
     policy = os.environ.get("OMP_WAIT_POLICY", "")
-    found = f"OMP_WAIT_POLICY={policy or 'unset'}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"
+    found = (
+        f"OMP_WAIT_POLICY={policy or 'unset'}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"
+    )
     wanted = DEFAULTS["OMP_WAIT_POLICY"]
-    return Check("threads", policy.upper() == wanted, found, f"export OMP_WAIT_POLICY={wanted}: spinning threads are 10-25 times slower")
+    return Check(
+        "threads",
+        policy.upper() == wanted,
+        found,
+        f"export OMP_WAIT_POLICY={wanted}: spinning threads are 10-25 times slower",
+    )
 
 
 def _lightgbm() -> Check:
     done = _python_says("import lightgbm; print(lightgbm.__version__)")
-    return Check("lightgbm", done.returncode == 0, done.stdout.strip() or _last(done.stderr), "On macOS: brew install libomp")
+    return Check(
+        "lightgbm",
+        done.returncode == 0,
+        done.stdout.strip() or _last(done.stderr),
+        "On macOS: brew install libomp",
+    )
 
 
 def _prefect_server() -> Check:
     """The import that dies with a FastAPI that is too new, and the insert that dies with SQLAlchemy 2.1."""
     done = _python_says("import prefect.server.api.server, prefect; print(prefect.__version__)")
     ok = done.returncode == 0 and version("sqlalchemy").startswith("2.0.")
-    found = f"server {done.stdout.strip()} can start, SQLAlchemy {version('sqlalchemy')}" if ok else _last(done.stderr)
-    return Check("prefect server", ok, found, "Keep fastapi<0.151 and sqlalchemy<2.1 (requirements.lock does).")
+    found = (
+        f"server {done.stdout.strip()} can start, SQLAlchemy {version('sqlalchemy')}"
+        if ok
+        else _last(done.stderr)
+    )
+    return Check(
+        "prefect server", ok, found, "Keep fastapi<0.151 and sqlalchemy<2.1 (requirements.lock does)."
+    )
 
 
 def _prefect_api() -> Check:
     url = os.environ.get("PREFECT_API_URL", "")
     if not url:
-        return Check("prefect api", True, "PREFECT_API_URL unset: cycles run without a server; `schedule` needs one")
+        return Check(
+            "prefect api", True, "PREFECT_API_URL unset: cycles run without a server; `schedule` needs one"
+        )
     with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=5):
         return Check("prefect api", True, redact(url))
 
@@ -131,7 +168,9 @@ def _writable(workspace: Workspace) -> Check:
 
 def _disk(workspace: Workspace) -> Check:
     free = shutil.disk_usage(workspace.home).free / 1e9
-    return Check("disk", free > FREE_GB, f"{free:.1f} GB free", "Make room: a cycle needs three times its history.")
+    return Check(
+        "disk", free > FREE_GB, f"{free:.1f} GB free", "Make room: a cycle needs three times its history."
+    )
 
 
 def _mlflow(workspace: Workspace) -> Check:
@@ -142,7 +181,9 @@ def _mlflow(workspace: Workspace) -> Check:
     engine = sa.create_engine(uri)
     with engine.connect():
         port = _port_free(5000)
-    return Check("mlflow", True, f"{redact(uri)}; port 5000 is {'free' if port else 'taken: automl ui --port 5001'}")
+    return Check(
+        "mlflow", True, f"{redact(uri)}; port 5000 is {'free' if port else 'taken: automl ui --port 5001'}"
+    )
 
 
 def _port_free(port: int) -> bool:
@@ -151,7 +192,9 @@ def _port_free(port: int) -> bool:
 
 
 def _python_says(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def _last(text: str) -> str:

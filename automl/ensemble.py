@@ -71,7 +71,10 @@ def greedy(
         round_best, chosen = float("inf"), ""
         for name in pool:
             trial_members = {*votes, name}
-            if len(trial_members) > MOST_MEMBERS or sum(candidates[m].seconds_refit for m in trial_members) > seconds:
+            if (
+                len(trial_members) > MOST_MEMBERS
+                or sum(candidates[m].seconds_refit for m in trial_members) > seconds
+            ):
                 continue
             mixed = [s + candidates[name].outputs[b] for b, s in enumerate(sums)]
             loss = _loss(mixed, total + 1, truth, metric, blocks)
@@ -87,7 +90,9 @@ def greedy(
     return {name: count / total for name, count in best_votes.items()}
 
 
-def assemble(members: Sequence[tuple[str, float, Any, Any]], contract: Contract, features: Sequence[str]) -> Any:
+def assemble(
+    members: Sequence[tuple[str, float, Any, Any]], contract: Contract, features: Sequence[str]
+) -> Any:
     """One fitted scikit-learn model that averages fitted members.
 
     Parameters

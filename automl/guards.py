@@ -49,8 +49,13 @@ def sample_rows(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
 
 
 def check_model(
-    problem: Problem, version: int, digests: Mapping[str, str], sample: pd.DataFrame, *,
-    recipe: str, losses: Mapping[str, float],
+    problem: Problem,
+    version: int,
+    digests: Mapping[str, str],
+    sample: pd.DataFrame,
+    *,
+    recipe: str,
+    losses: Mapping[str, float],
 ) -> tuple[list[Guard], str]:
     """Run all guards; returns them and the model's fingerprint.
 
@@ -70,7 +75,9 @@ def check_model(
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)  # noqa: S603
         except subprocess.TimeoutExpired:
-            raise _refused([Guard("fresh process", False, f"no answer in {SECONDS} s", "an answer")]) from None
+            raise _refused(
+                [Guard("fresh process", False, f"no answer in {SECONDS} s", "an answer")]
+            ) from None
         answer = place / "answer.json"
         if done.returncode or not answer.exists():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -78,7 +85,9 @@ def check_model(
         told = json.loads(answer.read_text(encoding="utf-8"))
     guards = [Guard(**g) for g in told["guards"]]
     floor = losses["model"] < losses["floor"] or problem.sweep.families == ("baseline",)
-    guards.append(Guard("beats the floor", floor, f"loss {losses['model']:.5g}", f"below {losses['floor']:.5g}"))
+    guards.append(
+        Guard("beats the floor", floor, f"loss {losses['model']:.5g}", f"below {losses['floor']:.5g}")
+    )
     if any(not g.passed for g in guards):
         raise _refused(guards)
     return guards, told["fingerprint"]
@@ -103,7 +112,9 @@ def _in_fresh_process(folder: Path) -> None:
     model = Registry(problem, open_workspace(problem.file)).load(spec["version"], spec["digests"])
     sample = pd.read_parquet(folder / "sample.parquet")
     output = model_output(model, sample, contract)
-    alone = np.concatenate([model_output(model, sample.iloc[[i]], contract) for i in range(0, len(sample), 40)])
+    alone = np.concatenate(
+        [model_output(model, sample.iloc[[i]], contract) for i in range(0, len(sample), 40)]
+    )
     same = float(np.abs(alone - output[::40]).max())
     first = output if output.ndim == 1 else output[:, 0]
     equal = float(pd.Series(first).value_counts(normalize=True).iloc[0])

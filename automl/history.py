@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -20,6 +21,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -39,6 +41,10 @@ Kinds = Mapping[str, Kind]
 ROW_ID = "row_id"
 CONNECT_SECONDS = 5  # a source that does not answer by then is called unreachable
 _LEADING_ZERO = re.compile(r"^-?0\d")  # 007 is a code, not the number 7
+_WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")  # fits int64
+_NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "boolean")  # pandas' names
+# no zone can move a placeholder such as 9999-12-31 23:59 off the calendar once it is clipped to these
+_FIRST, _LAST = pd.Timestamp("0001-01-02"), pd.Timestamp("9999-12-30")
 _log = logging.getLogger(__name__)
 
 
@@ -73,31 +79,24 @@ def pull(problem: Problem, workspace: Workspace, as_of: datetime, *, kinds: Kind
     times = _times(frame[h.time], h.timezone, h.time)
     known = times < utc_naive(as_of)
     dropped = {"not_before_as_of": int((~known).sum())}
-    mature = times < utc_naive(problem.mature(as_of))
+    frame = frame[known].assign(**{h.time: times[known]})  # from here on no cell of a later row is looked at
+    mature = frame[h.time] < utc_naive(problem.mature(as_of))
     if h.label_time:
-        mature &= _times(frame[h.label_time], h.timezone, h.label_time, nulls=True) < utc_naive(as_of)
-    dropped["label_not_known_yet"] = int((known & ~mature).sum())
-    keep = known & mature
+        frame[h.label_time] = _times(frame[h.label_time], h.timezone, h.label_time, nulls=True)
+        mature &= frame[h.label_time] < utc_naive(as_of)
+    dropped["label_not_known_yet"] = int((~mature).sum())
+    frame = frame[mature]
     if h.keep:
-        recent = times >= utc_naive(h.keep.before(as_of))
-        dropped["older_than_keep"] = int((keep & ~recent).sum())
-        keep &= recent
-    updated = _times(frame[h.updated_at], h.timezone, h.updated_at, nulls=True) if h.updated_at else None
-    if updated is not None:
-        current = ~(updated >= utc_naive(as_of))
-        dropped["updated_after_as_of"] = int((keep & ~current).sum())
-        keep &= current
+        recent = frame[h.time] >= utc_naive(h.keep.before(as_of))
+        dropped["older_than_keep"] = int((~recent).sum())
+        frame = frame[recent]
+    frame = _newest_known(frame, problem, as_of, dropped)
     labelled = frame[h.target].notna()
-    dropped["no_label"] = int((keep & ~labelled).sum())
-    keep &= labelled
-    if not keep.any():
+    dropped["no_label"] = int((~labelled).sum())
+    frame = frame[labelled]
+    if not len(frame):
         raise _nothing_left(problem, as_of, times, dropped)
-    frame = frame[keep].assign(**{h.time: times[keep]})
-    if h.updated_at and h.key and updated is not None:
-        # several versions of a row: the newest that was known wins
-        newest = updated[keep].sort_values(kind="stable").index
-        frame = frame.loc[newest].drop_duplicates(list(h.key), keep="last")
-    frame = _canonical(frame.drop(columns=_not_features(frame, problem)), problem, kinds)
+    frame = _canonical(frame, problem, kinds)
     snapshot = _freeze(frame, problem, workspace.history(problem.name), dropped)
     _log.info("pulled %d labelled rows of %s until %s", snapshot.rows, problem.name, as_of.isoformat())
     return snapshot
@@ -122,16 +121,24 @@ def pull_batch(problem: Problem, workspace: Workspace, as_of: datetime, *, kinds
     if not inside.any():
         span = f"{times.min()} to {times.max()}" if len(times) else "no rows at all"
         raise HistoryError(
-            f"batch: found {span}; wanted rows with {as_of:%Y-%m-%d %H:%M} <= {h.time} < {until:%Y-%m-%d %H:%M}",
+            f"batch: found {span}; wanted rows with "
+            f"{as_of:%Y-%m-%d %H:%M} <= {h.time} < {until:%Y-%m-%d %H:%M}",
             code="empty_batch",
             next_step="Check that the coming rows are already in the source, or give another --as-of.",
         )
     frame = frame[inside].assign(**{h.time: times[inside]})
-    later = {h.target, h.label_time} & set(frame.columns)
-    frame = frame.drop(columns=[*_not_features(frame, problem), *later])
-    later_kinds = (h.target, h.label_time)
-    frame = _canonical(frame, problem, {k: v for k, v in kinds.items() if k not in later_kinds})
-    return _freeze(frame, problem, workspace.history(problem.name) / "batches", {"outside": int((~inside).sum())})
+    dropped = {"outside": int((~inside).sum())}
+    frame = _newest_known(frame, problem, as_of, dropped)
+    if not len(frame):
+        raise HistoryError(
+            f"batch: found {int(inside.sum())} rows, all with {h.updated_at} >= {as_of:%Y-%m-%d %H:%M}",
+            code="empty_batch",
+            next_step="Give a later --as-of, or load the coming rows before it.",
+        )
+    later = _learning_only(problem)
+    frame = frame.drop(columns=[name for name in later if name in frame.columns])
+    frame = _canonical(frame, problem, {k: v for k, v in kinds.items() if k not in later})
+    return _freeze(frame, problem, workspace.history(problem.name) / "batches", dropped)
 
 
 def read(snapshot: Snapshot) -> pd.DataFrame:
@@ -145,6 +152,25 @@ def utc_naive(moment: datetime) -> pd.Timestamp:
     return stamp.tz_convert("UTC").tz_localize(None) if stamp.tzinfo else stamp
 
 
+def _newest_known(
+    frame: pd.DataFrame, problem: Problem, as_of: datetime, dropped: dict[str, int]
+) -> pd.DataFrame:
+    """Of several versions of a row the newest that was known at as_of; never updated is oldest."""
+    h = problem.history
+    if not h.updated_at or h.updated_at not in frame.columns:
+        return frame
+    updated = _times(frame[h.updated_at], h.timezone, h.updated_at, nulls=True)
+    current = ~(updated >= utc_naive(as_of))
+    dropped["updated_after_as_of"] = int((~current).sum())
+    frame, updated = frame[current], updated[current].fillna(_FIRST)
+    if h.key:
+        newest = updated.groupby([frame[k] for k in h.key], sort=False, dropna=False).transform("max")
+        dropped["older_version"] = int((updated < newest).sum())
+        frame = frame[updated == newest]
+    roles = {h.target, h.time, h.label_time, *h.key}
+    return frame if h.updated_at in roles else frame.drop(columns=h.updated_at)
+
+
 # ---------------------------------------------------------------- sources
 
 
@@ -153,20 +179,44 @@ def _fetch(problem: Problem, workspace: Workspace, query: str, bound: dict[str, 
     if h.source:
         frame = _fetch_sql(h.source, query, bound, workspace, h.timezone)
     elif h.files:
-        frame = _fetch_files(h.files, workspace)
+        frame = _fetch_files(problem, workspace)
     else:
         frame = _fetch_callable(h.python, bound, workspace)
+    frame.columns = frame.columns.map(str)
     twice = frame.columns[frame.columns.duplicated()].unique()
     if len(twice):
-        raise HistoryError(f"source: found column {twice[0]!r} twice; wanted unique names", code="column_twice")
-    return frame.reset_index(drop=True)
+        raise HistoryError(
+            f"source: found column {twice[0]!r} twice; wanted unique names", code="column_twice"
+        )
+    frame = frame.drop(columns=[name for name in _ignored(problem) if name in frame.columns])
+    coded = [name for name, dtype in frame.dtypes.items() if isinstance(dtype, pd.CategoricalDtype)]
+    return frame.astype(dict.fromkeys(coded, "object")).reset_index(drop=True)
+
+
+def _ignored(problem: Problem) -> set[str]:
+    """Columns that are not read at all; a column with a role is ignored as a feature anyway."""
+    h = problem.history
+    return {*h.ignore} - {h.target, h.time, h.label_time, h.updated_at, h.weight, *h.key, *h.group}
+
+
+def _learning_only(problem: Problem) -> list[str]:
+    """Columns that a row to predict does not have, or does not need."""
+    h = problem.history
+    names = (h.target, h.label_time, h.weight, *h.group)
+    return [name for name in names if name and name not in (h.time, *h.key)]
 
 
 def _fetch_sql(
     source: str, query: str, bound: dict[str, datetime], workspace: Workspace, zone: str
 ) -> pd.DataFrame:
     url = _database_url(source, workspace)
-    engine = sa.create_engine(url, connect_args=_connect_args(url))
+    try:
+        engine = sa.create_engine(url, connect_args=_connect_args(url))
+    except (ImportError, sa.exc.ArgumentError) as error:
+        raise ProblemError(
+            f"history.source {redact(source)}: {error}; wanted a database whose driver is installed",
+            code="url",
+        ) from error
     # naive local text in SQLite, naive local timestamps elsewhere: how such columns are stored
     local = {k: utc_naive(v).tz_localize("UTC").tz_convert(zone).tz_localize(None) for k, v in bound.items()}
     values = {
@@ -177,10 +227,13 @@ def _fetch_sql(
     try:
         with engine.connect() as connection:
             try:
-                return pd.read_sql(sa.text(query), connection, params=values, dtype_backend="numpy_nullable")
-            except sa.exc.DBAPIError as error:
+                result = connection.execute(sa.text(query), values)
+                # plain objects: a dtype made of all rows would let rows that go change rows that stay
+                return pd.DataFrame(result.fetchall(), columns=list(result.keys()), dtype="object")
+            except sa.exc.SQLAlchemyError as error:
                 raise HistoryError(
-                    f"history.source {redact(source)}: the query failed: {redact(str(error.orig))}",
+                    f"history.source {redact(source)}: the query failed: "
+                    f"{redact(str(getattr(error, 'orig', None) or error))}",
                     code="query_failed",
                     next_step="Run the query by hand; a table or column may have been renamed.",
                 ) from error
@@ -212,17 +265,22 @@ def _database_url(source: str, workspace: Workspace) -> sa.URL:
                 code="source_unreachable",
                 next_step="Build or copy the database there, then run the same command again.",
             )
-        url = url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
-    return url
+        url = url.set(database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
+    # SQLAlchemy takes plain postgresql:// for psycopg2; what we depend on is its successor
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
 def _connect_args(url: sa.URL) -> dict[str, Any]:
     if url.get_backend_name() == "postgresql":
-        return {"connect_timeout": CONNECT_SECONDS, "options": "-c default_transaction_read_only=on -c timezone=UTC"}
+        return {
+            "connect_timeout": CONNECT_SECONDS,
+            "options": "-c default_transaction_read_only=on -c timezone=UTC",
+        }
     return {"timeout": CONNECT_SECONDS} if url.get_backend_name() == "sqlite" else {}
 
 
-def _fetch_files(pattern: str, workspace: Workspace) -> pd.DataFrame:
+def _fetch_files(problem: Problem, workspace: Workspace) -> pd.DataFrame:
+    pattern = problem.history.files
     path = Path(pattern)
     base, rest = (Path("/"), str(path.relative_to("/"))) if path.is_absolute() else (workspace.root, pattern)
     found = sorted(p for p in base.glob(rest))
@@ -234,25 +292,40 @@ def _fetch_files(pattern: str, workspace: Workspace) -> pd.DataFrame:
             code="source_unreachable",
             next_step="Check the path; it is relative to the problem file.",
         )
-    return pd.concat([_read_file(f) for f in files], ignore_index=True)
+    return pd.concat([_read_file(f, problem) for f in files], ignore_index=True)
 
 
-def _read_file(file: Path) -> pd.DataFrame:
+def _read_file(file: Path, problem: Problem) -> pd.DataFrame:
+    ignored = _ignored(problem)
     try:
         if file.suffix.lower() == ".parquet":
-            return pa.dataset.dataset(file).to_table().to_pandas(strings_to_categorical=False)
-        header = pa.csv.open_csv(file).schema.names
+            data = pa.dataset.dataset(file)
+            names = [n for n in data.schema.names if n not in ignored]
+            # gaps must not turn whole numbers into floats, nor may pandas hide a column in its index
+            frame = data.to_table(columns=names).to_pandas(integer_object_nulls=True)
+            return frame.reset_index([n for n in frame.index.names if n is not None]).reset_index(drop=True)
+        parse = pa.csv.ParseOptions(newlines_in_values=True)
+        names = [n for n in pa.csv.open_csv(file, parse_options=parse).schema.names if n not in ignored]
         # everything as text: types are decided later, from the rows that stay
         options = pa.csv.ConvertOptions(
-            column_types={name: pa.string() for name in header}, strings_can_be_null=True, null_values=[""]
+            column_types={name: pa.string() for name in names},
+            include_columns=names,
+            strings_can_be_null=True,
+            null_values=[""],
         )
-        return pa.csv.read_csv(file, convert_options=options).to_pandas()
+        frame = pa.csv.read_csv(file, parse_options=parse, convert_options=options).to_pandas()
+        keys = [k for k in problem.history.key if k in names]
+        return frame.assign(**{k: pd.Series([_whole(v) for v in frame[k]], dtype="object") for k in keys})
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise HistoryError(
             f"{file}: cannot be read: {str(error).splitlines()[0]}",
             code="bad_file",
             next_step="Replace the file by a whole one, then run the same command again.",
         ) from error
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, str) and _WHOLE.fullmatch(value) else value
 
 
 def _fetch_callable(entry: str, bound: dict[str, datetime], workspace: Workspace) -> pd.DataFrame:
@@ -263,7 +336,8 @@ def _fetch_callable(entry: str, bound: dict[str, datetime], workspace: Workspace
         frame = call(as_of=bound["as_of"], until=bound.get("until"))
     except (ImportError, AttributeError) as error:
         raise ProblemError(
-            f"history.python {entry!r}: {error}; wanted module:function beside the problem file", code="python"
+            f"history.python {entry!r}: {error}; wanted module:function beside the problem file",
+            code="python",
         ) from error
     except OSError as error:
         raise UnreachableError(f"history.python {entry!r}: {error}", code="source_unreachable") from error
@@ -274,7 +348,9 @@ def _fetch_callable(entry: str, bound: dict[str, datetime], workspace: Workspace
     finally:
         sys.path.remove(str(workspace.root))
     if not isinstance(frame, pd.DataFrame):
-        raise HistoryError(f"history.python {entry!r} returned {type(frame).__name__}; wanted a DataFrame", code="python")
+        raise HistoryError(
+            f"history.python {entry!r} returned {type(frame).__name__}; wanted a DataFrame", code="python"
+        )
     return frame.copy()
 
 
@@ -303,29 +379,37 @@ def _require(frame: pd.DataFrame, *roles: Mapping[str, str]) -> None:
         )
 
 
-def _not_features(frame: pd.DataFrame, problem: Problem) -> list[str]:
-    h = problem.history
-    hidden = {*h.ignore, h.updated_at} - {h.target, h.time, h.label_time, *h.key}
-    return [name for name in frame.columns if name in hidden]
-
-
 def _times(column: pd.Series, zone: str, name: str, *, nulls: bool = False) -> pd.Series:
-    if pd.api.types.is_numeric_dtype(column):
+    kind = pd.api.types.infer_dtype(column)  # of gaps only: floating or empty
+    if column.notna().any() and (kind in _NUMBERS or kind == "mixed-integer"):
         raise HistoryError(f"{name}: found numbers; wanted dates or times", code="bad_time")
     try:
-        parsed = pd.to_datetime(column, format=None if _is_time(column) else "ISO8601")
-        if parsed.dt.tz is None:
-            parsed = parsed.dt.tz_localize(zone)
-        times = parsed.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]")
-    except (ValueError, TypeError) as error:
+        times = _parsed(column, zone)
+    except (ValueError, TypeError, OverflowError) as error:
         raise HistoryError(
             f"{name}: cannot be read as times in {zone}: {str(error).splitlines()[0]}",
             code="bad_time",
-            next_step="Wanted ISO 8601 times; a local time that a clock change skips or repeats has no meaning.",
+            next_step="Wanted ISO 8601; a local time that a clock change skips or repeats has no meaning.",
         ) from error
     if not nulls and times.isna().any():
-        raise HistoryError(f"{name}: found {int(times.isna().sum())} empty times; wanted none", code="null_time")
+        raise HistoryError(
+            f"{name}: found {int(times.isna().sum())} empty times; wanted none", code="null_time"
+        )
     return times
+
+
+def _parsed(column: pd.Series, zone: str) -> pd.Series:
+    """UTC without zone; times that name their offset are taken at their word, the others are local."""
+    if not _is_time(column):
+        behind_date = column.astype("str").str.slice(10)
+        offset = behind_date.str.contains("[Zz+-]", na=False).astype(bool)
+        if offset.any() and not offset.all():
+            parts = [_parsed(column[rows], zone) for rows in (offset, ~offset)]
+            return pd.concat(parts).reindex(column.index)
+        column = pd.to_datetime(column, format="ISO8601", utc=bool(offset.any()))
+    if column.dt.tz is None:
+        column = column.astype("datetime64[us]").clip(_FIRST, _LAST).dt.tz_localize(zone)
+    return column.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]")
 
 
 def _is_time(column: pd.Series) -> bool:
@@ -339,24 +423,26 @@ def _canonical(frame: pd.DataFrame, problem: Problem, kinds: Kinds | None) -> pd
         missing = [name for name in kinds if name not in frame.columns]
         if missing:
             raise HistoryError(
-                f"column {', '.join(map(repr, missing))} vanished; found {', '.join(map(str, frame.columns))}",
+                f"column {', '.join(map(repr, missing))} vanished; found {', '.join(frame.columns)}",
                 code="missing_column",
                 next_step="Bring the column back, or delete it from the contract file and retrain.",
             )
         frame = frame[[name for name in frame.columns if name in kinds]]
+    fixed: dict[str, Kind] = {**(kinds or {}), h.weight: "number", h.time: "time"}
     out: dict[str, pd.Series] = {}
     for name in sorted(map(str, frame.columns)):
-        if name in h.key:
+        if name in h.key and name != h.time:
             out[name] = _as_key(frame[name])
         elif name == h.target and problem.task != "regression":
             out[name] = _as_label(frame[name])
         else:
-            kind = "time" if name == h.time else (kinds or {}).get(name) or _infer(frame[name])
-            out[name] = _cast(frame[name], kind, name)
+            out[name] = _cast(frame[name], fixed.get(name) or _infer(frame[name]), name)
     result = pd.DataFrame(out)
     if not h.key:
-        result[ROW_ID] = _row_ids(result.drop(columns=h.target, errors="ignore"))
-    order = [h.time, *(h.key or (ROW_ID,))]
+        later = [name for name in _learning_only(problem) if name in result.columns]
+        result = result.sort_values(later, kind="stable") if later else result
+        result[ROW_ID] = _row_ids(result.drop(columns=later))
+    order = [h.time, *(k for k in h.key or (ROW_ID,) if k != h.time)]
     result = result.sort_values(order, kind="stable", ignore_index=True)
     return _unique(result, problem)
 
@@ -364,14 +450,10 @@ def _canonical(frame: pd.DataFrame, problem: Problem, kinds: Kinds | None) -> pd
 def _infer(column: pd.Series) -> Kind:
     if _is_time(column):
         return "time"
-    if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
-        return "number"
     values = column.dropna()
-    if not len(values):
-        return "number"  # an empty column says nothing; a number can hold gaps
-    kinds = {type(v) for v in values}
-    if kinds <= {int, float, bool, Decimal, np.float64, np.int64, np.bool_}:
-        return "number"
+    numeric = (int, float, Decimal, np.number, np.bool_)
+    if pd.api.types.is_numeric_dtype(column) or all(issubclass(t, numeric) for t in set(map(type, values))):
+        return "number"  # also where all is empty: that says nothing, and a number can hold gaps
     text = values.astype("str")
     numbers = pd.to_numeric(text, errors="coerce")
     if numbers.notna().all() and not text.str.match(_LEADING_ZERO).any():
@@ -387,42 +469,56 @@ def _bad_times(text: pd.Series) -> bool:
 
 def _cast(column: pd.Series, kind: Kind, name: str) -> pd.Series:
     if kind == "number":
-        source = column.astype("object") if column.dtype == "str" or column.dtype == "string" else column
-        numbers = pd.to_numeric(source, errors="coerce").astype("Float64").to_numpy("float64", na_value=np.nan)
+        numbers = _numbers(column)
         lost = column.notna().to_numpy() & np.isnan(numbers) & ~_is_nan(column)
         if lost.any():
             raise HistoryError(
-                f"column {name!r}: found {int(lost.sum())} values that are no numbers; the contract says number",
+                f"column {name!r}: found {int(lost.sum())} values that are no numbers; wanted numbers",
                 code="kind_changed",
                 next_step="Mend the source, or change the column's kind in the contract file.",
             )
         return pd.Series(np.where(np.isinf(numbers), np.nan, numbers), index=column.index)
     if kind == "time":
         return _times(column, "UTC", name, nulls=True)
+    return _text(column)
+
+
+def _numbers(column: pd.Series) -> np.ndarray:
+    if "date" in pd.api.types.infer_dtype(column):
+        return np.full(len(column), np.nan)  # pandas would count nanoseconds
+    source = column.astype("object") if pd.api.types.is_string_dtype(column) else column
+    return pd.to_numeric(source, errors="coerce").astype("Float64").to_numpy("float64", na_value=np.nan)
+
+
+def _text(column: pd.Series) -> pd.Series:
+    if pd.api.types.is_float_dtype(column):  # whole numbers beside gaps: 7, not 7.0
+        plain = [int(v) if float(v).is_integer() else v for v in column.to_numpy("float64", na_value=np.nan)]
+        column = pd.Series(plain, index=column.index, dtype="object")
     return column.astype("str").where(column.notna()) if column.dtype != "str" else column
 
 
 def _is_nan(column: pd.Series) -> np.ndarray:
-    return column.map(lambda v: isinstance(v, float) and v != v).to_numpy(dtype=bool)
+    return column.map(lambda v: isinstance(v, float) and math.isnan(v)).to_numpy(dtype=bool)
 
 
 def _as_key(column: pd.Series) -> pd.Series:
-    values = column.dropna()
-    if len(values) == len(column) and pd.api.types.is_integer_dtype(column):
-        return column.astype("int64")
-    return column.astype("str")
+    """Whole numbers as int64 whatever type the source gave them, everything else as text."""
+    if column.notna().all() and pd.api.types.infer_dtype(column) in _NUMBERS:
+        values = column.tolist()
+        if all(float(v).is_integer() and abs(v) < 2**63 for v in values):
+            return pd.Series([int(v) for v in values], index=column.index, dtype="int64")
+    return _text(column)
 
 
 def _as_label(column: pd.Series) -> pd.Series:
-    if pd.api.types.is_string_dtype(column) and not pd.api.types.is_numeric_dtype(column):
-        numbers = pd.to_numeric(column, errors="coerce")
-        if numbers.isna().any() or column.astype("str").str.match(_LEADING_ZERO).any():
-            return column.astype("str")
-        column = numbers
-    if not pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        return column.astype("str")
-    numbers = column.astype("float64")
-    return numbers.astype("int64") if (numbers == numbers.round()).all() else numbers.astype("str")
+    """Whole numbers as int64, also when they come as text; everything else as text."""
+    kind = pd.api.types.infer_dtype(column)
+    coded = kind == "string" and column.astype("str").str.match(_LEADING_ZERO).any()
+    numbers = _numbers(column) if kind in ("string", *_NUMBERS) and not coded else np.array([np.nan])
+    if not np.isfinite(numbers).all():
+        return _text(column)
+    whole = (numbers == numbers.round()).all()
+    return pd.Series(numbers.astype("int64") if whole else numbers.astype("str"), index=column.index)
 
 
 def _row_ids(frame: pd.DataFrame) -> pd.Series:
@@ -439,17 +535,19 @@ def _unique(frame: pd.DataFrame, problem: Problem) -> pd.DataFrame:
     frame = frame.drop_duplicates(ignore_index=True)  # the same row twice is one row
     clash = frame.duplicated(key, keep=False)
     if clash.any():
-        example = dict(frame.loc[clash, key].iloc[0])
+        example = frame.loc[clash, key].head(1).to_dict("records")[0]
         raise HistoryError(
-            f"history.key {key}: found {int(clash.sum())} rows that share a key but differ, for example {example}; "
-            "wanted one row per key",
+            f"history.key {key}: found {int(clash.sum())} rows that share a key but differ, "
+            f"for example {example}; wanted one row per key",
             code="duplicate_key",
-            next_step="Make the query return one row per key, or name updated_at so that the newest version wins.",
+            next_step="Return one row per key, or name updated_at so that the newest version wins.",
         )
     return frame
 
 
-def _nothing_left(problem: Problem, as_of: datetime, times: pd.Series, dropped: dict[str, int]) -> HistoryError:
+def _nothing_left(
+    problem: Problem, as_of: datetime, times: pd.Series, dropped: dict[str, int]
+) -> HistoryError:
     why = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in dropped.items() if count)
     span = f"{len(times)} rows from {times.min()} to {times.max()}" if len(times) else "no rows at all"
     return HistoryError(

@@ -32,14 +32,22 @@ def judge(job: Job, snapshot: Snapshot, contract: Contract) -> int:
     frame = history.read(snapshot)
     judged = 0
     for generation in job.store.generations(job.problem.name, limit=job.problem.publish.keep + 1):
-        if generation["judged_rows"] >= generation["rows"] or generation["as_of"].replace(tzinfo=UTC) >= job.as_of:
+        if (
+            generation["judged_rows"] >= generation["rows"]
+            or generation["as_of"].replace(tzinfo=UTC) >= job.as_of
+        ):
             continue
         scores, rows = judge_frame(job.store, job.problem, contract, generation, frame)
         if rows <= generation["judged_rows"]:
             continue
         job.store.judged(generation["id"], rows, scores)
         release = next(
-            (r for r in job.store.releases(job.problem.name) if r.model_version == generation["model_version"]), None
+            (
+                r
+                for r in job.store.releases(job.problem.name)
+                if r.model_version == generation["model_version"]
+            ),
+            None,
         )
         if release is not None:
             job.registry.log_live(release, {k: v for k, v in scores.items() if np.isfinite(v)}, rows)
@@ -76,4 +84,6 @@ def _output(
         query = sa.text(f"select * from {table} where generation = :g")  # noqa: S608
         rows = pd.read_sql(query, connection, params={"g": generation["id"]})
     wide = rows.pivot(index=keys, columns="class", values="probability")[list(contract.classes)]
-    return wide.loc[pd.MultiIndex.from_frame(joined[keys]) if len(keys) > 1 else joined[keys[0]]].to_numpy("float64")
+    return wide.loc[pd.MultiIndex.from_frame(joined[keys]) if len(keys) > 1 else joined[keys[0]]].to_numpy(
+        "float64"
+    )

@@ -52,7 +52,9 @@ def cycle_metrics(told: Told) -> dict[str, float]:
     verdict = _verdict(told)
     if verdict:
         values |= {
-            "gain_pct": 100 * verdict.shrunk, "gain_low": 100 * verdict.low, "gain_high": 100 * verdict.high,
+            "gain_pct": 100 * verdict.shrunk,
+            "gain_low": 100 * verdict.low,
+            "gain_high": 100 * verdict.high,
             "p_better": verdict.probability,
         }
     return values
@@ -63,7 +65,10 @@ def cycle_tags(told: Told) -> dict[str, str]:
     colour = {"first": "#2b8a3e", "promote": "#2b8a3e", "keep": "#868e96"}[told.ruling.outcome]
     word = {"first": "promoted (first)", "promote": "promoted", "keep": "kept"}[told.ruling.outcome]
     return {
-        "decision": word, "winner": str(told.blend), "champion_version": str(told.version), "mlflow.runColor": colour
+        "decision": word,
+        "winner": str(told.blend),
+        "champion_version": str(told.version),
+        "mlflow.runColor": colour,
     }
 
 
@@ -98,19 +103,36 @@ def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
     problem = told.work.problem
     rows = [
         {
-            "rank": i, "family": t.recipe.family, "state": t.status, told.work.metric.name: t.score, **t.also,
-            "fit_s": t.seconds_fit, "half_life": t.recipe.half_life, "params": t.recipe.params, "reason": t.reason,
+            "rank": i,
+            "family": t.recipe.family,
+            "state": t.status,
+            told.work.metric.name: t.score,
+            **t.also,
+            "fit_s": t.seconds_fit,
+            "half_life": t.recipe.half_life,
+            "params": t.recipe.params,
+            "reason": t.reason,
         }
         for i, t in enumerate(told.board.ranked, 1)
     ]
     packages = sorted({f"{d.metadata['Name']}=={d.version}" for d in distributions()}, key=str.lower)
     return {
         "decision.md": cycle_note(told),
-        "decision.json": json.loads(json.dumps({
-            **told.ruling.content, "reason": told.ruling.reason, "version": told.version,
-            "guards": [asdict(g) for g in told.guards],
-        }, default=str)),
-        "leaderboard.json": {"columns": list(rows[0]) if rows else [], "data": [list(r.values()) for r in rows]},
+        "decision.json": json.loads(
+            json.dumps(
+                {
+                    **told.ruling.content,
+                    "reason": told.ruling.reason,
+                    "version": told.version,
+                    "guards": [asdict(g) for g in told.guards],
+                },
+                default=str,
+            )
+        ),
+        "leaderboard.json": {
+            "columns": list(rows[0]) if rows else [],
+            "data": [list(r.values()) for r in rows],
+        },
         "config/problem.toml": problem.file.read_text(encoding="utf-8"),
         "data/contract.json": contract_file(problem).read_text(encoding="utf-8"),
         "env/requirements.txt": "\n".join(packages) + "\n",
@@ -128,7 +150,8 @@ def _mean_score(told: Told) -> float:
 def _verdict(told: Told) -> Verdict | None:
     verdicts = told.decision.verdicts
     chosen = [v for v in verdicts if v.challenger == told.decision.blend]
-    return (chosen or sorted(verdicts, key=lambda v: -v.shrunk) or [None])[0]
+    ranked = chosen or sorted(verdicts, key=lambda v: -v.shrunk)
+    return ranked[0] if ranked else None
 
 
 def _slices(told: Told) -> str:

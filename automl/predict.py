@@ -17,7 +17,9 @@ from automl.problem import Problem
 __all__ = ["fingerprint", "model_output", "predict"]
 
 
-def predict(model: Any, batch: pd.DataFrame, problem: Problem, contract: Contract) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+def predict(
+    model: Any, batch: pd.DataFrame, problem: Problem, contract: Contract
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Predictions of a batch, in the batch's order.
 
     Returns
@@ -36,7 +38,9 @@ def predict(model: Any, batch: pd.DataFrame, problem: Problem, contract: Contrac
     """
     output = model_output(model, batch, contract)
     keys = list(problem.history.key or (ROW_ID,))
-    frame = batch[list(dict.fromkeys([*keys, problem.history.time]))].copy()  # the time may be part of the key
+    frame = batch[
+        list(dict.fromkeys([*keys, problem.history.time]))
+    ].copy()  # the time may be part of the key
     if not contract.classes:
         frame["prediction"] = output
     else:
@@ -54,7 +58,8 @@ def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray
     missing = [name for name in contract.features if name not in batch.columns]
     if missing:
         raise PredictError(
-            f"the batch lacks column {', '.join(map(repr, missing))}; found {', '.join(map(str, batch.columns))}",
+            f"the batch lacks column {', '.join(map(repr, missing))}; "
+            f"found {', '.join(map(str, batch.columns))}",
             code="missing_column",
             next_step="Bring the column back; the model was trained with it.",
         )
@@ -63,16 +68,17 @@ def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray
         answer = model.predict_proba(columns) if contract.classes else model.predict(columns)
         output = np.asarray(answer, dtype="float64")
     except Exception as error:
+        said = str(error).partition("\n")[0][:200]
         raise PredictError(
-            f"the model cannot score the batch: {type(error).__name__}: {str(error).partition(chr(10))[0][:200]}",
+            f"the model cannot score the batch: {type(error).__name__}: {said}",
             code="predict_failed",
             next_step="Compare the batch with the contract file; retrain if the source has changed.",
         ) from error
     wanted = (len(batch), len(contract.classes)) if contract.classes else (len(batch),)
     if output.shape != wanted or not np.isfinite(output).all():
         raise PredictError(
-            f"the model's output has shape {output.shape} and {int((~np.isfinite(output)).sum())} values that are "
-            f"not finite; wanted shape {wanted}, all finite",
+            f"the model's output has shape {output.shape} and {int((~np.isfinite(output)).sum())} values "
+            f"that are not finite; wanted shape {wanted}, all finite",
             code="predict_not_finite",
         )
     return output

@@ -124,10 +124,19 @@ class HistorySection(_Table):
     @field_validator("source")
     @classmethod
     def _no_password(cls, value: str) -> str:
-        match = re.search(r"://[^:/@\s]*:([^@]+)@", value)  # as SQLAlchemy reads it: a slash may be part of it
+        match = re.search(
+            r"://[^:/@\s]*:([^@]+)@", value
+        )  # as SQLAlchemy reads it: a slash may be part of it
         if match and not re.fullmatch(r"(\$\{\w+\})+", match[1]):
             raise ValueError("holds a password; wanted a reference to the environment such as ${PGPASSWORD}")
         return value
+
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _positive(cls, value: object) -> object:
+        if isinstance(value, (int, float, str)):
+            return value
+        raise ValueError(f"found {value!r}; wanted a number, a text, true or false")
 
     @field_validator("personal")
     @classmethod
@@ -239,7 +248,7 @@ class ScheduleSection(_Table):
     @classmethod
     def _cron(cls, value: str) -> str:
         if value and not _is_cron(value):
-            raise ValueError(f"{value!r} is not a cron line; wanted five fields such as \"0 3 * * 1\"")
+            raise ValueError(f'{value!r} is not a cron line; wanted five fields such as "0 3 * * 1"')
         return value
 
 

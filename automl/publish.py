@@ -38,26 +38,42 @@ def check_owner(store: Store, problem: Problem) -> None:
     ProblemError
         The name belongs to another problem, or to a table or view that we did not make.
     """
-    name = problem.table
+    name, mine = problem.table, _names(problem.table, classes=problem.task == "multiclass")
     with store.engine.connect() as connection:
-        owner = connection.scalar(sa.select(t.pointer.c.problem).where(t.pointer.c.table_name == name))
-    inspector = sa.inspect(store.engine)
-    exists = inspector.has_table(name) or name in inspector.get_view_names()
-    if owner not in (None, problem.name):
-        raise ProblemError(
-            f"publish.table {name!r} belongs to problem {owner!r}", code="table_owner",
-            next_step="Choose another publish.table.",
+        inspector = sa.inspect(connection)
+        there = {*inspector.get_table_names(), *inspector.get_view_names()} & mine
+        owners = {row.table_name: row.problem for row in connection.execute(sa.select(t.pointer))}
+        staged = connection.scalar(
+            sa.select(t.generation.c.id).where(t.generation.c.problem == problem.name).limit(1)
         )
-    if exists and owner is None and not inspector.has_table(f"{name}_generations"):
+    for table, owner in owners.items():
+        if owner != problem.name and there & _names(table, classes=True):
+            raise ProblemError(
+                f"publish.table {name!r} belongs to problem {owner!r}",
+                code="table_owner",
+                next_step="Choose another publish.table.",
+            )
+    # before the first pointer there may be rows of ours that a dead run has staged, but no view
+    ours = mine if name in owners else mine - {name, f"{name}_classes"} if staged else set()
+    foreign = there - ours
+    if foreign:
         raise ProblemError(
-            f"publish.table {name!r} exists and was not made by this product", code="table_owner",
+            f"publish.table {name!r}: {min(foreign)!r} exists and was not made by this product",
+            code="table_owner",
             next_step="Choose another publish.table; nothing is ever dropped.",
         )
 
 
 def stage(
-    store: Store, hold: Hold, problem: Problem, release: Release, predictions: Sequence[pd.DataFrame | None], *,
-    window: tuple[datetime, datetime], batch: str, attempt: int,
+    store: Store,
+    hold: Hold,
+    problem: Problem,
+    release: Release,
+    predictions: Sequence[pd.DataFrame | None],
+    *,
+    window: tuple[datetime, datetime],
+    batch: str,
+    attempt: int,
 ) -> int:
     """Write a generation that nobody sees yet; returns its id.
 
@@ -68,19 +84,32 @@ def stage(
         raise AssertionError("a generation has predictions")
     scored_at = naive(now())
     row = {
-        "problem": problem.name, "as_of": naive(window[0]), "until": naive(window[1]), "attempt": attempt,
-        "model_version": release.model_version, "run_id": release.run_id, "batch": batch, "rows": len(frame),
-        "state": "staged", "scored_at": scored_at, "judged_rows": 0,
+        "problem": problem.name,
+        "as_of": naive(window[0]),
+        "until": naive(window[1]),
+        "attempt": attempt,
+        "model_version": release.model_version,
+        "run_id": release.run_id,
+        "batch": batch,
+        "rows": len(frame),
+        "state": "staged",
+        "scored_at": scored_at,
+        "judged_rows": 0,
     }
     main = _table(f"{problem.table}_generations", frame, problem)
-    per_class = _table(f"{problem.table}_classes_generations", classes, problem) if classes is not None else None
+    per_class = (
+        _table(f"{problem.table}_classes_generations", classes, problem) if classes is not None else None
+    )
     _check_columns(store, main)
     with store.commit(hold) as connection:
         main.create(connection, checkfirst=True)
-        generation = int(connection.execute(t.generation.insert().values(**row)).inserted_primary_key[0])
+        generation = t.inserted(connection, t.generation.insert().values(**row))
         stamps = {
-            "generation": generation, "model_version": release.model_version, "run_id": release.run_id,
-            "as_of": naive(window[0]), "scored_at": scored_at,
+            "generation": generation,
+            "model_version": release.model_version,
+            "run_id": release.run_id,
+            "as_of": naive(window[0]),
+            "scored_at": scored_at,
         }
         _insert(connection, main, frame.assign(**stamps))
         if per_class is not None and classes is not None:
@@ -121,28 +150,36 @@ def point(connection: sa.Connection, store: Store, hold: Hold, problem: Problem,
     """Move the pointer; part of the caller's transaction. A backfill never moves it back in time."""
     name = problem.table
     live = connection.execute(
-        sa.select(t.generation.c.as_of).join(t.pointer, t.pointer.c.generation == t.generation.c.id)
+        sa.select(t.generation.c.as_of)
+        .join(t.pointer, t.pointer.c.generation == t.generation.c.id)
         .where(t.pointer.c.table_name == name)
     ).scalar()
     mine = connection.scalar(sa.select(t.generation.c.as_of).where(t.generation.c.id == generation))
     if live is None:
         connection.execute(
-            t.pointer.insert().values(table_name=name, problem=problem.name, generation=generation, fence=hold.fence)
+            t.pointer.insert().values(
+                table_name=name, problem=problem.name, generation=generation, fence=hold.fence
+            )
         )
     elif mine >= live:
         connection.execute(
-            t.pointer.update().where(t.pointer.c.table_name == name).values(generation=generation, fence=hold.fence)
+            t.pointer.update()
+            .where(t.pointer.c.table_name == name)
+            .values(generation=generation, fence=hold.fence)
         )
     views = sa.inspect(connection).get_view_names()
     for suffix in ("", "_classes"):
         view, source = f"{name}{suffix}", f"{name}{suffix}_generations"
         if view not in views and sa.inspect(connection).has_table(source):
-            connection.execute(sa.text(
-                f"create view {_quote(store, view)} as select * from {_quote(store, source)} where generation = "  # noqa: S608
-                f"(select p.generation from automl_pointer p where p.table_name = '{name}')"
-            ))
+            connection.execute(
+                sa.text(
+                    f"create view {_quote(store, view)} as select * from {_quote(store, source)} where generation = "  # noqa: S608
+                    f"(select p.generation from automl_pointer p where p.table_name = '{name}')"
+                )
+            )
     connection.execute(
-        t.generation.update().where(t.generation.c.id == generation)
+        t.generation.update()
+        .where(t.generation.c.id == generation)
         .values(state="published", published_at=naive(now()))
     )
 
@@ -165,11 +202,15 @@ def clean(store: Store, hold: Hold, problem: Problem) -> int:
     kept = {g["id"] for g in store.generations(problem.name, limit=problem.publish.keep)}
     with store.commit(hold) as connection:
         rows = connection.execute(
-            sa.select(t.generation).where(t.generation.c.problem == problem.name, t.generation.c.state != "removed")
+            sa.select(t.generation).where(
+                t.generation.c.problem == problem.name, t.generation.c.state != "removed"
+            )
         ).all()
         gone = [
-            r.id for r in rows
-            if r.id not in kept and (live is None or r.id != live["id"])
+            r.id
+            for r in rows
+            if r.id not in kept
+            and (live is None or r.id != live["id"])
             and (r.state == "staged" or r.judged_rows > 0)
         ]
         for suffix in ("", "_classes"):
@@ -200,10 +241,11 @@ def export(store: Store, problem: Problem) -> Path | None:
             _write_copy(store, problem, live, folder, commit)
         except OSError as error:
             raise PredictError(
-                f"publish.parquet {root}: {error.strerror or error}", code="parquet",
+                f"publish.parquet {root}: {error.strerror or error}",
+                code="parquet",
                 next_step="Mend the folder's rights or space; the next command writes the copy.",
             ) from error
-    with store.engine.begin() as connection:
+    with store.writer.begin() as connection:
         connection.execute(
             t.generation.update().where(t.generation.c.id == live["id"]).values(exported_at=naive(now()))
         )
@@ -255,6 +297,15 @@ def _clean_copies(store: Store, problem: Problem, root: Path) -> None:
 
 
 # ---------------------------------------------------------------- tables
+
+
+def _names(table: str, *, classes: bool) -> set[str]:
+    """Everything that publishing a table makes in the database."""
+    return {
+        f"{table}{suffix}{kind}"
+        for suffix in ("", "_classes")[: 1 + classes]
+        for kind in ("", "_generations")
+    }
 
 
 def _table(name: str, frame: pd.DataFrame, problem: Problem) -> sa.Table:

@@ -40,26 +40,45 @@ class Ruling:
 
 
 def commit_release(
-    store: Store, hold: Hold, problem: Problem, cycle: Cycle, *, verdict: Ruling, release: Release,
+    store: Store,
+    hold: Hold,
+    problem: Problem,
+    cycle: Cycle,
+    *,
+    verdict: Ruling,
+    release: Release,
     generation: int | None = None,
 ) -> Release:
     """Make a decision effective; with a generation, publish it in the same transaction."""
     status = "released" if generation is None else "published"
     with store.commit(hold) as connection:
-        decided = connection.execute(
+        decided = t.inserted(
+            connection,
             t.decision.insert().values(
-                problem=problem.name, as_of=naive(cycle.as_of), attempt=cycle.attempt, outcome=verdict.outcome,
-                reason=verdict.reason, content=dict(verdict.content), decided_at=naive(now()),
-            )
-        ).inserted_primary_key[0]
-        made = connection.execute(
+                problem=problem.name,
+                as_of=naive(cycle.as_of),
+                attempt=cycle.attempt,
+                outcome=verdict.outcome,
+                reason=verdict.reason,
+                content=dict(verdict.content),
+                decided_at=naive(now()),
+            ),
+        )
+        made = t.inserted(
+            connection,
             t.release.insert().values(
-                problem=problem.name, as_of=naive(release.as_of), decision_id=decided,
-                model_version=release.model_version, run_id=release.run_id, digests=dict(release.digests),
-                fingerprint=release.fingerprint, blend=release.blend.to_json(),
-                labels_until=naive(release.labels_until), released_at=naive(now()),
-            )
-        ).inserted_primary_key[0]
+                problem=problem.name,
+                as_of=naive(release.as_of),
+                decision_id=decided,
+                model_version=release.model_version,
+                run_id=release.run_id,
+                digests=dict(release.digests),
+                fingerprint=release.fingerprint,
+                blend=release.blend.to_json(),
+                labels_until=naive(release.labels_until),
+                released_at=naive(now()),
+            ),
+        )
         store.add_evidence(connection, problem.name, verdict.evidence)
         _keep_shadows(connection, problem, verdict.shadows)
         if generation is not None:
@@ -89,11 +108,14 @@ def reconcile(store: Store, registry: Registry, problem: Problem) -> bool:
         return False
     newest = releases[0]
     decision = next(
-        (d for d in store.decisions(problem.name) if d["as_of"] == naive(newest.as_of)), {"outcome": "", "reason": ""}
+        (d for d in store.decisions(problem.name) if d["as_of"] == naive(newest.as_of)),
+        {"outcome": "", "reason": ""},
     )
     tags = {
-        "cycle": f"{newest.as_of:%Y-%m-%d %H:%M}", "decision": decision["outcome"],
-        "family": ", ".join(newest.blend.families), "fingerprint": newest.fingerprint[:16],
+        "cycle": f"{newest.as_of:%Y-%m-%d %H:%M}",
+        "decision": decision["outcome"],
+        "family": ", ".join(newest.blend.families),
+        "fingerprint": newest.fingerprint[:16],
     }
     description = f"{newest.as_of:%Y-%m-%d}: {decision['reason']}. Run: {newest.run_id}"
     registry.project(releases, {newest.model_version: (description, tags)})
@@ -101,12 +123,17 @@ def reconcile(store: Store, registry: Registry, problem: Problem) -> bool:
     return True
 
 
-def _keep_shadows(connection: sa.Connection, problem: Problem, shadows: Sequence[tuple[Blend, datetime]]) -> None:
+def _keep_shadows(
+    connection: sa.Connection, problem: Problem, shadows: Sequence[tuple[Blend, datetime]]
+) -> None:
     connection.execute(t.shadow.delete().where(t.shadow.c.problem == problem.name))
     for blend, labels_until in list(shadows)[:MOST_SHADOWS]:
         connection.execute(
             t.shadow.insert().values(
-                problem=problem.name, blend_id=blend.id, blend=blend.to_json(), labels_until=naive(labels_until)
+                problem=problem.name,
+                blend_id=blend.id,
+                blend=blend.to_json(),
+                labels_until=naive(labels_until),
             )
         )
 
@@ -119,6 +146,10 @@ def _score_ended(connection: sa.Connection, problem: Problem, cycle: Cycle) -> N
     if not changed.rowcount:
         connection.execute(
             t.cycle.insert().values(
-                **key, **values, problem_digest=cycle.problem_digest, receipts={}, started_at=naive(cycle.started_at)
+                **key,
+                **values,
+                problem_digest=cycle.problem_digest,
+                receipts={},
+                started_at=naive(cycle.started_at),
             )
         )

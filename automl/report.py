@@ -27,9 +27,23 @@ from automl.store import Cycle, Release, Store, naive
 from automl.workspace import Workspace, now
 
 __all__ = [
-    "checked", "checked_text", "ended", "ending", "ending_text", "families", "families_text", "family_text",
-    "leaderboard", "leaderboard_text", "schedule_text", "standing", "status", "status_text", "ui_command",
-    "why", "why_text",
+    "checked",
+    "checked_text",
+    "ended",
+    "ending",
+    "ending_text",
+    "families",
+    "families_text",
+    "family_text",
+    "leaderboard",
+    "leaderboard_text",
+    "schedule_text",
+    "standing",
+    "status",
+    "status_text",
+    "ui_command",
+    "why",
+    "why_text",
 ]
 
 HIGHER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1_macro", "r2"}
@@ -41,7 +55,11 @@ SHOWN_TRIALS = 12
 
 def ended(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ending | None:
     """How that cycle has ended already, or None if there is work to do; answers in well under a second."""
-    if ask.again or not (workspace.home / "automl.db").exists() and workspace.database_url.startswith("sqlite"):
+    if (
+        ask.again
+        or (not (workspace.home / "automl.db").exists()
+        and workspace.database_url.startswith("sqlite"))
+    ):
         return None
     store = Store(workspace)
     as_of = ask.as_of or default_as_of(problem, verb, now())
@@ -60,9 +78,16 @@ def ending(done: Ending, workspace: Workspace) -> dict[str, Any]:
     """The document of a command that ran a story."""
     problem = done.problem
     document: dict[str, Any] = {
-        "problem": problem.name, "as_of": _iso(done.as_of), "status": done.status, "already": done.already,
-        "reason": done.reason, "model_version": done.model_version, "generation": done.generation,
-        "rows": done.rows, "run_id": done.run_id, "warnings": done.warnings,
+        "problem": problem.name,
+        "as_of": _iso(done.as_of),
+        "status": done.status,
+        "already": done.already,
+        "reason": done.reason,
+        "model_version": done.model_version,
+        "generation": done.generation,
+        "rows": done.rows,
+        "run_id": done.run_id,
+        "warnings": done.warnings,
         "predictions": _places(problem, workspace) if done.generation else None,
     }
     if done.board is not None:
@@ -96,10 +121,13 @@ def standing(problem: Problem, workspace: Workspace) -> str:
         return "nothing was released or published before, and nothing is now"
     store = Store(workspace)
     champion, live = store.champion(problem.name), store.live(problem.table)
-    model = f"champion is still version {champion.model_version}" if champion else "there is still no champion"
+    model = (
+        f"champion is still version {champion.model_version}" if champion else "there is still no champion"
+    )
     shown = (
         f"table {problem.table} still shows generation {live['id']}, {live['rows']} rows as of {live['as_of']:%Y-%m-%d %H:%M}"
-        if live else f"table {problem.table} is still unpublished"
+        if live
+        else f"table {problem.table} is still unpublished"
     )
     return f"{model}; {shown}"
 
@@ -114,61 +142,95 @@ def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) 
     higher = metric in HIGHER
     trials = [
         {
-            "family": t["recipe"]["family"], "state": t["status"], "score": _mean(t["scores"]), "also": t["also"],
-            "blocks": len(t["scores"]), "fit_seconds": t["seconds_fit"], "source": t["source"],
-            "half_life": t["recipe"]["half_life"], "params": {**t["recipe"]["params"], **t["learned"]},
-            "reason": t["reason"], "recipe": Recipe.from_json(t["recipe"]).id, "number": t["number"],
+            "family": t["recipe"]["family"],
+            "state": t["status"],
+            "score": _mean(t["scores"]),
+            "also": t["also"],
+            "blocks": len(t["scores"]),
+            "fit_seconds": t["seconds_fit"],
+            "source": t["source"],
+            "half_life": t["recipe"]["half_life"],
+            "params": {**t["recipe"]["params"], **t["learned"]},
+            "reason": t["reason"],
+            "recipe": Recipe.from_json(t["recipe"]).id,
+            "number": t["number"],
         }
         for t in store.trials(cycle)
     ]
     order = {"complete": 0, "pruned": 1, "failed": 2}
-    trials.sort(key=lambda t: (order[t["state"]], -(t["score"] or 0) if higher else (t["score"] or 0), t["number"]))
+    trials.sort(
+        key=lambda t: (order[t["state"]], -(t["score"] or 0) if higher else (t["score"] or 0), t["number"])
+    )
     release = next((r for r in store.releases(problem.name) if r.as_of == cycle.as_of), None)
     chosen = {m.recipe.id: m.weight for m in release.blend.members} if release else {}
     for rank, trial in enumerate(trials, 1):
         trial["rank"], trial["weight"] = rank, chosen.get(trial["recipe"])
-    return {"problem": problem.name, "as_of": _iso(cycle.as_of), "metric": metric,
-            "better": "higher" if higher else "lower", "also": list(problem.metric.also), "trials": trials}
+    return {
+        "problem": problem.name,
+        "as_of": _iso(cycle.as_of),
+        "metric": metric,
+        "better": "higher" if higher else "lower",
+        "also": list(problem.metric.also),
+        "trials": trials,
+    }
 
 
 def leaderboard_text(document: Mapping[str, Any]) -> Group:
     """At most 80 columns; the chosen members are marked with their weight."""
-    table = Table(box=box.SIMPLE_HEAD, title=None, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     arrow = "↑" if document["better"] == "higher" else "↓"
     table.add_column("#", justify="right")
     table.add_column("family", no_wrap=True)
-    table.add_column(f"{document['metric']} {arrow}", justify="right")
-    for name in document["also"][:1]:
-        table.add_column(name, justify="right")
-    for head in ("half-life", "fit s", "in blend"):
-        table.add_column(head, justify="right")
-    table.add_column("state", no_wrap=True)
+    for head in (f"{document['metric']} {arrow}", *document["also"][:1], "half-life", "fit s", "weight"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for t in document["trials"][:SHOWN_TRIALS]:
         table.add_row(
-            str(t["rank"]), t["family"], _number(t["score"]),
+            str(t["rank"]),
+            t["family"],
+            _number(t["score"]),
             *(_number(t["also"].get(name)) for name in document["also"][:1]),
-            f"{t['half_life']:g}" if t["half_life"] else "-", f"{t['fit_seconds']:.1f}",
-            f"{t['weight']:.0%}" if t["weight"] else "", t["state"], style="bold" if t["weight"] else "",
+            f"{t['half_life']:g}" if t["half_life"] else "-",
+            f"{t['fit_seconds']:.1f}",
+            f"{t['weight']:.0%}" if t["weight"] else "",
+            "" if t["state"] == "complete" else t["state"],
+            style="bold" if t["weight"] else "",
         )
     rest = document["trials"][SHOWN_TRIALS:]
     states = [t["state"] for t in document["trials"]]
-    foot = f"{len(states)} trials: " + ", ".join(f"{states.count(s)} {s}" for s in ("complete", "pruned", "failed"))
-    failed = [f"  failed: {t['family']}: {t['reason']}" for t in document["trials"] if t["state"] == "failed"][:3]
+    foot = f"{len(states)} trials: " + ", ".join(
+        f"{states.count(s)} {s}" for s in ("complete", "pruned", "failed")
+    )
+    failed = [
+        f"  failed: {t['family']}: {t['reason']}" for t in document["trials"] if t["state"] == "failed"
+    ][:3]
     more = f"; {len(rest)} more with --json" if rest else ""
-    return Group(Text(f"{document['problem']} as of {document['as_of']}", style="bold"), table, Text(foot + more),
-                 *(Text(line, style="yellow") for line in failed))
+    return Group(
+        Text(f"{document['problem']} as of {document['as_of']}", style="bold"),
+        table,
+        Text(foot + more),
+        *(Text(line, style="yellow") for line in failed),
+    )
 
 
 def why(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[str, Any]:
     """The decision of a cycle, with every verdict and block."""
     store, cycle = _cycle(problem, workspace, as_of)
     found = [d for d in store.decisions(problem.name) if d["as_of"] == naive(cycle.as_of)]
-    document: dict[str, Any] = {"problem": problem.name, "as_of": _iso(cycle.as_of), "status": cycle.status,
-                                "reason": cycle.reason}
+    document: dict[str, Any] = {
+        "problem": problem.name,
+        "as_of": _iso(cycle.as_of),
+        "status": cycle.status,
+        "reason": cycle.reason,
+    }
     if found:
         decided = found[0]
-        document |= {"outcome": decided["outcome"], "attempt": decided["attempt"],
-                     "decided_at": decided["decided_at"].isoformat(), **decided["content"]}
+        document |= {
+            "outcome": decided["outcome"],
+            "attempt": decided["attempt"],
+            "decided_at": decided["decided_at"].isoformat(),
+            **decided["content"],
+        }
     return document
 
 
@@ -176,7 +238,8 @@ def why_text(document: Mapping[str, Any]) -> Group:
     """Sentence, challengers, blocks."""
     parts: list[Any] = [
         Text(f"{document['problem']} as of {document['as_of']}: {document['status']}", style="bold"),
-        Text(f"  {document['reason']}"), Text(),
+        Text(f"  {document['reason']}"),
+        Text(),
     ]
     blends = document.get("blends", {})
     if document.get("verdicts"):
@@ -184,9 +247,16 @@ def why_text(document: Mapping[str, Any]) -> Group:
         for head in ("challenger", "gain", "90 % interval", "P", "needed", "blocks", "virgin"):
             table.add_column(head, justify="left" if head == "challenger" else "right")
         for v in document["verdicts"]:
-            table.add_row(v["challenger"], f"{v['shrunk']:+.2%}", f"{v['low']:+.2%} {v['high']:+.2%}",
-                          f"{v['probability']:.2f}", f"{v['needed']:.2f}", str(v["blocks"]), str(v["virgin"]),
-                          style="green" if v["passed"] else "")
+            table.add_row(
+                v["challenger"],
+                f"{v['shrunk']:+.2%}",
+                f"{v['low']:+.2%} {v['high']:+.2%}",
+                f"{v['probability']:.2f}",
+                f"{v['needed']:.2f}",
+                str(v["blocks"]),
+                str(v["virgin"]),
+                style="green" if v["passed"] else "",
+            )
         parts.append(table)
     if document.get("blocks"):
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -198,7 +268,11 @@ def why_text(document: Mapping[str, Any]) -> Group:
     parts += [Text(f"  {name}  {b['text']}", overflow="fold") for name, b in blends.items()]
     if document.get("sweep"):
         s = document["sweep"]
-        parts.append(Text(f"  sweep: {s['trials']} trials on {s['rows']} rows in {s['seconds']} s, stopped by {s['stopped']}"))
+        parts.append(
+            Text(
+                f"  sweep: {s['trials']} trials on {s['rows']} rows in {s['seconds']} s, stopped by {s['stopped']}"
+            )
+        )
     return Group(*parts)
 
 
@@ -217,10 +291,17 @@ def status(problem: Problem, workspace: Workspace) -> dict[str, Any]:
         "unscored": bool(champion and live and live["model_version"] != champion.model_version),
         "turned_out": [
             {**_generation(g), "judged_rows": g["judged_rows"], "scores": g["judged"]}
-            for g in store.generations(problem.name, limit=6) if g["judged_rows"]
+            for g in store.generations(problem.name, limit=6)
+            if g["judged_rows"]
         ],
         "cycles": [
-            {"as_of": _iso(c.as_of), "verb": c.verb, "attempt": c.attempt, "status": c.status, "reason": c.reason}
+            {
+                "as_of": _iso(c.as_of),
+                "verb": c.verb,
+                "attempt": c.attempt,
+                "status": c.status,
+                "reason": c.reason,
+            }
             for c in store.cycles(problem.name, limit=6)
         ],
     }
@@ -233,11 +314,19 @@ def status_text(document: Mapping[str, Any]) -> Group:
     if champion is None:
         parts.append(Text("  no champion yet: automl cycle FILE"))
     else:
-        parts.append(Text(f"  champion  version {champion['model_version']} of {champion['as_of']}: {champion['blend']}"))
+        parts.append(
+            Text(
+                f"  champion  version {champion['model_version']} of {champion['as_of']}: {champion['blend']}"
+            )
+        )
     if live is None:
         parts.append(Text("  nothing is published yet"))
     else:
-        parts.append(Text(f"  live      generation {live['generation']}, {live['rows']} rows, {live['as_of']} to {live['until']}"))
+        parts.append(
+            Text(
+                f"  live      generation {live['generation']}, {live['rows']} rows, {live['as_of']} to {live['until']}"
+            )
+        )
         parts += [Text(f"    {k:8}{live[k]}", overflow="fold") for k in ("sql", "parquet") if live.get(k)]
     if document["unscored"]:
         parts.append(Text(f"  released v{champion['model_version']}, not yet scored", style="yellow"))
@@ -253,12 +342,19 @@ def status_text(document: Mapping[str, Any]) -> Group:
 
 def turned_out_text(rows: Sequence[Mapping[str, Any]]) -> Table:
     """How published predictions have turned out since their labels arrived."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="how predictions turned out", title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title="how predictions turned out", title_justify="left"
+    )
     for head in ("generation", "as of", "version", "labels", *(rows[0]["scores"] or {})):
         table.add_column(head, justify="right")
     for g in rows:
-        table.add_row(str(g["generation"]), g["as_of"], str(g["model_version"]), f"{g['judged_rows']} of {g['rows']}",
-                      *(_number(v) for v in (g["scores"] or {}).values()))
+        table.add_row(
+            str(g["generation"]),
+            g["as_of"],
+            str(g["model_version"]),
+            f"{g['judged_rows']} of {g['rows']}",
+            *(_number(v) for v in (g["scores"] or {}).values()),
+        )
     return table
 
 
@@ -269,10 +365,17 @@ def checked(problem: Problem, workspace: Workspace, families: Mapping[str, Famil
     """What a valid problem file says, with its defaults filled in."""
     as_of = default_as_of(problem, "retrain", now())
     return {
-        "problem": problem.name, "task": problem.task, "file": str(problem.file), "digest": problem.digest,
-        "families": {name: f.doc for name, f in families.items()}, "metric": problem.metric.name,
-        "table": problem.table, "horizon": str(problem.horizon), "as_of": _iso(as_of),
-        "batch": [_iso(as_of), _iso(problem.until(as_of))], "workspace": str(workspace.home),
+        "problem": problem.name,
+        "task": problem.task,
+        "file": str(problem.file),
+        "digest": problem.digest,
+        "families": {name: f.doc for name, f in families.items()},
+        "metric": problem.metric.name,
+        "table": problem.table,
+        "horizon": str(problem.horizon),
+        "as_of": _iso(as_of),
+        "batch": [_iso(as_of), _iso(problem.until(as_of))],
+        "workspace": str(workspace.home),
     }
 
 
@@ -292,8 +395,20 @@ def checked_text(document: Mapping[str, Any]) -> Group:
 def families() -> dict[str, Any]:
     """The families that ship with the product."""
     loaded = [load_family(name, Path.cwd()) for name in family_names()]
-    return {"families": [{"name": f.name, "short": f.short, "tasks": sorted(f.tasks), "encoding": f.encoding,
-                          "start_points": len(f.start), "about": f.doc} for f in loaded], "metrics": METRICS}
+    return {
+        "families": [
+            {
+                "name": f.name,
+                "short": f.short,
+                "tasks": sorted(f.tasks),
+                "encoding": f.encoding,
+                "start_points": len(f.start),
+                "about": f.doc,
+            }
+            for f in loaded
+        ],
+        "metrics": METRICS,
+    }
 
 
 def families_text(document: Mapping[str, Any]) -> Group:
@@ -306,14 +421,22 @@ def family_text(document: Mapping[str, Any]) -> Group:
     """Checks, then ranges."""
     lines: list[Any] = [Text(f"{document['family']}: {document['about']}", style="bold")]
     for c in document["checks"]:
-        lines.append(Text(f"  {'ok ' if c['passed'] else 'NO '} {c['name']}: {c['found']}",
-                          style="" if c["passed"] else "red"))
+        lines.append(
+            Text(
+                f"  {'ok ' if c['passed'] else 'NO '} {c['name']}: {c['found']}",
+                style="" if c["passed"] else "red",
+            )
+        )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("parameter", "range"):
         table.add_column(head)
     for name, text in document["ranges"].items():
         table.add_row(name, text)
-    return Group(*lines, table, Text(f"needs: {document['needs']}; {document['seconds_per_fit']:.2f} s per fit of 200 rows"))
+    return Group(
+        *lines,
+        table,
+        Text(f"needs: {document['needs']}; {document['seconds_per_fit']:.2f} s per fit of 200 rows"),
+    )
 
 
 def schedule_text(problems: Sequence[Problem]) -> str:
@@ -354,9 +477,20 @@ def ui_command(problem: Problem, workspace: Workspace, port: int) -> tuple[list[
     if base == workspace.tracking_uri:
         return [], {}, link
     command = [
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", workspace.tracking_uri,
-        "--artifacts-destination", workspace.artifacts.as_uri(), "--host", "127.0.0.1", "--port", str(port),
-        "--workers", "1",
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        workspace.tracking_uri,
+        "--artifacts-destination",
+        workspace.artifacts.as_uri(),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
     ]
     return command, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}, link
 
@@ -372,19 +506,30 @@ def _cycle(problem: Problem, workspace: Workspace, as_of: datetime | None) -> tu
         known = ", ".join(_iso(c.as_of) for c in cycles[:5]) or "none"
         raise ProblemError(
             f"{problem.name}: no retraining cycle {'yet' if as_of is None else f'as of {_iso(as_of)}'}; found {known}",
-            code="no_cycle", next_step=f"automl cycle {problem.file.name}",
+            code="no_cycle",
+            next_step=f"automl cycle {problem.file.name}",
         )
     return store, chosen[0]
 
 
 def _champion(release: Release) -> dict[str, Any]:
-    return {"model_version": release.model_version, "as_of": _iso(release.as_of), "blend": str(release.blend),
-            "run_id": release.run_id, "fingerprint": release.fingerprint}
+    return {
+        "model_version": release.model_version,
+        "as_of": _iso(release.as_of),
+        "blend": str(release.blend),
+        "run_id": release.run_id,
+        "fingerprint": release.fingerprint,
+    }
 
 
 def _generation(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"generation": row["id"], "as_of": _iso(row["as_of"].replace(tzinfo=UTC)),
-            "until": _iso(row["until"].replace(tzinfo=UTC)), "rows": row["rows"], "model_version": row["model_version"]}
+    return {
+        "generation": row["id"],
+        "as_of": _iso(row["as_of"].replace(tzinfo=UTC)),
+        "until": _iso(row["until"].replace(tzinfo=UTC)),
+        "rows": row["rows"],
+        "model_version": row["model_version"],
+    }
 
 
 def _places(problem: Problem, workspace: Workspace) -> dict[str, str | None]:

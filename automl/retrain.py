@@ -24,7 +24,7 @@ from automl import history
 from automl.ask import Ask, Ending
 from automl.blocks import make_blocks
 from automl.contract import Contract
-from automl.decide import Decision, decide
+from automl.decide import SWEEP_CONFIDENCE, Decision, decide
 from automl.ensemble import assemble
 from automl.errors import NoModelError
 from automl.evidence import BlockLoss, duels, kind_of
@@ -34,13 +34,13 @@ from automl.history import Snapshot
 from automl.judge import judge
 from automl.note import Told, cycle_artifacts, cycle_metrics, cycle_note, cycle_tags
 from automl.problem import Problem
-from automl.registry import cycle_tag
 from automl.publish import clean
+from automl.registry import cycle_tag
 from automl.release import Ruling, commit_release, reconcile
 from automl.spaces import Blend
 from automl.store import Release
 from automl.story import Job, Run, call, open_job
-from automl.sweep import Board, Trial, Work, blend_losses, refit, sweep
+from automl.sweep import BUDGET_ENDED, Board, Trial, Work, blend_losses, refit, sweep
 from automl.workspace import Workspace
 
 __all__ = ["Stage", "retrain"]
@@ -62,7 +62,12 @@ class Choice:
 
 
 def retrain(
-    problem: Problem, workspace: Workspace, ask: Ask | None = None, *, run: Run = call, stage: Stage | None = None
+    problem: Problem,
+    workspace: Workspace,
+    ask: Ask | None = None,
+    *,
+    run: Run = call,
+    stage: Stage | None = None,
 ) -> Ending:
     """Run the retraining cycle of one as_of to its end; again, it is a no-op.
 
@@ -94,9 +99,18 @@ def retrain(
         clean(job.store, job.hold, problem)
         shutil.rmtree(work.scratch, ignore_errors=True)
         return Ending(
-            problem, job.as_of, "published" if generation else "released", choice.ruling.reason,
-            model_version=release.model_version, generation=generation, rows=rows, board=board,
-            decision=choice.decision, run_id=release.run_id, experiment=job.registry.experiment, warnings=warnings,
+            problem,
+            job.as_of,
+            "published" if generation else "released",
+            choice.ruling.reason,
+            model_version=release.model_version,
+            generation=generation,
+            rows=rows,
+            board=board,
+            decision=choice.decision,
+            run_id=release.run_id,
+            experiment=job.registry.experiment,
+            warnings=warnings,
         )
 
 
@@ -106,8 +120,8 @@ def retrain(
 def _pull(job: Job) -> Snapshot:
     kept = job.cycle.receipts.get("snapshot")
     if kept and Path(kept["path"]).exists():  # an interrupted cycle goes on with the history it had
-        dates = {k: datetime.fromisoformat(kept[k]) for k in ("first", "last")}
-        return Snapshot(**{**kept, **dates, "path": Path(kept["path"])})
+        ends = {k: datetime.fromisoformat(kept[k]) for k in ("first", "last")}
+        return Snapshot(**{**kept, **ends, "path": Path(kept["path"])})
     contract = contracts.load_contract(job.problem)
     kinds = contract.kinds(job.problem) if contract else None
     snapshot = history.pull(job.problem, job.workspace, job.as_of, kinds=kinds)
@@ -157,7 +171,12 @@ def _open_run(job: Job, work: Work, snapshot: Snapshot) -> str:
 
 def _sweep(job: Job, work: Work) -> tuple[Board, float]:
     done = [Trial.from_json(content) for content in job.store.trials(job.cycle)]
-    done = [t for t in done if t.status == "failed" or (work.scratch / "outputs" / f"{t.recipe.id}-0.npy").exists()]
+    done = [t for t in done if t.reason != BUDGET_ENDED]
+    done = [
+        t
+        for t in done
+        if t.status == "failed" or (work.scratch / "outputs" / f"{t.recipe.id}-0.npy").exists()
+    ]
     budget = job.problem.sweep.budget
     spent = max((t.elapsed for t in done), default=0.0)
     left = max(0.25 * budget.seconds, budget.seconds - spent) if budget else float("inf")
@@ -180,53 +199,79 @@ def _carried(job: Job) -> list[Blend]:
 
 
 def _decide(job: Job, work: Work, board: Board) -> Choice:
-    """Judge challenger and shadows against the champion on all evidence there is."""
+    """Judge challenger and shadows against the champion on all evidence there is.
+
+    A first cycle has no champion: the first start point stands in, and the challenger must be better
+    by the same rule, only without the extra caution for evidence that took part in choosing.
+    """
     mature = job.problem.mature(job.as_of)
     champion = job.store.champion(job.problem.name, before=job.as_of)
-    rivals = {b.id: (b, until) for b, until in job.store.shadows(job.problem.name) if until < mature}
-    if board.challenger is not None and board.challenger.id not in rivals:
-        rivals[board.challenger.id] = (board.challenger, mature)
-    if champion is not None:
-        rivals.pop(champion.blend.id, None)
-    usable = {name for name in rivals if set(rivals[name][0].families) <= set(work.families)}
-    known = {name: rivals[name] for name in usable}
-    if champion is not None:
-        known[champion.blend.id] = (champion.blend, champion.labels_until)
-    losses = [loss for blend, until in known.values() for loss in _losses(job, work, board, blend, until)]
+    holder = champion.blend if champion else board.reference
+    if holder is None:
+        raise NoModelError(
+            "no trial ended well, and there is no champion to refit",
+            code="no_model",
+            next_step="automl leaderboard shows why each trial failed.",
+        )
+    known = _rivals(job, work, board, mature)
+    known[holder.id] = (holder, champion.labels_until if champion else mature)
+    losses = [x for blend, until in known.values() for x in _losses(job, work, board, blend, until)]
     past = [e for e in job.store.evidence(job.problem.name) if e.cycle < job.as_of]
-    if champion is None:
-        if board.challenger is None:
-            raise NoModelError(
-                "no trial ended well, and there is no champion to refit",
-                code="no_model",
-                next_step="automl leaderboard shows why each trial failed.",
-            )
-        decision = Decision("promote", board.challenger.id, "promoted: the first model of this problem", ())
-        outcome = "first"
-    else:
-        pairs = [d for d in duels([*past, *losses], champion.blend.id) if d.challenger in usable]
-        shares = {name: _share(rivals[name][0], champion.blend) for name in usable}
-        decision = decide(pairs, champion.blend.id, job.problem.promotion.confidence, shares)
-        outcome = decision.outcome
+    confidence = job.problem.promotion.confidence
+    decision = decide(
+        [d for d in duels([*past, *losses], holder.id) if d.challenger in known],
+        holder.id,
+        confidence,
+        {name: _share(blend, holder) for name, (blend, _) in known.items()},
+        sweep_confidence=SWEEP_CONFIDENCE if champion else confidence,
+    )
+    outcome = decision.outcome if champion else "first"
+    reason = decision.reason if champion else _first_reason(decision)
     blend, until = known[decision.blend]
     ranked = sorted(decision.verdicts, key=lambda v: -v.shrunk)
     waiting = [known[v.challenger] for v in ranked if v.challenger != decision.blend and v.shrunk > 0]
-    newest = {e.blend: e for e in losses if e.start == work.blocks[0].start}
-    mine = newest.get(blend.id)
+    mine = next((e for e in losses if e.blend == blend.id and e.start == work.blocks[0].start), None)
     content = _content(board, decision, outcome, known, losses)
     return Choice(
-        decision, outcome, _relearned(blend, board), until,
-        Ruling(outcome, decision.reason, content, losses, waiting),
+        decision,
+        outcome,
+        _relearned(blend, board),
+        until,
+        Ruling(outcome, reason, content, losses, waiting),
         {"model": mine.loss, "floor": mine.floor} if mine else {"model": 0.0, "floor": 1.0},
     )
 
 
+def _rivals(
+    job: Job, work: Work, board: Board, mature: datetime
+) -> dict[str, tuple[Blend, datetime]]:
+    """Shadows and this cycle's challenger, each with the end of the labels that chose it."""
+    rivals = {b.id: (b, until) for b, until in job.store.shadows(job.problem.name) if until < mature}
+    if board.challenger is not None:
+        rivals.setdefault(board.challenger.id, (board.challenger, mature))
+    return {name: r for name, r in rivals.items() if set(r[0].families) <= set(work.families)}
+
+
+def _first_reason(decision: Decision) -> str:
+    if decision.outcome == "promote":
+        return f"the first model of this problem; {decision.reason}"
+    return f"the first model of this problem, the first start point; {decision.reason.removeprefix('kept: ')}"
+
+
 def _losses(job: Job, work: Work, board: Board, blend: Blend, until: datetime) -> list[BlockLoss]:
-    floors = next((t.losses for t in board.trials if t.recipe.family == "baseline" and t.status == "complete"), ())
+    floors = next(
+        (t.losses for t in board.trials if t.recipe.family == "baseline" and t.status == "complete"), ()
+    )
     return [
         BlockLoss(
-            job.as_of, blend.id, block.start, block.end, len(block.judged), loss,
-            floors[i] if floors else 1.0, kind_of(until, block.start),
+            job.as_of,
+            blend.id,
+            block.start,
+            block.end,
+            len(block.judged),
+            loss,
+            floors[i] if floors else 1.0,
+            kind_of(until, block.start),
         )
         for i, (block, loss) in enumerate(zip(work.blocks, blend_losses(work, blend), strict=False))
     ]
@@ -244,18 +289,30 @@ def _relearned(blend: Blend, board: Board) -> Blend:
 
 
 def _content(
-    board: Board, decision: Decision, outcome: str, known: dict[str, tuple[Blend, datetime]], losses: list[BlockLoss]
+    board: Board,
+    decision: Decision,
+    outcome: str,
+    known: dict[str, tuple[Blend, datetime]],
+    losses: list[BlockLoss],
 ) -> dict[str, Any]:
     return {
         "outcome": outcome,
-        "blends": {name: {"text": str(b), "labels_until": f"{until:%Y-%m-%d %H:%M}"} for name, (b, until) in known.items()},
+        "blends": {
+            name: {"text": str(b), "labels_until": f"{until:%Y-%m-%d %H:%M}"}
+            for name, (b, until) in known.items()
+        },
         "verdicts": [asdict(v) for v in decision.verdicts],
         "blocks": [
             {"block": f"{e.start:%Y-%m-%d}", "blend": e.blend, "loss": e.loss, "rows": e.rows, "kind": e.kind}
             for e in losses
         ],
-        "sweep": {"trials": len(board.trials), "stopped": board.stopped, "seconds": round(board.seconds, 1),
-                  "fit_seconds": round(board.fit_seconds, 1), "rows": board.rows},
+        "sweep": {
+            "trials": len(board.trials),
+            "stopped": board.stopped,
+            "seconds": round(board.seconds, 1),
+            "fit_seconds": round(board.fit_seconds, 1),
+            "rows": board.rows,
+        },
     }
 
 
@@ -278,20 +335,35 @@ def _register(job: Job, work: Work, board: Board, choice: Choice, fitted: Path, 
     job.registry.log_trials(run_id, cycle, board.trials, work.families, roles)
     members = {m.recipe.family for m in choice.blend.members}
     registered = job.registry.register(
-        run_id, model, sample_rows(work.frame, work.contract), [work.families[f] for f in sorted(members)],
+        run_id,
+        model,
+        sample_rows(work.frame, work.contract),
+        [work.families[f] for f in sorted(members)],
         {"cycle": cycle, "decision": choice.outcome, "recipe": choice.blend.id},
     )
     fault("retrain.registered")
     return Release(
-        0, job.as_of, registered.version, run_id, registered.digests, "", choice.blend, choice.labels_until, False
+        0,
+        job.as_of,
+        registered.version,
+        run_id,
+        registered.digests,
+        "",
+        choice.blend,
+        choice.labels_until,
+        False,
     )
 
 
 def _guard(job: Job, work: Work, choice: Choice, release: Release) -> tuple[list[Guard], Release]:
     sample = sample_rows(work.frame, work.contract)
     guards, fingerprint = check_model(
-        job.problem, release.model_version, release.digests, sample,
-        recipe=choice.blend.id, losses=choice.losses,
+        job.problem,
+        release.model_version,
+        release.digests,
+        sample,
+        recipe=choice.blend.id,
+        losses=choice.losses,
     )
     fault("retrain.guarded")
     return guards, replace(release, fingerprint=fingerprint)
@@ -299,21 +371,35 @@ def _guard(job: Job, work: Work, choice: Choice, release: Release) -> tuple[list
 
 def _commit(job: Job, choice: Choice, release: Release, generation: int | None) -> Release:
     return commit_release(
-        job.store, job.hold, job.problem, job.cycle, verdict=choice.ruling, release=release, generation=generation
+        job.store,
+        job.hold,
+        job.problem,
+        job.cycle,
+        verdict=choice.ruling,
+        release=release,
+        generation=generation,
     )
 
 
-def _tell(
-    job: Job, work: Work, board: Board, choice: Choice, guards: list[Guard], release: Release
-) -> None:
+def _tell(job: Job, work: Work, board: Board, choice: Choice, guards: list[Guard], release: Release) -> None:
     """Aliases first, they matter most; then what reviewers read."""
     reconcile(job.store, job.registry, job.problem)
     told = Told(
-        work, board, choice.decision, choice.ruling, choice.blend, release.model_version, guards,
-        job.registry.experiment, job.workspace.tracking_uri,
+        work,
+        board,
+        choice.decision,
+        choice.ruling,
+        choice.blend,
+        release.model_version,
+        guards,
+        job.registry.experiment,
+        job.workspace.tracking_uri,
     )
     job.registry.close_cycle(
-        release.run_id, metrics=cycle_metrics(told), tags=cycle_tags(told), note=cycle_note(told),
+        release.run_id,
+        metrics=cycle_metrics(told),
+        tags=cycle_tags(told),
+        note=cycle_note(told),
         artifacts=cycle_artifacts(told),
     )
     job.registry.describe(cycle_tag(job.as_of, job.cycle.attempt))
@@ -324,27 +410,50 @@ def _dry_ending(job: Job, board: Board, choice: Choice, warnings: list[str], run
     reason = f"dry run, nothing was changed: would have {choice.ruling.reason}"
     job.store.end_cycle(job.cycle, "dry-run", reason)
     job.registry.close_cycle(run_id, metrics={}, tags={"decision": "dry-run"}, note=reason, artifacts={})
-    return Ending(problem=job.problem, as_of=job.as_of, status="dry-run", reason=reason, board=board,
-                  decision=choice.decision, run_id=run_id, experiment=job.registry.experiment, warnings=warnings)
+    return Ending(
+        problem=job.problem,
+        as_of=job.as_of,
+        status="dry-run",
+        reason=reason,
+        board=board,
+        decision=choice.decision,
+        run_id=run_id,
+        experiment=job.registry.experiment,
+        warnings=warnings,
+    )
 
 
 def _run_tags(job: Job) -> dict[str, str]:
-    return {"trigger": job.ask.trigger, "data_as_of": job.as_of.isoformat(), "git_sha": _commit_of(job.workspace.root)}
+    return {
+        "trigger": job.ask.trigger,
+        "data_as_of": job.as_of.isoformat(),
+        "git_sha": _commit_of(job.workspace.root),
+    }
 
 
 def _run_params(job: Job, work: Work) -> dict[str, Any]:
     s = job.problem.sweep
     return {
-        "metric": job.problem.metric.name, "better": work.metric.better, "blocks": len(work.blocks),
-        "block": job.problem.validation.block, "horizon": job.problem.horizon, "seed": s.seed,
-        "families": ", ".join(work.families), "budget": s.budget or f"{s.trials} trials", "rows": len(work.frame),
-        "first": work.frame[job.problem.history.time].iloc[0], "last": work.frame[job.problem.history.time].iloc[-1],
+        "metric": job.problem.metric.name,
+        "better": work.metric.better,
+        "blocks": len(work.blocks),
+        "block": job.problem.validation.block,
+        "horizon": job.problem.horizon,
+        "seed": s.seed,
+        "families": ", ".join(work.families),
+        "budget": s.budget or f"{s.trials} trials",
+        "rows": len(work.frame),
+        "first": work.frame[job.problem.history.time].iloc[0],
+        "last": work.frame[job.problem.history.time].iloc[-1],
         "workers": work.workers,
     }
 
 
 def _commit_of(folder: Path) -> str:
     done = subprocess.run(  # noqa: S603
-        ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False  # noqa: S607
+        ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return done.stdout.strip()

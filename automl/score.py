@@ -44,8 +44,15 @@ def score(problem: Problem, workspace: Workspace, ask: Ask | None = None, *, run
         run("publish", _publish, job, generation, reason)
         run("export", _finish, job, io=True)
         return Ending(
-            problem, job.as_of, "published", reason, model_version=champion.model_version, generation=generation,
-            rows=rows, run_id=champion.run_id, experiment=job.registry.experiment,
+            problem,
+            job.as_of,
+            "published",
+            reason,
+            model_version=champion.model_version,
+            generation=generation,
+            rows=rows,
+            run_id=champion.run_id,
+            experiment=job.registry.experiment,
         )
 
 
@@ -57,6 +64,7 @@ def cycle(problem: Problem, workspace: Workspace, ask: Ask | None = None, *, run
     AutomlError
         As `retrain` and `score`; champion and predictions are then as they were.
     """
+
     def stage(job: Job, release: Release) -> tuple[int, int]:
         return _stage(job, release, call)
 
@@ -114,8 +122,14 @@ def _predict(job: Job, release: Release, batch: Snapshot) -> int:
     fault("score.loaded")
     window: tuple[datetime, datetime] = (job.as_of, job.problem.until(job.as_of))
     generation = publish.stage(
-        job.store, job.hold, job.problem, release, predict(model, frame, job.problem, contract),
-        window=window, batch=batch.digest, attempt=job.cycle.attempt,
+        job.store,
+        job.hold,
+        job.problem,
+        release,
+        predict(model, frame, job.problem, contract),
+        window=window,
+        batch=batch.digest,
+        attempt=job.cycle.attempt,
     )
     fault("score.staged")
     return generation

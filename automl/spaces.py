@@ -216,6 +216,13 @@ def load_families(entries: Sequence[str], root: Path) -> dict[str, Family]:
                 code="family_twice",
                 next_step="Rename one of them.",
             )
+        twin = next((f for f in families.values() if f.module == family.module), None)
+        if twin is not None:  # a model could not tell their code apart
+            raise SpaceError(
+                f"{family.path}: a file of the same name is already loaded, {twin.path}",
+                code="family_twice",
+                next_step="Rename one of the files.",
+            )
         families[family.name] = family
     return families
 
@@ -240,7 +247,7 @@ def load_family(entry: str, root: Path) -> Family:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001  a user's file may raise anything
+    except Exception as error:
         del sys.modules[name]
         raise SpaceError(
             f"{path}: loading raised {type(error).__name__}: {error}",

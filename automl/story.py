@@ -116,7 +116,9 @@ def _not_backwards(store: Store, problem: Problem, verb: str, as_of: datetime, a
             next_step="Add --backfill if an older cycle is really meant.",
         )
     if ask.again and not ask.reason:
-        raise ProblemError("--again: found no --reason; wanted one, it is kept with the decision", code="no_reason")
+        raise ProblemError(
+            "--again: found no --reason; wanted one, it is kept with the decision", code="no_reason"
+        )
 
 
 def _with_budget(problem: Problem, ask: Ask) -> Problem:
@@ -136,9 +138,12 @@ def _close_badly(job: Job, error: BaseException) -> None:
     if run_id:
         try:
             job.registry.close_cycle(
-                run_id, metrics={}, tags={"decision": status}, artifacts={}, failed=True,
+                run_id,
+                metrics={},
+                tags={"decision": status},
+                artifacts={},
+                failed=True,
                 note=f"❌ {status.capitalize()}: {reason}\n\nChampion and predictions are as they were.",
             )
         except Exception:  # noqa: BLE001  MLflow may be what failed
             _log.warning("the run %s could not be closed", run_id)
-

@@ -115,7 +115,9 @@ class Pool:
             child.join(1)
             code = child.exitcode
             how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
-            result = FitResult(error=f"process died without an answer: {how}", seconds=time.monotonic() - started)
+            result = FitResult(
+                error=f"process died without an answer: {how}", seconds=time.monotonic() - started
+            )
         del self._running[connection]
         connection.close()
         _end(child)
@@ -125,7 +127,9 @@ class Pool:
         fit, child, _, started = self._running.pop(connection)
         connection.close()
         _end(child)
-        return fit, FitResult(error=f"{why} after {time.monotonic() - started:.1f} s", seconds=time.monotonic() - started)
+        return fit, FitResult(
+            error=f"{why} after {time.monotonic() - started:.1f} s", seconds=time.monotonic() - started
+        )
 
 
 def recency_weights(
@@ -167,7 +171,9 @@ def _child(fit: Fit, answer: Connection, memory: int) -> None:
         result = FitResult(error="out of memory", seconds=time.monotonic() - started)
     except BaseException as error:  # noqa: BLE001  a user's estimator may raise anything, also SystemExit
         text = f"{type(error).__name__}: {error}".strip()
-        result = FitResult(error=text[:500], trace=traceback.format_exc()[-4000:], seconds=time.monotonic() - started)
+        result = FitResult(
+            error=text[:500], trace=traceback.format_exc()[-4000:], seconds=time.monotonic() - started
+        )
     answer.send(result)
     answer.close()
 
@@ -179,7 +185,7 @@ def _limit_memory(memory: int) -> None:
 def _run(fit: Fit) -> FitResult:
     started = time.monotonic()
     family = load_family(fit.family, Path("/"))
-    X, y, base, ages = (np.load(fit.data / f"train_{n}.npy", mmap_mode="r") for n in ("X", "y", "w", "age"))
+    X, y, base, ages = (np.load(fit.data / f"train_{n}.npy", mmap_mode="c") for n in ("X", "y", "w", "age"))
     weights = recency_weights(ages, fit.recipe.half_life, np.asarray(base))
     more = family.fit_args(fit.shape) if family.fit_args else {}
     learned = fit.learned
@@ -196,7 +202,7 @@ def _run(fit: Fit) -> FitResult:
         fit.output.write_bytes(pickle.dumps(estimator))
         return FitResult(seconds_fit, time.monotonic() - started, 0.0, learned)
     predicting = time.monotonic()
-    output = predict(estimator, np.load(fit.data / "judged_X.npy", mmap_mode="r"), fit.shape.classes)
+    output = predict(estimator, np.load(fit.data / "judged_X.npy", mmap_mode="c"), fit.shape.classes)
     np.save(fit.output, output)
     ended = time.monotonic()
     return FitResult(seconds_fit, ended - started, ended - predicting, learned)

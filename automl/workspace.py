@@ -14,8 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dotenv import dotenv_values
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from automl.errors import ProblemError
 
 __all__ = ["Settings", "Workspace", "export_settings", "now", "open_workspace", "redact"]
 
@@ -44,7 +46,7 @@ DEFAULTS: Mapping[str, str] = {
 class Settings(BaseSettings):
     """Settings of one installation; every name is the environment variable in lower case."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
     automl_home: Path | None = Field(default=None, description="workspace instead of .automl/")
     automl_database_url: str = Field(default="", description="store: PostgreSQL instead of SQLite")
@@ -100,11 +102,21 @@ def export_settings(start: Path) -> Path | None:
 
     Must run before mlflow, prefect, numpy or lightgbm is imported: they read the environment once.
     Returns the `mlflow.env` that was used: AUTOML_MLFLOW_ENV, or the nearest one at or above `start`.
+
+    Raises
+    ------
+    ProblemError
+        AUTOML_MLFLOW_ENV names a file that is not there.
     """
+    start = start.resolve()
     chosen = os.environ.get("AUTOML_MLFLOW_ENV")
+    if chosen and not (start / chosen).is_file():
+        raise ProblemError(f"AUTOML_MLFLOW_ENV: no file at {start / chosen}", code="no_environment")
     folders = [start, *start.parents]
-    found = Path(chosen) if chosen else next(
-        (f / MLFLOW_ENV for f in folders if (f / MLFLOW_ENV).is_file()), None
+    found = (
+        start / chosen
+        if chosen
+        else next((f / MLFLOW_ENV for f in folders if (f / MLFLOW_ENV).is_file()), None)
     )
     for key, value in {**DEFAULTS, **(_read_env(found) if found else {})}.items():
         os.environ.setdefault(key, value)
@@ -113,7 +125,7 @@ def export_settings(start: Path) -> Path | None:
 
 def open_workspace(problem_file: Path, settings: Settings | None = None) -> Workspace:
     """The workspace of a problem file; folders are created when first written to."""
-    settings = settings or Settings()
+    settings = settings or _settings()
     root = problem_file.resolve().parent
     home = (root / (settings.automl_home or ".automl")).resolve()
     return Workspace(
@@ -126,8 +138,17 @@ def open_workspace(problem_file: Path, settings: Settings | None = None) -> Work
 
 
 def redact(text: str) -> str:
-    """Passwords in URLs replaced by `***`."""
-    return re.sub(r"(\w+://[^\s:/@]+:)[^\s@]+@", r"\1***@", text)
+    """Passwords in URLs replaced by `***`; rather too much of an odd URL than too little."""
+    hidden = re.sub(r"(\w+://[^\s:/@]*:)\S+@", r"\1***@", text)
+    return re.sub(r"([?&]password=)[^\s&]+", r"\1***", hidden)
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [f"{str(e['loc'][0]).upper()}: found {e['input']!r}; {e['msg']}" for e in error.errors()]
+        raise ProblemError("environment: " + "; ".join(lines), code="environment") from None
 
 
 def _read_env(path: Path) -> dict[str, str]:

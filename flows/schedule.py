@@ -5,14 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from prefect import serve
+from prefect import Flow, serve
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowRunFilter, FlowRunFilterState
-from prefect.client.schemas.filters import FlowRunFilterStateType
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
-from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
+from prefect.schedules import Cron
 from prefect.states import Crashed
 
 from automl import __version__
@@ -22,25 +28,28 @@ from flows.stories import cycle, retrain, score
 
 __all__ = ["make_deployments", "serve_problems"]
 
-FLOWS = {"cycle": cycle, "retrain": retrain, "score": score}
+FLOWS: dict[str, Flow[..., Any]] = {"cycle": cycle, "retrain": retrain, "score": score}
 _log = logging.getLogger(__name__)
 
 
 def make_deployments(problem: Problem) -> list[RunnerDeployment]:
     """`cycle/<problem>`, or `retrain/<problem>` and `score/<problem>`, on the problem's cron."""
-    return [
+    made = [
         FLOWS[verb].to_deployment(
             name=problem.name,
             parameters={"file": str(problem.file)},
-            schedule=CronSchedule(cron=cron, timezone=problem.schedule.timezone),
+            schedule=Cron(cron, timezone=problem.schedule.timezone),
             tags=["automl", f"problem:{problem.name}"],
             version=__version__,
             description=problem.question or problem.name,
             # politeness only: two runs of a problem serialise by our own lock, with or without this
-            concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE),
+            concurrency_limit=ConcurrencyLimitConfig(
+                limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
+            ),
         )
         for verb, cron in deployments(problem)
     ]
+    return [d for d in made if isinstance(d, RunnerDeployment)]  # for sync code none is a coroutine
 
 
 def serve_problems(files: Sequence[Path]) -> None:
@@ -48,7 +57,12 @@ def serve_problems(files: Sequence[Path]) -> None:
     problems = [load_problem(file) for file in files]
     _reap([p.name for p in problems])
     # one cycle at a time: each uses every core
-    serve(*(d for p in problems for d in make_deployments(p)), limit=1, pause_on_shutdown=False, print_starting_message=False)
+    serve(
+        *(d for p in problems for d in make_deployments(p)),
+        limit=1,
+        pause_on_shutdown=False,
+        print_starting_message=False,
+    )
 
 
 def _reap(names: Sequence[str]) -> None:

@@ -38,9 +38,19 @@ def _retriable(_task: Any, _run: Any, state: State[Any]) -> bool:
 
 def _as_task(name: str, step: Callable[..., T], *args: Any, io: bool = False) -> T:
     """Run a step of a story as a Prefect task."""
+    named: dict[str, Any] = {
+        "name": name,
+        "task_run_name": name,
+        "persist_result": False,
+        "cache_policy": NO_CACHE,
+    }
     more: dict[str, Any] = (
-        {"retries": IO_RETRIES, "retry_delay_seconds": IO_RETRY_SECONDS, "timeout_seconds": IO_TIMEOUT_SECONDS,
-         "retry_condition_fn": _retriable}
+        {
+            "retries": IO_RETRIES,
+            "retry_delay_seconds": IO_RETRY_SECONDS,
+            "timeout_seconds": IO_TIMEOUT_SECONDS,
+            "retry_condition_fn": _retriable,
+        }
         if io
         else {}
     )
@@ -48,7 +58,7 @@ def _as_task(name: str, step: Callable[..., T], *args: Any, io: bool = False) ->
     def body() -> T:  # the arguments stay out of Prefect: nothing is serialised, searched or stored
         return step(*args)
 
-    return task(body, name=name, task_run_name=name, persist_result=False, cache_policy=NO_CACHE, **more)()
+    return task(**named, **more)(body)()
 
 
 def _run_name() -> str:
@@ -113,7 +123,11 @@ def _tell(ending: Ending) -> State[Any]:
     if ending.model_version:
         lines.append(f"- champion: version {ending.model_version}, MLflow run `{ending.run_id}`")
     if ending.generation:
-        lines.append(f"- predictions: {ending.rows} rows, generation {ending.generation}, table `{ending.problem.table}`")
+        lines.append(
+            f"- predictions: {ending.rows} rows, generation {ending.generation}, table `{ending.problem.table}`"
+        )
     create_markdown_artifact("\n".join(lines), key=f"decision-{name.lower().replace('_', '-')}")
     word = "Skipped" if ending.already else ending.status.capitalize()
-    return Completed(name=word, message=f"v{ending.model_version} · {ending.rows or 0} rows · {ending.reason}"[:500])
+    return Completed(
+        name=word, message=f"v{ending.model_version} · {ending.rows or 0} rows · {ending.reason}"[:500]
+    )

@@ -52,7 +52,9 @@ METRIC = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 TARGET = {"binary": "late", "multiclass": "fate", "regression": "hours"}
 
 
-def make_world(rows: int = 2400, *, first: datetime = FIRST, seed: int = 0, step: str = "40min") -> pd.DataFrame:
+def make_world(
+    rows: int = 2400, *, first: datetime = FIRST, seed: int = 0, step: str = "40min"
+) -> pd.DataFrame:
     """Parcels sent every 40 minutes from `first`: 2,400 rows are 66 days."""
     rng = np.random.default_rng(seed)
     times = pd.date_range(first.replace(tzinfo=None), periods=rows, freq=step)
@@ -92,14 +94,20 @@ def world() -> pd.DataFrame:
 def make_problem(tmp_path: Path, world: pd.DataFrame) -> Callable[..., Problem]:
     """Write a problem file (and the world beside it) into `tmp_path`; `replace` edits the file's text."""
 
-    def make(task: str = "binary", *, name: str = "parcels", replace: dict[str, str] | None = None) -> Problem:
+    def make(
+        task: str = "binary", *, name: str = "parcels", replace: dict[str, str] | None = None
+    ) -> Problem:
         return load_problem(write_problem(tmp_path, task, name=name, replace=replace, frame=world))
 
     return make
 
 
 def write_problem(
-    folder: Path, task: str = "binary", *, name: str = "parcels", replace: dict[str, str] | None = None,
+    folder: Path,
+    task: str = "binary",
+    *,
+    name: str = "parcels",
+    replace: dict[str, str] | None = None,
     frame: pd.DataFrame | None = None,
 ) -> Path:
     """Write `problem.toml`, and the world unless it is there; returns the file."""

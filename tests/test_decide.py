@@ -28,7 +28,9 @@ def duel(name: str, gains: Sequence[float], *, virgin: int | None = None) -> Due
     return Duel(name, tuple(gains), kinds, tuple(range(n)), starts)
 
 
-def judge(*rivals: Duel, confidence: float = CONFIDENCE, share: Mapping[str, float] | None = None) -> Decision:
+def judge(
+    *rivals: Duel, confidence: float = CONFIDENCE, share: Mapping[str, float] | None = None
+) -> Decision:
     return decide(rivals, "champion", confidence, share or {})
 
 
@@ -57,8 +59,14 @@ def fields(draw: st.DrawFn) -> list[Duel]:
 
 def slow_verdicts(rivals: Sequence[Duel]) -> dict[str, tuple[float, float, float, float, float]]:
     """m, n_eff, m_hat, sd and P of every challenger, term by term."""
-    weights = [[0.85**a * (1.0 if k == "virgin" else 0.5) for a, k in zip(d.ages, d.kinds, strict=True)] for d in rivals]
-    m = [sum(w * g for w, g in zip(ws, d.gains, strict=True)) / sum(ws) for ws, d in zip(weights, rivals, strict=True)]
+    weights = [
+        [0.85**a * (1.0 if k == "virgin" else 0.5) for a, k in zip(d.ages, d.kinds, strict=True)]
+        for d in rivals
+    ]
+    m = [
+        sum(w * g for w, g in zip(ws, d.gains, strict=True)) / sum(ws)
+        for ws, d in zip(weights, rivals, strict=True)
+    ]
     n_eff = []
     for ws, d in zip(weights, rivals, strict=True):
         centre = sum(d.gains) / len(d.gains)
@@ -129,7 +137,10 @@ def test_a_twin_is_never_promoted(rivals: list[Duel], blocks: int, confidence: f
 @LAW
 @given(fields(), st.randoms(use_true_random=False))
 def test_the_order_of_challengers_changes_nothing(rivals: list[Duel], random: object) -> None:
-    rivals = [*rivals, replace(rivals[0], challenger="equal")]  # two that cannot be told apart by their numbers
+    rivals = [
+        *rivals,
+        replace(rivals[0], challenger="equal"),
+    ]  # two that cannot be told apart by their numbers
     shuffled = list(rivals)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
 
@@ -201,7 +212,10 @@ def test_sweep_evidence_alone_needs_095() -> None:
 
 
 def test_overwhelming_sweep_evidence_promotes() -> None:
-    rivals = [duel("r", [0.05, 0.052, 0.048, 0.05], virgin=0), duel("null", [0.001, -0.001, 0.0, 0.001], virgin=0)]
+    rivals = [
+        duel("r", [0.05, 0.052, 0.048, 0.05], virgin=0),
+        duel("null", [0.001, -0.001, 0.0, 0.001], virgin=0),
+    ]
 
     assert judge(*rivals).blend == "r"
 
@@ -283,7 +297,16 @@ def week_of_losses(
     start = FIRST + timedelta(weeks=block)
     losses = 0.3 * (1 - advantage + rng.normal(0, noise / sqrt(2), len(advantage)))
     return [
-        BlockLoss(start + timedelta(weeks=1), str(i), start, start + timedelta(weeks=1), 100, float(x), 1.0, "virgin")
+        BlockLoss(
+            start + timedelta(weeks=1),
+            str(i),
+            start,
+            start + timedelta(weeks=1),
+            100,
+            float(x),
+            1.0,
+            "virgin",
+        )
         for i, x in enumerate(losses)
     ]
 
@@ -305,7 +328,7 @@ def switches(history: Sequence[str]) -> int:
 def test_nine_equal_rivals_are_promoted_about_once_in_thirty_cycles() -> None:
     runs = [switches(champions(seed, np.zeros(10), 30)) for seed in range(60)]
 
-    # over 400 runs the mean was 1.31 (standard error 0.04) and the most 4; of 60 runs the standard error is 0.11
+    # over 400 runs the mean was 1.31 (standard error 0.04), the most 4; of 60 runs the standard error is 0.11
     assert np.mean(runs) <= 2.0
     assert max(runs) <= 6  # the best of this cycle would have switched about 22 times
 
@@ -315,7 +338,7 @@ def test_a_rival_better_by_two_block_deviations_is_adopted_within_four_cycles_in
     advantage[4] = 2 * NOISE
     runs = [champions(1_000 + seed, advantage, 8) for seed in range(60)]
 
-    # over 400 runs 90.5 % had adopted it by then (of 60 runs the standard error is 4 %) and all of them in the end
+    # over 400 runs 90.5 % had adopted it by then (of 60 runs the standard error is 4 %), and all in the end
     assert np.mean(["4" in history[:4] for history in runs]) >= 0.8
     assert np.mean([history[-1] == "4" for history in runs]) >= 0.9  # and it stays
 

@@ -19,12 +19,14 @@ from automl.ensemble import Candidate, assemble, block_weights, greedy
 from automl.features import make_encoder
 from automl.metrics import Metric, get_metric
 
-LAW = settings(max_examples=25, deadline=None, derandomize=True)
-METRICS = ("rmse", "mae", "roc_auc", "log_loss")
+LAW = settings(max_examples=20, deadline=None, derandomize=True)
+METRICS = ("rmse", "roc_auc", "log_loss")
 Arrays = list[NDArray[np.float64]]
 
 
-def slow_loss(weights: Mapping[str, float], outputs: Mapping[str, Arrays], truth: Arrays, metric: Metric) -> float:
+def slow_loss(
+    weights: Mapping[str, float], outputs: Mapping[str, Arrays], truth: Arrays, metric: Metric
+) -> float:
     """Loss of a weighted mean, block by block, a newer block weighing 1 / 0.85 of the next."""
     total = mass = 0.0
     for b, y in enumerate(truth):
@@ -37,7 +39,9 @@ def slow_loss(weights: Mapping[str, float], outputs: Mapping[str, Arrays], truth
 class World:
     """Blocks of truth, and candidates that see it through noise of their own."""
 
-    def __init__(self, seed: int, metric: str, *, candidates: int = 8, blocks: int = 2, rows: int = 60) -> None:
+    def __init__(
+        self, seed: int, metric: str, *, candidates: int = 8, blocks: int = 2, rows: int = 60
+    ) -> None:
         rng = np.random.default_rng(seed)
         self.metric = get_metric(metric)
         self.truth: Arrays = []
@@ -53,7 +57,9 @@ class World:
                 chance = 1 / (1 + np.exp(-seen))
                 value = self.metric.needs == "value"
                 self.outputs[name].append(seen if value else np.column_stack([1 - chance, chance]))
-        self.seconds = {name: float(s) for name, s in zip(self.outputs, rng.uniform(0.1, 5, candidates), strict=True)}
+        self.seconds = {
+            name: float(s) for name, s in zip(self.outputs, rng.uniform(0.1, 5, candidates), strict=True)
+        }
 
     def loss(self, weights: Mapping[str, float]) -> float:
         return slow_loss(weights, self.outputs, self.truth, self.metric)
@@ -63,7 +69,7 @@ class World:
         return {n: Candidate(o, self.loss({n: 1.0}), self.seconds[n]) for n, o in self.outputs.items()}
 
 
-worlds = st.builds(World, st.integers(0, 10**6), st.sampled_from(METRICS), candidates=st.integers(1, 15))
+worlds = st.builds(World, st.integers(0, 10**6), st.sampled_from(METRICS), candidates=st.integers(1, 10))
 
 
 # ---------------------------------------------------------------- selection
@@ -72,9 +78,11 @@ worlds = st.builds(World, st.integers(0, 10**6), st.sampled_from(METRICS), candi
 @LAW
 @given(worlds)
 def test_greedy_is_never_worse_than_the_best_single(world: World) -> None:
-    weights = greedy(world.candidates, world.truth, world.metric)
+    candidates = world.candidates
 
-    best = min(c.loss for c in world.candidates.values())
+    weights = greedy(candidates, world.truth, world.metric)
+
+    best = min(c.loss for c in candidates.values())
     assert world.loss(weights) <= best + 1e-9
 
 
@@ -102,22 +110,52 @@ def test_five_members_are_used_when_many_equal_ones_average_out_their_noise() ->
     assert slow_loss(weights, outputs, truth, metric) < 0.6 * min(c.loss for c in candidates.values())
 
 
+def slow_greedy(world: World) -> dict[str, float]:
+    """Twelve rounds of the best addition, and of all rounds the best one."""
+    votes: list[str] = []
+    rounds: list[list[str]] = []
+    for _ in range(12):
+        open_to = world.outputs if len(set(votes)) < 5 else dict.fromkeys(votes)
+        votes = min(([*votes, name] for name in open_to), key=lambda v: world.loss(shares(v)))
+        rounds.append(votes)
+    return shares(min(rounds, key=lambda v: world.loss(shares(v))))
+
+
+def shares(votes: Sequence[str]) -> dict[str, float]:
+    return {name: votes.count(name) / len(votes) for name in sorted(set(votes))}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_greedy_selects_what_a_slow_obvious_loop_selects(seed: int) -> None:
+    world = World(seed, "rmse", candidates=9)
+
+    assert greedy(world.candidates, world.truth, world.metric) == pytest.approx(slow_greedy(world))
+
+
 @LAW
 @given(worlds, st.randoms(use_true_random=False))
 def test_the_order_of_candidates_changes_nothing(world: World, random: object) -> None:
-    names = list(world.candidates)
+    candidates = world.candidates
+    names = list(candidates)
     random.shuffle(names)  # type: ignore[attr-defined]
 
-    shuffled = greedy({n: world.candidates[n] for n in names}, world.truth, world.metric)
+    shuffled = greedy({n: candidates[n] for n in names}, world.truth, world.metric)
 
-    assert shuffled == pytest.approx(greedy(world.candidates, world.truth, world.metric))
+    assert shuffled == pytest.approx(greedy(candidates, world.truth, world.metric))
+
+
+def nearly(output: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """The same but for the third digit."""
+    moved = output * (1 + rng.normal(0, 0.003, output.shape))
+    return moved if output.ndim == 1 else np.column_stack([1 - moved[:, 1], moved[:, 1]]).clip(0, 1)
 
 
 @LAW
 @given(worlds)
 def test_of_twins_only_one_is_a_member(world: World) -> None:
+    rng = np.random.default_rng(6)
     for name in list(world.outputs):
-        world.outputs[f"{name}-twin"] = [output.copy() for output in world.outputs[name]]
+        world.outputs[f"{name}-twin"] = [nearly(output, rng) for output in world.outputs[name]]
         world.seconds[f"{name}-twin"] = world.seconds[name]
 
     weights = greedy(world.candidates, world.truth, world.metric)
@@ -148,7 +186,9 @@ def test_the_limit_decides_between_a_good_costly_and_a_worse_cheap_member() -> N
 
 @LAW
 @given(worlds, st.integers(1, 3), st.integers(0, 100))
-def test_an_anchor_keeps_a_fifth_of_the_weight_and_is_never_made_worse(world: World, members: int, seed: int) -> None:
+def test_an_anchor_keeps_a_fifth_of_the_weight_and_is_never_made_worse(
+    world: World, members: int, seed: int
+) -> None:
     names = list(world.outputs)[:members]
     raw = np.random.default_rng(seed).uniform(0.2, 1, len(names))
     anchor = {n: float(w) for n, w in zip(names, raw / raw.sum(), strict=True)}
@@ -213,14 +253,20 @@ def members_of(frame: pd.DataFrame, y: NDArray[np.float64], estimators: Sequence
 
 
 @pytest.mark.parametrize("classes", CLASSES.values(), ids=CLASSES)
-def test_a_classifier_answers_the_weighted_mean_and_its_likeliest_label(classes: tuple[str | int, ...]) -> None:
+def test_a_classifier_answers_the_weighted_mean_and_its_likeliest_label(
+    classes: tuple[str | int, ...],
+) -> None:
     frame = parcels()
     y = np.random.default_rng(5).integers(0, len(classes), len(frame)).astype(float)
-    members = members_of(frame, y, [LogisticRegression(), DecisionTreeClassifier(max_depth=2, random_state=0)])
+    members = members_of(
+        frame, y, [LogisticRegression(), DecisionTreeClassifier(max_depth=2, random_state=0)]
+    )
 
     model = assemble(members, Contract(FEATURES, {}, classes), list(FEATURES))  # type: ignore[arg-type]
 
-    wanted = sum(w * estimator.predict_proba(encoder.transform(frame)) for _, w, encoder, estimator in members)
+    wanted = sum(
+        w * estimator.predict_proba(encoder.transform(frame)) for _, w, encoder, estimator in members
+    )
     assert model.predict_proba(frame) == pytest.approx(wanted)
     assert list(model.classes_) == list(classes)
     assert list(model.predict(frame)) == [classes[i] for i in wanted.argmax(axis=1)]
@@ -240,7 +286,9 @@ def test_a_regressor_answers_the_weighted_mean() -> None:
 
 def test_a_model_of_one_member_answers_as_the_member_and_survives_pickling() -> None:
     frame = parcels()
-    members = members_of(frame, (frame["weight"] > 0).to_numpy(float), [LogisticRegression(), LogisticRegression()])
+    members = members_of(
+        frame, (frame["weight"] > 0).to_numpy(float), [LogisticRegression(), LogisticRegression()]
+    )
     name, _, encoder, estimator = members[0]
 
     model = assemble([(name, 1.0, encoder, estimator)], Contract(FEATURES, {}, ("n", "y")), list(FEATURES))  # type: ignore[arg-type]

@@ -70,7 +70,9 @@ def test_the_order_of_the_evidence_changes_nothing(losses: list[BlockLoss], rand
     shuffled = list(losses)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
 
-    assert {d.challenger: d for d in duels(shuffled, CHAMPION)} == {d.challenger: d for d in duels(losses, CHAMPION)}
+    assert {d.challenger: d for d in duels(shuffled, CHAMPION)} == {
+        d.challenger: d for d in duels(losses, CHAMPION)
+    }
 
 
 @LAW
@@ -94,8 +96,10 @@ def test_losses_of_different_cycles_are_never_compared() -> None:
 
 def test_the_newest_cycle_that_judged_both_wins() -> None:
     losses = [
-        entry(CHAMPION, 3, 0.50, cycle=4), entry("a", 3, 0.40, cycle=4),
-        entry(CHAMPION, 3, 0.50, cycle=5), entry("a", 3, 0.45, cycle=5),
+        entry(CHAMPION, 3, 0.50, cycle=4),
+        entry("a", 3, 0.40, cycle=4),
+        entry(CHAMPION, 3, 0.50, cycle=5),
+        entry("a", 3, 0.45, cycle=5),
         entry("a", 3, 0.01, cycle=6),  # the champion was not judged with it
     ]
 
@@ -120,7 +124,9 @@ def test_a_block_is_virgin_only_if_it_is_for_both(champion: Kind, challenger: Ki
 
 
 def test_ages_count_from_the_newest_block_of_anybody() -> None:
-    losses = [entry(CHAMPION, block, 0.5) for block in (1, 2, 3, 4)] + [entry("a", block, 0.4) for block in (1, 3)]
+    losses = [entry(CHAMPION, block, 0.5) for block in (1, 2, 3, 4)] + [
+        entry("a", block, 0.4) for block in (1, 3)
+    ]
 
     (duel,) = duels(losses, CHAMPION)
 
@@ -151,7 +157,14 @@ def test_a_champion_has_no_duel_with_itself() -> None:
 
 @pytest.mark.parametrize(
     ("start", "kind"),
-    [(week(3) - timedelta(microseconds=1), "sweep"), (week(3), "virgin"), (week(4), "virgin"), (week(2), "sweep")],
+    [
+        (week(3) - timedelta(microseconds=1), "sweep"),
+        (week(3), "virgin"),
+        (week(4), "virgin"),
+        (week(2), "sweep"),
+    ],
 )
-def test_a_block_is_virgin_from_the_moment_at_which_the_known_labels_ended(start: datetime, kind: Kind) -> None:
+def test_a_block_is_virgin_from_the_moment_at_which_the_known_labels_ended(
+    start: datetime, kind: Kind
+) -> None:
     assert kind_of(week(3), start) == kind

@@ -35,7 +35,9 @@ def _free_port() -> int:
 
 def _start(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("wb") as out:
-        return subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        return subprocess.Popen(
+            command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -79,7 +81,9 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
 
 
 def _runs(api: str) -> list[dict[str, Any]]:
-    return list(httpx.post(f"{api}/flow_runs/filter", json={"sort": "EXPECTED_START_TIME_ASC"}, timeout=10).json())
+    return list(
+        httpx.post(f"{api}/flow_runs/filter", json={"sort": "EXPECTED_START_TIME_ASC"}, timeout=10).json()
+    )
 
 
 def test_a_scheduled_run_is_created_starts_completes_and_leaves_a_generation(
@@ -98,7 +102,9 @@ def test_a_scheduled_run_is_created_starts_completes_and_leaves_a_generation(
         while time.monotonic() < deadline and not ended:
             time.sleep(1)
             ended = [r for r in _runs(api) if r["state_type"] in ("COMPLETED", "FAILED", "CRASHED")]
-        assert ended, f"no scheduled run ended: {[r['state_name'] for r in _runs(api)][:5]} {log.read_text()[-2000:]}"
+        assert ended, (
+            f"no scheduled run ended: {[r['state_name'] for r in _runs(api)][:5]} {log.read_text()[-2000:]}"
+        )
     finally:
         _stop(serving)
     run = ended[0]
@@ -108,8 +114,12 @@ def test_a_scheduled_run_is_created_starts_completes_and_leaves_a_generation(
     live = Store(open_workspace(file)).live("parcels")
     assert live is not None
     slot = datetime.fromisoformat(run["expected_start_time"].replace("Z", "+00:00")).replace(tzinfo=None)
-    assert abs(live["as_of"] - slot) <= timedelta(minutes=2), "as_of is the slot of the cron, not the wall clock"
-    tasks = httpx.post(f"{api}/task_runs/filter", json={"flow_runs": {"id": {"any_": [run["id"]]}}}, timeout=10).json()
+    assert abs(live["as_of"] - slot) <= timedelta(minutes=2), (
+        "as_of is the slot of the cron, not the wall clock"
+    )
+    tasks = httpx.post(
+        f"{api}/task_runs/filter", json={"flow_runs": {"id": {"any_": [run["id"]]}}}, timeout=10
+    ).json()
     names = {t["name"] for t in tasks}
     assert {"pull history", "sweep", "decide", "refit", "guards", "release"} <= names
     assert len(tasks) <= 15, "one task per step, never per trial"
@@ -136,8 +146,20 @@ def test_the_same_problem_runs_against_an_mlflow_server(tmp_path: Path) -> None:
     (tmp_path / "mlflow.env").write_text(f"MLFLOW_TRACKING_URI={uri}\n", encoding="utf-8")
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     command = [
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}",
-        "--artifacts-destination", str(tmp_path / "artifacts"), "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path / 'server.db'}",
+        "--artifacts-destination",
+        str(tmp_path / "artifacts"),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
     ]
     server = _start(command, environment, tmp_path / "mlflow.log")
     try:
@@ -147,7 +169,9 @@ def test_the_same_problem_runs_against_an_mlflow_server(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("\n") == 1, "exactly one document on stdout, also while MLflow prints"
         answer = httpx.get(
-            f"{uri}/api/2.0/mlflow/registered-models/alias", params={"name": "parcels", "alias": "champion"}, timeout=10
+            f"{uri}/api/2.0/mlflow/registered-models/alias",
+            params={"name": "parcels", "alias": "champion"},
+            timeout=10,
         ).json()
         assert answer["model_version"]["version"] == "1"
         assert not (tmp_path / ".automl" / "mlflow.db").exists()

@@ -16,7 +16,11 @@ from automl.predict import fingerprint, model_output, predict
 from automl.problem import Problem
 
 FEATURES = {"weight": "number", "carrier": "text"}
-CLASSES: dict[str, tuple[str | int, ...]] = {"binary": (0, 1), "multiclass": ("fine", "late", "lost"), "regression": ()}
+CLASSES: dict[str, tuple[str | int, ...]] = {
+    "binary": (0, 1),
+    "multiclass": ("fine", "late", "lost"),
+    "regression": (),
+}
 
 
 class Model:
@@ -55,7 +59,9 @@ def output_of(task: str, rows: int) -> NDArray[np.float64]:
     return rng.normal(size=rows) if task == "regression" else rng.dirichlet(np.ones(len(CLASSES[task])), rows)
 
 
-def predicted(problem: Problem, rows: int = 20) -> tuple[pd.DataFrame, pd.DataFrame | None, NDArray[np.float64]]:
+def predicted(
+    problem: Problem, rows: int = 20
+) -> tuple[pd.DataFrame, pd.DataFrame | None, NDArray[np.float64]]:
     output = output_of(problem.task, rows)
     return *predict(Model(output), batch_of(rows), problem, contract_of(problem.task)), output
 
@@ -68,7 +74,9 @@ def predicted(problem: Problem, rows: int = 20) -> tuple[pd.DataFrame, pd.DataFr
         ("regression", ["parcel", "sent_at", "prediction", "low", "high"]),
     ],
 )
-def test_columns_are_fixed_per_task(make_problem: Callable[..., Problem], task: str, columns: list[str]) -> None:
+def test_columns_are_fixed_per_task(
+    make_problem: Callable[..., Problem], task: str, columns: list[str]
+) -> None:
     frame, classes, _ = predicted(make_problem(task))
 
     assert list(frame.columns) == columns
@@ -122,7 +130,9 @@ def test_rows_keep_their_order_and_their_answers(make_problem: Callable[..., Pro
     pd.testing.assert_frame_equal(shuffled.sort_index(), whole)
 
 
-def test_the_model_sees_the_features_of_the_contract_and_nothing_else(make_problem: Callable[..., Problem]) -> None:
+def test_the_model_sees_the_features_of_the_contract_and_nothing_else(
+    make_problem: Callable[..., Problem],
+) -> None:
     model = Model(output_of("binary", 20))
 
     predict(model, batch_of(20), make_problem("binary"), contract_of("binary"))
@@ -163,7 +173,13 @@ def test_a_value_that_is_not_finite_is_refused(task: str, broken: float) -> None
 
 @pytest.mark.parametrize(
     ("task", "shape"),
-    [("binary", (20, 3)), ("binary", (20,)), ("multiclass", (20, 2)), ("multiclass", (19, 3)), ("regression", (20, 1))],
+    [
+        ("binary", (20, 3)),
+        ("binary", (20,)),
+        ("multiclass", (20, 2)),
+        ("multiclass", (19, 3)),
+        ("regression", (20, 1)),
+    ],
 )
 def test_an_output_of_another_shape_is_refused(task: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(PredictError, match=r"has shape .* wanted shape"):
@@ -183,7 +199,7 @@ def test_a_batch_without_a_feature_is_refused_by_name(task: str) -> None:
 
 def test_what_a_model_raises_is_told_in_one_line() -> None:
     class Failing:
-        def predict_proba(self, columns: pd.DataFrame) -> Any:
+        def predict_proba(self, _: pd.DataFrame) -> Any:
             raise RuntimeError("out of luck\nand a long tail")
 
     with pytest.raises(PredictError, match=r"cannot score the batch: RuntimeError: out of luck$"):
@@ -192,7 +208,7 @@ def test_what_a_model_raises_is_told_in_one_line() -> None:
 
 def test_a_model_that_raises_without_a_word_is_refused_too() -> None:
     class Failing:
-        def predict_proba(self, columns: pd.DataFrame) -> Any:
+        def predict_proba(self, _: pd.DataFrame) -> Any:
             raise RuntimeError
 
     with pytest.raises(PredictError, match="cannot score the batch: RuntimeError"):

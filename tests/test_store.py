@@ -62,7 +62,9 @@ def store(workspace: Workspace) -> Store:
 @contextmanager
 def holder(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Another process that holds the problem's lock, and its fence."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD_FOREVER, str(folder)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD_FOREVER, str(folder)], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         yield process, int(process.stdout.readline())
@@ -76,17 +78,28 @@ def open_one(store: Store, *, as_of: datetime = MONDAY, attempt: int = 1, verb: 
 
 
 def make_release(as_of: datetime, version: int) -> Release:
-    blend = Blend((Member(Recipe("linear", {"C": 0.1}, 3, 0.25), 0.75, {"rounds": 12}), Member(Recipe("knn", {}), 0.25)))
-    return Release(0, as_of, version, f"run{version}", {"MLmodel": "ab" * 32}, "f" * 64, blend, as_of - WEEK, False)
+    blend = Blend(
+        (Member(Recipe("linear", {"C": 0.1}, 3, 0.25), 0.75, {"rounds": 12}), Member(Recipe("knn", {}), 0.25))
+    )
+    return Release(
+        0, as_of, version, f"run{version}", {"MLmodel": "ab" * 32}, "f" * 64, blend, as_of - WEEK, False
+    )
 
 
 def insert_release(store: Store, release: Release, *, problem: str = NAME) -> None:
     with store.writer.begin() as connection:
         connection.execute(
             t.release.insert().values(
-                problem=problem, as_of=naive(release.as_of), decision_id=1, model_version=release.model_version,
-                run_id=release.run_id, digests=dict(release.digests), fingerprint=release.fingerprint,
-                blend=release.blend.to_json(), labels_until=naive(release.labels_until), released_at=naive(MONDAY),
+                problem=problem,
+                as_of=naive(release.as_of),
+                decision_id=1,
+                model_version=release.model_version,
+                run_id=release.run_id,
+                digests=dict(release.digests),
+                fingerprint=release.fingerprint,
+                blend=release.blend.to_json(),
+                labels_until=naive(release.labels_until),
+                released_at=naive(MONDAY),
             )
         )
 
@@ -104,7 +117,9 @@ def test_a_store_may_be_opened_twice_and_both_see_the_same(workspace: Workspace)
 
 def test_four_processes_may_open_a_new_store_at_once(tmp_path: Path) -> None:
     processes = [
-        subprocess.Popen([sys.executable, "-c", OPEN_AT_ONCE, str(tmp_path), str(i)], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN_AT_ONCE, str(tmp_path), str(i)], stderr=subprocess.PIPE, text=True
+        )
         for i in range(4)
     ]
     deadline = time.monotonic() + 30
@@ -125,7 +140,9 @@ def test_a_store_of_a_newer_version_is_refused_and_left_alone(store: Store, work
     with store.writer.begin() as connection:
         connection.execute(t.meta.update().values(version=t.SCHEMA_VERSION + 1))
 
-    with pytest.raises(ProblemError, match=rf"has schema {t.SCHEMA_VERSION + 1}; this version knows {t.SCHEMA_VERSION}$"):
+    with pytest.raises(
+        ProblemError, match=rf"has schema {t.SCHEMA_VERSION + 1}; this version knows {t.SCHEMA_VERSION}$"
+    ):
         Store(workspace)
 
     with store.engine.connect() as connection:
@@ -159,7 +176,10 @@ def test_the_password_of_a_database_that_does_not_answer_is_not_told(workspace: 
 
 def test_a_second_process_is_refused_and_told_who_holds_the_lock(store: Store, tmp_path: Path) -> None:
     with holder(tmp_path) as (process, _):
-        with pytest.raises(BusyError, match=rf"parcels: held by process {process.pid} on .* since 20"), store.hold(NAME):
+        with (
+            pytest.raises(BusyError, match=rf"parcels: held by process {process.pid} on .* since 20"),
+            store.hold(NAME),
+        ):
             pass
         with store.hold("another-problem") as other:  # locks are per problem
             assert other.fence == 1
@@ -175,9 +195,12 @@ def test_the_lock_goes_with_its_holder_when_that_is_killed(store: Store, tmp_pat
 
 
 def test_one_process_cannot_hold_a_problem_twice(store: Store, workspace: Workspace) -> None:
-    with store.hold(NAME):
-        with pytest.raises(BusyError, match=f"held by process {os.getpid()}"), Store(workspace).hold(NAME):
-            pass
+    with (
+        store.hold(NAME),
+        pytest.raises(BusyError, match=f"held by process {os.getpid()}"),
+        Store(workspace).hold(NAME),
+    ):
+        pass
     with store.hold(NAME) as again:
         assert again.fence == 2  # the refused attempt took no fence
 
@@ -206,20 +229,27 @@ def test_a_holder_that_was_overtaken_cannot_commit(store: Store) -> None:
     with store.hold(NAME) as first:
         assert first == stale
     with store.hold(NAME) as current:
-        with pytest.raises(BusyError, match="another run has taken over; nothing was committed"):
-            with store.commit(stale) as connection:
-                connection.execute(t.shadow.insert().values(problem=NAME, blend_id="x", blend={}, labels_until=MONDAY))
+        with (
+            pytest.raises(BusyError, match="another run has taken over; nothing was committed"),
+            store.commit(stale) as connection,
+        ):
+            connection.execute(t.fence.delete())
         with store.commit(current) as connection:
             connection.execute(t.meta.update().values(version=t.SCHEMA_VERSION))
 
-    assert store.shadows(NAME) == []
+    with store.hold(NAME) as next_one:
+        assert next_one.fence == 3  # nothing of the stale one reached the store
+
+
+def add_and_fail(store: Store) -> None:
+    with store.hold(NAME) as hold, store.commit(hold) as connection:
+        store.add_evidence(connection, NAME, [make_loss()])
+        raise ValueError("power cut")
 
 
 def test_a_commit_that_fails_half_way_leaves_nothing(store: Store) -> None:
-    with store.hold(NAME) as hold:
-        with pytest.raises(ZeroDivisionError, match="zero"), store.commit(hold) as connection:
-            store.add_evidence(connection, NAME, [make_loss()])
-            _ = 1 / 0
+    with pytest.raises(ValueError, match="power cut"):
+        add_and_fail(store)
 
     assert store.evidence(NAME) == []
 
@@ -241,19 +271,43 @@ def test_readers_do_not_wait_for_a_writer(store: Store, workspace: Workspace) ->
 # ---------------------------------------------------------------- cycles
 
 
-@pytest.mark.parametrize("status", ["running", "failed", "refused", "dry-run"])
+@pytest.mark.parametrize("status", ["running", "failed", "dry-run"])
 def test_a_cycle_that_did_not_end_well_goes_on_where_it_was(store: Store, status: str) -> None:
     cycle = open_one(store)
     store.note(cycle, snapshot={"rows": 7})
     store.note(cycle, run_id="r1")
+    store.save_trial(cycle, "recipe", {"losses": [0.5]})
     store.end_cycle(cycle, status, "why")
 
-    again = store.open_cycle(NAME, "retrain", MONDAY, 1, "digest of the mended file")
+    again = open_one(store)
 
     assert (again.id, again.status, again.reason) == (cycle.id, "running", "")
     assert again.receipts == {"snapshot": {"rows": 7}, "run_id": "r1"}
-    assert again.problem_digest == "digest of the mended file"
+    assert len(store.trials(again)) == 1
     assert not again.ended
+
+
+@pytest.mark.parametrize(
+    ("status", "digest"),
+    [
+        ("refused", "digest"),
+        ("refused", "another"),
+        ("failed", "another"),
+        ("running", "another"),
+        ("dry-run", "another"),
+    ],
+)
+def test_mended_data_or_a_changed_problem_starts_from_nothing(store: Store, status: str, digest: str) -> None:
+    cycle = open_one(store)
+    store.note(cycle, snapshot={"rows": 7})
+    store.save_trial(cycle, "recipe", {"losses": [0.5]})
+    store.end_cycle(cycle, status, "why")
+
+    again = store.open_cycle(NAME, "retrain", MONDAY, 1, digest)
+
+    assert (again.id, again.status, again.problem_digest) == (cycle.id, "running", digest)
+    assert again.receipts == {}
+    assert store.trials(again) == []
 
 
 @pytest.mark.parametrize("status", ["published", "released", "kept", "waiting", "skipped"])
@@ -313,8 +367,10 @@ def test_cycles_whose_process_died_are_closed_by_the_next_holder(store: Store) -
 
     status = {c.id: (c.status, c.reason) for c in [*store.cycles(NAME), *store.cycles("other")]}
     assert status == {
-        dead.id: ("failed", "its process died"), mine.id: ("running", ""),
-        ended.id: ("published", "well"), foreign.id: ("running", ""),
+        dead.id: ("failed", "its process died"),
+        mine.id: ("running", ""),
+        ended.id: ("published", "well"),
+        foreign.id: ("running", ""),
     }
 
 

@@ -75,7 +75,11 @@ def two_cycles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[End
     """A folder in which two weekly cycles have run."""
     folder = tmp_path_factory.mktemp("cycles")
     file = write_problem(
-        folder, replace={'trials   = 4': 'trials   = 6\nbudget = "60s"', "[validation]": '[publish]\nparquet = "out"\n\n[validation]'},
+        folder,
+        replace={
+            "trials   = 4": 'trials   = 6\nbudget = "60s"',
+            "[validation]": '[publish]\nparquet = "out"\n\n[validation]',
+        },
         frame=make_world(),
     )
     return file, [_cycle(file, AS_OF - WEEK), _cycle(file, AS_OF)]
@@ -92,8 +96,10 @@ def _rows(file: Path, query: str) -> list[Any]:
 
 def test_the_table_is_one_complete_stamped_generation(two_cycles: tuple[Path, list[Ending]]) -> None:
     file, endings = two_cycles
-    batch = make_world().query("sent_at >= @start and sent_at < @end", local_dict={
-        "start": AS_OF.replace(tzinfo=None), "end": (AS_OF + WEEK).replace(tzinfo=None)})
+    batch = make_world().query(
+        "sent_at >= @start and sent_at < @end",
+        local_dict={"start": AS_OF.replace(tzinfo=None), "end": (AS_OF + WEEK).replace(tzinfo=None)},
+    )
     assert _rows(file, "select count(*), count(distinct generation) from parcels") == [(len(batch), 1)]
     stamps = ["generation", "model_version", "run_id", "as_of", "scored_at"]
     empty = " or ".join(f"{name} is null" for name in stamps)
@@ -102,8 +108,13 @@ def test_the_table_is_one_complete_stamped_generation(two_cycles: tuple[Path, li
         (endings[1].generation, endings[1].model_version, endings[1].run_id)
     ]
     copy = read_predictions(file.parent / "out")
-    table = pd.DataFrame(_rows(file, "select parcel, probability from parcels"), columns=["parcel", "probability"])
-    assert copy.set_index("parcel")["probability"].to_dict() == table.set_index("parcel")["probability"].to_dict()
+    table = pd.DataFrame(
+        _rows(file, "select parcel, probability from parcels"), columns=["parcel", "probability"]
+    )
+    assert (
+        copy.set_index("parcel")["probability"].to_dict()
+        == table.set_index("parcel")["probability"].to_dict()
+    )
 
 
 def test_the_same_command_again_changes_nothing(two_cycles: tuple[Path, list[Ending]]) -> None:
@@ -113,24 +124,35 @@ def test_the_same_command_again_changes_nothing(two_cycles: tuple[Path, list[End
     assert again.already
     assert (again.model_version, again.generation) == (endings[1].model_version, endings[1].generation)
     assert score(load_problem(file), open_workspace(file), Ask(as_of=AS_OF)).already
-    assert (_rows(file, "select * from automl_generation"), _rows(file, "select * from automl_release")) == before
+    assert (
+        _rows(file, "select * from automl_generation"),
+        _rows(file, "select * from automl_release"),
+    ) == before
 
 
 def test_who_has_only_the_libraries_gets_the_published_probabilities(
     two_cycles: tuple[Path, list[Ending]], tmp_path: Path
 ) -> None:
     file, _ = two_cycles
-    batches = sorted((file.parent / ".automl/history/parcels/batches").glob("*.parquet"), key=os.path.getmtime)
+    batches = sorted(
+        (file.parent / ".automl/history/parcels/batches").glob("*.parquet"), key=os.path.getmtime
+    )
     out = tmp_path / "out.npy"
     uri = f"sqlite:///{file.parent / '.automl/mlflow.db'}"
-    subprocess.run([sys.executable, "-c", OUTSIDER, uri, str(batches[-1]), str(out)], check=True, cwd=tmp_path,
-                   capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", OUTSIDER, uri, str(batches[-1]), str(out)],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+    )
     published = dict(_rows(file, "select parcel, probability from parcels"))
     batch = pd.read_parquet(batches[-1])
     assert np.load(out)[:, 1].tolist() == [published[key] for key in batch["parcel"]]
 
 
-def test_earlier_predictions_are_judged_on_the_labels_that_arrived(two_cycles: tuple[Path, list[Ending]]) -> None:
+def test_earlier_predictions_are_judged_on_the_labels_that_arrived(
+    two_cycles: tuple[Path, list[Ending]],
+) -> None:
     file, _ = two_cycles
     first, second = _rows(file, "select id, rows, judged_rows, judged from automl_generation order by id")
     assert second[2] == 0
@@ -138,11 +160,16 @@ def test_earlier_predictions_are_judged_on_the_labels_that_arrived(two_cycles: t
         _rows(file, f"select parcel, probability from parcels_generations where generation = {first[0]}"),
         columns=["parcel", "probability"],
     )
-    known = make_world().query("sent_at < @end", local_dict={"end": (AS_OF - timedelta(days=1)).replace(tzinfo=None)})
+    known = make_world().query(
+        "sent_at < @end", local_dict={"end": (AS_OF - timedelta(days=1)).replace(tzinfo=None)}
+    )
     joined = predicted.merge(known)
     assert first[2] == len(joined) == 6 * 36  # six of the batch's seven days, a parcel every 40 minutes
-    better = [(p > q) + 0.5 * (p == q) for p in joined.query("late == 1")["probability"]
-              for q in joined.query("late == 0")["probability"]]
+    better = [
+        (p > q) + 0.5 * (p == q)
+        for p in joined.query("late == 1")["probability"]
+        for q in joined.query("late == 0")["probability"]
+    ]
     assert json.loads(first[3])["roc_auc"] == pytest.approx(np.mean(better))
 
 
@@ -156,18 +183,23 @@ def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(two_cycles: tuple[P
     parents = client.search_runs([experiment.experiment_id], "tags.kind = 'cycle'")
     assert [p.info.status for p in parents] == ["FINISHED"] * 2
     newest = client.get_run(endings[1].run_id)
-    children = client.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{endings[1].run_id}'")
+    children = client.search_runs(
+        [experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{endings[1].run_id}'"
+    )
     assert endings[1].board is not None
     assert len(children) == len(endings[1].board.trials) == newest.data.metrics["n_trials"]
     assert not {k for c in children for k in c.data.metrics} & set(newest.data.metrics)
     assert newest.data.tags["mlflow.note.content"].startswith(("**✅", "**➖"))
     assert {"mlflow.sharedViewState.decisions", "mlflow.sharedViewState.leaderboard"} <= set(experiment.tags)
     logged_digest = newest.inputs.dataset_inputs[0].dataset.digest
-    receipts = _rows(file, "select json_extract(receipts, '$.snapshot.digest') from automl_cycle where verb = 'retrain'")
+    receipts = _rows(
+        file, "select json_extract(receipts, '$.snapshot.digest') from automl_cycle where verb = 'retrain'"
+    )
     assert logged_digest in {digest[:36] for (digest,) in receipts}
     model = client.get_registered_model("parcels")
     assert {k: int(v) for k, v in model.aliases.items()} == {
-        "champion": endings[1].model_version, "previous": endings[0].model_version
+        "champion": endings[1].model_version,
+        "previous": endings[0].model_version,
     }
     version = client.get_model_version("parcels", str(endings[0].model_version))
     logged = client.get_logged_model(version.tags["model_id"])
@@ -186,10 +218,16 @@ def test_a_poisoned_future_changes_no_byte(two_cycles: tuple[Path, list[Ending]]
         arrived_after=world["arrived_after"].astype("object").mask(world.index % 3 == 0, "POISON"),
     )
     later = poisoned["sent_at"] >= at + WEEK
-    poisoned = poisoned.assign(weight=poisoned["weight"].astype("object").mask(later, "POISON"),
-                               carrier=poisoned["carrier"].mask(later, None))
+    poisoned = poisoned.assign(
+        weight=poisoned["weight"].astype("object").mask(later, "POISON"),
+        carrier=poisoned["carrier"].mask(later, None),
+    )
     file = write_problem(
-        tmp_path, replace={'trials   = 4': 'trials   = 6\nbudget = "60s"', "[validation]": '[publish]\nparquet = "out"\n\n[validation]'},
+        tmp_path,
+        replace={
+            "trials   = 4": 'trials   = 6\nbudget = "60s"',
+            "[validation]": '[publish]\nparquet = "out"\n\n[validation]',
+        },
         frame=poisoned,
     )
     _cycle(file, AS_OF - WEEK)
@@ -206,12 +244,16 @@ def test_a_poisoned_future_changes_no_byte(two_cycles: tuple[Path, list[Ending]]
 
 @pytest.mark.parametrize("task", ["multiclass", "regression"])
 def test_other_tasks_publish_what_their_model_says(task: str, tmp_path: Path) -> None:
-    file = write_problem(tmp_path, task, replace={'["baseline", "linear"]': '["baseline", "linear", "lightgbm"]'})
+    file = write_problem(
+        tmp_path, task, replace={'["baseline", "linear"]': '["baseline", "linear", "lightgbm"]'}
+    )
     ending = _cycle(file, AS_OF)
     columns = [c[1] for c in _rows(file, "pragma table_info(parcels)")]
     assert _rows(file, "select count(*) from parcels") == [(ending.rows,)]
     if task == "multiclass":
-        assert _rows(file, "select count(*), count(distinct class) from parcels_classes") == [(3 * ending.rows, 3)]
+        assert _rows(file, "select count(*), count(distinct class) from parcels_classes") == [
+            (3 * ending.rows, 3)
+        ]
         sums = [s for (s,) in _rows(file, "select sum(probability) from parcels_classes group by parcel")]
         assert np.allclose(sums, 1)
         best = dict(_rows(file, "select parcel, max(probability) from parcels_classes group by parcel"))
@@ -235,13 +277,17 @@ def test_retrain_alone_releases_and_score_publishes_later(tmp_path: Path) -> Non
     assert (published.status, published.model_version) == ("published", released.model_version)
     later = score(problem, workspace, Ask(as_of=AS_OF + timedelta(days=1)))
     assert later.model_version == released.model_version
-    assert _rows(file, "select count(distinct generation), max(generation) from parcels") == [(1, later.generation)]
+    assert _rows(file, "select count(distinct generation), max(generation) from parcels") == [
+        (1, later.generation)
+    ]
 
 
 def test_a_changed_problem_file_needs_again_and_a_reason(tmp_path: Path) -> None:
     file = write_problem(tmp_path)
     first = _cycle(file, AS_OF)
-    file.write_text(file.read_text(encoding="utf-8").replace("seed     = 3", "seed     = 4"), encoding="utf-8")
+    file.write_text(
+        file.read_text(encoding="utf-8").replace("seed     = 3", "seed     = 4"), encoding="utf-8"
+    )
     with pytest.raises(ProblemError, match="has changed since"):
         _cycle(file, AS_OF)
     with pytest.raises(ProblemError, match="no --reason"):
@@ -253,7 +299,9 @@ def test_a_changed_problem_file_needs_again_and_a_reason(tmp_path: Path) -> None
     with pytest.raises(ProblemError, match="earlier than the newest cycle"):
         _cycle(file, AS_OF - WEEK)
     _cycle(file, AS_OF - WEEK, backfill=True)
-    assert _rows(file, "select distinct generation from parcels") == [(second.generation,)], "a backfill is never live"
+    assert _rows(file, "select distinct generation from parcels") == [(second.generation,)], (
+        "a backfill is never live"
+    )
 
 
 def test_a_dry_run_decides_and_changes_nothing(tmp_path: Path) -> None:
@@ -265,7 +313,9 @@ def test_a_dry_run_decides_and_changes_nothing(tmp_path: Path) -> None:
     assert _cycle(file, AS_OF).status == "published"
 
 
-def test_refused_data_leave_champion_and_predictions(two_cycles: tuple[Path, list[Ending]], tmp_path: Path) -> None:
+def test_refused_data_leave_champion_and_predictions(
+    two_cycles: tuple[Path, list[Ending]], tmp_path: Path
+) -> None:
     file = write_problem(tmp_path, frame=make_world())
     first = _cycle(file, AS_OF - WEEK)
     kept = _rows(file, "select * from parcels order by parcel")
@@ -276,7 +326,10 @@ def test_refused_data_leave_champion_and_predictions(two_cycles: tuple[Path, lis
     champion = Store(open_workspace(file)).champion("parcels")
     assert champion is not None
     assert champion.model_version == first.model_version
-    assert _rows(file, "select status from automl_cycle where verb = 'retrain' order by id") == [("published",), ("refused",)]
+    assert _rows(file, "select status from automl_cycle where verb = 'retrain' order by id") == [
+        ("published",),
+        ("refused",),
+    ]
     write_problem(tmp_path, frame=make_world())
     assert _cycle(file, AS_OF).status == "published", "a refused cycle may run again"
 
@@ -298,8 +351,13 @@ def test_two_runs_of_n_trials_agree_to_the_last_bit(tmp_path: Path) -> None:
     boards = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        file = write_problem(tmp_path / name, replace={
-            "trials   = 4": "trials   = 14", '["baseline", "linear"]': '["baseline", "linear", "lightgbm"]'})
+        file = write_problem(
+            tmp_path / name,
+            replace={
+                "trials   = 4": "trials   = 14",
+                '["baseline", "linear"]': '["baseline", "linear", "lightgbm"]',
+            },
+        )
         ending = _cycle(file, AS_OF)
         assert ending.board is not None
         boards.append([(t.recipe.id, t.status, t.losses) for t in ending.board.trials])
@@ -310,12 +368,26 @@ def test_two_runs_of_n_trials_agree_to_the_last_bit(tmp_path: Path) -> None:
 
 def test_a_killed_sweep_goes_on_with_its_finished_trials(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(textwrap.dedent(SLOW_FAMILY), encoding="utf-8")
-    file = write_problem(tmp_path, replace={'["baseline", "linear"]': '["baseline", "slow.py"]', "trials   = 4": "trials   = 10"})
+    file = write_problem(
+        tmp_path,
+        replace={'["baseline", "linear"]': '["baseline", "slow.py"]', "trials   = 4": "trials   = 10"},
+    )
     diary = tmp_path / "diary.txt"
     diary.touch()
-    command = [sys.executable, "-m", "automl.cli", "cycle", str(file), "--as-of", f"{AS_OF:%Y-%m-%d}", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "automl.cli",
+        "cycle",
+        str(file),
+        "--as-of",
+        f"{AS_OF:%Y-%m-%d}",
+        "--json",
+    ]
     environment = {**os.environ, "DIARY": str(diary), "AUTOML_WORKERS": "1"}
-    running = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    running = subprocess.Popen(
+        command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     database = tmp_path / ".automl/automl.db"
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and not (database.exists() and _finished(database) >= 4):
@@ -325,13 +397,18 @@ def test_a_killed_sweep_goes_on_with_its_finished_trials(tmp_path: Path) -> None
     kept = _finished(database)
     assert 4 <= kept < 10
     before = len(diary.read_text(encoding="utf-8").splitlines())
-    again = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    again = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert again.returncode == 0, again.stderr
     document = json.loads(again.stdout)
     assert document["status"] == "published"
     assert len(document["leaderboard"]["trials"]) == 10
     built = [float(line) for line in diary.read_text(encoding="utf-8").splitlines()[before:]]
-    done = {json.loads(content)["recipe"]["params"].get("C") for (content,) in _rows(file, "select content from automl_trial")}
+    done = {
+        json.loads(content)["recipe"]["params"].get("C")
+        for (content,) in _rows(file, "select content from automl_trial")
+    }
     assert len([c for c in built if c in done]) <= 2 * (10 - kept) + 3, "finished trials were fitted again"
     assert _rows(file, "select count(*), count(distinct generation) from parcels") == [(document["rows"], 1)]
     assert _rows(file, "select count(*) from automl_generation where state = 'published'") == [(1,)]

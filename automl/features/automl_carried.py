@@ -10,19 +10,20 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 __all__ = ["Calendar"]
 
-PARTS = {  # name -> period in its own unit, for the circle
-    "hour": 24.0,
-    "weekday": 7.0,
-    "day": 31.0,
-    "yearday": 366.0,
+PARTS = {  # name -> (period in its own unit, for the circle; period in days)
+    "hour": (24.0, 1),
+    "weekday": (7.0, 7),
+    "day": (31.0, 31),
+    "yearday": (366.0, 366),
 }
 
 
 class Calendar(TransformerMixin, BaseEstimator):
     """Times as hour, weekday, day of month and day of year; as sine and cosine too if `cyclic`.
 
-    Takes datetimes or ISO text, shape (n_rows, n_times), naive values read as UTC. A part that never
-    changes in the training rows is left out. The year is left out always: no later year was trained on.
+    Takes datetimes or ISO text, shape (n_rows, n_times), naive values read as UTC. A part is used only
+    if the training rows saw its period at least twice: with less, it tells rows apart by when they
+    happened and says nothing about the rows to come. The year is left out always, for the same reason.
     """
 
     def __init__(self, cyclic: bool = False) -> None:
@@ -32,8 +33,7 @@ class Calendar(TransformerMixin, BaseEstimator):
         """Remember which parts move."""
         frame = pd.DataFrame(X)
         self.n_features_in_ = frame.shape[1]
-        parts = [_parts(frame.iloc[:, i]) for i in range(frame.shape[1])]
-        self.moving_ = [[bool(np.nanmin(v) < np.nanmax(v)) if np.isfinite(v).any() else False for v in p] for p in parts]
+        self.moving_ = [_moving(frame.iloc[:, i]) for i in range(frame.shape[1])]
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -41,7 +41,7 @@ class Calendar(TransformerMixin, BaseEstimator):
         frame = pd.DataFrame(X)
         columns: list[np.ndarray] = []
         for i, moving in enumerate(self.moving_):
-            for values, period, moves in zip(_parts(frame.iloc[:, i]), PARTS.values(), moving, strict=True):
+            for values, (period, _), moves in zip(_parts(frame.iloc[:, i]), PARTS.values(), moving, strict=True):
                 if moves:
                     columns.append(values)
                     if self.cyclic:
@@ -50,8 +50,24 @@ class Calendar(TransformerMixin, BaseEstimator):
         return np.column_stack(columns) if columns else np.zeros((len(frame), 1))
 
 
+def _moving(column: pd.Series) -> list[bool]:
+    """Which parts vary, and went through their period twice, in the order of `PARTS`."""
+    times = _times(column)
+    days = (times.max() - times.min()) / pd.Timedelta(days=1) if times.notna().any() else 0.0
+    return [
+        bool(days >= 2 * period and np.nanmin(values) < np.nanmax(values))
+        for values, (_, period) in zip(_parts(column), PARTS.values(), strict=True)
+    ]
+
+
 def _parts(column: pd.Series) -> list[np.ndarray]:
-    times = pd.to_datetime(column, utc=True)
+    times = _times(column)
     hour = times.dt.hour + times.dt.minute / 60
     parts = (hour, times.dt.dayofweek, times.dt.day, times.dt.dayofyear)
     return [part.to_numpy(dtype="float64", na_value=np.nan) for part in parts]
+
+
+def _times(column: pd.Series) -> pd.Series:
+    # a named format: pandas would guess one from the first value and refuse a shorter or longer second
+    form = None if pd.api.types.is_datetime64_any_dtype(column) else "ISO8601"
+    return pd.to_datetime(column, utc=True, format=form)

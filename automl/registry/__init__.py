@@ -129,12 +129,19 @@ class Registry:
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
     def log_trials(
-        self, parent: str, cycle: str, trials: Sequence[Trial], families: Mapping[str, Family], roles: Mapping[str, str]
+        self,
+        parent: str,
+        cycle: str,
+        trials: Sequence[Trial],
+        families: Mapping[str, Family],
+        roles: Mapping[str, str],
     ) -> dict[str, str]:
         """A child run per trial; returns run ids by recipe id."""
         colours = dict(zip(families, COLOURS * 4, strict=False))
         return {
-            t.recipe.id: self._log_trial(parent, cycle, t, families[t.recipe.family], colours[t.recipe.family], roles)
+            t.recipe.id: self._log_trial(
+                parent, cycle, t, families[t.recipe.family], colours[t.recipe.family], roles
+            )
             for t in trials
         }
 
@@ -143,14 +150,22 @@ class Registry:
     ) -> str:
         name = self.problem.metric.name
         tags = {
-            "mlflow.parentRunId": parent, "mlflow.runColor": colour, "kind": "trial", "cycle": cycle,
-            "family": family.name, "state": trial.status, "source": trial.source, "recipe": trial.recipe.id,
+            "mlflow.parentRunId": parent,
+            "mlflow.runColor": colour,
+            "kind": "trial",
+            "cycle": cycle,
+            "family": family.name,
+            "state": trial.status,
+            "source": trial.source,
+            "recipe": trial.recipe.id,
         }
         if trial.recipe.id in roles:
             tags["role"] = roles[trial.recipe.id]
         if trial.reason:
             tags["mlflow.note.content"] = f"**{trial.status}**: {trial.reason}"
-        run = self.client.create_run(self.experiment, run_name=f"{family.short} #{trial.number:03d}", tags=tags)
+        run = self.client.create_run(
+            self.experiment, run_name=f"{family.short} #{trial.number:03d}", tags=tags
+        )
         values = {"fit_s": trial.seconds_fit, "pred_ms_1k": 1000 * trial.seconds_predict}
         if trial.status == "complete":
             values[f"cv_{name}"] = trial.score
@@ -161,7 +176,12 @@ class Registry:
         metrics = [Metric(k, _round(v), 0, 0) for k, v in values.items()]
         steps = len(trial.scores) - 1  # step 0 is the oldest block: charts run forward in time
         metrics += [Metric(f"block_{name}", _round(s), 0, steps - i) for i, s in enumerate(trial.scores)]
-        told = {"family": family.name, **trial.recipe.params, **trial.learned, "half_life": trial.recipe.half_life}
+        told = {
+            "family": family.name,
+            **trial.recipe.params,
+            **trial.learned,
+            "half_life": trial.recipe.half_life,
+        }
         params = [Param(k, _short(v)) for k, v in told.items()]
         self.client.log_batch(run.info.run_id, metrics=metrics, params=params)
         if trial.trace:
@@ -170,8 +190,14 @@ class Registry:
         return str(run.info.run_id)
 
     def close_cycle(
-        self, run_id: str, *, metrics: Mapping[str, float], tags: Mapping[str, str], note: str,
-        artifacts: Mapping[str, str | dict[str, Any]], failed: bool = False,
+        self,
+        run_id: str,
+        *,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        note: str,
+        artifacts: Mapping[str, str | dict[str, Any]],
+        failed: bool = False,
     ) -> None:
         """The decision in the parent run: note, tags, metrics, and small documents."""
         numbers = [Metric(k, _round(v), 0, 0) for k, v in metrics.items() if v == v]
@@ -201,7 +227,12 @@ class Registry:
     # ---- models
 
     def register(
-        self, run_id: str, model: Any, sample: pd.DataFrame, families: Sequence[Family], tags: Mapping[str, str]
+        self,
+        run_id: str,
+        model: Any,
+        sample: pd.DataFrame,
+        families: Sequence[Family],
+        tags: Mapping[str, str],
     ) -> Registered:
         """Log and register a model as the challenger; it serves nobody until it is released."""
         name = self.problem.name
@@ -216,7 +247,10 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         version = self.client.create_model_version(
-            name, info.model_uri, run_id, tags={**tags, "state": "registered", "model_id": info.model_id},
+            name,
+            info.model_uri,
+            run_id,
+            tags={**tags, "state": "registered", "model_id": info.model_id},
             model_id=info.model_id,
         )
         self.client.set_registered_model_alias(name, CHALLENGER, str(version.version))
@@ -246,7 +280,9 @@ class Registry:
                 next_step="Restore the version in MLflow, or retrain with --again --reason.",
             ) from error
 
-    def project(self, releases: Sequence[Release], notes: Mapping[int, tuple[str, Mapping[str, str]]]) -> None:
+    def project(
+        self, releases: Sequence[Release], notes: Mapping[int, tuple[str, Mapping[str, str]]]
+    ) -> None:
         """Let the aliases follow the newest release; `notes` are description and tags per version."""
         name = self.problem.name
         self._alias(CHAMPION, releases[0].model_version)
@@ -264,13 +300,17 @@ class Registry:
         try:
             self.client.set_registered_model_alias(self.problem.name, alias, str(version))
         except MlflowException as error:
-            _log.warning("alias %s cannot follow to version %d: %s", alias, version, str(error).splitlines()[0])
+            _log.warning(
+                "alias %s cannot follow to version %d: %s", alias, version, str(error).splitlines()[0]
+            )
 
     def log_live(self, release: Release, scores: Mapping[str, float], rows: int) -> None:
         """How the version's predictions have turned out, as metrics of its run and model."""
         version = self.client.get_model_version(self.problem.name, str(release.model_version))
         for name, score in scores.items():
-            self.client.log_metric(release.run_id, f"live_{name}", _round(score), model_id=version.tags.get("model_id"))
+            self.client.log_metric(
+                release.run_id, f"live_{name}", _round(score), model_id=version.tags.get("model_id")
+            )
             self.client.set_model_version_tag(
                 self.problem.name, str(release.model_version), f"live_{name}", f"{score:.5g} on {rows} rows"
             )

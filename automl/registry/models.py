@@ -28,8 +28,17 @@ __all__ = ["digest_folder", "load_folder", "log_model", "save_folder", "trusted_
 
 # Types a model file may hold beyond what skops trusts by itself. Families' own files travel along.
 ALLOWED = (
-    "sklearn.", "lightgbm.", "xgboost.", "catboost.", "numpy.", "scipy.", "skrub.",
-    "collections.OrderedDict", "functools.partial", f"{CARRIED}.", "automl_family_",
+    "sklearn.",
+    "lightgbm.",
+    "xgboost.",
+    "catboost.",
+    "numpy.",
+    "scipy.",
+    "skrub.",
+    "collections.OrderedDict",
+    "functools.partial",
+    f"{CARRIED}.",
+    "automl_family_",
 )
 _REQUIRED = ("scikit-learn", "numpy", "pandas", "skops")
 
@@ -56,7 +65,9 @@ def trusted_types(model: Any) -> list[str]:
 def log_model(model: Any, sample: pd.DataFrame, families: Sequence[Family], run_id: str) -> Any:
     """Log a model to a run, with signature, requirements and the code it needs; no row of data."""
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
-        return mlflow.sklearn.log_model(model, name="model", **_arguments(model, sample, families, Path(folder)))
+        return mlflow.sklearn.log_model(
+            model, name="model", **_arguments(model, sample, families, Path(folder))
+        )
 
 
 def save_folder(model: Any, sample: pd.DataFrame, families: Sequence[Family], folder: Path) -> None:
@@ -95,7 +106,8 @@ def load_folder(folder: Path, digests: Mapping[str, str]) -> Any:
     foreign = [n for n in flavour.get("skops_trusted_types") or [] if not n.startswith(ALLOWED)]
     if foreign or flavour.get("serialization_format") != "skops":
         raise DigestError(
-            f"the model asks to trust {', '.join(foreign) or flavour.get('serialization_format')}", code="untrusted_type"
+            f"the model asks to trust {', '.join(foreign) or flavour.get('serialization_format')}",
+            code="untrusted_type",
         )
     return mlflow.sklearn.load_model(str(folder))
 
@@ -107,7 +119,10 @@ def _arguments(model: Any, sample: pd.DataFrame, families: Sequence[Family], fol
         if any(type(part).__module__ == family.module for part in _parts(model)):
             code.append(Path(shutil.copy(family.path, folder / f"{family.module}.py")))
     modules = {type(part).__module__.partition(".")[0] for part in _parts(model)}
-    wanted = [*_REQUIRED, *(m for m in ("lightgbm", "xgboost", "catboost") if m in modules and m in sys.modules)]
+    wanted = [
+        *_REQUIRED,
+        *(m for m in ("lightgbm", "xgboost", "catboost") if m in modules and m in sys.modules),
+    ]
     return {
         "signature": _signature(model, sample),
         "serialization_format": "skops",
@@ -134,9 +149,13 @@ def _parts(model: Any) -> list[Any]:
 
 def _signature(model: Any, sample: pd.DataFrame) -> ModelSignature:
     kinds = {"datetime64[us]": DataType.datetime, "float64": DataType.double}
-    inputs = Schema([ColSpec(kinds.get(str(t), DataType.string), n, required=True) for n, t in sample.dtypes.items()])
+    inputs = Schema(
+        [ColSpec(kinds.get(str(t), DataType.string), n, required=True) for n, t in sample.dtypes.items()]
+    )
     answer = np.asarray(model.predict(sample.head(5)))
-    output = DataType.double if answer.dtype.kind == "f" else (
-        DataType.long if answer.dtype.kind in "iu" else DataType.string
+    output = (
+        DataType.double
+        if answer.dtype.kind == "f"
+        else (DataType.long if answer.dtype.kind in "iu" else DataType.string)
     )
     return ModelSignature(inputs=inputs, outputs=Schema([ColSpec(output)]))

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 import filelock
@@ -85,17 +86,22 @@ class Store:
             workspace.home.mkdir(parents=True, exist_ok=True)
         wait = {"timeout": 20} if self.sqlite else {"connect_timeout": 5}
         self.engine = sa.create_engine(url, connect_args=wait)
+        self.writer = self.engine.execution_options(
+            writing=True
+        )  # the same connections, for what changes rows
         if self.sqlite:
             _use_wal(self.engine)
         self._migrate()
 
     def _migrate(self) -> None:
         try:
-            with filelock.FileLock(self._lock_file("schema"), timeout=30), self.engine.begin() as connection:
-                t.metadata.create_all(connection)
-                found = connection.scalar(sa.select(t.meta.c.version))
-                if found is None:
-                    connection.execute(t.meta.insert().values(version=t.SCHEMA_VERSION))
+            # the file lock: two processes that create a new SQLite file at once disturb each other
+            with filelock.FileLock(self._lock_file("schema"), timeout=30):
+                with self.engine.connect() as connection:
+                    tables = set(sa.inspect(connection).get_table_names())
+                    found = connection.scalar(sa.select(t.meta.c.version)) if t.meta.name in tables else None
+                if found is None or (found <= t.SCHEMA_VERSION and not tables.issuperset(t.metadata.tables)):
+                    self._create(found)
         except sa.exc.DBAPIError as error:
             raise UnreachableError(
                 f"the store {redact(self.workspace.database_url)} does not answer: {redact(str(error.orig))}",
@@ -108,6 +114,12 @@ class Store:
                 code="newer_store",
                 next_step="Install the version that wrote it.",
             )
+
+    def _create(self, found: int | None) -> None:
+        with self.writer.begin() as connection:
+            t.metadata.create_all(connection)
+            if found is None:
+                connection.execute(t.meta.insert().values(version=t.SCHEMA_VERSION))
 
     def _lock_file(self, name: str) -> str:
         path = self.workspace.lock(name)
@@ -134,12 +146,16 @@ class Store:
 
     @contextlib.contextmanager
     def _file_lock(self, problem: str) -> Iterator[None]:
-        lock = filelock.FileLock(self._lock_file(problem), timeout=0)
+        # a prefix of its own: a problem may be called "schema" or "mlflow", as other locks are
+        lock = filelock.FileLock(self._lock_file(f"problem-{problem}"), timeout=0)
         try:
-            with lock:
-                yield
+            lock.acquire()
         except filelock.Timeout:
             raise self._busy(problem) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @contextlib.contextmanager
     def _advisory_lock(self, problem: str) -> Iterator[None]:
@@ -164,7 +180,7 @@ class Store:
 
     def _next_fence(self, problem: str) -> int:
         holder = {"holder": f"process {os.getpid()} on {socket.gethostname()}", "since": naive(now())}
-        with self.engine.begin() as connection:
+        with self.writer.begin() as connection:
             value = connection.scalar(sa.select(t.fence.c.value).where(t.fence.c.problem == problem))
             if value is None:
                 connection.execute(t.fence.insert().values(problem=problem, value=1, **holder))
@@ -177,14 +193,16 @@ class Store:
     @contextlib.contextmanager
     def commit(self, hold: Hold) -> Iterator[sa.Connection]:
         """One transaction that fails if somebody has taken the lock since."""
-        with self.engine.begin() as connection:
+        with self.writer.begin() as connection:
             kept = connection.execute(
                 t.fence.update()
                 .where(t.fence.c.problem == hold.problem, t.fence.c.value == hold.fence)
                 .values(value=hold.fence)
             )
             if kept.rowcount != 1:
-                raise BusyError(f"{hold.problem}: another run has taken over; nothing was committed", code="fenced")
+                raise BusyError(
+                    f"{hold.problem}: another run has taken over; nothing was committed", code="fenced"
+                )
             yield connection
 
     # ---- cycles
@@ -212,17 +230,29 @@ class Store:
         return found.replace(tzinfo=UTC) if found else None
 
     def open_cycle(self, problem: str, verb: str, as_of: datetime, attempt: int, digest: str) -> Cycle:
-        """Start a cycle, or go on with one that was interrupted, refused or failed."""
-        with self.engine.begin() as connection:
-            key = {"problem": problem, "verb": verb, "as_of": naive(as_of), "attempt": attempt}
-            found = connection.scalar(sa.select(t.cycle.c.id).filter_by(**key))
-            values = {"status": "running", "reason": "", "problem_digest": digest, "finished_at": None}
+        """Start a cycle, or go on with one that was interrupted or failed; one that ended stays as it is.
+
+        A cycle whose data was refused, or whose problem file has changed since, starts from nothing: the
+        history it had frozen and its trials answer another question.
+        """
+        key = {"problem": problem, "verb": verb, "as_of": naive(as_of), "attempt": attempt}
+        values: dict[str, Any] = {
+            "status": "running",
+            "reason": "",
+            "problem_digest": digest,
+            "finished_at": None,
+        }
+        with self.writer.begin() as connection:
+            found = connection.execute(sa.select(t.cycle).filter_by(**key)).first()
             if found is None:
                 connection.execute(
                     t.cycle.insert().values(**key, **values, receipts={}, started_at=naive(now()))
                 )
-            else:
-                connection.execute(t.cycle.update().where(t.cycle.c.id == found).values(**values))
+            elif found.status not in ENDED:
+                if found.status == "refused" or found.problem_digest != digest:
+                    values["receipts"] = {}
+                    connection.execute(t.trial.delete().where(t.trial.c.cycle_id == found.id))
+                connection.execute(t.cycle.update().where(t.cycle.c.id == found.id).values(**values))
         opened = self.find_cycle(problem, verb, as_of)
         if opened is None:
             raise AssertionError("the cycle was written just now")
@@ -230,20 +260,22 @@ class Store:
 
     def note(self, cycle: Cycle, **receipts: Any) -> None:
         """Remember what a finished step left; a resumed cycle starts from there."""
-        with self.engine.begin() as connection:
+        with self.writer.begin() as connection:
             kept = connection.scalar(sa.select(t.cycle.c.receipts).where(t.cycle.c.id == cycle.id))
             connection.execute(
                 t.cycle.update().where(t.cycle.c.id == cycle.id).values(receipts={**(kept or {}), **receipts})
             )
 
-    def end_cycle(self, cycle: Cycle, status: str, reason: str, connection: sa.Connection | None = None) -> None:
+    def end_cycle(
+        self, cycle: Cycle, status: str, reason: str, connection: sa.Connection | None = None
+    ) -> None:
         """Give the cycle its one ending."""
         change = t.cycle.update().where(t.cycle.c.id == cycle.id)
         change = change.values(status=status, reason=reason[:4000], finished_at=naive(now()))
         if connection is not None:
             connection.execute(change)
             return
-        with self.engine.begin() as own:
+        with self.writer.begin() as own:
             own.execute(change)
 
     def sweep_dead(self, hold: Hold, keep: Sequence[int]) -> None:
@@ -251,7 +283,11 @@ class Store:
         with self.commit(hold) as connection:
             connection.execute(
                 t.cycle.update()
-                .where(t.cycle.c.problem == hold.problem, t.cycle.c.status == "running", t.cycle.c.id.not_in(keep))
+                .where(
+                    t.cycle.c.problem == hold.problem,
+                    t.cycle.c.status == "running",
+                    t.cycle.c.id.not_in(keep),
+                )
                 .values(status="failed", reason="its process died", finished_at=naive(now()))
             )
 
@@ -259,11 +295,13 @@ class Store:
 
     def save_trial(self, cycle: Cycle, recipe: str, content: Mapping[str, Any]) -> None:
         """Keep a finished trial, so that a killed sweep need not repeat it."""
-        with self.engine.begin() as connection:
+        with self.writer.begin() as connection:
             connection.execute(
                 t.trial.delete().where(t.trial.c.cycle_id == cycle.id, t.trial.c.recipe == recipe)
             )
-            connection.execute(t.trial.insert().values(cycle_id=cycle.id, recipe=recipe, content=_plain(content)))
+            connection.execute(
+                t.trial.insert().values(cycle_id=cycle.id, recipe=recipe, content=_plain(content))
+            )
 
     def trials(self, cycle: Cycle) -> list[dict[str, Any]]:
         """What `save_trial` kept."""
@@ -273,29 +311,43 @@ class Store:
         """All evidence of a problem, oldest cycle first."""
         query = sa.select(t.evidence).where(t.evidence.c.problem == problem).order_by(t.evidence.c.cycle)
         return [
-            BlockLoss(_aware(r.cycle), r.blend, _aware(r.start), _aware(r.end), r.rows, r.loss, r.floor, r.kind)
+            BlockLoss(
+                _aware(r.cycle), r.blend, _aware(r.start), _aware(r.end), r.rows, r.loss, r.floor, r.kind
+            )
             for r in self._all(query)
         ]
 
     def add_evidence(self, connection: sa.Connection, problem: str, losses: Sequence[BlockLoss]) -> None:
-        """Append the losses of a cycle; a repeated cycle replaces its own."""
+        """Append the losses of a cycle; a repeated cycle replaces its own. Undefined losses are no evidence."""
         for cycle_at in {loss.cycle for loss in losses}:
             connection.execute(
-                t.evidence.delete().where(t.evidence.c.problem == problem, t.evidence.c.cycle == naive(cycle_at))
+                t.evidence.delete().where(
+                    t.evidence.c.problem == problem, t.evidence.c.cycle == naive(cycle_at)
+                )
             )
         rows = [
             {
-                "problem": problem, "cycle": naive(x.cycle), "blend": x.blend, "start": naive(x.start),
-                "end": naive(x.end), "rows": x.rows, "loss": x.loss, "floor": x.floor, "kind": x.kind,
+                "problem": problem,
+                "cycle": naive(x.cycle),
+                "blend": x.blend,
+                "start": naive(x.start),
+                "end": naive(x.end),
+                "rows": x.rows,
+                "loss": x.loss,
+                "floor": x.floor,
+                "kind": x.kind,
             }
             for x in losses
+            if isfinite(x.loss)
         ]
         if rows:
             connection.execute(t.evidence.insert(), rows)
 
     # ---- decisions, releases, shadows
 
-    def champion(self, problem: str, *, at: datetime | None = None, before: datetime | None = None) -> Release | None:
+    def champion(
+        self, problem: str, *, at: datetime | None = None, before: datetime | None = None
+    ) -> Release | None:
         """The newest release; `at`: not later than that as_of; `before`: earlier than that as_of."""
         query = sa.select(t.release).where(t.release.c.problem == problem)
         if at is not None:
@@ -323,7 +375,7 @@ class Store:
 
     def projected(self, release: Release) -> None:
         """MLflow's aliases have followed this release."""
-        with self.engine.begin() as connection:
+        with self.writer.begin() as connection:
             connection.execute(
                 t.release.update().where(t.release.c.id == release.id).values(projected_at=naive(now()))
             )
@@ -335,7 +387,9 @@ class Store:
         query = sa.select(t.generation).where(
             t.generation.c.problem == problem, t.generation.c.state == "published"
         )
-        return [dict(row._mapping) for row in self._all(query.order_by(t.generation.c.id.desc()).limit(limit))]
+        return [
+            dict(row._mapping) for row in self._all(query.order_by(t.generation.c.id.desc()).limit(limit))
+        ]
 
     def live(self, table: str) -> dict[str, Any] | None:
         """The generation that readers of a table see."""
@@ -345,7 +399,7 @@ class Store:
 
     def judged(self, generation: int, rows: int, scores: Mapping[str, float]) -> None:
         """How a generation has turned out, on the labels that have arrived."""
-        with self.engine.begin() as connection:
+        with self.writer.begin() as connection:
             connection.execute(
                 t.generation.update()
                 .where(t.generation.c.id == generation)
@@ -380,20 +434,35 @@ def _plain(content: Mapping[str, Any]) -> Any:
 
 def _cycle(row: sa.Row[Any]) -> Cycle:
     return Cycle(
-        row.id, row.problem, row.verb, _aware(row.as_of), row.attempt, row.status, row.reason,
-        row.problem_digest, row.receipts or {}, _aware(row.started_at),
+        row.id,
+        row.problem,
+        row.verb,
+        _aware(row.as_of),
+        row.attempt,
+        row.status,
+        row.reason,
+        row.problem_digest,
+        row.receipts or {},
+        _aware(row.started_at),
     )
 
 
 def _release(row: sa.Row[Any]) -> Release:
     return Release(
-        row.id, _aware(row.as_of), row.model_version, row.run_id, row.digests, row.fingerprint,
-        Blend.from_json(row.blend), _aware(row.labels_until), row.projected_at is not None,
+        row.id,
+        _aware(row.as_of),
+        row.model_version,
+        row.run_id,
+        row.digests,
+        row.fingerprint,
+        Blend.from_json(row.blend),
+        _aware(row.labels_until),
+        row.projected_at is not None,
     )
 
 
 def _use_wal(engine: sa.Engine) -> None:
-    """Readers never wait for the writer, and a transaction takes the write lock when it begins."""
+    """Readers never wait for the writer, and what writes takes the write lock when it begins."""
 
     @sa.event.listens_for(engine, "connect")
     def connect(connection: Any, _: Any) -> None:
@@ -402,4 +471,5 @@ def _use_wal(engine: sa.Engine) -> None:
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("begin immediate")
+        writing = connection.get_execution_options().get("writing", False)
+        connection.exec_driver_sql("begin immediate" if writing else "begin")

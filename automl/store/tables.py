@@ -5,19 +5,41 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 __all__ = [
-    "SCHEMA_VERSION", "cycle", "decision", "evidence", "fence", "generation", "meta", "metadata",
-    "pointer", "release", "shadow", "trial",
+    "SCHEMA_VERSION",
+    "cycle",
+    "decision",
+    "evidence",
+    "fence",
+    "generation",
+    "inserted",
+    "meta",
+    "metadata",
+    "pointer",
+    "release",
+    "shadow",
+    "trial",
 ]
 
 SCHEMA_VERSION = 1  # raised with every change that older code cannot read
 
 metadata = sa.MetaData()
+
+
+def inserted(connection: sa.Connection, insert: sa.Insert) -> int:
+    """Execute an insert; the id the database gave."""
+    key = connection.execute(insert).inserted_primary_key
+    if key is None:
+        raise AssertionError("these tables count up by themselves")
+    return int(key[0])
+
+
 Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
 
 meta = sa.Table("automl_meta", metadata, sa.Column("version", sa.Integer, nullable=False))
 
 fence = sa.Table(
-    "automl_fence", metadata,
+    "automl_fence",
+    metadata,
     sa.Column("problem", sa.Text, primary_key=True),
     sa.Column("value", Id, nullable=False),  # goes up whenever somebody takes the lock
     sa.Column("holder", sa.Text, nullable=False),
@@ -25,7 +47,8 @@ fence = sa.Table(
 )
 
 cycle = sa.Table(
-    "automl_cycle", metadata,
+    "automl_cycle",
+    metadata,
     sa.Column("id", Id, primary_key=True, autoincrement=True),
     sa.Column("problem", sa.Text, nullable=False),
     sa.Column("verb", sa.Text, nullable=False),  # retrain | score
@@ -41,14 +64,16 @@ cycle = sa.Table(
 )
 
 trial = sa.Table(
-    "automl_trial", metadata,
+    "automl_trial",
+    metadata,
     sa.Column("cycle_id", Id, primary_key=True),
     sa.Column("recipe", sa.Text, primary_key=True),
     sa.Column("content", sa.JSON, nullable=False),
 )
 
 evidence = sa.Table(
-    "automl_evidence", metadata,
+    "automl_evidence",
+    metadata,
     sa.Column("problem", sa.Text, primary_key=True),
     sa.Column("cycle", sa.DateTime, primary_key=True),
     sa.Column("blend", sa.Text, primary_key=True),
@@ -61,7 +86,8 @@ evidence = sa.Table(
 )
 
 decision = sa.Table(
-    "automl_decision", metadata,
+    "automl_decision",
+    metadata,
     sa.Column("id", Id, primary_key=True, autoincrement=True),
     sa.Column("problem", sa.Text, nullable=False),
     sa.Column("as_of", sa.DateTime, nullable=False),
@@ -74,7 +100,8 @@ decision = sa.Table(
 )
 
 release = sa.Table(
-    "automl_release", metadata,
+    "automl_release",
+    metadata,
     sa.Column("id", Id, primary_key=True, autoincrement=True),
     sa.Column("problem", sa.Text, nullable=False),
     sa.Column("as_of", sa.DateTime, nullable=False),
@@ -90,7 +117,8 @@ release = sa.Table(
 )
 
 shadow = sa.Table(
-    "automl_shadow", metadata,
+    "automl_shadow",
+    metadata,
     sa.Column("problem", sa.Text, primary_key=True),
     sa.Column("blend_id", sa.Text, primary_key=True),
     sa.Column("blend", sa.JSON, nullable=False),
@@ -98,7 +126,8 @@ shadow = sa.Table(
 )
 
 generation = sa.Table(
-    "automl_generation", metadata,
+    "automl_generation",
+    metadata,
     sa.Column("id", Id, primary_key=True, autoincrement=True),
     sa.Column("problem", sa.Text, nullable=False),
     sa.Column("as_of", sa.DateTime, nullable=False),
@@ -117,7 +146,8 @@ generation = sa.Table(
 )
 
 pointer = sa.Table(
-    "automl_pointer", metadata,
+    "automl_pointer",
+    metadata,
     sa.Column("table_name", sa.Text, primary_key=True),
     sa.Column("problem", sa.Text, nullable=False),
     sa.Column("generation", Id, nullable=False),

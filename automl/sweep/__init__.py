@@ -8,6 +8,6 @@ a killed sweep goes on from the trials it is given as `done`.
 
 from automl.sweep.board import Board, Trial, Work, blend_losses, blend_outputs
 from automl.sweep.refit import refit
-from automl.sweep.search import sweep
+from automl.sweep.search import BUDGET_ENDED, sweep
 
-__all__ = ["Board", "Trial", "Work", "blend_losses", "blend_outputs", "refit", "sweep"]
+__all__ = ["BUDGET_ENDED", "Board", "Trial", "Work", "blend_losses", "blend_outputs", "refit", "sweep"]

@@ -87,6 +87,7 @@ class Board:
 
     trials: tuple[Trial, ...]
     challenger: Blend | None  # None: not one trial ended well
+    reference: Blend | None  # stands in for the champion that a first cycle lacks
     stopped: str  # time | configurations | trials | nothing left
     seconds: float
     fit_seconds: float
@@ -114,7 +115,9 @@ def blend_outputs(work: Work, blend: Blend) -> list[tuple[Any, Any]]:
 
 def blend_losses(work: Work, blend: Blend) -> list[float]:
     """Losses of a blend on the blocks, newest first; [] if a member has no outputs."""
-    return [work.metric.loss(work.metric.score(truth, output)) for truth, output in blend_outputs(work, blend)]
+    return [
+        work.metric.loss(work.metric.score(truth, output)) for truth, output in blend_outputs(work, blend)
+    ]
 
 
 def output_file(work: Work, recipe: Recipe, block: int) -> Path:

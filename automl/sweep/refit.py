@@ -29,12 +29,16 @@ def refit(work: Work, blend: Blend, deadline: float, costs: Mapping[str, float])
         A member failed or did not end in time.
     """
     rows = Rows.of(work.frame, work.problem, work.contract)
-    needed = 1.3 * max(sum(costs.get(m.recipe.id, 0.0) for m in blend.members) / work.workers,
-                       max(costs.get(m.recipe.id, 0.0) for m in blend.members))
+    needed = 1.3 * max(
+        sum(costs.get(m.recipe.id, 0.0) for m in blend.members) / work.workers,
+        max(costs.get(m.recipe.id, 0.0) for m in blend.members),
+    )
     left = deadline - time.monotonic()
     if needed > left:  # never without a budget
         rows = thin(rows, max(1000, int(len(rows.y) * max(left, 1.0) / needed)), work.problem.sweep.seed)
-    encoders, pool, fitted = {}, Pool(work.workers), {}
+    encoders: dict[str, Any] = {}
+    fitted: dict[int, Any] = {}
+    pool = Pool(work.workers)
     try:
         for i, member in enumerate(blend.members):
             family = work.families[member.recipe.family]
@@ -48,7 +52,10 @@ def refit(work: Work, blend: Blend, deadline: float, costs: Mapping[str, float])
                 fitted |= _fitted(pool.collect(deadline))
             output = work.scratch / f"refit-{member.recipe.id}.pickle"
             pool.start(
-                Fit((i, 0), str(family.path), member.recipe, member.learned, shape, folder, output, refit=True), deadline
+                Fit(
+                    (i, 0), str(family.path), member.recipe, member.learned, shape, folder, output, refit=True
+                ),
+                deadline,
             )
         while pool.running:
             fitted |= _fitted(pool.collect(deadline))

@@ -23,12 +23,15 @@ __all__ = ["sweep"]
 
 PRUNE_MARGIN = 0.02  # relative loss behind the incumbent on the same blocks that ends a race
 REFIT_SHARE = 0.3  # of the budget, at most, for the refit of the winner
+MEMBER_MARGIN = 0.03  # relative loss behind the best that keeps a recipe out of a new blend
 FIRST_CUT, SECOND_CUT = 3, 2  # families left after the start points, and after six more trials each
 TRIALS_BETWEEN_CUTS = 6
+LIKELY_MEMBERS = 3  # time is kept for refitting so many; a costlier blend is not chosen
+BUDGET_ENDED = "the budget ended"
 FIT_SECONDS = 600  # a fit that takes longer hangs, or should not be in a sweep; matters without a budget
 ROUND = 4  # with trials = N: asked together and told in order, whatever the number of workers
 # (budget seconds, most training rows of a fit): small budgets need many cheap looks
-ROW_CAPS = ((30, 40_000), (60, 80_000), (300, 200_000))
+ROW_CAPS = ((30, 60_000), (60, 120_000), (300, 300_000))
 # (training rows, most configurations): more would only be tuned to the noise of the blocks
 CONFIG_CAPS = ((100, 4), (500, 8), (2_500, 15), (10_000, 40), (100_000, 100))
 _log = logging.getLogger(__name__)
@@ -88,8 +91,14 @@ class _Race:
 class _Run:
     """State of one sweep: what waits, what runs, what has ended."""
 
-    def __init__(self, work: Work, deadline: float, carried: Sequence[Blend], done: Sequence[Trial],
-                 on_trial: Callable[[Trial], None]) -> None:
+    def __init__(
+        self,
+        work: Work,
+        deadline: float,
+        carried: Sequence[Blend],
+        done: Sequence[Trial],
+        on_trial: Callable[[Trial], None],
+    ) -> None:
         sweep_section = work.problem.sweep
         self.work, self.deadline, self.on_trial = work, deadline, on_trial
         self.started = time.monotonic()
@@ -99,7 +108,7 @@ class _Run:
         self.anchor = carried[0] if carried else None
         self.finished: list[Trial] = []
         self.told: list[Trial] = []  # finished trials that later choices may know of
-        self.fit_seconds = 0.0
+        self.fit_seconds = self.encode_seconds = 0.0
         self.waiting: list[_Race] = []
         self.racing: dict[int, _Race] = {}
         self.seen: set[str] = set()
@@ -128,14 +137,20 @@ class _Run:
 
     def _portfolio(self, carried: Sequence[Blend]) -> list[tuple[Recipe, str]]:
         seed = self.work.problem.sweep.seed
-        known = [m.recipe for blend in carried for m in blend.members if m.recipe.family in self.work.families]
+        known = [
+            m.recipe for blend in carried for m in blend.members if m.recipe.family in self.work.families
+        ]
         starts = sorted(
-            ((priority, i, Recipe(family.name, dict(params), seed))
-             for i, family in enumerate(self.work.families.values())
-             if self.work.problem.task in family.tasks
-             for priority, params in family.start),
+            (
+                (priority, i, Recipe(family.name, dict(params), seed))
+                for i, family in enumerate(self.work.families.values())
+                if self.work.problem.task in family.tasks
+                for priority, params in family.start
+            ),
             key=lambda item: item[:2],
         )
+        # the floor is nobody's first choice: it stands in only if nothing else ended well
+        self.start_order = [r for p, _, r in starts if p > 0] + [r for p, _, r in starts if p == 0]
         floor = [(r, "start") for p, _, r in starts if p == 0]  # the floor first: losses are relative to it
         return floor + [(r, "carried") for r in known] + [(r, "start") for p, _, r in starts if p > 0]
 
@@ -145,7 +160,9 @@ class _Run:
         for trial in self.told:
             if trial.status == "complete":
                 best[trial.recipe.family] = min(best.get(trial.recipe.family, np.inf), trial.loss)
-        ranked = [f for f in sorted(best, key=lambda f: best[f]) if f not in self.slow and self._searchable(f)]
+        ranked = [
+            f for f in sorted(best, key=lambda f: best[f]) if f not in self.slow and self._searchable(f)
+        ]
         told = {f: sum(t.recipe.family == f and t.source == "search" for t in self.told) for f in ranked}
         keep = ranked[:FIRST_CUT]
         if all(told[f] >= TRIALS_BETWEEN_CUTS for f in keep):
@@ -196,7 +213,9 @@ class _Run:
     def _affordable(self, family: str) -> bool:
         if family in self.slow:
             return False
-        seconds = [t.seconds / max(1, len(t.losses)) for t in self.finished if t.recipe.family == family and t.losses]
+        seconds = [
+            t.seconds / max(1, len(t.losses)) for t in self.finished if t.recipe.family == family and t.losses
+        ]
         expected = 1.2 * float(np.median(seconds)) if seconds else 0.0
         return time.monotonic() + expected < self._search_end()
 
@@ -204,12 +223,13 @@ class _Run:
         if not np.isfinite(self.deadline):
             return self.deadline
         complete = sorted((t for t in self.finished if t.status == "complete"), key=lambda t: t.loss)
-        costs = [t.seconds_refit for t in complete[:5] if self._refittable(t)]
+        costs = [t.seconds_refit for t in complete[:LIKELY_MEMBERS] if self._refittable(t)]
         cost = max(sum(costs) / self.work.workers, max(costs, default=0.0))
-        encode = 0.02 * self.budget
-        if not complete:
-            return self.deadline - 1.5
-        return self.deadline - min(REFIT_SHARE * self.budget, 1.3 * cost + encode + 1.5)
+        return self.deadline - min(REFIT_SHARE * self.budget, 1.3 * cost + self._refit_overhead())
+
+    def _refit_overhead(self) -> float:
+        """Encoding all rows, writing them, and starting two processes, in seconds."""
+        return 1.5 + 1.5 * self.encode_seconds * len(self.rows.y) / max(1, self.cap_rows)
 
     def _refittable(self, trial: Trial) -> bool:
         return trial.seconds_refit <= 0.75 * REFIT_SHARE * self.budget
@@ -226,10 +246,9 @@ class _Run:
             if time.monotonic() >= self._search_end():
                 self.stopped = "time"
                 for fit, result in self.pool.stop():
-                    self._end(self.racing[fit.tag[0]], "pruned" if self.racing[fit.tag[0]].losses else "failed",
-                              replace(result, error="the budget ended"))
+                    self._end(self.racing[fit.tag[0]], "pruned", replace(result, error=BUDGET_ENDED))
                 for race in self.waiting:
-                    self._end(race, "pruned", FitResult(error="the budget ended"))
+                    self._end(race, "pruned", FitResult(error=BUDGET_ENDED))
                 break
         self._settle()
         for reason in self.slow.values():
@@ -237,6 +256,7 @@ class _Run:
         return Board(
             tuple(sorted(self.finished, key=lambda t: t.number)),
             self._challenger(),
+            self._reference(),
             self.stopped or "nothing left",
             time.monotonic() - self.started,
             self.fit_seconds,
@@ -292,8 +312,9 @@ class _Run:
             cut = self.work.blocks[block]
             train = thin(self.rows.take(cut.train), self.cap_rows, self.work.problem.sweep.seed)
             folder = self.work.scratch / f"{family.encoding}-{block}"
-            features = self.work.contract.features
+            features, started = self.work.contract.features, time.monotonic()
             write_matrices(train, self.rows.take(cut.judged), features, family.encoding, folder)
+            self.encode_seconds = max(self.encode_seconds, time.monotonic() - started)
             self.shapes[at] = shape_of(folder, self.work.problem, self.work.contract, family.encoding)
         return self.shapes[at]
 
@@ -314,6 +335,9 @@ class _Run:
     def _take(self, race: _Race, result: FitResult) -> None:
         race.seconds += result.seconds
         self.fit_seconds += result.seconds
+        if result.error and time.monotonic() >= self._search_end():
+            self._end(race, "pruned", replace(result, error=BUDGET_ENDED))
+            return
         if result.error:
             self._end(race, "failed", result)
             return
@@ -322,7 +346,9 @@ class _Run:
         output = np.load(output_file(self.work, race.recipe, block))
         score = self.work.metric.score(y, output)
         if not np.isfinite(score):
-            self._end(race, "failed", FitResult(error=f"{self.work.metric.name} is not a number on block {block}"))
+            self._end(
+                race, "failed", FitResult(error=f"{self.work.metric.name} is not a number on block {block}")
+            )
             return
         race.scores.append(score)
         race.losses.append(self.work.metric.loss(score))
@@ -396,27 +422,44 @@ class _Run:
 
     # ---- the answer
 
+    def _time_to_refit(self) -> float:
+        return max(1.0, (self.deadline - time.monotonic() - self._refit_overhead()) / 1.2)
+
+    def _reference(self) -> Blend | None:
+        """The first start point by priority that ended well: what people would use without a sweep."""
+        starts = [t for t in self.finished if t.source == "start" and t.status == "complete"]
+        starts = [t for t in starts if self._refittable(t)] or starts
+        order = {recipe.id: i for i, recipe in enumerate(self.start_order)}
+        ranked = sorted(starts, key=lambda t: order.get(t.recipe.id, len(order)))
+        return Blend.single(ranked[0].recipe, ranked[0].learned) if ranked else None
+
     def _challenger(self) -> Blend | None:
         complete = {t.recipe.id: t for t in self.finished if t.status == "complete"}
         usable = {i: t for i, t in complete.items() if self._refittable(t)}
+        usable = {i: t for i, t in usable.items() if t.seconds_refit <= self._time_to_refit()}
         if not usable:  # everything is too slow to refit on all rows: the cheapest, on thinned rows
             usable = dict(sorted(complete.items(), key=lambda kv: kv[1].seconds_refit)[:1])
         if not usable:
             return None
+        held = self.anchor or self._reference()
+        anchor = {m.recipe.id: m.weight for m in held.members} if held else {}
+        best = min(t.loss for t in usable.values())
+        usable = {i: t for i, t in usable.items() if i in anchor or t.loss <= best * (1 + MEMBER_MARGIN)}
         candidates = {
             i: Candidate(
-                [np.load(output_file(self.work, t.recipe, b)) for b in range(len(self.work.blocks))], t.loss, t.seconds_refit
+                [np.load(output_file(self.work, t.recipe, b)) for b in range(len(self.work.blocks))],
+                t.loss,
+                t.seconds_refit,
             )
             for i, t in usable.items()
         }
-        anchor = {m.recipe.id: m.weight for m in self.anchor.members} if self.anchor else {}
         whole = {i: w for i, w in anchor.items() if i in candidates}
         weights = greedy(
             candidates,
             self.truth,
             self.work.metric,
             anchor=whole if len(whole) == len(anchor) else None,
-            seconds=self.work.workers * 0.75 * REFIT_SHARE * self.budget,
+            seconds=self.work.workers * min(0.75 * REFIT_SHARE * self.budget, self._time_to_refit()),
         )
         if not weights:
             raise NoModelError("the sweep chose no member", code="no_model")

@@ -1,0 +1,1 @@
+"""Where the numbers in the docs come from: `python -m benchmarks.NAME [--small] [--json]`."""

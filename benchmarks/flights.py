@@ -1,0 +1,168 @@
+"""Sixteen weekly cycles of the flights problem against libraries' defaults on the same rows.
+
+Every Monday from 2013-08-12 to 2013-11-25 the problem's own `cycle` runs, and the published predictions
+are judged on what then happened. LightGBM, HistGradientBoosting and logistic regression with their
+defaults are fitted on the same snapshot and score the same batch. Differences are paired by week.
+
+    python -m benchmarks.flights [--small] [--json] [--budget 30s] [--out FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from automl.workspace import DEFAULTS
+
+for key, value in DEFAULTS.items():  # before numpy and LightGBM read the environment
+    os.environ.setdefault(key, value)
+
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+
+from benchmarks.defaults import PEERS, peer_scores  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+FIRST, WEEKS = datetime(2013, 8, 12, tzinfo=UTC), 16
+RESULT = ROOT / "benchmarks" / "results" / "flights.json"
+
+
+def main() -> None:
+    """Run the weeks, print the table or the document."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--small", action="store_true", help="two weeks of 10 s each on 45 days of history")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--budget", default="30s")
+    parser.add_argument("--weeks", type=int, default=WEEKS)
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results/flights.json")
+    asked = parser.parse_args()
+    weeks, budget = (2, "10s") if asked.small else (asked.weeks, asked.budget)
+    with tempfile.TemporaryDirectory() as folder:
+        file = _prepare(Path(folder), small=asked.small)
+        rows = [_week(file, FIRST + timedelta(days=7 * i), budget) for i in range(weeks)]
+    document = _document(rows, budget)
+    if asked.keep:
+        RESULT.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(json.dumps(document) + "\n" if asked.json else _table(document))
+
+
+def _prepare(folder: Path, *, small: bool) -> Path:
+    source = ROOT / "examples" / "flights"
+    subprocess.run([sys.executable, str(source / "warehouse.py")], check=True, stdout=sys.stderr)
+    os.symlink(source / "warehouse.db", folder / "warehouse.db")
+    file = Path(shutil.copy(source / "problem.toml", folder))
+    if small:
+        text = file.read_text(encoding="utf-8").replace('keep        = "270d"', 'keep        = "45d"')
+        file.write_text(text, encoding="utf-8")
+    return file
+
+
+def _week(file: Path, as_of: datetime, budget: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "automl.cli", "cycle", str(file), "--as-of", f"{as_of:%Y-%m-%d}"]
+    started = time.monotonic()
+    done = subprocess.run(
+        [*command, "--budget", budget, "--json"], check=True, capture_output=True, text=True
+    )
+    seconds = time.monotonic() - started
+    told = json.loads(done.stdout)
+    labels = _labels(file, as_of)
+    published = _published(file, told["generation"])
+    joined = published.merge(labels, on="flight_id").dropna(subset="late")
+    scores = {"automl": _auc(joined["late"], joined["probability"])}
+    scores |= peer_scores(file, as_of, labels)
+    row = {
+        "as_of": f"{as_of:%Y-%m-%d}",
+        "rows": len(joined),
+        "seconds": round(seconds, 1),
+        "reason": told["reason"],
+        "trials": len(told["leaderboard"]["trials"]),
+        "roc_auc": scores,
+    }
+    print(json.dumps(row), file=sys.stderr, flush=True)
+    return row
+
+
+def _labels(file: Path, as_of: datetime) -> pd.DataFrame:
+    import sqlite3
+
+    query = "select flight_id, late from flights where scheduled >= ? and scheduled < ?"
+    window = [f"{as_of:%Y-%m-%d %H:%M:%S}", f"{as_of + timedelta(days=7):%Y-%m-%d %H:%M:%S}"]
+    with sqlite3.connect(file.parent / "warehouse.db") as database:
+        return pd.read_sql(query, database, params=window)
+
+
+def _published(file: Path, generation: int) -> pd.DataFrame:
+    import sqlite3
+
+    with sqlite3.connect(file.parent / ".automl" / "automl.db") as database:
+        return pd.read_sql(
+            "select flight_id, probability from flight_delays where generation = ?",
+            database,
+            params=[generation],
+        )
+
+
+def _auc(truth: pd.Series, probability: pd.Series) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(truth, probability))
+
+
+def _document(rows: list[dict[str, Any]], budget: str) -> dict[str, Any]:
+    names = ["automl", *PEERS]
+    scores = pd.DataFrame([r["roc_auc"] for r in rows])[names]
+    differences = {
+        name: {
+            "mean": round(float((scores["automl"] - scores[name]).mean()), 5),
+            "standard_error": round(
+                float((scores["automl"] - scores[name]).std(ddof=1) / np.sqrt(len(scores))), 5
+            ),
+            "weeks_better": int((scores["automl"] > scores[name]).sum()),
+        }
+        for name in PEERS
+    }
+    commit = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    )
+    return {
+        "benchmark": "flights",
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "commit": commit.stdout.strip(),
+        "cores": os.cpu_count(),
+        "budget": budget,
+        "weeks": len(rows),
+        "figures": {
+            **{f"mean_roc_auc_{name}": round(float(scores[name].mean()), 5) for name in names},
+            "mean_difference_lightgbm": differences["lightgbm"]["mean"],
+        },
+        "paired_differences": differences,
+        "by_week": rows,
+    }
+
+
+def _table(document: dict[str, Any]) -> str:
+    lines = [
+        f"{document['weeks']} weeks, budget {document['budget']}, {document['cores']} cores, mean ROC AUC"
+    ]
+    figures = document["figures"]
+    lines.append(f"  {'automl':24}{figures['mean_roc_auc_automl']:.4f}")
+    for name, d in document["paired_differences"].items():
+        mean = figures[f"mean_roc_auc_{name}"]
+        lines.append(
+            f"  {name:24}{mean:.4f}  automl - it: {d['mean']:+.4f} ± {d['standard_error']:.4f}, "
+            f"better in {d['weeks_better']} of {document['weeks']} weeks"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
