@@ -406,6 +406,14 @@ def test_categories_indexes_and_decimals_of_parquet_are_read_as_what_they_stand_
     assert source.pull().digest == plain
 
 
+def test_long_cells_of_many_lines_are_read_whole(tmp_path: Path) -> None:
+    source = Source(tmp_path, "csv")
+    source.holds(parcels())
+    clean = source.pull().digest
+    source.holds([{**row, "arrived_after": "line\n" * 20_000} for row in parcels()])  # 4 MB: several reads
+    assert source.pull().digest == clean
+
+
 def test_files_of_a_folder_are_read_together(tmp_path: Path) -> None:
     rows = parcels()
     source = Source(tmp_path, "csv")
@@ -513,6 +521,13 @@ def test_label_delay_holds_back_rows_whose_label_is_not_known(table: Source, del
     snapshot = table.pull(table.problem(label_delay=f'"{delay}"' if delay else ""))
     assert snapshot.last == AS_OF - newest * DAY - timedelta(hours=1)
     assert snapshot.dropped.get("label_not_known_yet", 0) == newest
+
+
+def test_a_label_is_known_after_its_delay_and_not_at_it(source: Source) -> None:
+    source.holds([parcel(0, AS_OF - DAY), parcel(1, AS_OF - DAY - timedelta(seconds=1))])
+    snapshot = source.pull()
+    assert read(snapshot)["parcel"].tolist() == [1]
+    assert snapshot.dropped == {"label_not_known_yet": 1}
 
 
 def test_label_time_says_when_each_label_is_known(source: Source) -> None:
