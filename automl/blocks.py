@@ -87,7 +87,10 @@ def _count(times: NDArray[np.datetime64], start: datetime, end: datetime) -> int
 
 
 def _cut(
-    frame: pd.DataFrame, times: NDArray[np.datetime64], problem: Problem, span: tuple[datetime, datetime]
+    frame: pd.DataFrame,
+    times: NDArray[np.datetime64],
+    problem: Problem,
+    span: tuple[datetime, datetime],
 ) -> Block:
     start, end = span
     low, high = np.searchsorted(times, [_stamp(start), _stamp(end)])

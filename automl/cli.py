@@ -42,6 +42,7 @@ app = App(
         "cycle, 130 interrupted."
     ),
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # `main` says what an interrupted command has left
 )
 _RUN = Group("Run", sort_key=1)
 _LOOK = Group("Look", sort_key=2)
@@ -50,9 +51,13 @@ _SETUP = Group("Set up", sort_key=3)
 File = Annotated[Path, Parameter(help="The problem file.")]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout.")]
 Debug = Annotated[bool, Parameter(name="--debug", negative="", help="Full traceback on errors.")]
-AsOf = Annotated[str | None, Parameter(help="Logical now, UTC. Default: newest slot of the problem's cron.")]
+AsOf = Annotated[
+    str | None, Parameter(help="Logical now, UTC. Default: newest slot of the problem's cron.")
+]
 Budget = Annotated[str | None, Parameter(help="Instead of sweep.budget, such as 90s or 5m.")]
-Again = Annotated[bool, Parameter(negative="", help="Decide a finished cycle anew; needs --reason.")]
+Again = Annotated[
+    bool, Parameter(negative="", help="Decide a finished cycle anew; needs --reason.")
+]
 Reason = Annotated[str, Parameter(help="Why; kept with the decision.")]
 Backfill = Annotated[bool, Parameter(negative="", help="Allow an as_of before the newest cycle.")]
 DryRun = Annotated[bool, Parameter(negative="", help="Sweep and decide, change nothing.")]
@@ -66,7 +71,9 @@ def main() -> None:
         result = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
         sys.exit(result if isinstance(result, int) else 0)
     except KeyboardInterrupt:
-        _say("interrupted; champion and predictions are as they were, the same command goes on from here")
+        _say(
+            "interrupted; champion and predictions are as they were, the same command goes on from here"
+        )
         sys.exit(INTERRUPTED)
     except AutomlError as error:
         if debug:
@@ -178,7 +185,9 @@ def leaderboard(file: File, *, cycle: AsOf = None, json: Json = False, debug: De
     problem, workspace = _open(file)
     from automl import report
 
-    return _answer(report.leaderboard(problem, workspace, _moment(cycle)), json, report.leaderboard_text)
+    return _answer(
+        report.leaderboard(problem, workspace, _moment(cycle)), json, report.leaderboard_text
+    )
 
 
 @app.command(group=_LOOK)
@@ -200,8 +209,8 @@ def ui(file: File, *, port: int = 5000, debug: Debug = False) -> int:
     if not command:
         _say(f"MLflow runs at {workspace.tracking_uri}\n{link}")
         return 0
-    _say(f"decisions:   {link}\nstop with Ctrl-C")
-    os.execvpe(command[0], command, {**os.environ, **environment})  # noqa: S606
+    _say(f"decisions: {link}\nstop with Ctrl-C")
+    return os.execvpe(command[0], command, {**os.environ, **environment})  # noqa: S606
 
 
 # ---------------------------------------------------------------- set up
@@ -288,7 +297,8 @@ def _moment(text: str | None) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ProblemError(
-            f"--as-of: found {text!r}; wanted a time such as 2013-11-04 or 2013-11-04T06:00", code="usage"
+            f"--as-of: found {text!r}; wanted a time such as 2013-11-04 or 2013-11-04T06:00",
+            code="usage",
         ) from None
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
@@ -371,7 +381,9 @@ def _unchanged(arguments: list[str]) -> str:
     if not arguments or arguments[0] not in ("cycle", "retrain", "score") or len(arguments) < 2:
         return ""
     try:
-        file = next((a for a in arguments[1:] if Path(a).is_file()), arguments[1])  # options may come first
+        file = next(
+            (a for a in arguments[1:] if Path(a).is_file()), arguments[1]
+        )  # options may come first
         problem, workspace = _open(Path(file))
         from automl.report import standing
 

@@ -31,7 +31,9 @@ __all__ = ["Check", "Findings", "check_family", "to_json"]
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 ROWS, DRAWS = 200, 50
-TYPICAL_ROWS = 20_000  # ranges may follow the number of rows; start points are meant for a table of this size
+TYPICAL_ROWS = (
+    20_000  # ranges may follow the number of rows; start points are meant for a table of this size
+)
 FEATURES: Mapping[str, Kind] = {"size": "number", "gap": "number", "colour": "text", "seen": "time"}
 CLASSES = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c"), "regression": ()}
 Task = Literal["binary", "multiclass", "regression"]
@@ -103,15 +105,20 @@ def _check_task(family: Family, task: str) -> tuple[list[Check], dict[str, Any],
             f"{task}: {DRAWS} draws valid, ranges do not move",
             lambda: _draws(family, (shape, typical), drawn),
         ),
-        _run(f"{task}: start points inside their ranges", lambda: _starts(family, typical, drawn)),
+        _run(f"{task}: start points inside their ranges", lambda: _starts(family, drawn)),
     ]
     started = time.perf_counter()
-    checks.append(_run(f"{task}: fit and predict on {ROWS} rows", lambda: _fits(family, task, fitted)))
+    checks.append(
+        _run(f"{task}: fit and predict on {ROWS} rows", lambda: _fits(family, task, fitted))
+    )
     seconds = time.perf_counter() - started
     if fitted:
         checks += [
             _run(f"{task}: same seed, same result", lambda: _repeats(family, task, fitted[0])),
-            _run(f"{task}: saved and loaded through MLflow", lambda: _travels(family, task, fitted[0])),
+            _run(
+                f"{task}: saved and loaded through MLflow",
+                lambda: _travels(family, task, fitted[0]),
+            ),
         ]
     return checks, drawn, seconds
 
@@ -121,7 +128,9 @@ def _run(name: str, law: Callable[[], str]) -> Check:
         return Check(name, True, law())
     except Exception as error:  # noqa: BLE001  a user's file may raise anything; that is a finding
         return Check(
-            name, False, f"{type(error).__name__}: {str(error)[:300]}" if str(error) else type(error).__name__
+            name,
+            False,
+            f"{type(error).__name__}: {str(error)[:300]}" if str(error) else type(error).__name__,
         )
 
 
@@ -144,7 +153,7 @@ def _draws(family: Family, shapes: tuple[Shape, Shape], drawn: dict[str, Any]) -
     return f"{len(drawn)} parameters"
 
 
-def _starts(family: Family, shape: Shape, drawn: Mapping[str, Any]) -> str:
+def _starts(family: Family, drawn: Mapping[str, Any]) -> str:
     if not family.start:
         raise ValueError("start: found none; wanted at least one (priority, params)")
     names = {n for task in family.tasks for n in _names(family, _shape(family, task))}
@@ -181,7 +190,9 @@ def _repeats(family: Family, task: str, model: Any) -> str:
     again = _model(family, task, family.start[0][1])
     first, second = (model_output(m, _rows(), _contract(task)) for m in (model, again))
     if not np.array_equal(first, second):
-        raise ValueError(f"two fits with one seed differ by up to {np.abs(first - second).max():.3g}")
+        raise ValueError(
+            f"two fits with one seed differ by up to {np.abs(first - second).max():.3g}"
+        )
     return "equal to the last bit"
 
 
@@ -219,7 +230,8 @@ def _model(family: Family, task: str, params: Params) -> Any:
 def _shape(family: Family, task: str) -> Shape:
     encoder = make_encoder(FEATURES, family.encoding)
     columns = encoder.fit_transform(_rows()).shape[1]
-    return Shape(ROWS, columns, len(CLASSES[task]), task, category_positions(FEATURES, family.encoding))  # type: ignore[arg-type]
+    categories = category_positions(FEATURES, family.encoding)
+    return Shape(ROWS, columns, len(CLASSES[task]), task, categories)  # type: ignore[arg-type]
 
 
 def _contract(task: str) -> Contract:
@@ -241,7 +253,9 @@ def _rows() -> pd.DataFrame:
 
 def _outcome(task: str) -> np.ndarray:
     rows = _rows()
-    drive = rows["size"] + (rows["colour"] == "red") + 0.2 * np.random.default_rng(8).normal(size=ROWS)
+    drive = (
+        rows["size"] + (rows["colour"] == "red") + 0.2 * np.random.default_rng(8).normal(size=ROWS)
+    )
     if task == "regression":
         return drive.to_numpy("float64")
     cuts = [0.3] if task == "binary" else [0.0, 0.8]

@@ -19,7 +19,15 @@ from automl.errors import ContractError, HistoryError, ProblemError
 from automl.history import ROW_ID, Kind
 from automl.problem import Problem
 
-__all__ = ["Contract", "check", "check_batch", "contract_file", "infer", "load_contract", "save_contract"]
+__all__ = [
+    "Contract",
+    "check",
+    "check_batch",
+    "contract_file",
+    "infer",
+    "load_contract",
+    "save_contract",
+]
 
 MIN_ROWS = 200  # below, a time split leaves too few rows to choose anything by
 MIN_PER_CLASS = 20
@@ -42,7 +50,13 @@ class Contract:
     def kinds(self, problem: Problem) -> dict[str, Kind]:
         """Every column a pull must bring, with its kind."""
         h = problem.history
-        named = [h.time, *h.key, *h.group, *problem.metric.slices, *([h.weight] if h.weight else [])]
+        named = [
+            h.time,
+            *h.key,
+            *h.group,
+            *problem.metric.slices,
+            *([h.weight] if h.weight else []),
+        ]
         roles: dict[str, Kind] = {name: self.features.get(name, "text") for name in named}
         if h.weight:
             roles[h.weight] = "number"
@@ -78,7 +92,9 @@ def load_contract(problem: Problem) -> Contract | None:
         ) from error
     wrong = {name: kind for name, kind in contract.features.items() if kind not in tuple(_DTYPES)}
     if wrong:
-        raise ProblemError(f"{path}: found kinds {wrong}; wanted number, text or time", code="contract_file")
+        raise ProblemError(
+            f"{path}: found kinds {wrong}; wanted number, text or time", code="contract_file"
+        )
     return contract
 
 
@@ -176,7 +192,9 @@ def _classes(frame: pd.DataFrame, problem: Problem) -> tuple[str | int, ...]:
         return ()
     values = frame[problem.history.target].unique().tolist()
     found = sorted(values, key=lambda v: (str(type(v)), v))
-    if problem.task == "multiclass" or len(found) != 2:  # one class or three: refused in words of their own
+    if (
+        problem.task == "multiclass" or len(found) != 2
+    ):  # one class or three: refused in words of their own
         return tuple(found)
     positive = problem.history.positive
     wanted = found[-1] if positive is None else positive

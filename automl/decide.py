@@ -107,14 +107,16 @@ def _verdicts(
     n_eff = [_effective(w, d.gains) for d, w in zip(duels, weights, strict=True)]
     se2 = [variance / n for n in n_eff]
     spread = float(np.var(means, ddof=1)) if len(means) > 1 else 0.0
-    tau2 = float(np.clip(spread - float(np.mean(se2 or [0.0])) / 2, PRIOR_SD[0] ** 2, PRIOR_SD[1] ** 2))
+    tau2 = float(
+        np.clip(spread - float(np.mean(se2 or [0.0])) / 2, PRIOR_SD[0] ** 2, PRIOR_SD[1] ** 2)
+    )
     return [
         _verdict(d, m, tau2, s, n, variance, confidence, champion_share.get(d.challenger, 0.0))
         for d, m, s, n in zip(duels, means, se2, n_eff, strict=True)
     ]
 
 
-def _verdict(  # noqa: PLR0913  the terms of one formula
+def _verdict(
     duel: Duel,
     mean: float,
     tau2: float,
@@ -142,7 +144,10 @@ def _verdict(  # noqa: PLR0913  the terms of one formula
             duel.gains[0] > -2 * np.sqrt(variance),
             f"it fell behind by {-duel.gains[0]:.1%} on the newest block",
         ),
-        (len(duel.gains) < MANY_BLOCKS or better >= 0.5, f"it was better on only {better:.0%} of the blocks"),
+        (
+            len(duel.gains) < MANY_BLOCKS or better >= 0.5,
+            f"it was better on only {better:.0%} of the blocks",
+        ),
     ]
     failed = [reason for holds, reason in rules if not holds]
     z = float(stats.norm.ppf(0.95))

@@ -52,7 +52,11 @@ def examine(problem: Problem | None, workspace: Workspace | None) -> list[Check]
         _prefect_api,
     ]
     if problem is not None and workspace is not None:
-        looks += [lambda: _writable(workspace), lambda: _disk(workspace), lambda: _mlflow(workspace)]
+        looks += [
+            lambda: _writable(workspace),
+            lambda: _disk(workspace),
+            lambda: _mlflow(workspace),
+        ]
     return [_guarded(look) for look in looks]
 
 
@@ -106,15 +110,17 @@ def _versions() -> Check:
             continue
         if not need.specifier.contains(have, prereleases=True):
             wrong.append(f"{need.name} {have}, wanted {need.specifier}")
-    found = "; ".join(wrong) or f"all inside their bounds (automl {distribution(DISTRIBUTION).version})"
-    return Check("versions", not wrong, found, "pip install --no-deps --require-hashes -r requirements.lock")
+    found = (
+        "; ".join(wrong) or f"all inside their bounds (automl {distribution(DISTRIBUTION).version})"
+    )
+    return Check(
+        "versions", not wrong, found, "pip install --no-deps --require-hashes -r requirements.lock"
+    )
 
 
 def _threads() -> Check:
     policy = os.environ.get("OMP_WAIT_POLICY", "")
-    found = (
-        f"OMP_WAIT_POLICY={policy or 'unset'}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"
-    )
+    found = f"OMP_WAIT_POLICY={policy or 'unset'}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"
     wanted = DEFAULTS["OMP_WAIT_POLICY"]
     return Check(
         "threads",
@@ -144,7 +150,10 @@ def _prefect_server() -> Check:
         else _last(done.stderr)
     )
     return Check(
-        "prefect server", ok, found, "Keep fastapi<0.151 and sqlalchemy<2.1 (requirements.lock does)."
+        "prefect server",
+        ok,
+        found,
+        "Keep fastapi<0.151 and sqlalchemy<2.1 (requirements.lock does).",
     )
 
 
@@ -152,7 +161,9 @@ def _prefect_api() -> Check:
     url = os.environ.get("PREFECT_API_URL", "")
     if not url:
         return Check(
-            "prefect api", True, "PREFECT_API_URL unset: cycles run without a server; `schedule` needs one"
+            "prefect api",
+            True,
+            "PREFECT_API_URL unset: cycles run without a server; `schedule` needs one",
         )
     with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=5):
         return Check("prefect api", True, redact(url))
@@ -169,7 +180,10 @@ def _writable(workspace: Workspace) -> Check:
 def _disk(workspace: Workspace) -> Check:
     free = shutil.disk_usage(workspace.home).free / 1e9
     return Check(
-        "disk", free > FREE_GB, f"{free:.1f} GB free", "Make room: a cycle needs three times its history."
+        "disk",
+        free > FREE_GB,
+        f"{free:.1f} GB free",
+        "Make room: a cycle needs three times its history.",
     )
 
 
@@ -182,7 +196,9 @@ def _mlflow(workspace: Workspace) -> Check:
     with engine.connect():
         port = _port_free(5000)
     return Check(
-        "mlflow", True, f"{redact(uri)}; port 5000 is {'free' if port else 'taken: automl ui --port 5001'}"
+        "mlflow",
+        True,
+        f"{redact(uri)}; port 5000 is {'free' if port else 'taken: automl ui --port 5001'}",
     )
 
 
@@ -193,7 +209,11 @@ def _port_free(port: int) -> bool:
 
 def _python_says(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 

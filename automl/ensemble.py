@@ -63,7 +63,9 @@ def greedy(
     blocks = block_weights(len(truth))
     votes = {name: ANCHOR_VOTES * w for name, w in (anchor or {}).items() if name in candidates}
     pool = _without_twins(candidates, set(votes))
-    sums = [sum((votes[n] * candidates[n].outputs[b] for n in votes), 0.0) for b in range(len(truth))]
+    sums = [
+        sum((votes[n] * candidates[n].outputs[b] for n in votes), 0.0) for b in range(len(truth))
+    ]
     best_votes: dict[str, float] = dict(votes)
     best = _loss(sums, sum(votes.values()), truth, metric, blocks) if votes else float("inf")
     for _ in range(ROUNDS):
@@ -102,7 +104,10 @@ def assemble(
     features
         Column names the model wants, in order.
     """
-    named = [(name, Pipeline([("encode", encoder), ("model", model)])) for name, _, encoder, model in members]
+    named = [
+        (name, Pipeline([("encode", encoder), ("model", model)]))
+        for name, _, encoder, model in members
+    ]
     weights = [weight for _, weight, _, _ in members]
     model: Any
     if contract.classes:
@@ -133,7 +138,9 @@ def _without_twins(candidates: Mapping[str, Candidate], keep: set[str]) -> list[
     kept: list[str] = []
     for name in ranked:
         mine = candidates[name].outputs[0].ravel()
-        twin = any(_correlation(mine, candidates[other].outputs[0].ravel()) > TWINS for other in kept)
+        twin = any(
+            _correlation(mine, candidates[other].outputs[0].ravel()) > TWINS for other in kept
+        )
         if name in keep or not twin:
             kept.append(name)
     return kept[:12]  # below the twelfth nothing was ever chosen, and each costs a metric per round

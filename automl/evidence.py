@@ -64,7 +64,9 @@ def duels(losses: Iterable[BlockLoss], champion: str) -> list[Duel]:
     """
     newest: dict[tuple[str, datetime], BlockLoss] = {}
     reference: dict[tuple[datetime, datetime], BlockLoss] = {}
-    everything = sorted((loss for loss in losses if isfinite(loss.loss)), key=lambda loss: loss.cycle)
+    everything = sorted(
+        (loss for loss in losses if isfinite(loss.loss)), key=lambda loss: loss.cycle
+    )
     for loss in everything:
         if loss.blend == champion:
             reference[(loss.cycle, loss.start)] = loss
@@ -73,7 +75,12 @@ def duels(losses: Iterable[BlockLoss], champion: str) -> list[Duel]:
             newest[(loss.blend, loss.start)] = loss
     starts = sorted({loss.start for loss in everything}, reverse=True)
     return [
-        _duel(name, [newest[(name, start)] for start in starts if (name, start) in newest], reference, starts)
+        _duel(
+            name,
+            [newest[(name, start)] for start in starts if (name, start) in newest],
+            reference,
+            starts,
+        )
         for name in dict.fromkeys(blend for blend, _ in newest)
     ]
 

@@ -69,11 +69,18 @@ def check_model(
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         sample.to_parquet(place / "sample.parquet")
-        spec = {"problem": str(problem.file), "version": version, "digests": dict(digests), "recipe": recipe}
+        spec = {
+            "problem": str(problem.file),
+            "version": version,
+            "digests": dict(digests),
+            "recipe": recipe,
+        }
         (place / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
         command = [sys.executable, "-m", "automl.guards", folder]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)  # noqa: S603
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=SECONDS, check=False
+            )
         except subprocess.TimeoutExpired:
             raise _refused(
                 [Guard("fresh process", False, f"no answer in {SECONDS} s", "an answer")]
@@ -81,12 +88,16 @@ def check_model(
         answer = place / "answer.json"
         if done.returncode or not answer.exists():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise _refused([Guard("fresh process", False, last[:300], "the model loads and predicts")])
+            raise _refused(
+                [Guard("fresh process", False, last[:300], "the model loads and predicts")]
+            )
         told = json.loads(answer.read_text(encoding="utf-8"))
     guards = [Guard(**g) for g in told["guards"]]
     floor = losses["model"] < losses["floor"] or problem.sweep.families == ("baseline",)
     guards.append(
-        Guard("beats the floor", floor, f"loss {losses['model']:.5g}", f"below {losses['floor']:.5g}")
+        Guard(
+            "beats the floor", floor, f"loss {losses['model']:.5g}", f"below {losses['floor']:.5g}"
+        )
     )
     if any(not g.passed for g in guards):
         raise _refused(guards)
@@ -94,7 +105,9 @@ def check_model(
 
 
 def _refused(guards: list[Guard]) -> AutomlError:
-    lines = "; ".join(f"{g.name}: found {g.found}, wanted {g.wanted}" for g in guards if not g.passed)
+    lines = "; ".join(
+        f"{g.name}: found {g.found}, wanted {g.wanted}" for g in guards if not g.passed
+    )
     return AutomlError(
         f"the new model did not pass its guards: {lines}",
         code="guards",
@@ -119,12 +132,30 @@ def _in_fresh_process(folder: Path) -> None:
     first = output if output.ndim == 1 else output[:, 0]
     equal = float(pd.Series(first).value_counts(normalize=True).iloc[0])
     guards = [
-        Guard("loads in a fresh process, digests equal", True, f"{len(spec['digests'])} files", "all equal"),
+        Guard(
+            "loads in a fresh process, digests equal",
+            True,
+            f"{len(spec['digests'])} files",
+            "all equal",
+        ),
         Guard("finite", True, f"{len(sample)} rows", "all finite"),
-        Guard("one row = the same row in a batch", same <= 1e-9, f"difference {same:.2g}", "at most 1e-9"),
-        Guard("not constant", equal <= CONSTANT_SHARE, f"{equal:.0%} equal", f"at most {CONSTANT_SHARE:.0%}"),
+        Guard(
+            "one row = the same row in a batch",
+            same <= 1e-9,
+            f"difference {same:.2g}",
+            "at most 1e-9",
+        ),
+        Guard(
+            "not constant",
+            equal <= CONSTANT_SHARE,
+            f"{equal:.0%} equal",
+            f"at most {CONSTANT_SHARE:.0%}",
+        ),
     ]
-    answer = {"guards": [asdict(g) for g in guards], "fingerprint": fingerprint(output, spec["recipe"])}
+    answer = {
+        "guards": [asdict(g) for g in guards],
+        "fingerprint": fingerprint(output, spec["recipe"]),
+    }
     (folder / "answer.json").write_text(json.dumps(answer, default=bool), encoding="utf-8")
 
 

@@ -60,7 +60,9 @@ class Snapshot:
     dropped: Mapping[str, int] = field(default_factory=dict)  # why -> rows
 
 
-def pull(problem: Problem, workspace: Workspace, as_of: datetime, *, kinds: Kinds | None = None) -> Snapshot:
+def pull(
+    problem: Problem, workspace: Workspace, as_of: datetime, *, kinds: Kinds | None = None
+) -> Snapshot:
     """Pull the labelled rows known at `as_of` and freeze them.
 
     `kinds` are the declared column kinds; without them kinds are inferred from the rows that stay.
@@ -79,7 +81,9 @@ def pull(problem: Problem, workspace: Workspace, as_of: datetime, *, kinds: Kind
     times = _times(frame[h.time], h.timezone, h.time)
     known = times < utc_naive(as_of)
     dropped = {"not_before_as_of": int((~known).sum())}
-    frame = frame[known].assign(**{h.time: times[known]})  # from here on no cell of a later row is looked at
+    frame = frame[known].assign(
+        **{h.time: times[known]}
+    )  # from here on no cell of a later row is looked at
     mature = frame[h.time] < utc_naive(problem.mature(as_of))
     if h.label_time:
         frame[h.label_time] = _times(frame[h.label_time], h.timezone, h.label_time, nulls=True)
@@ -98,11 +102,15 @@ def pull(problem: Problem, workspace: Workspace, as_of: datetime, *, kinds: Kind
         raise _nothing_left(problem, as_of, times, dropped)
     frame = _canonical(frame, problem, kinds)
     snapshot = _freeze(frame, problem, workspace.history(problem.name), dropped)
-    _log.info("pulled %d labelled rows of %s until %s", snapshot.rows, problem.name, as_of.isoformat())
+    _log.info(
+        "pulled %d labelled rows of %s until %s", snapshot.rows, problem.name, as_of.isoformat()
+    )
     return snapshot
 
 
-def pull_batch(problem: Problem, workspace: Workspace, as_of: datetime, *, kinds: Kinds) -> Snapshot:
+def pull_batch(
+    problem: Problem, workspace: Workspace, as_of: datetime, *, kinds: Kinds
+) -> Snapshot:
     """Pull the rows to predict, `as_of <= time < until`, without target and ignored columns.
 
     Raises
@@ -113,7 +121,11 @@ def pull_batch(problem: Problem, workspace: Workspace, as_of: datetime, *, kinds
     h = problem.history
     until = problem.until(as_of)
     # without a batch query the history query is asked for everything before the end of the window
-    bound = {"as_of": as_of, "until": until} if problem.batch.query else {"as_of": until, "until": until}
+    bound = (
+        {"as_of": as_of, "until": until}
+        if problem.batch.query
+        else {"as_of": until, "until": until}
+    )
     frame = _fetch(problem, workspace, problem.batch.query or h.query, bound)
     _require(frame, {"history.time": h.time}, {f"history.key {k!r}": k for k in h.key})
     times = _times(frame[h.time], h.timezone, h.time)
@@ -164,7 +176,9 @@ def _newest_known(
     dropped["updated_after_as_of"] = int((~current).sum())
     frame, updated = frame[current], updated[current].fillna(_FIRST)
     if h.key:
-        newest = updated.groupby([frame[k] for k in h.key], sort=False, dropna=False).transform("max")
+        newest = updated.groupby([frame[k] for k in h.key], sort=False, dropna=False).transform(
+            "max"
+        )
         dropped["older_version"] = int((updated < newest).sum())
         frame = frame[updated == newest]
     roles = {h.target, h.time, h.label_time, *h.key}
@@ -174,7 +188,9 @@ def _newest_known(
 # ---------------------------------------------------------------- sources
 
 
-def _fetch(problem: Problem, workspace: Workspace, query: str, bound: dict[str, datetime]) -> pd.DataFrame:
+def _fetch(
+    problem: Problem, workspace: Workspace, query: str, bound: dict[str, datetime]
+) -> pd.DataFrame:
     h = problem.history
     if h.source:
         frame = _fetch_sql(h.source, query, bound, workspace, h.timezone)
@@ -218,9 +234,16 @@ def _fetch_sql(
             code="url",
         ) from error
     # naive local text in SQLite, naive local timestamps elsewhere: how such columns are stored
-    local = {k: utc_naive(v).tz_localize("UTC").tz_convert(zone).tz_localize(None) for k, v in bound.items()}
+    local = {
+        k: utc_naive(v).tz_localize("UTC").tz_convert(zone).tz_localize(None)
+        for k, v in bound.items()
+    }
     values = {
-        k: (v.strftime("%Y-%m-%d %H:%M:%S") if url.get_backend_name() == "sqlite" else v.to_pydatetime())
+        k: (
+            v.strftime("%Y-%m-%d %H:%M:%S")
+            if url.get_backend_name() == "sqlite"
+            else v.to_pydatetime()
+        )
         for k, v in local.items()
         if re.search(rf"(?<!:):{k}\b", query)
     }
@@ -256,7 +279,9 @@ def _database_url(source: str, workspace: Workspace) -> sa.URL:
     try:
         url = sa.make_url(re.sub(r"\$\{(\w+)\}", lambda m: os.environ[m[1]], source))
     except sa.exc.ArgumentError as error:
-        raise ProblemError(f"history.source: {redact(source)!r} is not a database URL", code="url") from error
+        raise ProblemError(
+            f"history.source: {redact(source)!r} is not a database URL", code="url"
+        ) from error
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         path = (workspace.root / url.database).resolve()
         if not path.is_file():
@@ -282,7 +307,9 @@ def _connect_args(url: sa.URL) -> dict[str, Any]:
 def _fetch_files(problem: Problem, workspace: Workspace) -> pd.DataFrame:
     pattern = problem.history.files
     path = Path(pattern)
-    base, rest = (Path("/"), str(path.relative_to("/"))) if path.is_absolute() else (workspace.root, pattern)
+    base, rest = (
+        (Path("/"), str(path.relative_to("/"))) if path.is_absolute() else (workspace.root, pattern)
+    )
     found = sorted(p for p in base.glob(rest))
     files = [f for p in found for f in (sorted(p.rglob("*")) if p.is_dir() else [p]) if f.is_file()]
     files = [f for f in files if f.suffix.lower() in (".parquet", ".csv")]
@@ -303,9 +330,13 @@ def _read_file(file: Path, problem: Problem) -> pd.DataFrame:
             names = [n for n in data.schema.names if n not in ignored]
             # gaps must not turn whole numbers into floats, nor may pandas hide a column in its index
             frame = data.to_table(columns=names).to_pandas(integer_object_nulls=True)
-            return frame.reset_index([n for n in frame.index.names if n is not None]).reset_index(drop=True)
+            return frame.reset_index([n for n in frame.index.names if n is not None]).reset_index(
+                drop=True
+            )
         parse = pa.csv.ParseOptions(newlines_in_values=True)
-        names = [n for n in pa.csv.open_csv(file, parse_options=parse).schema.names if n not in ignored]
+        names = [
+            n for n in pa.csv.open_csv(file, parse_options=parse).schema.names if n not in ignored
+        ]
         # everything as text: types are decided later, from the rows that stay
         options = pa.csv.ConvertOptions(
             column_types={name: pa.string() for name in names},
@@ -315,7 +346,9 @@ def _read_file(file: Path, problem: Problem) -> pd.DataFrame:
         )
         frame = pa.csv.read_csv(file, parse_options=parse, convert_options=options).to_pandas()
         keys = [k for k in problem.history.key if k in names]
-        return frame.assign(**{k: pd.Series([_whole(v) for v in frame[k]], dtype="object") for k in keys})
+        return frame.assign(
+            **{k: pd.Series([_whole(v) for v in frame[k]], dtype="object") for k in keys}
+        )
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise HistoryError(
             f"{file}: cannot be read: {str(error).splitlines()[0]}",
@@ -340,7 +373,9 @@ def _fetch_callable(entry: str, bound: dict[str, datetime], workspace: Workspace
             code="python",
         ) from error
     except OSError as error:
-        raise UnreachableError(f"history.python {entry!r}: {error}", code="source_unreachable") from error
+        raise UnreachableError(
+            f"history.python {entry!r}: {error}", code="source_unreachable"
+        ) from error
     except Exception as error:
         raise HistoryError(
             f"history.python {entry!r} raised {type(error).__name__}: {error}", code="source_raises"
@@ -349,7 +384,8 @@ def _fetch_callable(entry: str, bound: dict[str, datetime], workspace: Workspace
         sys.path.remove(str(workspace.root))
     if not isinstance(frame, pd.DataFrame):
         raise HistoryError(
-            f"history.python {entry!r} returned {type(frame).__name__}; wanted a DataFrame", code="python"
+            f"history.python {entry!r} returned {type(frame).__name__}; wanted a DataFrame",
+            code="python",
         )
     return frame.copy()
 
@@ -452,7 +488,9 @@ def _infer(column: pd.Series) -> Kind:
         return "time"
     values = column.dropna()
     numeric = (int, float, Decimal, np.number, np.bool_)
-    if pd.api.types.is_numeric_dtype(column) or all(issubclass(t, numeric) for t in set(map(type, values))):
+    if pd.api.types.is_numeric_dtype(column) or all(
+        issubclass(t, numeric) for t in set(map(type, values))
+    ):
         return "number"  # also where all is empty: that says nothing, and a number can hold gaps
     text = values.astype("str")
     numbers = pd.to_numeric(text, errors="coerce")
@@ -487,12 +525,19 @@ def _numbers(column: pd.Series) -> np.ndarray:
     if "date" in pd.api.types.infer_dtype(column):
         return np.full(len(column), np.nan)  # pandas would count nanoseconds
     source = column.astype("object") if pd.api.types.is_string_dtype(column) else column
-    return pd.to_numeric(source, errors="coerce").astype("Float64").to_numpy("float64", na_value=np.nan)
+    return (
+        pd.to_numeric(source, errors="coerce")
+        .astype("Float64")
+        .to_numpy("float64", na_value=np.nan)
+    )
 
 
 def _text(column: pd.Series) -> pd.Series:
     if pd.api.types.is_float_dtype(column):  # whole numbers beside gaps: 7, not 7.0
-        plain = [int(v) if float(v).is_integer() else v for v in column.to_numpy("float64", na_value=np.nan)]
+        plain = [
+            int(v) if float(v).is_integer() else v
+            for v in column.to_numpy("float64", na_value=np.nan)
+        ]
         column = pd.Series(plain, index=column.index, dtype="object")
     return column.astype("str").where(column.notna()) if column.dtype != "str" else column
 
@@ -514,11 +559,15 @@ def _as_label(column: pd.Series) -> pd.Series:
     """Whole numbers as int64, also when they come as text; everything else as text."""
     kind = pd.api.types.infer_dtype(column)
     coded = kind == "string" and column.astype("str").str.match(_LEADING_ZERO).any()
-    numbers = _numbers(column) if kind in ("string", *_NUMBERS) and not coded else np.array([np.nan])
+    numbers = (
+        _numbers(column) if kind in ("string", *_NUMBERS) and not coded else np.array([np.nan])
+    )
     if not np.isfinite(numbers).all():
         return _text(column)
     whole = (numbers == numbers.round()).all()
-    return pd.Series(numbers.astype("int64") if whole else numbers.astype("str"), index=column.index)
+    return pd.Series(
+        numbers.astype("int64") if whole else numbers.astype("str"), index=column.index
+    )
 
 
 def _row_ids(frame: pd.DataFrame) -> pd.Series:
@@ -548,8 +597,12 @@ def _unique(frame: pd.DataFrame, problem: Problem) -> pd.DataFrame:
 def _nothing_left(
     problem: Problem, as_of: datetime, times: pd.Series, dropped: dict[str, int]
 ) -> HistoryError:
-    why = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in dropped.items() if count)
-    span = f"{len(times)} rows from {times.min()} to {times.max()}" if len(times) else "no rows at all"
+    why = ", ".join(
+        f"{count} {reason.replace('_', ' ')}" for reason, count in dropped.items() if count
+    )
+    span = (
+        f"{len(times)} rows from {times.min()} to {times.max()}" if len(times) else "no rows at all"
+    )
     return HistoryError(
         f"history: found {span}; none is labelled at {as_of:%Y-%m-%d %H:%M} ({why or 'source is empty'})",
         code="no_history",
@@ -560,7 +613,9 @@ def _nothing_left(
 # ---------------------------------------------------------------- freezing
 
 
-def _freeze(frame: pd.DataFrame, problem: Problem, folder: Path, dropped: Mapping[str, int]) -> Snapshot:
+def _freeze(
+    frame: pd.DataFrame, problem: Problem, folder: Path, dropped: Mapping[str, int]
+) -> Snapshot:
     digest = _digest(frame)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{digest[:20]}.parquet"
@@ -584,7 +639,9 @@ def _freeze(frame: pd.DataFrame, problem: Problem, folder: Path, dropped: Mappin
 
 def _digest(frame: pd.DataFrame) -> str:
     """sha256 of names, kinds and values; independent of file format, source and column order."""
-    told = hashlib.sha256(json.dumps([[n, str(frame[n].dtype)] for n in sorted(frame.columns)]).encode())
+    told = hashlib.sha256(
+        json.dumps([[n, str(frame[n].dtype)] for n in sorted(frame.columns)]).encode()
+    )
     for name in sorted(frame.columns):
         told.update(pd.util.hash_array(frame[name].to_numpy()).tobytes())
     return told.hexdigest()

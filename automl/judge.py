@@ -50,13 +50,19 @@ def judge(job: Job, snapshot: Snapshot, contract: Contract) -> int:
             None,
         )
         if release is not None:
-            job.registry.log_live(release, {k: v for k, v in scores.items() if np.isfinite(v)}, rows)
+            job.registry.log_live(
+                release, {k: v for k, v in scores.items() if np.isfinite(v)}, rows
+            )
         judged += 1
     return judged
 
 
 def judge_frame(
-    store: Store, problem: Problem, contract: Contract, generation: dict[str, Any], labelled: pd.DataFrame
+    store: Store,
+    problem: Problem,
+    contract: Contract,
+    generation: dict[str, Any],
+    labelled: pd.DataFrame,
 ) -> tuple[dict[str, float], int]:
     """Scores of a generation by metric name, and the number of rows that could be judged."""
     keys = list(problem.history.key or (ROW_ID,))
@@ -71,7 +77,11 @@ def judge_frame(
 
 
 def _output(
-    store: Store, problem: Problem, contract: Contract, generation: dict[str, Any], joined: pd.DataFrame
+    store: Store,
+    problem: Problem,
+    contract: Contract,
+    generation: dict[str, Any],
+    joined: pd.DataFrame,
 ) -> np.ndarray:
     if not contract.classes:
         return joined["prediction"].to_numpy("float64")
@@ -84,6 +94,6 @@ def _output(
         query = sa.text(f"select * from {table} where generation = :g")  # noqa: S608
         rows = pd.read_sql(query, connection, params={"g": generation["id"]})
     wide = rows.pivot(index=keys, columns="class", values="probability")[list(contract.classes)]
-    return wide.loc[pd.MultiIndex.from_frame(joined[keys]) if len(keys) > 1 else joined[keys[0]]].to_numpy(
-        "float64"
-    )
+    return wide.loc[
+        pd.MultiIndex.from_frame(joined[keys]) if len(keys) > 1 else joined[keys[0]]
+    ].to_numpy("float64")

@@ -74,17 +74,21 @@ def cycle_tags(told: Told) -> dict[str, str]:
 
 def cycle_note(told: Told) -> str:
     """The decision in a few lines, most important first: the page cuts after about six."""
-    head = {"first": "✅ Promoted", "promote": "✅ Promoted", "keep": "➖ Kept the champion, refitted as"}
+    head = {
+        "first": "✅ Promoted",
+        "promote": "✅ Promoted",
+        "keep": "➖ Kept the champion, refitted as",
+    }
     problem, board, work = told.work.problem, told.board, told.work
     guards = " · ".join(f"{'✓' if g.passed else '✗'} {g.name} ({g.found})" for g in told.guards)
     statuses = [t.status for t in board.trials]
+    pruned, failed = statuses.count("pruned"), statuses.count("failed")
+    blocks = [b.name for b in work.blocks]
     lines = [
         f"**{head[told.ruling.outcome]} v{told.version}**: {told.blend}",
         f"- {told.ruling.reason}",
-        f"- {work.metric.name} {_mean_score(told):.4f} {work.metric.arrow} over {len(work.blocks)} blocks "
-        f"({', '.join(b.name for b in work.blocks)})",
-        f"- {len(statuses)} trials ({statuses.count('pruned')} pruned, {statuses.count('failed')} failed) "
-        f"in {board.seconds:.0f} s, stopped by {board.stopped}",
+        f"- {work.metric.name} {_mean_score(told):.4f} {work.metric.arrow} over {len(blocks)} blocks ({', '.join(blocks)})",
+        f"- {len(statuses)} trials ({pruned} pruned, {failed} failed) in {board.seconds:.0f} s, stopped by {board.stopped}",
         f"- guards: {guards}",
         f"- undo: `automl retrain {problem.file.name} --again --reason ...`; artifacts: decision.json, leaderboard.json",
     ]
@@ -115,7 +119,9 @@ def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
         }
         for i, t in enumerate(told.board.ranked, 1)
     ]
-    packages = sorted({f"{d.metadata['Name']}=={d.version}" for d in distributions()}, key=str.lower)
+    packages = sorted(
+        {f"{d.metadata['Name']}=={d.version}" for d in distributions()}, key=str.lower
+    )
     return {
         "decision.md": cycle_note(told),
         "decision.json": json.loads(
@@ -168,5 +174,7 @@ def _slices(told: Told) -> str:
         values = rows[name].to_numpy()
         for value, count in rows[name].value_counts().head(8).items():
             mask = values == value
-            lines.append(f"| {name} = {value} | {count} | {metric.score(truth[mask], output[mask]):.4f} |")
+            lines.append(
+                f"| {name} = {value} | {count} | {metric.score(truth[mask], output[mask]):.4f} |"
+            )
     return "\n".join(lines)

@@ -50,7 +50,9 @@ def predict(
         frame["probability"] = output[:, 1] if binary else output[np.arange(len(output)), chosen]
     frame["low"] = np.nan
     frame["high"] = np.nan
-    return frame, _per_class(batch[keys], output, contract) if problem.task == "multiclass" else None
+    return frame, _per_class(
+        batch[keys], output, contract
+    ) if problem.task == "multiclass" else None
 
 
 def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray[np.float64]:

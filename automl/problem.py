@@ -45,7 +45,9 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "mo": "mont
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = 200 * 365.25 * 86400  # longer ones leave the calendar when they are counted back
 _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")
-_TABLE = re.compile(r"^[a-z][a-z0-9_]{0,39}$")  # leaves room for suffixes below PostgreSQL's 63 bytes
+_TABLE = re.compile(
+    r"^[a-z][a-z0-9_]{0,39}$"
+)  # leaves room for suffixes below PostgreSQL's 63 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,9 @@ class Span:
             return text
         match = re.fullmatch(r"(\d+)\s*(mo|s|m|h|d|q)", str(text).strip())
         if not match or int(match[1]) < 1:
-            raise ValueError(f"{text!r} is not a duration; wanted for example 90s, 90m, 12h, 7d, 1mo, 1q")
+            raise ValueError(
+                f"{text!r} is not a duration; wanted for example 90s, 90m, 12h, 7d, 1mo, 1q"
+            )
         span = cls(int(match[1]), match[2])
         if span.seconds > _LONGEST:
             raise ValueError(f"{text!r} is longer than 200 years")
@@ -128,7 +132,9 @@ class HistorySection(_Table):
             r"://[^:/@\s]*:([^@]+)@", value
         )  # as SQLAlchemy reads it: a slash may be part of it
         if match and not re.fullmatch(r"(\$\{\w+\})+", match[1]):
-            raise ValueError("holds a password; wanted a reference to the environment such as ${PGPASSWORD}")
+            raise ValueError(
+                "holds a password; wanted a reference to the environment such as ${PGPASSWORD}"
+            )
         return value
 
     @field_validator("positive", mode="before")
@@ -248,7 +254,9 @@ class ScheduleSection(_Table):
     @classmethod
     def _cron(cls, value: str) -> str:
         if value and not _is_cron(value):
-            raise ValueError(f'{value!r} is not a cron line; wanted five fields such as "0 3 * * 1"')
+            raise ValueError(
+                f'{value!r} is not a cron line; wanted five fields such as "0 3 * * 1"'
+            )
         return value
 
 
@@ -272,7 +280,9 @@ class Problem(_Table):
     @classmethod
     def _name(cls, value: str) -> str:
         if not _NAME.match(value):
-            raise ValueError(f"{value!r}: wanted a letter, then letters, digits, - or _, at most 63")
+            raise ValueError(
+                f"{value!r}: wanted a letter, then letters, digits, - or _, at most 63"
+            )
         return value
 
     @property
@@ -356,7 +366,9 @@ def _is_path(entry: str) -> bool:
 def _known_zone(value: str) -> str:
     if value not in available_timezones():
         hint = _did_you_mean(value, tuple(available_timezones()))
-        raise ValueError(f"{value!r} is not a time zone; wanted for example UTC or Europe/Zurich{hint}")
+        raise ValueError(
+            f"{value!r} is not a time zone; wanted for example UTC or Europe/Zurich{hint}"
+        )
     ZoneInfo(value)
     return value
 
@@ -364,7 +376,9 @@ def _known_zone(value: str) -> str:
 def _is_cron(value: str) -> bool:
     from cronsim import CronSim, CronSimError  # noqa: PLC0415  40 ms that most commands never need
 
-    if len(value.split()) != 5:  # CronSim would read a sixth field as seconds, which schedulers do not know
+    if (
+        len(value.split()) != 5
+    ):  # CronSim would read a sixth field as seconds, which schedulers do not know
         return False
     try:
         CronSim(value, datetime(2026, 1, 1, tzinfo=UTC))
@@ -382,7 +396,9 @@ def _conflicts(content: Mapping[str, Any], file: Path) -> list[str]:
     metric = _section(content, "metric")
     hidden = sorted({*_texts(metric.get("slices"))} & {*_texts(h.get("ignore"))})
     if hidden:
-        wrong.append(f"metric.slices: found {', '.join(hidden)}, which history.ignore keeps from being read")
+        wrong.append(
+            f"metric.slices: found {', '.join(hidden)}, which history.ignore keeps from being read"
+        )
     if task in METRICS:
         named = [("metric.name", [metric.get("name")]), ("metric.also", metric.get("also"))]
         wrong += [
@@ -413,7 +429,9 @@ def _history_conflicts(h: Mapping[str, Any]) -> list[str]:
     wrong: list[str] = []
     origins = [name for name in ("source", "files", "python") if h.get(name)]
     if len(origins) != 1:
-        wrong.append(f"found {', '.join(origins) or 'none'}; wanted exactly one of source, files, python")
+        wrong.append(
+            f"found {', '.join(origins) or 'none'}; wanted exactly one of source, files, python"
+        )
     if h.get("source") and not h.get("query"):
         wrong.append('found source without query; wanted query = "select ..."')
     if h.get("query") and not h.get("source"):
@@ -458,7 +476,9 @@ def _explain(error: ValidationError) -> list[str]:
         else:
             said = item["msg"][0].lower() + item["msg"][1:]
             hint = _did_you_mean(str(found), re.findall(r"'([^']+)'", item["msg"]))
-            lines.append(f"{where}: found {found!r}; {said.replace('input should be', 'wanted')}{hint}")
+            lines.append(
+                f"{where}: found {found!r}; {said.replace('input should be', 'wanted')}{hint}"
+            )
     return lines
 
 

@@ -24,7 +24,16 @@ from automl.store import Hold, Release, Store, naive
 from automl.store import tables as t
 from automl.workspace import now
 
-__all__ = ["audit", "check_owner", "clean", "export", "point", "read_generation", "read_predictions", "stage"]
+__all__ = [
+    "audit",
+    "check_owner",
+    "clean",
+    "export",
+    "point",
+    "read_generation",
+    "read_predictions",
+    "stage",
+]
 
 ROWS_AT_ONCE = 5_000
 STAMPS = ("generation", "model_version", "run_id", "as_of", "scored_at")
@@ -98,7 +107,9 @@ def stage(
     }
     main = _table(f"{problem.table}_generations", frame, problem)
     per_class = (
-        _table(f"{problem.table}_classes_generations", classes, problem) if classes is not None else None
+        _table(f"{problem.table}_classes_generations", classes, problem)
+        if classes is not None
+        else None
     )
     _check_columns(store, main)
     with store.commit(hold) as connection:
@@ -129,7 +140,9 @@ def audit(store: Store, problem: Problem, generation: int) -> None:
     key = ", ".join(_quote(store, k) for k in (problem.history.key or (ROW_ID,)))
     table = _quote(store, f"{problem.table}_generations")
     with store.engine.connect() as connection:
-        wanted = connection.scalar(sa.select(t.generation.c.rows).where(t.generation.c.id == generation))
+        wanted = connection.scalar(
+            sa.select(t.generation.c.rows).where(t.generation.c.id == generation)
+        )
         rows, empty, distinct = connection.execute(
             sa.text(
                 f"select count(*), sum(case when prediction is null then 1 else 0 end), "  # noqa: S608
@@ -146,7 +159,9 @@ def audit(store: Store, problem: Problem, generation: int) -> None:
         )
 
 
-def point(connection: sa.Connection, store: Store, hold: Hold, problem: Problem, generation: int) -> None:
+def point(
+    connection: sa.Connection, store: Store, hold: Hold, problem: Problem, generation: int
+) -> None:
     """Move the pointer; part of the caller's transaction. A backfill never moves it back in time."""
     name = problem.table
     live = connection.execute(
@@ -218,7 +233,9 @@ def clean(store: Store, hold: Hold, problem: Problem) -> int:
             if gone and sa.inspect(connection).has_table(table):
                 delete = sa.text(f"delete from {_quote(store, table)} where generation in :gone")  # noqa: S608
                 connection.execute(delete.bindparams(sa.bindparam("gone", gone, expanding=True)))
-        connection.execute(t.generation.update().where(t.generation.c.id.in_(gone)).values(state="removed"))
+        connection.execute(
+            t.generation.update().where(t.generation.c.id.in_(gone)).values(state="removed")
+        )
     return len(gone)
 
 
@@ -247,7 +264,9 @@ def export(store: Store, problem: Problem) -> Path | None:
             ) from error
     with store.writer.begin() as connection:
         connection.execute(
-            t.generation.update().where(t.generation.c.id == live["id"]).values(exported_at=naive(now()))
+            t.generation.update()
+            .where(t.generation.c.id == live["id"])
+            .values(exported_at=naive(now()))
         )
     _clean_copies(store, problem, root)
     return folder
@@ -263,21 +282,31 @@ def read_predictions(folder: str | Path) -> pd.DataFrame:
     """
     commits = sorted((Path(folder) / "_commits").glob("*.json"))
     if not commits:
-        raise PredictError(f"{folder}: no generation has been published here", code="no_predictions")
+        raise PredictError(
+            f"{folder}: no generation has been published here", code="no_predictions"
+        )
     files = json.loads(commits[-1].read_text(encoding="utf-8"))["files"]
     return pd.read_parquet(Path(folder) / files[0])
 
 
-def _write_copy(store: Store, problem: Problem, live: dict[str, Any], folder: Path, commit: Path) -> None:
+def _write_copy(
+    store: Store, problem: Problem, live: dict[str, Any], folder: Path, commit: Path
+) -> None:
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     commit.parent.mkdir(parents=True, exist_ok=True)
     frame = read_generation(store, problem, live["id"])
     frame.to_parquet(aside / "part-0.parquet", index=False)
-    shutil.rmtree(folder, ignore_errors=True)  # left by a copy that was interrupted before its commit
+    shutil.rmtree(
+        folder, ignore_errors=True
+    )  # left by a copy that was interrupted before its commit
     os.replace(aside, folder)
-    content = {"generation": live["id"], "rows": len(frame), "files": [f"{folder.name}/part-0.parquet"]}
+    content = {
+        "generation": live["id"],
+        "rows": len(frame),
+        "files": [f"{folder.name}/part-0.parquet"],
+    }
     staged = commit.with_suffix(f".{os.getpid()}.tmp")
     staged.write_text(json.dumps(content), encoding="utf-8")
     try:

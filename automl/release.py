@@ -140,7 +140,12 @@ def _keep_shadows(
 
 def _score_ended(connection: sa.Connection, problem: Problem, cycle: Cycle) -> None:
     """The scoring half of a cycle ends with it, so that `score` at the same as_of is a no-op."""
-    key = {"problem": problem.name, "verb": "score", "as_of": naive(cycle.as_of), "attempt": cycle.attempt}
+    key = {
+        "problem": problem.name,
+        "verb": "score",
+        "as_of": naive(cycle.as_of),
+        "attempt": cycle.attempt,
+    }
     values = {"status": "published", "reason": "with the cycle", "finished_at": naive(now())}
     changed = connection.execute(t.cycle.update().filter_by(**key).values(**values))
     if not changed.rowcount:

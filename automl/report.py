@@ -55,10 +55,8 @@ SHOWN_TRIALS = 12
 
 def ended(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ending | None:
     """How that cycle has ended already, or None if there is work to do; answers in well under a second."""
-    if (
-        ask.again
-        or (not (workspace.home / "automl.db").exists()
-        and workspace.database_url.startswith("sqlite"))
+    if ask.again or (
+        not (workspace.home / "automl.db").exists() and workspace.database_url.startswith("sqlite")
     ):
         return None
     store = Store(workspace)
@@ -68,7 +66,12 @@ def ended(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ending
     lagging = (champion and not champion.projected) or (
         live and problem.publish.parquet and live["exported_at"] is None
     )
-    if found is None or not found.ended or lagging or (verb == "cycle" and found.status == "released"):
+    if (
+        found is None
+        or not found.ended
+        or lagging
+        or (verb == "cycle" and found.status == "released")
+    ):
         return None
     same_problem(found, problem)
     return ended_already(store, problem, found)
@@ -107,8 +110,14 @@ def ending_text(document: Mapping[str, Any]) -> Group:
     if document["model_version"]:
         parts.append(Text(f"  champion     version {document['model_version']}"))
     if document["predictions"]:
-        parts.append(Text(f"  predictions  {document['rows']} rows, generation {document['generation']}"))
-        parts += [Text(f"    {k:9}  {v}", overflow="fold") for k, v in document["predictions"].items() if v]
+        parts.append(
+            Text(f"  predictions  {document['rows']} rows, generation {document['generation']}")
+        )
+        parts += [
+            Text(f"    {k:9}  {v}", overflow="fold")
+            for k, v in document["predictions"].items()
+            if v
+        ]
     if document.get("turned_out"):
         parts += [Text(), turned_out_text(document["turned_out"])]
     parts += [Text(f"  warning: {w}", style="yellow") for w in document["warnings"]]
@@ -122,7 +131,9 @@ def standing(problem: Problem, workspace: Workspace) -> str:
     store = Store(workspace)
     champion, live = store.champion(problem.name), store.live(problem.table)
     model = (
-        f"champion is still version {champion.model_version}" if champion else "there is still no champion"
+        f"champion is still version {champion.model_version}"
+        if champion
+        else "there is still no champion"
     )
     shown = (
         f"table {problem.table} still shows generation {live['id']}, {live['rows']} rows as of {live['as_of']:%Y-%m-%d %H:%M}"
@@ -159,7 +170,11 @@ def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) 
     ]
     order = {"complete": 0, "pruned": 1, "failed": 2}
     trials.sort(
-        key=lambda t: (order[t["state"]], -(t["score"] or 0) if higher else (t["score"] or 0), t["number"])
+        key=lambda t: (
+            order[t["state"]],
+            -(t["score"] or 0) if higher else (t["score"] or 0),
+            t["number"],
+        )
     )
     release = next((r for r in store.releases(problem.name) if r.as_of == cycle.as_of), None)
     chosen = {m.recipe.id: m.weight for m in release.blend.members} if release else {}
@@ -181,7 +196,13 @@ def leaderboard_text(document: Mapping[str, Any]) -> Group:
     arrow = "↑" if document["better"] == "higher" else "↓"
     table.add_column("#", justify="right")
     table.add_column("family", no_wrap=True)
-    for head in (f"{document['metric']} {arrow}", *document["also"][:1], "half-life", "fit s", "weight"):
+    for head in (
+        f"{document['metric']} {arrow}",
+        *document["also"][:1],
+        "half-life",
+        "fit s",
+        "weight",
+    ):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for t in document["trials"][:SHOWN_TRIALS]:
@@ -202,7 +223,9 @@ def leaderboard_text(document: Mapping[str, Any]) -> Group:
         f"{states.count(s)} {s}" for s in ("complete", "pruned", "failed")
     )
     failed = [
-        f"  failed: {t['family']}: {t['reason']}" for t in document["trials"] if t["state"] == "failed"
+        f"  failed: {t['family']}: {t['reason']}"
+        for t in document["trials"]
+        if t["state"] == "failed"
     ][:3]
     more = f"; {len(rest)} more with --json" if rest else ""
     return Group(
@@ -237,7 +260,9 @@ def why(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[
 def why_text(document: Mapping[str, Any]) -> Group:
     """Sentence, challengers, blocks."""
     parts: list[Any] = [
-        Text(f"{document['problem']} as of {document['as_of']}: {document['status']}", style="bold"),
+        Text(
+            f"{document['problem']} as of {document['as_of']}: {document['status']}", style="bold"
+        ),
         Text(f"  {document['reason']}"),
         Text(),
     ]
@@ -327,9 +352,13 @@ def status_text(document: Mapping[str, Any]) -> Group:
                 f"  live      generation {live['generation']}, {live['rows']} rows, {live['as_of']} to {live['until']}"
             )
         )
-        parts += [Text(f"    {k:8}{live[k]}", overflow="fold") for k in ("sql", "parquet") if live.get(k)]
+        parts += [
+            Text(f"    {k:8}{live[k]}", overflow="fold") for k in ("sql", "parquet") if live.get(k)
+        ]
     if document["unscored"]:
-        parts.append(Text(f"  released v{champion['model_version']}, not yet scored", style="yellow"))
+        parts.append(
+            Text(f"  released v{champion['model_version']}, not yet scored", style="yellow")
+        )
     if document["turned_out"]:
         parts += [Text(), turned_out_text(document["turned_out"])]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -343,7 +372,10 @@ def status_text(document: Mapping[str, Any]) -> Group:
 def turned_out_text(rows: Sequence[Mapping[str, Any]]) -> Table:
     """How published predictions have turned out since their labels arrived."""
     table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, title="how predictions turned out", title_justify="left"
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title="how predictions turned out",
+        title_justify="left",
     )
     for head in ("generation", "as of", "version", "labels", *(rows[0]["scores"] or {})):
         table.add_column(head, justify="right")
@@ -361,7 +393,9 @@ def turned_out_text(rows: Sequence[Mapping[str, Any]]) -> Table:
 # ---------------------------------------------------------------- set up
 
 
-def checked(problem: Problem, workspace: Workspace, families: Mapping[str, Family]) -> dict[str, Any]:
+def checked(
+    problem: Problem, workspace: Workspace, families: Mapping[str, Family]
+) -> dict[str, Any]:
     """What a valid problem file says, with its defaults filled in."""
     as_of = default_as_of(problem, "retrain", now())
     return {
@@ -413,7 +447,9 @@ def families() -> dict[str, Any]:
 
 def families_text(document: Mapping[str, Any]) -> Group:
     """One line each."""
-    lines = [Text(f"{f['name']:24}{f['about'].split(':', 1)[-1].strip()}") for f in document["families"]]
+    lines = [
+        Text(f"{f['name']:24}{f['about'].split(':', 1)[-1].strip()}") for f in document["families"]
+    ]
     return Group(*lines, Text(), Text("automl spaces NAME|PATH checks one."))
 
 
@@ -435,7 +471,9 @@ def family_text(document: Mapping[str, Any]) -> Group:
     return Group(
         *lines,
         table,
-        Text(f"needs: {document['needs']}; {document['seconds_per_fit']:.2f} s per fit of 200 rows"),
+        Text(
+            f"needs: {document['needs']}; {document['seconds_per_fit']:.2f} s per fit of 200 rows"
+        ),
     )
 
 
@@ -470,10 +508,25 @@ def deployments(problem: Problem) -> list[tuple[str, str]]:
     return [("cycle", s.retrain)] if s.retrain else [("score", s.score)]
 
 
-def ui_command(problem: Problem, workspace: Workspace, port: int) -> tuple[list[str], dict[str, str], str]:
+def ui_command(
+    problem: Problem, workspace: Workspace, port: int
+) -> tuple[list[str], dict[str, str], str]:
     """How to start MLflow on the workspace (empty if a server is configured), and the link to open."""
-    base = workspace.tracking_uri if workspace.tracking_uri.startswith("http") else f"http://127.0.0.1:{port}"
-    link = f"{base}/#/experiments?workflowType=machine_learning"
+    cycles = Store(workspace).cycles(problem.name, limit=50)
+    experiment = next(
+        (c.receipts["experiment"] for c in cycles if "experiment" in c.receipts), None
+    )
+    page = (
+        f"experiments/{experiment}/runs?viewStateShareKey=decisions&"
+        if experiment
+        else "experiments?"
+    )
+    base = (
+        workspace.tracking_uri
+        if workspace.tracking_uri.startswith("http")
+        else f"http://127.0.0.1:{port}"
+    )
+    link = f"{base}/#/{page}workflowType=machine_learning"
     if base == workspace.tracking_uri:
         return [], {}, link
     command = [
@@ -492,7 +545,11 @@ def ui_command(problem: Problem, workspace: Workspace, port: int) -> tuple[list[
         "--workers",
         "1",
     ]
-    return command, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}, link
+    return (
+        command,
+        {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        link,
+    )
 
 
 # ---------------------------------------------------------------- small things
@@ -536,7 +593,10 @@ def _places(problem: Problem, workspace: Workspace) -> dict[str, str | None]:
     database = workspace.home / "automl.db"
     where = f"sqlite3 {database} " if workspace.database_url.startswith("sqlite") else ""
     parquet = workspace.resolve(problem.publish.parquet) if problem.publish.parquet else None
-    return {"sql": f"{where}'select * from {problem.table}'", "parquet": str(parquet) if parquet else None}
+    return {
+        "sql": f"{where}'select * from {problem.table}'",  # noqa: S608  for people to copy
+        "parquet": str(parquet) if parquet else None,
+    }
 
 
 def _mean(scores: Sequence[float]) -> float | None:
@@ -553,4 +613,8 @@ def _number(value: float | None) -> str:
 
 
 def _iso(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d}" if (moment.hour, moment.minute) == (0, 0) else f"{moment:%Y-%m-%dT%H:%M}"
+    return (
+        f"{moment:%Y-%m-%d}"
+        if (moment.hour, moment.minute) == (0, 0)
+        else f"{moment:%Y-%m-%dT%H:%M}"
+    )

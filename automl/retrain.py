@@ -90,7 +90,7 @@ def retrain(
         choice = run("decide", _decide, job, work, board)
         if job.ask.dry_run:
             return _dry_ending(job, board, choice, warnings, run_id)
-        fitted = run("refit", _refit, job, work, board, choice, deadline)
+        fitted = run("refit", _refit, work, board, choice, deadline)
         release = run("register", _register, job, work, board, choice, fitted, run_id, io=True)
         guards, release = run("guards", _guard, job, work, choice, release)
         generation, rows = run("stage predictions", stage, job, release) if stage else (None, None)
@@ -125,7 +125,10 @@ def _pull(job: Job) -> Snapshot:
     contract = contracts.load_contract(job.problem)
     kinds = contract.kinds(job.problem) if contract else None
     snapshot = history.pull(job.problem, job.workspace, job.as_of, kinds=kinds)
-    dates = {"first": f"{snapshot.first:%Y-%m-%dT%H:%M:%S%z}", "last": f"{snapshot.last:%Y-%m-%dT%H:%M:%S%z}"}
+    dates = {
+        "first": f"{snapshot.first:%Y-%m-%dT%H:%M:%S%z}",
+        "last": f"{snapshot.last:%Y-%m-%dT%H:%M:%S%z}",
+    }
     job.store.note(job.cycle, snapshot={**asdict(snapshot), **dates, "path": str(snapshot.path)})
     fault("retrain.pulled")
     return snapshot
@@ -137,7 +140,9 @@ def _check(job: Job, snapshot: Snapshot) -> tuple[Contract, list[str]]:
     if contract is None:
         contract = contracts.infer(frame, job.problem)
         contracts.save_contract(job.problem, contract)
-        _log.info("wrote %s: read it, correct it, commit it", contracts.contract_file(job.problem).name)
+        _log.info(
+            "wrote %s: read it, correct it, commit it", contracts.contract_file(job.problem).name
+        )
     warnings = contracts.check(frame, contract, job.problem)
     for warning in warnings:
         _log.warning(warning)
@@ -152,7 +157,8 @@ def _work(job: Job, snapshot: Snapshot, contract: Contract) -> Work:
         families=job.families,
         frame=frame,
         blocks=make_blocks(frame, job.problem, job.as_of),
-        scratch=job.workspace.scratch(job.problem.name) / f"{job.as_of:%Y%m%dT%H%M}-{snapshot.digest[:12]}",
+        scratch=job.workspace.scratch(job.problem.name)
+        / f"{job.as_of:%Y%m%dT%H%M}-{snapshot.digest[:12]}",
         workers=job.workspace.workers,
     )
 
@@ -164,7 +170,7 @@ def _open_run(job: Job, work: Work, snapshot: Snapshot) -> str:
     cycle = cycle_tag(job.as_of, job.cycle.attempt)
     run_id = job.registry.open_cycle(cycle, _run_params(job, work), _run_tags(job))
     job.registry.log_snapshot(run_id, snapshot, work.contract.features)
-    job.store.note(job.cycle, run_id=run_id)
+    job.store.note(job.cycle, run_id=run_id, experiment=job.registry.experiment)
     fault("retrain.run_opened")
     return run_id
 
@@ -194,7 +200,11 @@ def _sweep(job: Job, work: Work) -> tuple[Board, float]:
 
 def _carried(job: Job) -> list[Blend]:
     champion = job.store.champion(job.problem.name, before=job.as_of)
-    shadows = [b for b, until in job.store.shadows(job.problem.name) if until < job.problem.mature(job.as_of)]
+    shadows = [
+        b
+        for b, until in job.store.shadows(job.problem.name)
+        if until < job.problem.mature(job.as_of)
+    ]
     return [*([champion.blend] if champion else []), *shadows]
 
 
@@ -229,8 +239,12 @@ def _decide(job: Job, work: Work, board: Board) -> Choice:
     reason = decision.reason if champion else _first_reason(decision)
     blend, until = known[decision.blend]
     ranked = sorted(decision.verdicts, key=lambda v: -v.shrunk)
-    waiting = [known[v.challenger] for v in ranked if v.challenger != decision.blend and v.shrunk > 0]
-    mine = next((e for e in losses if e.blend == blend.id and e.start == work.blocks[0].start), None)
+    waiting = [
+        known[v.challenger] for v in ranked if v.challenger != decision.blend and v.shrunk > 0
+    ]
+    mine = next(
+        (e for e in losses if e.blend == blend.id and e.start == work.blocks[0].start), None
+    )
     content = _content(board, decision, outcome, known, losses)
     return Choice(
         decision,
@@ -246,7 +260,9 @@ def _rivals(
     job: Job, work: Work, board: Board, mature: datetime
 ) -> dict[str, tuple[Blend, datetime]]:
     """Shadows and this cycle's challenger, each with the end of the labels that chose it."""
-    rivals = {b.id: (b, until) for b, until in job.store.shadows(job.problem.name) if until < mature}
+    rivals = {
+        b.id: (b, until) for b, until in job.store.shadows(job.problem.name) if until < mature
+    }
     if board.challenger is not None:
         rivals.setdefault(board.challenger.id, (board.challenger, mature))
     return {name: r for name, r in rivals.items() if set(r[0].families) <= set(work.families)}
@@ -260,7 +276,12 @@ def _first_reason(decision: Decision) -> str:
 
 def _losses(job: Job, work: Work, board: Board, blend: Blend, until: datetime) -> list[BlockLoss]:
     floors = next(
-        (t.losses for t in board.trials if t.recipe.family == "baseline" and t.status == "complete"), ()
+        (
+            t.losses
+            for t in board.trials
+            if t.recipe.family == "baseline" and t.status == "complete"
+        ),
+        (),
     )
     return [
         BlockLoss(
@@ -285,7 +306,9 @@ def _share(blend: Blend, champion: Blend) -> float:
 def _relearned(blend: Blend, board: Board) -> Blend:
     """The blend with what early stopping has learned from this cycle's rows."""
     learned = {t.recipe.id: t.learned for t in board.trials if t.status == "complete"}
-    return Blend(tuple(replace(m, learned=learned.get(m.recipe.id, m.learned)) for m in blend.members))
+    return Blend(
+        tuple(replace(m, learned=learned.get(m.recipe.id, m.learned)) for m in blend.members)
+    )
 
 
 def _content(
@@ -303,7 +326,13 @@ def _content(
         },
         "verdicts": [asdict(v) for v in decision.verdicts],
         "blocks": [
-            {"block": f"{e.start:%Y-%m-%d}", "blend": e.blend, "loss": e.loss, "rows": e.rows, "kind": e.kind}
+            {
+                "block": f"{e.start:%Y-%m-%d}",
+                "blend": e.blend,
+                "loss": e.loss,
+                "rows": e.rows,
+                "kind": e.kind,
+            }
             for e in losses
         ],
         "sweep": {
@@ -316,7 +345,7 @@ def _content(
     }
 
 
-def _refit(job: Job, work: Work, board: Board, choice: Choice, deadline: float) -> Path:
+def _refit(work: Work, board: Board, choice: Choice, deadline: float) -> Path:
     costs = {t.recipe.id: t.seconds_refit for t in board.trials}
     members, rows = refit(work, choice.blend, deadline, costs)
     if rows < len(work.frame):
@@ -328,7 +357,9 @@ def _refit(job: Job, work: Work, board: Board, choice: Choice, deadline: float) 
     return path
 
 
-def _register(job: Job, work: Work, board: Board, choice: Choice, fitted: Path, run_id: str) -> Release:  # noqa: PLR0913
+def _register(
+    job: Job, work: Work, board: Board, choice: Choice, fitted: Path, run_id: str
+) -> Release:
     model = pd.read_pickle(fitted)
     cycle = cycle_tag(job.as_of, job.cycle.attempt)
     roles = {m.recipe.id: "chosen" for m in choice.blend.members}
@@ -381,7 +412,9 @@ def _commit(job: Job, choice: Choice, release: Release, generation: int | None) 
     )
 
 
-def _tell(job: Job, work: Work, board: Board, choice: Choice, guards: list[Guard], release: Release) -> None:
+def _tell(
+    job: Job, work: Work, board: Board, choice: Choice, guards: list[Guard], release: Release
+) -> None:
     """Aliases first, they matter most; then what reviewers read."""
     reconcile(job.store, job.registry, job.problem)
     told = Told(
@@ -409,7 +442,9 @@ def _tell(job: Job, work: Work, board: Board, choice: Choice, guards: list[Guard
 def _dry_ending(job: Job, board: Board, choice: Choice, warnings: list[str], run_id: str) -> Ending:
     reason = f"dry run, nothing was changed: would have {choice.ruling.reason}"
     job.store.end_cycle(job.cycle, "dry-run", reason)
-    job.registry.close_cycle(run_id, metrics={}, tags={"decision": "dry-run"}, note=reason, artifacts={})
+    job.registry.close_cycle(
+        run_id, metrics={}, tags={"decision": "dry-run"}, note=reason, artifacts={}
+    )
     return Ending(
         problem=job.problem,
         as_of=job.as_of,
@@ -450,7 +485,7 @@ def _run_params(job: Job, work: Work) -> dict[str, Any]:
 
 
 def _commit_of(folder: Path) -> str:
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"],
         capture_output=True,
         text=True,

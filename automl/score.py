@@ -26,7 +26,9 @@ from automl.workspace import Workspace
 __all__ = ["cycle", "roll_forward", "score"]
 
 
-def score(problem: Problem, workspace: Workspace, ask: Ask | None = None, *, run: Run = call) -> Ending:
+def score(
+    problem: Problem, workspace: Workspace, ask: Ask | None = None, *, run: Run = call
+) -> Ending:
     """Publish the champion's predictions for the batch of one as_of; again, it is a no-op.
 
     Raises
@@ -56,7 +58,9 @@ def score(problem: Problem, workspace: Workspace, ask: Ask | None = None, *, run
         )
 
 
-def cycle(problem: Problem, workspace: Workspace, ask: Ask | None = None, *, run: Run = call) -> Ending:
+def cycle(
+    problem: Problem, workspace: Workspace, ask: Ask | None = None, *, run: Run = call
+) -> Ending:
     """Retrain and score: what is released and what readers see change in one transaction.
 
     Raises
@@ -109,7 +113,9 @@ def _pull_batch(job: Job) -> Snapshot:
     contract = load_contract(job.problem)
     if contract is None:
         raise AssertionError("a model cannot be older than its contract")
-    return history.pull_batch(job.problem, job.workspace, job.as_of, kinds=contract.kinds(job.problem))
+    return history.pull_batch(
+        job.problem, job.workspace, job.as_of, kinds=contract.kinds(job.problem)
+    )
 
 
 def _predict(job: Job, release: Release, batch: Snapshot) -> int:
@@ -136,7 +142,9 @@ def _predict(job: Job, release: Release, batch: Snapshot) -> int:
 
 
 def _publish(job: Job, generation: int, reason: str) -> None:
-    commit_publish(job.store, job.hold, job.problem, job.cycle, generation=generation, reason=reason)
+    commit_publish(
+        job.store, job.hold, job.problem, job.cycle, generation=generation, reason=reason
+    )
 
 
 def _finish(job: Job) -> None:

@@ -48,7 +48,9 @@ class Suggests(Protocol):
     ) -> float:
         """A number between low and high."""
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
         """A whole number between low and high."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
@@ -124,7 +126,12 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads."""
-        return {"family": self.family, "params": self.params, "seed": self.seed, "half_life": self.half_life}
+        return {
+            "family": self.family,
+            "params": self.params,
+            "seed": self.seed,
+            "half_life": self.half_life,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
@@ -167,7 +174,8 @@ class Blend:
         """A JSON object that `from_json` reads."""
         return {
             "members": [
-                {"recipe": m.recipe.to_json(), "weight": m.weight, "learned": m.learned} for m in self.members
+                {"recipe": m.recipe.to_json(), "weight": m.weight, "learned": m.learned}
+                for m in self.members
             ]
         }
 

@@ -37,7 +37,7 @@ class Run(Protocol):
         """Run `step(*args)` under a name that people read."""
 
 
-def call(name: str, step: Callable[..., T], *args: Any, io: bool = False) -> T:
+def call(name: str, step: Callable[..., T], *args: Any, io: bool = False) -> T:  # noqa: ARG001
     """The default way to run a step: a plain call, one line in the log."""
     started = time.monotonic()
     result = step(*args)
@@ -98,7 +98,9 @@ def open_job(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ite
         registry.reap()
         attempt = (found.attempt + (1 if found.ended else 0)) if found else 1
         cycle = store.open_cycle(problem.name, verb, as_of, attempt, problem.digest)
-        job = Job(_with_budget(problem, ask), workspace, store, hold, cycle, registry, families, ask)
+        job = Job(
+            _with_budget(problem, ask), workspace, store, hold, cycle, registry, families, ask
+        )
         fault(f"{verb}.opened")
         try:
             yield job
@@ -132,7 +134,9 @@ def _close_badly(job: Job, error: BaseException) -> None:
     status = "refused" if isinstance(error, HistoryError) else "failed"
     reason = str(error) if isinstance(error, AutomlError) else f"{type(error).__name__}: {error}"
     current = job.store.find_cycle(job.problem.name, job.cycle.verb, job.as_of)
-    if current is not None and not current.ended:  # after the commit nothing can be undone, nor need be
+    if (
+        current is not None and not current.ended
+    ):  # after the commit nothing can be undone, nor need be
         job.store.end_cycle(job.cycle, status, reason)
     run_id = (current.receipts if current else {}).get("run_id")
     if run_id:

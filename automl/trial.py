@@ -85,7 +85,9 @@ class Pool:
     def start(self, fit: Fit, limit: float) -> None:
         """Start a fit; it is killed at the monotonic moment `limit`."""
         here, there = self._context.Pipe(duplex=False)
-        memory = int(MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / self.workers)
+        memory = int(
+            MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / self.workers
+        )
         child = self._context.Process(target=_child, args=(fit, there, memory), daemon=True)
         child.start()
         there.close()
@@ -114,7 +116,9 @@ class Pool:
         except (EOFError, OSError):
             child.join(1)
             code = child.exitcode
-            how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+            how = (
+                signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+            )
             result = FitResult(
                 error=f"process died without an answer: {how}", seconds=time.monotonic() - started
             )
@@ -128,7 +132,8 @@ class Pool:
         connection.close()
         _end(child)
         return fit, FitResult(
-            error=f"{why} after {time.monotonic() - started:.1f} s", seconds=time.monotonic() - started
+            error=f"{why} after {time.monotonic() - started:.1f} s",
+            seconds=time.monotonic() - started,
         )
 
 
@@ -151,7 +156,9 @@ def recency_weights(
 def _end(child: Any) -> None:
     if child.is_alive():
         try:
-            os.killpg(child.pid, signal.SIGKILL)  # the child leads its own group: grandchildren go too
+            os.killpg(
+                child.pid, signal.SIGKILL
+            )  # the child leads its own group: grandchildren go too
         except (ProcessLookupError, PermissionError):
             child.kill()
     child.join(2)
@@ -172,7 +179,9 @@ def _child(fit: Fit, answer: Connection, memory: int) -> None:
     except BaseException as error:  # noqa: BLE001  a user's estimator may raise anything, also SystemExit
         text = f"{type(error).__name__}: {error}".strip()
         result = FitResult(
-            error=text[:500], trace=traceback.format_exc()[-4000:], seconds=time.monotonic() - started
+            error=text[:500],
+            trace=traceback.format_exc()[-4000:],
+            seconds=time.monotonic() - started,
         )
     answer.send(result)
     answer.close()
@@ -185,7 +194,9 @@ def _limit_memory(memory: int) -> None:
 def _run(fit: Fit) -> FitResult:
     started = time.monotonic()
     family = load_family(fit.family, Path("/"))
-    X, y, base, ages = (np.load(fit.data / f"train_{n}.npy", mmap_mode="c") for n in ("X", "y", "w", "age"))
+    X, y, base, ages = (
+        np.load(fit.data / f"train_{n}.npy", mmap_mode="c") for n in ("X", "y", "w", "age")
+    )
     weights = recency_weights(ages, fit.recipe.half_life, np.asarray(base))
     more = family.fit_args(fit.shape) if family.fit_args else {}
     learned = fit.learned
@@ -202,7 +213,9 @@ def _run(fit: Fit) -> FitResult:
         fit.output.write_bytes(pickle.dumps(estimator))
         return FitResult(seconds_fit, time.monotonic() - started, 0.0, learned)
     predicting = time.monotonic()
-    output = predict(estimator, np.load(fit.data / "judged_X.npy", mmap_mode="c"), fit.shape.classes)
+    output = predict(
+        estimator, np.load(fit.data / "judged_X.npy", mmap_mode="c"), fit.shape.classes
+    )
     np.save(fit.output, output)
     ended = time.monotonic()
     return FitResult(seconds_fit, ended - started, ended - predicting, learned)
@@ -216,7 +229,9 @@ def _learn(family: Any, fit: Fit, train: Sequence[Any], more: Params) -> Params:
     if fit.shape.classes and len(np.unique(y[:cut])) < fit.shape.classes:
         return {}
     estimator = family.build(fit.recipe.params, fit.shape, fit.recipe.seed)
-    learned: Params = family.fit(estimator, X[:cut], y[:cut], X[cut:], y[cut:], weights[:cut], **more)
+    learned: Params = family.fit(
+        estimator, X[:cut], y[:cut], X[cut:], y[cut:], weights[:cut], **more
+    )
     # the early-stopped model saw fewer rows than the one that will be fitted with what it learned
     grow = min(MOST_TREES_GROWTH, 1 / (1 - EARLY_STOP_SHARE))
     return {k: round(v * grow) if isinstance(v, int) else v for k, v in learned.items()}

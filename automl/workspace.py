@@ -147,7 +147,9 @@ def _settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = [f"{str(e['loc'][0]).upper()}: found {e['input']!r}; {e['msg']}" for e in error.errors()]
+        lines = [
+            f"{str(e['loc'][0]).upper()}: found {e['input']!r}; {e['msg']}" for e in error.errors()
+        ]
         raise ProblemError("environment: " + "; ".join(lines), code="environment") from None
 
 

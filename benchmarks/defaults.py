@@ -62,12 +62,19 @@ def peer_scores(file: Path, as_of: datetime, labels: pd.DataFrame) -> dict[str, 
     train = history.read(history.pull(problem, workspace, as_of, kinds=kinds))
     batch = history.read(history.pull_batch(problem, workspace, as_of, kinds=kinds))
     key = list(problem.history.key or (ROW_ID,))
-    judged = batch.merge(labels[[*key, problem.history.target]], on=key).dropna(subset=problem.history.target)
+    judged = batch.merge(labels[[*key, problem.history.target]], on=key).dropna(
+        subset=problem.history.target
+    )
     return {name: _score(problem, contract, train, judged, *peer) for name, peer in PEERS.items()}
 
 
 def _score(
-    problem: Problem, contract: Contract, train: pd.DataFrame, judged: pd.DataFrame, encoding: Any, fit: Fit
+    problem: Problem,
+    contract: Contract,
+    train: pd.DataFrame,
+    judged: pd.DataFrame,
+    encoding: Any,
+    fit: Fit,
 ) -> float:
     encoder = make_encoder(contract.features, encoding)
     columns, target = list(contract.features), problem.history.target
@@ -76,5 +83,7 @@ def _score(
     truth = to_outcomes(judged[target].astype(train[target].dtype), contract)
     model = fit(X, y, category_positions(contract.features, encoding), problem.task == "regression")
     X_judged = encoder.transform(judged[columns])
-    output = np.asarray(model.predict_proba(X_judged) if contract.classes else model.predict(X_judged))
+    output = np.asarray(
+        model.predict_proba(X_judged) if contract.classes else model.predict(X_judged)
+    )
     return get_metric(problem.metric.name).score(truth, output)

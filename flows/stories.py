@@ -101,7 +101,9 @@ def score(file: str, as_of: str | None = None) -> State[Any]:
     return _tell(_story(score_room.score, file, as_of, None))
 
 
-def _story(story: Callable[..., Ending], file: str, as_of: str | None, budget: str | None) -> Ending:
+def _story(
+    story: Callable[..., Ending], file: str, as_of: str | None, budget: str | None
+) -> Ending:
     logging.getLogger("automl").setLevel(logging.INFO)
     problem = load_problem(file)
     moment = None
@@ -119,7 +121,11 @@ def _story(story: Callable[..., Ending], file: str, as_of: str | None, budget: s
 def _tell(ending: Ending) -> State[Any]:
     """The flow's last state says how the cycle ended; the decision becomes an artifact."""
     name = ending.problem.name
-    lines = [f"**{name} as of {ending.as_of:%Y-%m-%d %H:%M}: {ending.status}**", "", f"- {ending.reason}"]
+    lines = [
+        f"**{name} as of {ending.as_of:%Y-%m-%d %H:%M}: {ending.status}**",
+        "",
+        f"- {ending.reason}",
+    ]
     if ending.model_version:
         lines.append(f"- champion: version {ending.model_version}, MLflow run `{ending.run_id}`")
     if ending.generation:
@@ -129,5 +135,6 @@ def _tell(ending: Ending) -> State[Any]:
     create_markdown_artifact("\n".join(lines), key=f"decision-{name.lower().replace('_', '-')}")
     word = "Skipped" if ending.already else ending.status.capitalize()
     return Completed(
-        name=word, message=f"v{ending.model_version} · {ending.rows or 0} rows · {ending.reason}"[:500]
+        name=word,
+        message=f"v{ending.model_version} · {ending.rows or 0} rows · {ending.reason}"[:500],
     )

@@ -23,9 +23,15 @@ def space(trial: Suggests, shape: Shape) -> Params:
         "colsample_bytree": trial.suggest_float("colsample_bytree", 0.4, 1.0),
         # below 0.7 it loses rows that drifting data needs
         "subsample": trial.suggest_float("subsample", 0.7, 1.0),
-        "reg_lambda": trial.suggest_float("reg_lambda", 1e-4, 10.0, log=True),  # above: no leaf moves
-        "extra_trees": trial.suggest_categorical("extra_trees", [False, True]),  # random cuts: diversity
-        "cat_smooth": trial.suggest_float("cat_smooth", 1.0, 100.0, log=True),  # rows a category needs
+        "reg_lambda": trial.suggest_float(
+            "reg_lambda", 1e-4, 10.0, log=True
+        ),  # above: no leaf moves
+        "extra_trees": trial.suggest_categorical(
+            "extra_trees", [False, True]
+        ),  # random cuts: diversity
+        "cat_smooth": trial.suggest_float(
+            "cat_smooth", 1.0, 100.0, log=True
+        ),  # rows a category needs
     }
 
 
@@ -34,7 +40,13 @@ def build(params: Params, shape: Shape, seed: int) -> Any:
     from lightgbm import LGBMClassifier, LGBMRegressor
 
     kind = LGBMRegressor if shape.task == "regression" else LGBMClassifier
-    fixed = {"n_jobs": 1, "verbose": -1, "deterministic": True, "force_row_wise": True, "subsample_freq": 1}
+    fixed = {
+        "n_jobs": 1,
+        "verbose": -1,
+        "deterministic": True,
+        "force_row_wise": True,
+        "subsample_freq": 1,
+    }
     return kind(**{**fixed, **params, "random_state": seed})
 
 
@@ -44,10 +56,16 @@ family = Family(
     tasks={"binary", "multiclass", "regression"},
     encoding="trees",
     start=[
-        (1, {"learning_rate": 0.1, "num_leaves": 31, "n_estimators": 100}),  # the library's defaults
+        (
+            1,
+            {"learning_rate": 0.1, "num_leaves": 31, "n_estimators": 100},
+        ),  # the library's defaults
         (3, {"learning_rate": 0.05, "num_leaves": 8, "min_child_samples": 50, "n_estimators": 300}),
         (4, {"learning_rate": 0.04, "num_leaves": 50, "subsample": 0.75, "n_estimators": 200}),
-        (7, {"learning_rate": 0.05, "num_leaves": 40, "extra_trees": True, "colsample_bytree": 0.5}),
+        (
+            7,
+            {"learning_rate": 0.05, "num_leaves": 40, "extra_trees": True, "colsample_bytree": 0.5},
+        ),
     ],
     space=space,
     build=build,

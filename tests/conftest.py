@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +15,10 @@ import sqlalchemy as sa
 from automl.problem import Problem, load_problem
 from automl.workspace import DEFAULTS, Workspace, open_workspace
 
-for key, value in DEFAULTS.items():  # as the command line does, before anything reads the environment
+for (
+    key,
+    value,
+) in DEFAULTS.items():  # as the command line does, before anything reads the environment
     os.environ.setdefault(key, value)
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,7 +63,12 @@ def make_world(
     times = pd.date_range(first.replace(tzinfo=None), periods=rows, freq=step)
     weight = rng.gamma(2.0, 2.0, rows).round(3)
     carrier = rng.choice(["ant", "bee", "cat"], rows, p=[0.5, 0.3, 0.2])
-    drive = 0.5 * weight + 2.0 * (carrier == "cat") + 0.3 * (times.dayofweek >= 5) + rng.normal(0, 1, rows)
+    drive = (
+        0.5 * weight
+        + 2.0 * (carrier == "cat")
+        + 0.3 * (times.dayofweek >= 5)
+        + rng.normal(0, 1, rows)
+    )
     return pd.DataFrame(
         {
             "parcel": np.arange(rows),
@@ -120,7 +128,9 @@ def write_problem(
     file.write_text(text, encoding="utf-8")
     if frame is not None or not (folder / "world.db").exists():
         others = [name for name in TARGET.values() if name != TARGET[task]]
-        write_world((make_world() if frame is None else frame).drop(columns=others, errors="ignore"), folder)
+        write_world(
+            (make_world() if frame is None else frame).drop(columns=others, errors="ignore"), folder
+        )
     return file
 
 
@@ -131,8 +141,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine reaches a test."""
     for name in [n for n in os.environ if n.startswith("AUTOML_") or n == "MLFLOW_TRACKING_URI"]:
         monkeypatch.delenv(name)
-    yield

@@ -109,17 +109,23 @@ def test_blocks_are_disjoint_newest_first_and_end_where_labels_end(
 
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
-def test_judged_rows_are_exactly_those_of_the_block(world: dict[str, Any], asked: dict[str, Any]) -> None:
+def test_judged_rows_are_exactly_those_of_the_block(
+    world: dict[str, Any], asked: dict[str, Any]
+) -> None:
     frame, _, blocks = made(world, asked)
     for block in blocks:
-        inside = (frame["sent_at"] >= utc_naive(block.start)) & (frame["sent_at"] < utc_naive(block.end))
+        inside = (frame["sent_at"] >= utc_naive(block.start)) & (
+            frame["sent_at"] < utc_naive(block.end)
+        )
         assert block.judged.tolist() == np.flatnonzero(inside).tolist()
         assert len(block.judged) >= MIN_JUDGED
 
 
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
-def test_a_training_row_had_its_label_at_the_origin(world: dict[str, Any], asked: dict[str, Any]) -> None:
+def test_a_training_row_had_its_label_at_the_origin(
+    world: dict[str, Any], asked: dict[str, Any]
+) -> None:
     frame, p, blocks = made(world, asked)
     for block in blocks:
         for when in frame["sent_at"].iloc[block.train].unique():
@@ -142,7 +148,9 @@ def test_no_row_whose_label_was_known_is_left_out_without_a_group(
 
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
-def test_label_time_is_respected_at_every_origin(world: dict[str, Any], asked: dict[str, Any]) -> None:
+def test_label_time_is_respected_at_every_origin(
+    world: dict[str, Any], asked: dict[str, Any]
+) -> None:
     frame, _, blocks = made(world, {**asked, "delay": ""}, known=True)
     for block in blocks:
         start = utc_naive(block.start)
@@ -158,7 +166,9 @@ def test_label_time_is_respected_at_every_origin(world: dict[str, Any], asked: d
 
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
-def test_rows_of_one_moment_are_never_on_both_sides(world: dict[str, Any], asked: dict[str, Any]) -> None:
+def test_rows_of_one_moment_are_never_on_both_sides(
+    world: dict[str, Any], asked: dict[str, Any]
+) -> None:
     frame, _, blocks = made(world, asked)
     times = frame["sent_at"]
     for block in blocks:
@@ -184,7 +194,9 @@ def test_a_group_may_be_several_columns_and_may_be_missing() -> None:
     frame = history(2000, days=30).assign(street="a")
     frame.loc[::2, "street"] = None
     p = problem(origins=1, group=True)
-    two = p.model_copy(update={"history": p.history.model_copy(update={"group": ("street", "house")})})
+    two = p.model_copy(
+        update={"history": p.history.model_copy(update={"group": ("street", "house")})}
+    )
     frame["house"] = np.where(np.arange(2000) < 1000, "1", "2")
     block = make_blocks(frame, two, AS_OF)[0]
     assert set(frame["house"].iloc[block.judged]) == {"2"}
@@ -201,7 +213,10 @@ def test_rows_that_arrive_later_do_not_move_older_blocks(
     grown = pd.concat([frame, late], ignore_index=True)
     for old, new in zip(blocks, make_blocks(grown, p, AS_OF) if blocks else [], strict=True):
         assert (old.start, old.end) == (new.start, new.end)
-        assert (old.train.tolist(), old.judged.tolist()) == (new.train.tolist(), new.judged.tolist())
+        assert (old.train.tolist(), old.judged.tolist()) == (
+            new.train.tolist(),
+            new.judged.tolist(),
+        )
 
 
 def test_thin_blocks_are_merged_with_the_one_before() -> None:
@@ -217,10 +232,13 @@ def test_fewer_blocks_are_made_of_a_short_history() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "days", "block"), [(50, 60.0, "7d"), (150, 60.0, "7d"), (5000, 6.0, "7d"), (5000, 60.0, "1q")]
+    ("count", "days", "block"),
+    [(50, 60.0, "7d"), (150, 60.0, "7d"), (5000, 6.0, "7d"), (5000, 60.0, "1q")],
 )
 def test_a_history_too_short_for_one_block_is_refused(count: int, days: float, block: str) -> None:
-    told = rf"wanted at least {MIN_TRAIN} labelled rows before a block of {block} that ends 2026-03-02"
+    told = (
+        rf"wanted at least {MIN_TRAIN} labelled rows before a block of {block} that ends 2026-03-02"
+    )
     with pytest.raises(HistoryError, match=told) as caught:
         make_blocks(history(count, days=days), problem(block=block), AS_OF)
     assert caught.value.code == "too_short"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -90,7 +91,9 @@ class Place:
         file.write_text(text, encoding="utf-8")
         (self.folder / "variant.contract.json").unlink(missing_ok=True)
         if contract:
-            shutil.copy(self.folder / "problem.contract.json", self.folder / "variant.contract.json")
+            shutil.copy(
+                self.folder / "problem.contract.json", self.folder / "variant.contract.json"
+            )
         return file
 
     def standing(self) -> dict[str, object]:
@@ -99,7 +102,9 @@ class Place:
         models = sqlite3.connect(self.folder / ".automl" / "mlflow.db")
         try:
             return {
-                "predictions": repr(store.execute("select * from parcels order by parcel").fetchall()),
+                "predictions": repr(
+                    store.execute("select * from parcels order by parcel").fetchall()
+                ),
                 "pointer": store.execute(
                     "select table_name, problem, generation from automl_pointer"
                 ).fetchall(),
@@ -160,7 +165,9 @@ def test_looking_loads_no_heavy_library(place: Place, arguments: tuple[str, ...]
     answer = place.run(*named, python=("-X", "importtime"))
 
     loaded = {
-        line.rpartition("|")[2].strip().partition(".")[0] for line in answer.err.splitlines() if "|" in line
+        line.rpartition("|")[2].strip().partition(".")[0]
+        for line in answer.err.splitlines()
+        if "|" in line
     }
     assert answer.code == 0
     assert "cyclopts" in loaded  # the list of imports was read rightly
@@ -171,7 +178,11 @@ def test_importing_the_package_loads_no_heavy_library(tmp_path: Path) -> None:
     told = "import automl, sys; print([m for m in ('automl', *sys.argv[1:]) if m in sys.modules])"
 
     done = subprocess.run(
-        [sys.executable, "-c", told, *HEAVY], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", told, *HEAVY],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     assert done.stdout == "['automl']\n"
@@ -184,7 +195,10 @@ def test_importing_the_package_loads_no_heavy_library(tmp_path: Path) -> None:
         (("chek", "FILE"), "chek"),
         (("check", "FILE", "--nope"), "--nope"),
         (("cycle",), "--file requires an argument"),
-        (("cycle", "FILE", "--as-of", "yesterday"), "--as-of: found 'yesterday'; wanted a time such as"),
+        (
+            ("cycle", "FILE", "--as-of", "yesterday"),
+            "--as-of: found 'yesterday'; wanted a time such as",
+        ),
         (("cycle", "FILE", "--budget", "5 parsecs"), "--budget: '5 parsecs' is not a duration"),
         (("check", "nowhere.toml"), "nowhere.toml: no such problem file"),
     ],
@@ -274,7 +288,9 @@ def test_looking_before_any_cycle_says_that_there_is_none(
 
 
 @pytest.mark.parametrize(("command", "key"), [("status", "problem"), ("why", "error")])
-def test_looking_before_any_cycle_answers_one_json_document(place: Place, command: str, key: str) -> None:
+def test_looking_before_any_cycle_answers_one_json_document(
+    place: Place, command: str, key: str
+) -> None:
     answer = place.run(command, str(place.file), "--json")
 
     assert key in answer.document
@@ -363,7 +379,9 @@ def test_refused_data_changes_nothing_and_says_so(
     assert published.standing() == before
 
 
-def test_a_single_class_is_refused_in_one_json_document_with_code_and_what_stayed(published: Place) -> None:
+def test_a_single_class_is_refused_in_one_json_document_with_code_and_what_stayed(
+    published: Place,
+) -> None:
     before = published.standing()
     file = published.variant(query(f"select {COLUMNS}, 1 as late from parcels"))
 
@@ -372,7 +390,9 @@ def test_a_single_class_is_refused_in_one_json_document_with_code_and_what_staye
     error = answer.document["error"]
     assert (answer.code, error["exit_code"], error["code"]) == (3, 3, "single_class")
     assert "target 'late': every row is" in error["message"]
-    assert "champion is still version 1; table parcels still shows generation 1" in error["unchanged"]
+    assert (
+        "champion is still version 1; table parcels still shows generation 1" in error["unchanged"]
+    )
     assert error["next"]
     assert published.standing() == before
 
@@ -399,6 +419,41 @@ def test_a_cycle_that_somebody_else_holds_ends_in_7(published: Place) -> None:
 
     assert answer.code == 7, answer.err
     assert f"parcels: held by process {os.getpid()}" in answer.err
+    assert published.standing() == before
+
+
+ENDLESS = """
+import time
+from pathlib import Path
+
+
+def rows(as_of, until):
+    Path(__file__).with_name("pulling").touch()
+    time.sleep(60)
+"""
+
+
+def test_an_interrupted_cycle_ends_in_130_and_says_what_it_left(published: Place) -> None:
+    before = published.standing()
+    (published.folder / "endless.py").write_text(ENDLESS, encoding="utf-8")
+    text = 'source      = "sqlite:///world.db"\nquery       = "select * from parcels"'
+    file = published.variant({text: 'python = "endless:rows"'})
+    command = [sys.executable, "-m", "automl.cli", "cycle", str(file), "--as-of", NEXT]
+    process = subprocess.Popen(command, cwd=published.elsewhere, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while (
+        not (published.folder / "pulling").exists()
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.05)
+
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[1]
+
+    assert process.returncode == 130
+    assert "interrupted; champion and predictions are as they were" in said
+    assert "Traceback" not in said
     assert published.standing() == before
 
 

@@ -47,7 +47,8 @@ def with_late(labels: Callable[[int], Any]) -> Break:
 
 
 @pytest.mark.parametrize(
-    ("task", "classes"), [("binary", (0, 1)), ("multiclass", ("fine", "late", "lost")), ("regression", ())]
+    ("task", "classes"),
+    [("binary", (0, 1)), ("multiclass", ("fine", "late", "lost")), ("regression", ())],
 )
 def test_the_first_pull_suggests_features_and_classes(
     make_problem: MakeProblem, task: str, classes: tuple[str | int, ...]
@@ -60,7 +61,9 @@ def test_the_first_pull_suggests_features_and_classes(
 
 @pytest.mark.parametrize("positive", ["0", '"0"', "false", "0.0"])
 def test_the_positive_class_comes_second(make_problem: MakeProblem, positive: str) -> None:
-    problem = make_problem(replace={'target      = "late"': f'target = "late"\npositive = {positive}'})
+    problem = make_problem(
+        replace={'target      = "late"': f'target = "late"\npositive = {positive}'}
+    )
     assert infer(pulled(problem), problem).classes == (1, 0)
 
 
@@ -74,7 +77,9 @@ def test_nearly_unique_text_is_not_used(make_problem: MakeProblem) -> None:
     assert contract.features["street"] == "text"
 
 
-def test_roles_are_no_features_but_time_is_also_as_part_of_the_key(make_problem: MakeProblem) -> None:
+def test_roles_are_no_features_but_time_is_also_as_part_of_the_key(
+    make_problem: MakeProblem,
+) -> None:
     replace = {'["parcel"]': '["parcel", "sent_at"]\nweight = "weight"\ngroup = ["carrier"]'}
     problem = make_problem(replace=replace)
     contract = infer(pulled(problem), problem)
@@ -88,8 +93,19 @@ def test_a_later_pull_asks_for_every_column_with_a_role(make_problem: MakeProble
         '["parcel"]': '["parcel"]\nweight = "worth"\ngroup = ["street"]',
         "[sweep]": 'slices = ["carrier"]\n[sweep]',
     }
-    kinds = Contract({"weight": "number", "carrier": "text"}, {}, (0, 1)).kinds(make_problem(replace=replace))
-    assert set(kinds) == {"parcel", "sent_at", "late", "known_at", "worth", "street", "weight", "carrier"}
+    kinds = Contract({"weight": "number", "carrier": "text"}, {}, (0, 1)).kinds(
+        make_problem(replace=replace)
+    )
+    assert set(kinds) == {
+        "parcel",
+        "sent_at",
+        "late",
+        "known_at",
+        "worth",
+        "street",
+        "weight",
+        "carrier",
+    }
     assert (kinds["sent_at"], kinds["known_at"], kinds["worth"], kinds["carrier"]) == (
         "time",
         "time",
@@ -109,7 +125,9 @@ def test_a_pull_under_the_contract_brings_the_same_rows_and_a_batch_fits_it(
     again = pull(problem, workspace, AS_OF, kinds=contract.kinds(problem))
     assert again.digest == first.digest
     assert check(read(again), contract, problem) == []
-    batch = read(pull_batch(problem, workspace, AS_OF - timedelta(days=3), kinds=contract.kinds(problem)))
+    batch = read(
+        pull_batch(problem, workspace, AS_OF - timedelta(days=3), kinds=contract.kinds(problem))
+    )
     assert check_batch(batch, contract, problem) == []
     assert problem.history.target not in batch.columns
 
@@ -118,7 +136,9 @@ def test_a_pull_under_the_contract_brings_the_same_rows_and_a_batch_fits_it(
 
 
 @pytest.mark.parametrize("classes", [(), (0, 1), ("no", "yes"), ("fine", "late", "lost")])
-def test_a_contract_survives_its_file(make_problem: MakeProblem, classes: tuple[str | int, ...]) -> None:
+def test_a_contract_survives_its_file(
+    make_problem: MakeProblem, classes: tuple[str | int, ...]
+) -> None:
     problem = make_problem()
     assert load_contract(problem) is None
     contract = Contract({"a": "number", "ü b": "text", "t": "time"}, {"id": "key"}, classes)
@@ -144,7 +164,9 @@ def test_a_contract_survives_its_file(make_problem: MakeProblem, classes: tuple[
 def test_what_is_no_contract_file_is_refused(make_problem: MakeProblem, content: bytes) -> None:
     problem = make_problem()
     contract_file(problem).write_bytes(content)
-    with pytest.raises(ProblemError, match=r"problem\.contract\.json: not a contract file") as caught:
+    with pytest.raises(
+        ProblemError, match=r"problem\.contract\.json: not a contract file"
+    ) as caught:
         load_contract(problem)
     assert caught.value.code == "contract_file"
 
@@ -154,15 +176,27 @@ def test_an_unknown_kind_is_refused(make_problem: MakeProblem, kind: object) -> 
     problem = make_problem()
     told = {"features": {"weight": kind, "carrier": "text"}, "unused": {}, "classes": []}
     contract_file(problem).write_text(json.dumps(told), encoding="utf-8")
-    with pytest.raises(ProblemError, match=r"found kinds {'weight': .*}; wanted number, text or time"):
+    with pytest.raises(
+        ProblemError, match=r"found kinds {'weight': .*}; wanted number, text or time"
+    ):
         load_contract(problem)
 
 
 # ---------------------------------------------------------------- what is refused
 
 FIRST_PULL: list[tuple[str, Break, str, str]] = [
-    ("binary", with_late(lambda _: 1), "single_class", "every row is 1; wanted at least two classes"),
-    ("binary", with_late(lambda i: i % 3), "too_many_classes", "found 3 classes, .* task binary wants two"),
+    (
+        "binary",
+        with_late(lambda _: 1),
+        "single_class",
+        "every row is 1; wanted at least two classes",
+    ),
+    (
+        "binary",
+        with_late(lambda i: i % 3),
+        "too_many_classes",
+        "found 3 classes, .* task binary wants two",
+    ),
     (
         "binary",
         with_late(lambda i: int(i < 5)),
@@ -196,13 +230,17 @@ FIRST_PULL: list[tuple[str, Break, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("task", "damage", "code", "told"), FIRST_PULL, ids=[row[2] for row in FIRST_PULL])
+@pytest.mark.parametrize(
+    ("task", "damage", "code", "told"), FIRST_PULL, ids=[row[2] for row in FIRST_PULL]
+)
 def test_a_target_that_does_not_fit_the_task_is_refused_at_the_first_pull_and_later(
     make_problem: MakeProblem, task: str, damage: Break, code: str, told: str
 ) -> None:
     problem = make_problem(task)
     frame = pulled(problem)
-    contract = Contract(infer(frame, problem).features, {}, () if task == "regression" else (0, 1, 2))
+    contract = Contract(
+        infer(frame, problem).features, {}, () if task == "regression" else (0, 1, 2)
+    )
     steps: list[Callable[[], object]] = [
         lambda: infer(damage(frame), problem),
         lambda: check(damage(frame), contract, problem),
@@ -242,7 +280,13 @@ LATER: list[tuple[str, Break, type[AutomlError], str, str]] = [
         "contract",
         "found str; wanted time",
     ),
-    ("new class", with_late(lambda i: i % 3 + 1), HistoryError, "too_many_classes", "found 3 classes"),
+    (
+        "new class",
+        with_late(lambda i: i % 3 + 1),
+        HistoryError,
+        "too_many_classes",
+        "found 3 classes",
+    ),
     (
         "other classes",
         with_late(lambda i: i % 2 + 1),
@@ -260,9 +304,16 @@ LATER: list[tuple[str, Break, type[AutomlError], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("_name", "damage", "error", "code", "told"), LATER, ids=[row[0] for row in LATER])
+@pytest.mark.parametrize(
+    ("_name", "damage", "error", "code", "told"), LATER, ids=[row[0] for row in LATER]
+)
 def test_rows_that_break_the_contract_are_refused(
-    make_problem: MakeProblem, _name: str, damage: Break, error: type[AutomlError], code: str, told: str
+    make_problem: MakeProblem,
+    _name: str,
+    damage: Break,
+    error: type[AutomlError],
+    code: str,
+    told: str,
 ) -> None:
     problem = make_problem()
     frame = pulled(problem)
@@ -298,7 +349,11 @@ BATCHES: list[tuple[str, Break, str]] = [
         "key 'parcel': found rows without it",
     ),
     ("column vanished", lambda f: f.drop(columns="carrier"), "column 'carrier' is missing"),
-    ("kind changed", lambda f: f.assign(carrier=1.0), "column 'carrier': found float64; wanted text"),
+    (
+        "kind changed",
+        lambda f: f.assign(carrier=1.0),
+        "column 'carrier': found float64; wanted text",
+    ),
 ]
 
 
@@ -321,9 +376,7 @@ def test_all_broken_columns_are_told_at_once(make_problem: MakeProblem) -> None:
     frame = pulled(problem)
     contract = infer(frame, problem)
     broken = frame.drop(columns="carrier").assign(weight="heavy", sent_at=0.0)
-    lines = (
-        r"'carrier' is missing\n.*'sent_at': found float64; wanted time\n.*'weight': found str; wanted number"
-    )
+    lines = r"'carrier' is missing\n.*'sent_at': found float64; wanted time\n.*'weight': found str; wanted number"
     with pytest.raises(ContractError, match=lines):
         check(broken, contract, problem)
 
@@ -341,7 +394,9 @@ def test_rows_without_a_key_are_told_apart_by_row_id(
     make_problem: MakeProblem, tmp_path: Path, world: pd.DataFrame
 ) -> None:
     source = 'source      = "sqlite:///world.db"\nquery       = "select * from parcels"'
-    problem = make_problem(replace={source: 'files = "world.csv"', 'key         = ["parcel"]\n': ""})
+    problem = make_problem(
+        replace={source: 'files = "world.csv"', 'key         = ["parcel"]\n': ""}
+    )
     pd.concat([world, world.tail(3)]).drop(columns=["fate", "hours"]).to_csv(
         tmp_path / "world.csv", index=False
     )

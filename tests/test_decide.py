@@ -23,7 +23,9 @@ CONFIDENCE = 0.8
 def duel(name: str, gains: Sequence[float], *, virgin: int | None = None) -> Duel:
     """A duel on the newest blocks, the newest `virgin` of which (default: all) are virgin."""
     n = len(gains)
-    kinds: tuple[Kind, ...] = tuple("virgin" if virgin is None or i < virgin else "sweep" for i in range(n))
+    kinds: tuple[Kind, ...] = tuple(
+        "virgin" if virgin is None or i < virgin else "sweep" for i in range(n)
+    )
     starts = tuple(FIRST - timedelta(weeks=i) for i in range(n))
     return Duel(name, tuple(gains), kinds, tuple(range(n)), starts)
 
@@ -105,7 +107,9 @@ def test_verdicts_equal_the_formula_computed_term_by_term(rivals: list[Duel]) ->
 
 @LAW
 @given(fields(), st.floats(0.55, 0.95), st.floats(0, 1))
-def test_whoever_is_promoted_has_kept_every_rule(rivals: list[Duel], confidence: float, share: float) -> None:
+def test_whoever_is_promoted_has_kept_every_rule(
+    rivals: list[Duel], confidence: float, share: float
+) -> None:
     decision = judge(*rivals, confidence=confidence, share={d.challenger: share for d in rivals})
 
     if decision.outcome == "keep":
@@ -128,7 +132,9 @@ def test_whoever_is_promoted_has_kept_every_rule(rivals: list[Duel], confidence:
 
 @LAW
 @given(fields(), st.integers(1, 12), st.floats(0.51, 0.99), st.floats(0, 1))
-def test_a_twin_is_never_promoted(rivals: list[Duel], blocks: int, confidence: float, share: float) -> None:
+def test_a_twin_is_never_promoted(
+    rivals: list[Duel], blocks: int, confidence: float, share: float
+) -> None:
     twin = duel("twin", [0.0] * blocks)
 
     assert judge(*rivals, twin, confidence=confidence, share={"twin": share}).blend != "twin"
@@ -249,7 +255,9 @@ def test_a_challenger_that_wins_rarely_but_by_much_is_refused() -> None:
     assert "40% of the blocks" in v.reason
 
 
-@pytest.mark.parametrize(("share", "promoted"), [(0.0, False), (0.19, False), (0.2, True), (1.0, True)])
+@pytest.mark.parametrize(
+    ("share", "promoted"), [(0.0, False), (0.19, False), (0.2, True), (1.0, True)]
+)
 def test_the_switching_margin_is_waived_for_a_blend_that_holds_a_fifth_of_the_champion(
     share: float, promoted: bool
 ) -> None:
@@ -268,7 +276,9 @@ def test_of_several_that_pass_the_largest_gain_is_promoted() -> None:
     assert decision.blend == "better"
 
 
-@pytest.mark.parametrize("rivals", [[], [Duel("r", (), (), (), ())]], ids=["none", "one without a block"])
+@pytest.mark.parametrize(
+    "rivals", [[], [Duel("r", (), (), (), ())]], ids=["none", "one without a block"]
+)
 def test_without_evidence_the_champion_is_kept(rivals: list[Duel]) -> None:
     decision = judge(*rivals)
 
@@ -333,7 +343,9 @@ def test_nine_equal_rivals_are_promoted_about_once_in_thirty_cycles() -> None:
     assert max(runs) <= 6  # the best of this cycle would have switched about 22 times
 
 
-def test_a_rival_better_by_two_block_deviations_is_adopted_within_four_cycles_in_most_runs() -> None:
+def test_a_rival_better_by_two_block_deviations_is_adopted_within_four_cycles_in_most_runs() -> (
+    None
+):
     advantage = np.zeros(10)
     advantage[4] = 2 * NOISE
     runs = [champions(1_000 + seed, advantage, 8) for seed in range(60)]

@@ -58,7 +58,8 @@ class World:
                 value = self.metric.needs == "value"
                 self.outputs[name].append(seen if value else np.column_stack([1 - chance, chance]))
         self.seconds = {
-            name: float(s) for name, s in zip(self.outputs, rng.uniform(0.1, 5, candidates), strict=True)
+            name: float(s)
+            for name, s in zip(self.outputs, rng.uniform(0.1, 5, candidates), strict=True)
         }
 
     def loss(self, weights: Mapping[str, float]) -> float:
@@ -66,10 +67,14 @@ class World:
 
     @property
     def candidates(self) -> dict[str, Candidate]:
-        return {n: Candidate(o, self.loss({n: 1.0}), self.seconds[n]) for n, o in self.outputs.items()}
+        return {
+            n: Candidate(o, self.loss({n: 1.0}), self.seconds[n]) for n, o in self.outputs.items()
+        }
 
 
-worlds = st.builds(World, st.integers(0, 10**6), st.sampled_from(METRICS), candidates=st.integers(1, 10))
+worlds = st.builds(
+    World, st.integers(0, 10**6), st.sampled_from(METRICS), candidates=st.integers(1, 10)
+)
 
 
 # ---------------------------------------------------------------- selection
@@ -102,12 +107,16 @@ def test_five_members_are_used_when_many_equal_ones_average_out_their_noise() ->
     truth = [rng.normal(size=400)]
     outputs = {f"c{i:02d}": [truth[0] + rng.normal(0, 1, 400)] for i in range(10)}
     metric = get_metric("rmse")
-    candidates = {n: Candidate(o, slow_loss({n: 1}, outputs, truth, metric), 1.0) for n, o in outputs.items()}
+    candidates = {
+        n: Candidate(o, slow_loss({n: 1}, outputs, truth, metric), 1.0) for n, o in outputs.items()
+    }
 
     weights = greedy(candidates, truth, metric)
 
     assert len(weights) == 5
-    assert slow_loss(weights, outputs, truth, metric) < 0.6 * min(c.loss for c in candidates.values())
+    assert slow_loss(weights, outputs, truth, metric) < 0.6 * min(
+        c.loss for c in candidates.values()
+    )
 
 
 def slow_greedy(world: World) -> dict[str, float]:
@@ -239,10 +248,14 @@ CLASSES: dict[str, tuple[str | int, ...]] = {
 
 def parcels(rows: int = 120) -> pd.DataFrame:
     rng = np.random.default_rng(4)
-    return pd.DataFrame({"weight": rng.normal(size=rows), "carrier": rng.choice(["ant", "bee"], rows)})
+    return pd.DataFrame(
+        {"weight": rng.normal(size=rows), "carrier": rng.choice(["ant", "bee"], rows)}
+    )
 
 
-def members_of(frame: pd.DataFrame, y: NDArray[np.float64], estimators: Sequence[object]) -> list[tuple]:
+def members_of(
+    frame: pd.DataFrame, y: NDArray[np.float64], estimators: Sequence[object]
+) -> list[tuple]:
     """Encoders and estimators fitted as a refit does: on raw columns, and on class numbers."""
     fitted = []
     for i, (estimator, weight) in enumerate(zip(estimators, (0.7, 0.3), strict=True)):
@@ -265,7 +278,8 @@ def test_a_classifier_answers_the_weighted_mean_and_its_likeliest_label(
     model = assemble(members, Contract(FEATURES, {}, classes), list(FEATURES))  # type: ignore[arg-type]
 
     wanted = sum(
-        w * estimator.predict_proba(encoder.transform(frame)) for _, w, encoder, estimator in members
+        w * estimator.predict_proba(encoder.transform(frame))
+        for _, w, encoder, estimator in members
     )
     assert model.predict_proba(frame) == pytest.approx(wanted)
     assert list(model.classes_) == list(classes)
@@ -276,11 +290,15 @@ def test_a_classifier_answers_the_weighted_mean_and_its_likeliest_label(
 def test_a_regressor_answers_the_weighted_mean() -> None:
     frame = parcels()
     y = frame["weight"].to_numpy() ** 2
-    members = members_of(frame, y, [LinearRegression(), DecisionTreeRegressor(max_depth=2, random_state=0)])
+    members = members_of(
+        frame, y, [LinearRegression(), DecisionTreeRegressor(max_depth=2, random_state=0)]
+    )
 
     model = assemble(members, Contract(FEATURES, {}, ()), list(FEATURES))  # type: ignore[arg-type]
 
-    wanted = sum(w * estimator.predict(encoder.transform(frame)) for _, w, encoder, estimator in members)
+    wanted = sum(
+        w * estimator.predict(encoder.transform(frame)) for _, w, encoder, estimator in members
+    )
     assert model.predict(frame) == pytest.approx(wanted)
 
 
@@ -291,9 +309,13 @@ def test_a_model_of_one_member_answers_as_the_member_and_survives_pickling() -> 
     )
     name, _, encoder, estimator = members[0]
 
-    model = assemble([(name, 1.0, encoder, estimator)], Contract(FEATURES, {}, ("n", "y")), list(FEATURES))  # type: ignore[arg-type]
+    model = assemble(
+        [(name, 1.0, encoder, estimator)], Contract(FEATURES, {}, ("n", "y")), list(FEATURES)
+    )  # type: ignore[arg-type]
     again = pickle.loads(pickle.dumps(model))
 
-    assert model.predict_proba(frame) == pytest.approx(estimator.predict_proba(encoder.transform(frame)))
+    assert model.predict_proba(frame) == pytest.approx(
+        estimator.predict_proba(encoder.transform(frame))
+    )
     assert np.array_equal(again.predict_proba(frame), model.predict_proba(frame))
     assert list(again.feature_names_in_) == list(FEATURES)

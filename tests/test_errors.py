@@ -36,7 +36,11 @@ def test_each_error_ends_the_command_with_its_exit_code(name: str, code: int) ->
 
 @pytest.mark.parametrize(
     ("narrow", "wide"),
-    [("SpaceError", "ProblemError"), ("ContractError", "HistoryError"), ("DigestError", "PredictError")],
+    [
+        ("SpaceError", "ProblemError"),
+        ("ContractError", "HistoryError"),
+        ("DigestError", "PredictError"),
+    ],
 )
 def test_a_narrow_error_is_caught_as_the_wider_one(narrow: str, wide: str) -> None:
     with pytest.raises(getattr(errors, wide), match="no"):

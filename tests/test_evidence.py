@@ -21,7 +21,13 @@ def week(number: int) -> datetime:
 
 
 def entry(
-    blend: str, block: int, loss: float, *, cycle: int = 9, floor: float = 1.0, kind: Kind = "virgin"
+    blend: str,
+    block: int,
+    loss: float,
+    *,
+    cycle: int = 9,
+    floor: float = 1.0,
+    kind: Kind = "virgin",
 ) -> BlockLoss:
     return BlockLoss(week(cycle), blend, week(block), week(block + 1), 100, loss, floor, kind)
 
@@ -48,12 +54,18 @@ def slow_duel(losses: Sequence[BlockLoss], challenger: str) -> Duel | None:
             mine = [x for x in here if x.cycle == cycle and x.blend == challenger]
             theirs = [x for x in here if x.cycle == cycle and x.blend == CHAMPION]
             if mine and theirs:
-                gains.append((theirs[0].loss - mine[0].loss) / max(theirs[0].loss, 0.05 * theirs[0].floor))
-                kinds.append("virgin" if mine[0].kind == "virgin" and theirs[0].kind == "virgin" else "sweep")
+                gains.append(
+                    (theirs[0].loss - mine[0].loss) / max(theirs[0].loss, 0.05 * theirs[0].floor)
+                )
+                kinds.append(
+                    "virgin" if mine[0].kind == "virgin" and theirs[0].kind == "virgin" else "sweep"
+                )
                 ages.append(age)
                 blocks.append(start)
                 break
-    return Duel(challenger, tuple(gains), tuple(kinds), tuple(ages), tuple(blocks)) if gains else None
+    return (
+        Duel(challenger, tuple(gains), tuple(kinds), tuple(ages), tuple(blocks)) if gains else None
+    )
 
 
 @LAW
@@ -117,8 +129,12 @@ def test_the_newest_cycle_that_judged_both_wins() -> None:
         ("sweep", "sweep", "sweep"),
     ],
 )
-def test_a_block_is_virgin_only_if_it_is_for_both(champion: Kind, challenger: Kind, both: Kind) -> None:
-    (duel,) = duels([entry(CHAMPION, 3, 0.5, kind=champion), entry("a", 3, 0.4, kind=challenger)], CHAMPION)
+def test_a_block_is_virgin_only_if_it_is_for_both(
+    champion: Kind, challenger: Kind, both: Kind
+) -> None:
+    (duel,) = duels(
+        [entry(CHAMPION, 3, 0.5, kind=champion), entry("a", 3, 0.4, kind=challenger)], CHAMPION
+    )
 
     assert duel.kinds == (both,)
 

@@ -16,7 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl.contract import Contract
-from automl.features import CLIP, ONE_HOT_LEVELS, TREE_LEVELS, carried, category_positions, make_encoder
+from automl.features import (
+    CLIP,
+    ONE_HOT_LEVELS,
+    TREE_LEVELS,
+    carried,
+    category_positions,
+    make_encoder,
+)
 from automl.features.matrices import ALWAYS_KEPT, Rows, shape_of, thin, to_outcomes, write_matrices
 from automl.history import Kind
 from automl.problem import Problem
@@ -40,7 +47,9 @@ def parcels(count: int, seed: int = 0, first: str = "2026-01-01") -> pd.DataFram
     frame = pd.DataFrame(
         {
             "carrier": pd.Series(rng.choice(["ant", "bee", "cat"], count)),
-            "sent_at": pd.Series(pd.date_range(first, periods=count, freq="7h")).astype("datetime64[us]"),
+            "sent_at": pd.Series(pd.date_range(first, periods=count, freq="7h")).astype(
+                "datetime64[us]"
+            ),
             "size": rng.gamma(2, 3, count),
             "street": pd.Series([f"street {i}" for i in rng.integers(0, 20, count)]),
             "weight": rng.normal(0, 1, count),
@@ -72,7 +81,9 @@ def test_judged_rows_do_not_change_how_any_row_is_encoded(encoding: Encoding, se
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_written_training_rows_are_the_same_whoever_is_judged(tmp_path: Path, encoding: Encoding) -> None:
+def test_written_training_rows_are_the_same_whoever_is_judged(
+    tmp_path: Path, encoding: Encoding
+) -> None:
     train, one, other = (
         parcels(80),
         parcels(40, 1, "2026-06-01"),
@@ -80,7 +91,11 @@ def test_written_training_rows_are_the_same_whoever_is_judged(tmp_path: Path, en
     )
     for name, judged in [("one", one), ("other", other), ("none", None)]:
         write_matrices(
-            rows_of(train), None if judged is None else rows_of(judged), KINDS, encoding, tmp_path / name
+            rows_of(train),
+            None if judged is None else rows_of(judged),
+            KINDS,
+            encoding,
+            tmp_path / name,
         )
     written = {f: f.read_bytes() for f in (tmp_path / "one").glob("train_*.npy")}
     assert len(written) == 4
@@ -100,7 +115,8 @@ def test_the_matrix_has_one_row_each_and_only_trees_see_gaps(encoding: Encoding)
 
 
 @pytest.mark.parametrize(
-    "kinds", [KINDS, dict(reversed(KINDS.items())), {"weight": "number"}, {"a": "text", "b": "text"}]
+    "kinds",
+    [KINDS, dict(reversed(KINDS.items())), {"weight": "number"}, {"a": "text", "b": "text"}],
 )
 def test_category_positions_are_those_of_the_codes(kinds: dict[str, Kind]) -> None:
     frame = parcels(100).assign(a="x", b=["p", "q"] * 50)
@@ -110,12 +126,17 @@ def test_category_positions_are_those_of_the_codes(kinds: dict[str, Kind]) -> No
     assert len(positions) == len(texts)
     for position, name in zip(positions, texts, strict=True):
         codes = {level: float(i) for i, level in enumerate(sorted(frame[name].dropna().unique()))}
-        assert np.array_equal(matrix[:, position], frame[name].map(codes).to_numpy("float64"), equal_nan=True)
+        assert np.array_equal(
+            matrix[:, position], frame[name].map(codes).to_numpy("float64"), equal_nan=True
+        )
     assert category_positions(kinds, "dense") == ()
 
 
 def test_a_category_never_seen_is_a_gap_for_trees_and_nothing_for_dense() -> None:
-    train, later = pd.DataFrame({"c": ["a", "b", "a"]}), pd.DataFrame({"c": ["z", None]}, dtype="str")
+    train, later = (
+        pd.DataFrame({"c": ["a", "b", "a"]}),
+        pd.DataFrame({"c": ["z", None]}, dtype="str"),
+    )
     assert np.isnan(make_encoder({"c": "text"}, "trees").fit(train).transform(later)).all()
     assert (make_encoder({"c": "text"}, "dense").fit(train).transform(later) == 0).all()
 
@@ -149,7 +170,9 @@ def test_rare_levels_share_one_place(encoding: Encoding, most: int) -> None:
 def test_an_empty_or_constant_column_says_nothing_and_breaks_nothing(
     encoding: Encoding, column: pd.Series
 ) -> None:
-    kind: Kind = "text" if column.dtype == "str" else "number" if column.dtype == "float64" else "time"
+    kind: Kind = (
+        "text" if column.dtype == "str" else "number" if column.dtype == "float64" else "time"
+    )
     encoder = make_encoder({"c": kind, "x": "number"}, encoding)
     matrix = encoder.fit_transform(pd.DataFrame({"c": column, "x": np.arange(6.0)}))
     moving = [i for i in range(matrix.shape[1]) if len(np.unique(matrix[:, i])) > 1]
@@ -208,7 +231,9 @@ def test_calendar_parts_are_those_of_python_that_came_round_twice(times: list[An
 def test_the_year_is_never_used(times: list[Any]) -> None:
     frame = pd.DataFrame({"t": pd.Series(times).astype("datetime64[us]")})
     calendar = carried.Calendar().fit(frame)
-    later = frame.assign(t=frame["t"] + pd.Timedelta(days=400 * 365 + 97))  # the Gregorian calendar repeats
+    later = frame.assign(
+        t=frame["t"] + pd.Timedelta(days=400 * 365 + 97)
+    )  # the Gregorian calendar repeats
     assert np.array_equal(calendar.transform(later), calendar.transform(frame))
     assert np.array_equal(carried.Calendar().fit(later).transform(later), calendar.transform(frame))
 
@@ -218,7 +243,9 @@ def test_the_year_is_never_used(times: list[Any]) -> None:
 def test_iso_text_is_read_as_the_time_it_names(times: list[Any], random: Any, cyclic: bool) -> None:
     frame = pd.DataFrame({"t": pd.Series([*times, None]).astype("datetime64[us]")})
     written = [
-        random.choice([t.isoformat(), t.isoformat(" "), f"{t.isoformat()}Z", f"{t.isoformat()}+00:00"])
+        random.choice(
+            [t.isoformat(), t.isoformat(" "), f"{t.isoformat()}Z", f"{t.isoformat()}+00:00"]
+        )
         for t in times
     ]
     text = pd.DataFrame({"t": pd.Series([*written, None], dtype="str")})
@@ -247,7 +274,9 @@ def test_a_missing_time_is_a_gap_in_every_part() -> None:
 
 @given(st.integers(1, 400), st.integers(1, 300), st.integers(0, 2**16))
 @settings(deadline=None)
-def test_thin_keeps_the_newest_rows_the_order_and_the_total_weight(count: int, most: int, seed: int) -> None:
+def test_thin_keeps_the_newest_rows_the_order_and_the_total_weight(
+    count: int, most: int, seed: int
+) -> None:
     rows = rows_of(pd.DataFrame({"n": np.arange(count)}))
     thinned = thin(rows, most, seed)
     kept = thinned.frame["n"].tolist()
@@ -285,7 +314,9 @@ def test_rows_know_their_age_outcome_and_weight(make_problem: MakeProblem) -> No
     problem = make_problem(replace={'["parcel"]': '["parcel"]\nweight = "worth"'})
     frame = pd.DataFrame(
         {
-            "sent_at": pd.to_datetime(["2026-01-01", "2026-01-02", "2026-01-05"]).astype("datetime64[us]"),
+            "sent_at": pd.to_datetime(["2026-01-01", "2026-01-02", "2026-01-05"]).astype(
+                "datetime64[us]"
+            ),
             "late": [1, 0, 1],
             "worth": [2.0, np.nan, 0.5],
         }

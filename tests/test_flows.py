@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -41,10 +42,8 @@ def _start(command: list[str], environment: dict[str, str], log: Path) -> subpro
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):  # it has ended already
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # it has ended already
     process.wait()
 
 
@@ -56,7 +55,9 @@ def _wait_for(url: str, log: Path, seconds: float = 90) -> None:
                 return
         except OSError:
             time.sleep(0.5)
-    raise AssertionError(f"{url} did not answer in {seconds} s: {log.read_text(errors='replace')[-2000:]}")
+    raise AssertionError(
+        f"{url} did not answer in {seconds} s: {log.read_text(errors='replace')[-2000:]}"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,9 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
         "PREFECT_RUNNER_POLL_FREQUENCY": "2",
         "DO_NOT_TRACK": "1",
     }
-    server = _start([sys.executable, "-m", "prefect", "server", "start"], environment, home / "server.log")
+    server = _start(
+        [sys.executable, "-m", "prefect", "server", "start"], environment, home / "server.log"
+    )
     try:
         _wait_for(f"{environment['PREFECT_API_URL']}/health", home / "server.log")
         yield environment
@@ -82,7 +85,9 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
 
 def _runs(api: str) -> list[dict[str, Any]]:
     return list(
-        httpx.post(f"{api}/flow_runs/filter", json={"sort": "EXPECTED_START_TIME_ASC"}, timeout=10).json()
+        httpx.post(
+            f"{api}/flow_runs/filter", json={"sort": "EXPECTED_START_TIME_ASC"}, timeout=10
+        ).json()
     )
 
 
@@ -94,7 +99,9 @@ def test_a_scheduled_run_is_created_starts_completes_and_leaves_a_generation(
     file = write_problem(tmp_path, frame=make_world(2700, first=first))
     file.write_text(file.read_text(encoding="utf-8") + EVERY_MINUTE, encoding="utf-8")
     log = tmp_path / "serve.log"
-    serving = _start([sys.executable, "-m", "automl.cli", "schedule", str(file)], prefect_server, log)
+    serving = _start(
+        [sys.executable, "-m", "automl.cli", "schedule", str(file)], prefect_server, log
+    )
     api = prefect_server["PREFECT_API_URL"]
     try:
         ended: list[dict[str, Any]] = []
@@ -109,11 +116,13 @@ def test_a_scheduled_run_is_created_starts_completes_and_leaves_a_generation(
         _stop(serving)
     run = ended[0]
     assert run["auto_scheduled"]
-    assert (run["state_type"], run["state_name"]) == ("COMPLETED", "Published"), log.read_text()[-3000:]
+    assert (run["state_type"], run["state_name"]) == ("COMPLETED", "Published"), log.read_text()[
+        -3000:
+    ]
     assert run["name"].endswith("newest slot")
     live = Store(open_workspace(file)).live("parcels")
     assert live is not None
-    slot = datetime.fromisoformat(run["expected_start_time"].replace("Z", "+00:00")).replace(tzinfo=None)
+    slot = datetime.fromisoformat(run["expected_start_time"]).replace(tzinfo=None)
     assert abs(live["as_of"] - slot) <= timedelta(minutes=2), (
         "as_of is the slot of the cron, not the wall clock"
     )
@@ -164,10 +173,23 @@ def test_the_same_problem_runs_against_an_mlflow_server(tmp_path: Path) -> None:
     server = _start(command, environment, tmp_path / "mlflow.log")
     try:
         _wait_for(f"{uri}/health", tmp_path / "mlflow.log")
-        run = [sys.executable, "-m", "automl.cli", "cycle", str(file), "--as-of", "2026-03-02", "--json"]
-        done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False, cwd="/")
+        run = [
+            sys.executable,
+            "-m",
+            "automl.cli",
+            "cycle",
+            str(file),
+            "--as-of",
+            "2026-03-02",
+            "--json",
+        ]
+        done = subprocess.run(
+            run, env=environment, capture_output=True, text=True, check=False, cwd="/"
+        )
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("\n") == 1, "exactly one document on stdout, also while MLflow prints"
+        assert done.stdout.count("\n") == 1, (
+            "exactly one document on stdout, also while MLflow prints"
+        )
         answer = httpx.get(
             f"{uri}/api/2.0/mlflow/registered-models/alias",
             params={"name": "parcels", "alias": "champion"},

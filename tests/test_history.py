@@ -34,7 +34,13 @@ ORIGIN = {
     "python": 'python = "{module}:rows"',
 }
 DAY = timedelta(days=1)
-KINDS: Kinds = {"parcel": "text", "sent_at": "time", "weight": "number", "carrier": "text", "late": "number"}
+KINDS: Kinds = {
+    "parcel": "text",
+    "sent_at": "time",
+    "weight": "number",
+    "carrier": "text",
+    "late": "number",
+}
 Rows = list[dict[str, Any]]
 
 
@@ -84,7 +90,9 @@ class Source:
         return pull_batch(problem, open_workspace(problem.file), as_of, kinds=kinds)
 
     @property
-    def _module(self) -> str:  # Python keeps modules by name, so each folder needs a name of its own
+    def _module(
+        self,
+    ) -> str:  # Python keeps modules by name, so each folder needs a name of its own
         return "rows_" + "".join(c if c.isalnum() else "_" for c in str(self.folder))
 
     def _sqlite(self, rows: Rows, names: list[str], types: Mapping[str, str]) -> None:
@@ -128,7 +136,11 @@ def _sqlite_value(value: object) -> object:
 def _arrow(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # a column has one type in parquet: text
+    except (
+        pa.ArrowInvalid,
+        pa.ArrowTypeError,
+        OverflowError,
+    ):  # a column has one type in parquet: text
         return pa.array([None if v is None else str(v) for v in values])
 
 
@@ -170,7 +182,15 @@ JUNK = st.one_of(
     st.floats(),
     st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=6),
     st.sampled_from(
-        ["007", "nan", "2026-01-01", "2026-03-29 02:30:00", "line\nbreak", 'a "quoted", cell', "=1+1"]
+        [
+            "007",
+            "nan",
+            "2026-01-01",
+            "2026-03-29 02:30:00",
+            "line\nbreak",
+            'a "quoted", cell',
+            "=1+1",
+        ]
     ),
 )
 COLUMNS = ("parcel", "weight", "carrier", "arrived_after", "late")
@@ -180,25 +200,41 @@ COLUMNS = ("parcel", "weight", "carrier", "arrived_after", "late")
 def poison(draw: st.DrawFn) -> tuple[Rows, list[Any]]:
     """Rows that must not be seen at AS_OF, holding anything, and values for an ignored column."""
     late = st.timedeltas(timedelta(0), 400 * DAY).map(lambda after: AS_OF + after)
-    immature = st.timedeltas(timedelta(0), DAY - timedelta(seconds=1)).map(lambda after: AS_OF - DAY + after)
+    immature = st.timedeltas(timedelta(0), DAY - timedelta(seconds=1)).map(
+        lambda after: AS_OF - DAY + after
+    )
     times = draw(st.lists(late | immature, max_size=4))
     rows = [{**dict.fromkeys(COLUMNS), **{c: draw(JUNK) for c in COLUMNS}} for _ in times]
-    told = [{**row, "sent_at": f"{when:%Y-%m-%d %H:%M:%S}"} for row, when in zip(rows, times, strict=True)]
+    told = [
+        {**row, "sent_at": f"{when:%Y-%m-%d %H:%M:%S}"}
+        for row, when in zip(rows, times, strict=True)
+    ]
     return told, draw(st.lists(JUNK, min_size=40, max_size=40))
 
 
 def fitting(rows: Rows, kind: str) -> Rows:
     """A parquet column has one type: what does not fit is left empty there; other sources take anything."""
-    types: dict[str, Any] = {"parcel": int, "weight": float, "carrier": str, "late": int, "sent_at": str}
+    types: dict[str, Any] = {
+        "parcel": int,
+        "weight": float,
+        "carrier": str,
+        "late": int,
+        "sent_at": str,
+    }
     if kind != "parquet":
         return rows
-    return [{n: v if isinstance(v, types.get(n, object)) else None for n, v in row.items()} for row in rows]
+    return [
+        {n: v if isinstance(v, types.get(n, object)) else None for n, v in row.items()}
+        for row in rows
+    ]
 
 
 @pytest.mark.parametrize("kind", SOURCES)
 @given(poisoned=poison())
 @settings(max_examples=25, deadline=None)
-def test_poison_of_what_cannot_be_known_changes_no_byte(kind: str, poisoned: tuple[Rows, list[Any]]) -> None:
+def test_poison_of_what_cannot_be_known_changes_no_byte(
+    kind: str, poisoned: tuple[Rows, list[Any]]
+) -> None:
     later, ignored = poisoned
     with tempfile.TemporaryDirectory() as name:
         source = Source(Path(name), kind)
@@ -206,7 +242,9 @@ def test_poison_of_what_cannot_be_known_changes_no_byte(kind: str, poisoned: tup
         clean = source.pull()
         before = clean.path.read_bytes()
         clean.path.unlink()
-        known = [{**row, "arrived_after": junk} for row, junk in zip(parcels(), ignored, strict=True)]
+        known = [
+            {**row, "arrived_after": junk} for row, junk in zip(parcels(), ignored, strict=True)
+        ]
         later = fitting(later, kind)
         source.holds(later[:2] + known + later[2:])
         found = source.pull()
@@ -231,16 +269,21 @@ def test_poison_outside_the_window_changes_no_byte_of_a_batch(
         before = clean.path.read_bytes()
         clean.path.unlink()
         hidden = [
-            {**r, "late": a, "arrived_after": b} for r, a, b in zip(inside, junk, junk[20:], strict=False)
+            {**r, "late": a, "arrived_after": b}
+            for r, a, b in zip(inside, junk, junk[20:], strict=False)
         ]
         source.holds([*fitting(outside, kind), *hidden])
         found = source.batch()
         assert (found.digest, found.path.read_bytes()) == (clean.digest, before)
 
 
-@pytest.mark.parametrize("junk", [b"\x00\xff", b"", "not a time", 10**18, 5e-324, float("inf"), None])
+@pytest.mark.parametrize(
+    "junk", [b"\x00\xff", b"", "not a time", 10**18, 5e-324, float("inf"), None]
+)
 def test_a_later_cell_of_any_type_changes_nothing_in_sqlite(table: Source, junk: object) -> None:
-    problem = table.problem(label_delay="", label_time='"known_at"', history='updated_at = "changed_at"')
+    problem = table.problem(
+        label_delay="", label_time='"known_at"', history='updated_at = "changed_at"'
+    )
     known = [{**row, "known_at": row["sent_at"], "changed_at": row["sent_at"]} for row in parcels()]
     table.holds(known)
     clean = table.pull(problem).digest
@@ -266,7 +309,8 @@ def test_nothing_at_or_after_as_of_is_kept(source: Source) -> None:
     st.lists(
         st.tuples(
             st.floats(allow_nan=False, allow_infinity=False) | st.none(),
-            st.text("abcXYZ äß,;\"'\n", min_size=1, max_size=5).filter(lambda t: t.strip() == t) | st.none(),
+            st.text("abcXYZ äß,;\"'\n", min_size=1, max_size=5).filter(lambda t: t.strip() == t)
+            | st.none(),
             st.integers(0, 10**6),
         ),
         min_size=1,
@@ -328,7 +372,13 @@ def test_a_snapshot_reads_back_sorted_and_in_plain_kinds(source: Source) -> None
         "weight": "float64",
     }
     assert frame["parcel"].tolist() == list(range(40))
-    assert frame.isna().sum().to_dict() == {"carrier": 4, "late": 0, "parcel": 0, "sent_at": 0, "weight": 6}
+    assert frame.isna().sum().to_dict() == {
+        "carrier": 4,
+        "late": 0,
+        "parcel": 0,
+        "sent_at": 0,
+        "weight": 6,
+    }
     assert (snapshot.rows, snapshot.first, snapshot.last) == (
         40,
         frame["sent_at"].min().tz_localize("UTC"),
@@ -370,7 +420,9 @@ def test_keys_of_a_csv_are_whole_numbers_or_text_as_written(
 def test_long_whole_keys_keep_every_digit_beside_a_gap(tmp_path: Path, kind: str) -> None:
     source = Source(tmp_path, kind)
     long = 2**62 + 1
-    source.holds([*parcels(3), parcel(long, AS_OF - 5 * DAY), {**parcel(9, AS_OF + DAY), "parcel": None}])
+    source.holds(
+        [*parcels(3), parcel(long, AS_OF - 5 * DAY), {**parcel(9, AS_OF + DAY), "parcel": None}]
+    )
     assert read(source.pull())["parcel"].max() == long
 
 
@@ -386,20 +438,26 @@ def test_long_whole_keys_keep_every_digit_beside_a_gap(tmp_path: Path, kind: str
         ([0.5, 1.5], ["0.5", "1.5"]),
     ],
 )
-def test_labels_are_whole_numbers_or_text(tmp_path: Path, values: list[Any], kept: list[Any]) -> None:
+def test_labels_are_whole_numbers_or_text(
+    tmp_path: Path, values: list[Any], kept: list[Any]
+) -> None:
     source = Source(tmp_path, "parquet")
     source.holds([{**row, "late": values[i % 2]} for i, row in enumerate(parcels())])
     assert sorted(read(source.pull())["late"].unique().tolist()) == kept
 
 
-def test_categories_indexes_and_decimals_of_parquet_are_read_as_what_they_stand_for(tmp_path: Path) -> None:
+def test_categories_indexes_and_decimals_of_parquet_are_read_as_what_they_stand_for(
+    tmp_path: Path,
+) -> None:
     source = Source(tmp_path, "parquet")
     source.holds(parcels())
     plain = source.pull().digest
     frame = pd.read_parquet(tmp_path / "rows.parquet")
     frame["carrier"] = frame["carrier"].astype("category")
     frame["weight"] = [None if pd.isna(v) else Decimal(str(v)) for v in frame["weight"]]
-    frame["sent_at"] = pd.to_datetime(frame["sent_at"]).dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo")
+    frame["sent_at"] = (
+        pd.to_datetime(frame["sent_at"]).dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo")
+    )
     frame.set_index("parcel").to_parquet(tmp_path / "rows.parquet")
     assert source.pull().digest == plain
     frame.iloc[::-1].to_parquet(tmp_path / "rows.parquet")  # pandas adds its row numbers
@@ -410,7 +468,9 @@ def test_long_cells_of_many_lines_are_read_whole(tmp_path: Path) -> None:
     source = Source(tmp_path, "csv")
     source.holds(parcels())
     clean = source.pull().digest
-    source.holds([{**row, "arrived_after": "line\n" * 20_000} for row in parcels()])  # 4 MB: several reads
+    source.holds(
+        [{**row, "arrived_after": "line\n" * 20_000} for row in parcels()]
+    )  # 4 MB: several reads
     assert source.pull().digest == clean
 
 
@@ -425,7 +485,9 @@ def test_files_of_a_folder_are_read_together(tmp_path: Path) -> None:
         shutil.move(tmp_path / "rows.csv", tmp_path / "parts" / f"{i}.csv")
     source.holds(rows)
     parts = source.problem()
-    parted = parts.model_copy(update={"history": parts.history.model_copy(update={"files": "parts"})})
+    parted = parts.model_copy(
+        update={"history": parts.history.model_copy(update={"files": "parts"})}
+    )
     assert source.pull(parted).digest == whole
 
 
@@ -461,7 +523,8 @@ def versions() -> Rows:
     """Five versions of one parcel among others that were never changed."""
     first = parcels(1)[0]
     changed = [
-        {**first, "changed_at": when, "weight": weight, "late": late} for when, weight, late in VERSIONS
+        {**first, "changed_at": when, "weight": weight, "late": late}
+        for when, weight, late in VERSIONS
     ]
     return [{**row, "changed_at": None} for row in parcels()[1:]] + changed
 
@@ -508,7 +571,9 @@ def test_a_batch_holds_the_newest_known_version_of_each_row(source: Source) -> N
     newer = {**rows[0], "weight": 50.0, "changed_at": "2026-02-02 00:00:00"}
     future = {**rows[1], "weight": 60.0, "changed_at": "2026-03-02 00:00:00"}
     source.holds([newer, *rows, future])
-    frame = read(source.batch(source.problem(history='updated_at = "changed_at"'))).set_index("parcel")
+    frame = read(source.batch(source.problem(history='updated_at = "changed_at"'))).set_index(
+        "parcel"
+    )
     assert frame["weight"].tolist() == [50.0, 1 / 8, 2 / 8]
 
 
@@ -516,7 +581,9 @@ def test_a_batch_holds_the_newest_known_version_of_each_row(source: Source) -> N
 
 
 @pytest.mark.parametrize(("delay", "newest"), [("", 0), ("1d", 1), ("3d", 3), ("1mo", 28)])
-def test_label_delay_holds_back_rows_whose_label_is_not_known(table: Source, delay: str, newest: int) -> None:
+def test_label_delay_holds_back_rows_whose_label_is_not_known(
+    table: Source, delay: str, newest: int
+) -> None:
     table.holds(parcels(60, DAY, last=AS_OF - timedelta(hours=1)))
     snapshot = table.pull(table.problem(label_delay=f'"{delay}"' if delay else ""))
     assert snapshot.last == AS_OF - newest * DAY - timedelta(hours=1)
@@ -542,7 +609,9 @@ def test_label_time_says_when_each_label_is_known(source: Source) -> None:
 def test_label_time_is_meant_in_the_zone_of_the_history_also_when_read_again(table: Source) -> None:
     table.holds([{**row, "known_at": "2026-02-28 12:00:00"} for row in parcels()])
     problem = table.problem(label_delay="", label_time='"known_at"', timezone='"America/New_York"')
-    assert read(table.pull(problem))["known_at"].unique().tolist() == [pd.Timestamp("2026-02-28 17:00")]
+    assert read(table.pull(problem))["known_at"].unique().tolist() == [
+        pd.Timestamp("2026-02-28 17:00")
+    ]
 
 
 def test_keep_drops_older_rows(table: Source) -> None:
@@ -560,7 +629,11 @@ def test_rows_without_a_label_are_dropped_and_counted(source: Source) -> None:
 
 def test_no_labelled_row_is_refused_with_the_reasons(source: Source) -> None:
     source.holds(
-        [parcel(1, AS_OF - DAY / 2), parcel(2, AS_OF + DAY), {**parcel(3, AS_OF - 5 * DAY), "late": None}]
+        [
+            parcel(1, AS_OF - DAY / 2),
+            parcel(2, AS_OF + DAY),
+            {**parcel(3, AS_OF - 5 * DAY), "late": None},
+        ]
     )
     why = "1 not before as of, 1 label not known yet, 1 no label"
     told = rf"found 3 rows from .* none is labelled at 2026-03-02 00:00 \({why}\)"
@@ -601,11 +674,16 @@ def test_offsets_may_differ_from_row_to_row(source: Source) -> None:
     ]
     source.holds([{**row, "sent_at": noon[i % 4]} for i, row in enumerate(parcels())])
     frame = read(source.pull(source.problem(timezone='"Europe/Zurich"')))
-    assert set(frame["sent_at"]) == {pd.Timestamp("2025-07-10 10:00"), pd.Timestamp("2026-01-10 10:00")}
+    assert set(frame["sent_at"]) == {
+        pd.Timestamp("2025-07-10 10:00"),
+        pd.Timestamp("2026-01-10 10:00"),
+    }
 
 
 @pytest.mark.parametrize("local", ["2025-03-30 02:30:00", "2025-10-26 02:30:00"])
-def test_local_times_that_a_clock_change_skips_or_repeats_are_refused(source: Source, local: str) -> None:
+def test_local_times_that_a_clock_change_skips_or_repeats_are_refused(
+    source: Source, local: str
+) -> None:
     source.holds([*parcels(), parcel(99, datetime.fromisoformat(local))])
     with pytest.raises(
         HistoryError, match=r"sent_at: cannot be read as times in Europe/Zurich: .*02:30:00"
@@ -634,7 +712,9 @@ def test_a_query_is_asked_in_the_zone_of_the_history(table: Source) -> None:
     table.holds([parcel(i, AS_OF - i * timedelta(hours=1)) for i in range(48)])
     problem = table.problem(timezone='"Asia/Tokyo"', label_delay="")
     asked = "select * from rows where sent_at < :as_of"
-    bound = problem.model_copy(update={"history": problem.history.model_copy(update={"query": asked})})
+    bound = problem.model_copy(
+        update={"history": problem.history.model_copy(update={"query": asked})}
+    )
     assert table.pull(bound).digest == table.pull(problem).digest
     assert table.pull(bound).dropped == {}
 
@@ -643,7 +723,12 @@ def test_a_query_is_asked_in_the_zone_of_the_history(table: Source) -> None:
 
 
 def test_a_batch_is_the_half_open_window_without_target_and_ignored_columns(source: Source) -> None:
-    edge = [AS_OF - timedelta(seconds=1), AS_OF, AS_OF + 7 * DAY - timedelta(seconds=1), AS_OF + 7 * DAY]
+    edge = [
+        AS_OF - timedelta(seconds=1),
+        AS_OF,
+        AS_OF + 7 * DAY - timedelta(seconds=1),
+        AS_OF + 7 * DAY,
+    ]
     source.holds([*parcels(), *(parcel(100 + i, when) for i, when in enumerate(edge))])
     snapshot = source.batch()
     frame = read(snapshot)
@@ -654,7 +739,11 @@ def test_a_batch_is_the_half_open_window_without_target_and_ignored_columns(sour
 
 def test_a_batch_needs_only_what_the_model_reads(table: Source) -> None:
     coming = [
-        {n: v for n, v in parcel(i, AS_OF).items() if n in ("parcel", "sent_at", "weight", "carrier")}
+        {
+            n: v
+            for n, v in parcel(i, AS_OF).items()
+            if n in ("parcel", "sent_at", "weight", "carrier")
+        }
         for i in (1, 2)
     ]
     table.holds(coming)
@@ -676,8 +765,13 @@ def test_an_empty_batch_is_refused(source: Source) -> None:
 
 def test_a_row_without_a_key_has_one_row_id_in_batch_and_history(tmp_path: Path) -> None:
     source = Source(tmp_path, "parquet")
-    twins = [{**parcel(1, AS_OF + DAY), "late": late, "known_at": f"{AS_OF + 2 * DAY}"} for late in (1, 0, 1)]
-    others = [{**parcel(i, AS_OF + i * DAY / 10), "known_at": f"{AS_OF + 3 * DAY}"} for i in range(30)]
+    twins = [
+        {**parcel(1, AS_OF + DAY), "late": late, "known_at": f"{AS_OF + 2 * DAY}"}
+        for late in (1, 0, 1)
+    ]
+    others = [
+        {**parcel(i, AS_OF + i * DAY / 10), "known_at": f"{AS_OF + 3 * DAY}"} for i in range(30)
+    ]
     source.holds([*twins, *others])
     problem = source.problem(key="", label_delay="", label_time='"known_at"')
     kinds: Kinds = {**KINDS, "known_at": "time"}
@@ -713,10 +807,15 @@ def test_time_can_be_part_of_the_key(source: Source) -> None:
             r"group 'street': .*; history\.weight: column 'w' is missing",
         ),
         ({"updated_at": '"changed"'}, r"history\.updated_at: column 'changed' is missing"),
-        ({"label_time": '"known"', "label_delay": ""}, r"history\.label_time: column 'known' is missing"),
+        (
+            {"label_time": '"known"', "label_delay": ""},
+            r"history\.label_time: column 'known' is missing",
+        ),
     ],
 )
-def test_a_missing_column_is_named_with_its_role(source: Source, roles: dict[str, str], told: str) -> None:
+def test_a_missing_column_is_named_with_its_role(
+    source: Source, roles: dict[str, str], told: str
+) -> None:
     source.holds(parcels())
     with pytest.raises(HistoryError, match=told) as caught:
         source.pull(source.problem(**roles))
@@ -732,18 +831,24 @@ def test_a_declared_column_that_vanished_is_refused_in_history_and_batch(source:
         source.batch(kinds=kinds)
 
 
-@pytest.mark.parametrize("value", ["heavy", "2026-01-01", AS_OF.replace(tzinfo=None), AS_OF.date(), ""])
+@pytest.mark.parametrize(
+    "value", ["heavy", "2026-01-01", AS_OF.replace(tzinfo=None), AS_OF.date(), ""]
+)
 def test_a_number_that_became_something_else_is_refused(tmp_path: Path, value: object) -> None:
     source = Source(tmp_path, "parquet")
     source.holds([{**row, "weight": value} for row in parcels()])
-    with pytest.raises(HistoryError, match="column 'weight': found 40 values that are no numbers") as caught:
+    with pytest.raises(
+        HistoryError, match="column 'weight': found 40 values that are no numbers"
+    ) as caught:
         source.pull(kinds=KINDS)
     assert caught.value.code == "kind_changed"
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "parquet", "csv"])
 def test_a_missing_source_is_unreachable(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(UnreachableError, match=r"no file at|no parquet or CSV file matches") as caught:
+    with pytest.raises(
+        UnreachableError, match=r"no file at|no parquet or CSV file matches"
+    ) as caught:
         Source(tmp_path, kind).pull()
     assert (caught.value.exit_code, caught.value.code) == (5, "source_unreachable")
     assert not (tmp_path / "rows.db").exists()
@@ -752,7 +857,9 @@ def test_a_missing_source_is_unreachable(tmp_path: Path, kind: str) -> None:
 def test_a_database_that_does_not_answer_is_unreachable(table: Source) -> None:
     problem = table.problem()
     url = "postgresql://me@127.0.0.1:1/db"  # nobody listens on port 1
-    gone = problem.model_copy(update={"history": problem.history.model_copy(update={"source": url})})
+    gone = problem.model_copy(
+        update={"history": problem.history.model_copy(update={"source": url})}
+    )
     with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:1/db does not answer: .*refused"):
         table.pull(gone)
 
@@ -762,7 +869,10 @@ def test_a_database_that_does_not_answer_is_unreachable(table: Source) -> None:
     [
         ("select * from boxes", "the query failed: no such table: boxes"),
         ("select", "the query failed: incomplete input"),
-        ("select * from rows where sent_at < :cutoff", "the query failed: .*bind parameter 'cutoff'"),
+        (
+            "select * from rows where sent_at < :cutoff",
+            "the query failed: .*bind parameter 'cutoff'",
+        ),
         ("delete from rows", "the query failed: attempt to write a readonly database"),
         (
             "pragma user_version = 0",
@@ -770,10 +880,14 @@ def test_a_database_that_does_not_answer_is_unreachable(table: Source) -> None:
         ),
     ],
 )
-def test_a_bad_query_is_refused_in_the_databases_words(table: Source, query: str, told: str) -> None:
+def test_a_bad_query_is_refused_in_the_databases_words(
+    table: Source, query: str, told: str
+) -> None:
     table.holds(parcels())
     problem = table.problem()
-    bad = problem.model_copy(update={"history": problem.history.model_copy(update={"query": query})})
+    bad = problem.model_copy(
+        update={"history": problem.history.model_copy(update={"query": query})}
+    )
     with pytest.raises(HistoryError, match=told) as caught:
         table.pull(bad)
     assert caught.value.code == "query_failed"
@@ -785,7 +899,10 @@ def test_a_bad_query_is_refused_in_the_databases_words(table: Source, query: str
     [
         ("no url at all", "is not a database URL"),
         ("nosuch://host/db", "wanted a database whose driver is installed"),
-        ("postgresql://me:${NOT_SET_ANYWHERE}@host/db", "environment variable NOT_SET_ANYWHERE is not set"),
+        (
+            "postgresql://me:${NOT_SET_ANYWHERE}@host/db",
+            "environment variable NOT_SET_ANYWHERE is not set",
+        ),
     ],
 )
 def test_a_wrong_url_is_a_mistake_of_the_problem_file(table: Source, url: str, told: str) -> None:
@@ -795,7 +912,9 @@ def test_a_wrong_url_is_a_mistake_of_the_problem_file(table: Source, url: str, t
         table.pull(bad)
 
 
-def test_an_environment_reference_is_filled_in(table: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_reference_is_filled_in(
+    table: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table.holds(parcels())
     monkeypatch.setenv("ROWS_NAME", "rows")
     problem = table.problem()
@@ -821,7 +940,9 @@ def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "bad_file"
 
 
-@pytest.mark.parametrize("content", ["", "parcel,sent_at,late\n1,2026-01-01,0\n2,2026-01-02,1,surplus\n"])
+@pytest.mark.parametrize(
+    "content", ["", "parcel,sent_at,late\n1,2026-01-01,0\n2,2026-01-02,1,surplus\n"]
+)
 def test_a_broken_csv_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "rows.csv").write_text(content, encoding="utf-8")
     with pytest.raises(HistoryError, match=r"rows\.csv: cannot be read") as caught:
@@ -838,7 +959,9 @@ def test_a_column_name_that_comes_twice_is_refused(tmp_path: Path, kind: str) ->
         (tmp_path / "rows.csv").write_text(text.replace("carrier", "weight", 1), encoding="utf-8")
     problem = source.problem()
     query = "select *, 1 as weight from rows" if kind == "sqlite" else ""
-    twice = problem.model_copy(update={"history": problem.history.model_copy(update={"query": query})})
+    twice = problem.model_copy(
+        update={"history": problem.history.model_copy(update={"query": query})}
+    )
     with pytest.raises(HistoryError, match="found column 'weight' twice"):
         source.pull(twice)
 
@@ -857,7 +980,9 @@ def test_a_callable_that_fails_is_refused(
 ) -> None:
     source = Source(tmp_path, "python")
     source.holds(parcels())
-    (tmp_path / f"{source._module}.py").write_text(f"def rows(as_of, until):\n    {body}\n", encoding="utf-8")
+    (tmp_path / f"{source._module}.py").write_text(
+        f"def rows(as_of, until):\n    {body}\n", encoding="utf-8"
+    )
     with pytest.raises(error, match=told):
         source.pull()
 

@@ -97,7 +97,9 @@ def f1_macro(y: list[float], p: list[list[float]], w: list[float]) -> float:
 
 def rmse(y: list[float], p: list[list[float]], w: list[float]) -> float:
     """Root of the mean squared error."""
-    return sqrt(sum(v * (row[0] - label) ** 2 for v, row, label in zip(w, p, y, strict=True)) / sum(w))
+    return sqrt(
+        sum(v * (row[0] - label) ** 2 for v, row, label in zip(w, p, y, strict=True)) / sum(w)
+    )
 
 
 def mae(y: list[float], p: list[list[float]], w: list[float]) -> float:
@@ -107,7 +109,9 @@ def mae(y: list[float], p: list[list[float]], w: list[float]) -> float:
 
 def mape(y: list[float], p: list[list[float]], w: list[float]) -> float:
     """Mean absolute error relative to the value."""
-    return sum(v * abs(row[0] - label) / abs(label) for v, row, label in zip(w, p, y, strict=True)) / sum(w)
+    return sum(
+        v * abs(row[0] - label) / abs(label) for v, row, label in zip(w, p, y, strict=True)
+    ) / sum(w)
 
 
 def r2(y: list[float], p: list[list[float]], w: list[float]) -> float:

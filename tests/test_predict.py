@@ -56,7 +56,11 @@ def batch_of(rows: int) -> pd.DataFrame:
 
 def output_of(task: str, rows: int) -> NDArray[np.float64]:
     rng = np.random.default_rng(1)
-    return rng.normal(size=rows) if task == "regression" else rng.dirichlet(np.ones(len(CLASSES[task])), rows)
+    return (
+        rng.normal(size=rows)
+        if task == "regression"
+        else rng.dirichlet(np.ones(len(CLASSES[task])), rows)
+    )
 
 
 def predicted(
@@ -96,7 +100,9 @@ def test_binary_probability_is_that_of_the_positive_class_whatever_is_predicted(
     assert set(frame["prediction"]) == {0, 1}
 
 
-def test_multiclass_probability_is_that_of_the_predicted_class(make_problem: Callable[..., Problem]) -> None:
+def test_multiclass_probability_is_that_of_the_predicted_class(
+    make_problem: Callable[..., Problem],
+) -> None:
     frame, _, output = predicted(make_problem("multiclass"))
 
     assert frame["probability"].tolist() == output.max(axis=1).tolist()
@@ -109,7 +115,9 @@ def test_regression_predicts_the_values_themselves(make_problem: Callable[..., P
     assert frame["prediction"].tolist() == output.tolist()
 
 
-def test_the_class_table_has_one_row_per_key_and_class(make_problem: Callable[..., Problem]) -> None:
+def test_the_class_table_has_one_row_per_key_and_class(
+    make_problem: Callable[..., Problem],
+) -> None:
     frame, classes, output = predicted(make_problem("multiclass"))
 
     assert classes is not None
@@ -119,7 +127,9 @@ def test_the_class_table_has_one_row_per_key_and_class(make_problem: Callable[..
 
 
 @pytest.mark.parametrize("task", CLASSES)
-def test_rows_keep_their_order_and_their_answers(make_problem: Callable[..., Problem], task: str) -> None:
+def test_rows_keep_their_order_and_their_answers(
+    make_problem: Callable[..., Problem], task: str
+) -> None:
     problem, batch, output = make_problem(task), batch_of(20), output_of(task, 20)
     order = np.random.default_rng(2).permutation(20)
     whole, _ = predict(Model(output), batch, problem, contract_of(task))
@@ -143,12 +153,19 @@ def test_the_model_sees_the_features_of_the_contract_and_nothing_else(
 def test_a_batch_is_not_changed_by_predicting_it(make_problem: Callable[..., Problem]) -> None:
     batch = batch_of(20)
 
-    predict(Model(output_of("multiclass", 20)), batch, make_problem("multiclass"), contract_of("multiclass"))
+    predict(
+        Model(output_of("multiclass", 20)),
+        batch,
+        make_problem("multiclass"),
+        contract_of("multiclass"),
+    )
 
     pd.testing.assert_frame_equal(batch, batch_of(20))
 
 
-def test_a_key_that_holds_the_time_column_is_published_once(make_problem: Callable[..., Problem]) -> None:
+def test_a_key_that_holds_the_time_column_is_published_once(
+    make_problem: Callable[..., Problem],
+) -> None:
     problem = make_problem("multiclass", replace={'["parcel"]': '["parcel", "sent_at"]'})
 
     frame, classes, _ = predicted(problem)
@@ -187,14 +204,18 @@ def test_an_output_of_another_shape_is_refused(task: str, shape: tuple[int, ...]
 
 
 def test_an_output_that_is_no_number_is_refused() -> None:
-    with pytest.raises(PredictError, match="cannot score the batch: ValueError: could not convert string"):
+    with pytest.raises(
+        PredictError, match="cannot score the batch: ValueError: could not convert string"
+    ):
         model_output(Model(np.array(["late"] * 20)), batch_of(20), contract_of("regression"))
 
 
 @pytest.mark.parametrize("task", CLASSES)
 def test_a_batch_without_a_feature_is_refused_by_name(task: str) -> None:
     with pytest.raises(PredictError, match="carrier"):
-        model_output(Model(output_of(task, 20)), batch_of(20).drop(columns="carrier"), contract_of(task))
+        model_output(
+            Model(output_of(task, 20)), batch_of(20).drop(columns="carrier"), contract_of(task)
+        )
 
 
 def test_what_a_model_raises_is_told_in_one_line() -> None:
@@ -230,6 +251,8 @@ def test_equal_models_have_equal_fingerprints_and_different_ones_do_not() -> Non
     ]
 
     assert fingerprint(output.copy(), "recipe") == prints[0]
-    assert fingerprint(np.asfortranarray(output), "recipe") == prints[0]  # the values count, not how they lie
+    assert (
+        fingerprint(np.asfortranarray(output), "recipe") == prints[0]
+    )  # the values count, not how they lie
     assert len(set(prints)) == 4
     assert all(len(p) == 64 for p in prints)

@@ -157,15 +157,27 @@ def test_each_mistake_is_told_once_and_no_secret_is(told: ProblemError) -> None:
             r"sweep\.budget: found 1d; wanted at least 10s and less than a day",
         ),
         ('["baseline", "linear"]', "[]", r"sweep\.families: found none; wanted at least one"),
-        ('["baseline", "linear"]', '["linear", "linear"]', r"sweep\.families: found a family twice"),
+        (
+            '["baseline", "linear"]',
+            '["linear", "linear"]',
+            r"sweep\.families: found a family twice",
+        ),
         (SOURCE, "", r"history: found none; wanted exactly one of source"),
         (
             'source      = "sqlite:///world.db"',
             'files = "*.csv"',
             r"history: found query without source; a query",
         ),
-        ('key         = ["parcel"]\n', "", r"history: found no key; wanted the columns that make a row"),
-        ('target      = "late"', 'target      = "sent_at"', r"history: column sent_at has two roles"),
+        (
+            'key         = ["parcel"]\n',
+            "",
+            r"history: found no key; wanted the columns that make a row",
+        ),
+        (
+            'target      = "late"',
+            'target      = "sent_at"',
+            r"history: column sent_at has two roles",
+        ),
         (
             "[sweep]",
             '[batch]\nquery = "select 1"\nhorizons = "7d"\n[sweep]',
@@ -203,7 +215,11 @@ def test_one_mistake_is_one_line(tmp_path: Path, old: str, new: str, line: str) 
             {'"log_loss"': '"roc_auc"'},
             r"metric\.name: 'roc_auc' does not fit task 'multiclass'",
         ),
-        ("regression", {'"rmse"': '"rmse"\nalso = ["mae", "brier"]'}, r"metric\.also: 'brier' does not fit"),
+        (
+            "regression",
+            {'"rmse"': '"rmse"\nalso = ["mae", "brier"]'},
+            r"metric\.also: 'brier' does not fit",
+        ),
     ],
 )
 def test_what_depends_on_the_task_is_told(
@@ -218,7 +234,9 @@ def test_a_file_source_takes_no_batch_query(make_problem: MakeProblem) -> None:
         SOURCE: 'files = "*.csv"',
         "[metric]": '[batch]\nquery = "select 1"\n[metric]',
     }
-    with pytest.raises(ProblemError, match=r"1 mistake\n  batch\.query: found a query; wanted none"):
+    with pytest.raises(
+        ProblemError, match=r"1 mistake\n  batch\.query: found a query; wanted none"
+    ):
         make_problem(replace=replace)
 
 
@@ -237,16 +255,26 @@ def test_a_source_without_a_password_is_taken(make_problem: MakeProblem, url: st
 
 @pytest.mark.parametrize(
     "url",
-    ["postgresql://:secret@host/db", "postgresql://me:s/ecret@host/db", "postgresql://me:${A}secret@host/db"],
+    [
+        "postgresql://:secret@host/db",
+        "postgresql://me:s/ecret@host/db",
+        "postgresql://me:${A}secret@host/db",
+    ],
 )
-def test_a_password_is_found_wherever_the_driver_would_find_it(make_problem: MakeProblem, url: str) -> None:
+def test_a_password_is_found_wherever_the_driver_would_find_it(
+    make_problem: MakeProblem, url: str
+) -> None:
     with pytest.raises(ProblemError, match=r"history\.source: holds a password"):
         make_problem(replace={"sqlite:///world.db": url})
 
 
 @pytest.mark.parametrize(
     ("content", "line"),
-    [(b"name = ", "not valid TOML"), (b"a = 1\na = 2\n", "not valid TOML"), (b"\xff\xfe", "cannot be read")],
+    [
+        (b"name = ", "not valid TOML"),
+        (b"a = 1\na = 2\n", "not valid TOML"),
+        (b"\xff\xfe", "cannot be read"),
+    ],
 )
 def test_a_file_that_is_not_toml_is_refused(tmp_path: Path, content: bytes, line: str) -> None:
     file = tmp_path / "problem.toml"
@@ -286,13 +314,17 @@ def test_a_duration_is_a_count_and_a_unit(text: str, seconds: float) -> None:
     assert Span.parse(str(Span.parse(text))) == Span.parse(text)
 
 
-@pytest.mark.parametrize("text", ["", "7", "d", "0d", "-7d", "1.5h", "7w", "7 days", "7D", "1d12h", 7, None])
+@pytest.mark.parametrize(
+    "text", ["", "7", "d", "0d", "-7d", "1.5h", "7w", "7 days", "7D", "1d12h", 7, None]
+)
 def test_what_is_no_duration_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match="is not a duration; wanted for example 90s"):
         Span.parse(text)
 
 
-MOMENTS = st.integers(-(10**9) // 2, 4 * 10**9).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
+MOMENTS = st.integers(-(10**9) // 2, 4 * 10**9).map(
+    lambda seconds: datetime.fromtimestamp(seconds, UTC)
+)
 
 
 @given(MOMENTS, st.integers(1, 500), st.sampled_from("smhd"), st.integers(0, 20))
@@ -342,7 +374,9 @@ def test_months_and_quarters_follow_the_calendar(span: str, moment: str, after: 
 # ---------------------------------------------------------------- what a problem says
 
 
-def test_comments_order_and_place_do_not_change_the_digest(make_problem: MakeProblem, tmp_path: Path) -> None:
+def test_comments_order_and_place_do_not_change_the_digest(
+    make_problem: MakeProblem, tmp_path: Path
+) -> None:
     plain = make_problem()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -374,7 +408,11 @@ def test_defaults_are_those_of_the_design(make_problem: MakeProblem) -> None:
     assert problem.horizon == problem.validation.block
     assert problem.until(as_of) == datetime(2026, 3, 9, tzinfo=UTC)
     assert problem.mature(as_of) == datetime(2026, 3, 1, tzinfo=UTC)
-    assert (problem.promotion.mode, problem.publish.mode, problem.publish.keep) == ("auto", "full", 12)
+    assert (problem.promotion.mode, problem.publish.mode, problem.publish.keep) == (
+        "auto",
+        "full",
+        12,
+    )
 
 
 def test_without_a_delay_labels_are_known_at_once(make_problem: MakeProblem) -> None:

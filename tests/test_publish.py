@@ -36,7 +36,15 @@ from automl.workspace import Workspace
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 WEEK = timedelta(weeks=1)
 RELEASE = Release(
-    1, MONDAY, 7, "run7", {}, "f" * 64, Blend.single(Recipe("linear", {})), MONDAY - WEEK, projected=True
+    1,
+    MONDAY,
+    7,
+    "run7",
+    {},
+    "f" * 64,
+    Blend.single(Recipe("linear", {})),
+    MONDAY - WEEK,
+    projected=True,
 )
 STAMPS = ["generation", "model_version", "run_id", "as_of", "scored_at"]
 CLASSES = ["fine", "late", "lost"]
@@ -104,7 +112,9 @@ class Site:
     def publish(self, rows: int = 5, *, week: int = 0, classes: bool = False) -> int:
         frame = frame_of(rows, task=self.problem.task, week=week)
         with self.store.hold(self.problem.name) as hold:
-            generation = self.stage(hold, frame, week=week, classes=classes_of(frame) if classes else None)
+            generation = self.stage(
+                hold, frame, week=week, classes=classes_of(frame) if classes else None
+            )
             audit(self.store, self.problem, generation)
             self.point(hold, generation)
         return generation
@@ -167,9 +177,9 @@ def test_a_published_row_is_the_predicted_row_with_its_origin(site: Site) -> Non
     assert rows["probability"].tolist() == wanted["probability"].tolist()
     assert pd.to_datetime(rows["sent_at"]).tolist() == wanted["sent_at"].tolist()
     assert rows["low"].isna().all()
-    assert set(rows[["generation", "model_version", "run_id"]].itertuples(index=False, name=None)) == {
-        (generation, 7, "run7")
-    }
+    assert set(
+        rows[["generation", "model_version", "run_id"]].itertuples(index=False, name=None)
+    ) == {(generation, 7, "run7")}
     assert set(pd.to_datetime(rows["as_of"])) == {pd.Timestamp(MONDAY).tz_localize(None)}
 
 
@@ -186,7 +196,9 @@ def test_an_older_generation_can_still_be_read_by_its_number(site: Site) -> None
 def test_a_reader_never_sees_a_mix_while_thirty_generations_are_published(site: Site) -> None:
     folder = site.store.workspace.root
     wanted = {site.publish(1_000): 1_000}
-    reader = subprocess.Popen([sys.executable, "-c", POLL, str(folder)], stdout=subprocess.PIPE, text=True)
+    reader = subprocess.Popen(
+        [sys.executable, "-c", POLL, str(folder)], stdout=subprocess.PIPE, text=True
+    )
     try:
         deadline = time.monotonic() + 20
         while not (folder / "polling").exists() and time.monotonic() < deadline:
@@ -253,12 +265,14 @@ def test_the_pointer_never_goes_back_in_time_for_a_backfill(site: Site) -> None:
     assert site.shown() == {again}
 
 
-def test_multiclass_probabilities_are_a_view_of_the_same_generation(make_site: Callable[..., Site]) -> None:
+def test_multiclass_probabilities_are_a_view_of_the_same_generation(
+    make_site: Callable[..., Site],
+) -> None:
     site = make_site("multiclass")
     first = site.publish(4, classes=True)
-    assert site.select("select count(*), count(distinct class), min(generation) from parcels_classes") == [
-        (12, 3, first)
-    ]
+    assert site.select(
+        "select count(*), count(distinct class), min(generation) from parcels_classes"
+    ) == [(12, 3, first)]
 
     with site.store.hold("parcels") as hold:
         frame = frame_of(6, task="multiclass", week=1)
@@ -267,9 +281,9 @@ def test_multiclass_probabilities_are_a_view_of_the_same_generation(make_site: C
         site.point(hold, second)
 
     assert site.select("select count(*), min(generation) from parcels_classes") == [(18, second)]
-    assert site.select("select count(*) from parcels_classes join parcels using (parcel, generation)") == [
-        (18,)
-    ]
+    assert site.select(
+        "select count(*) from parcels_classes join parcels using (parcel, generation)"
+    ) == [(18,)]
 
 
 def test_a_problem_without_classes_has_no_class_view(site: Site) -> None:
@@ -321,7 +335,9 @@ def test_audit_refuses_a_generation_that_is_not_whole(site: Site, harm: str, fou
     with site.store.writer.begin() as connection:
         connection.execute(sa.text(harm.format(g=generation)))
 
-    with pytest.raises(PredictError, match=rf"audit of generation {generation}: .*{found}.*wanted 5 rows"):
+    with pytest.raises(
+        PredictError, match=rf"audit of generation {generation}: .*{found}.*wanted 5 rows"
+    ):
         audit(site.store, site.problem, generation)
 
 
@@ -340,7 +356,10 @@ def _without_primary_key(site: Site) -> None:
 def test_a_key_that_is_there_twice_stages_nothing(site: Site) -> None:
     frame = pd.concat([frame_of(3), frame_of(1)])
 
-    with site.store.hold("parcels") as hold, pytest.raises(sa.exc.IntegrityError, match="UNIQUE constraint"):
+    with (
+        site.store.hold("parcels") as hold,
+        pytest.raises(sa.exc.IntegrityError, match="UNIQUE constraint"),
+    ):
         site.stage(hold, frame)
 
     assert site.select("select count(*) from automl_generation") == [(0,)]
@@ -380,15 +399,19 @@ def test_a_table_that_somebody_else_made_is_refused_and_kept(
     site = make_site("multiclass")
     with site.store.writer.begin() as connection:
         connection.execute(sa.text(statement))
-    before = site.select("select sql from sqlite_master where sql like 'create%parcels%' order by sql")
+    before = site.select(
+        "select sql from sqlite_master where sql like 'create%parcels%' order by sql"
+    )
 
     with pytest.raises(
-        ProblemError, match=r"publish.table 'parcels': 'parcels\w*' exists and was not made by this product"
+        ProblemError,
+        match=r"publish.table 'parcels': 'parcels\w*' exists and was not made by this product",
     ):
         check_owner(site.store, site.problem)
 
     assert (
-        site.select("select sql from sqlite_master where sql like 'create%parcels%' order by sql") == before
+        site.select("select sql from sqlite_master where sql like 'create%parcels%' order by sql")
+        == before
     )
     assert before
 
@@ -410,7 +433,9 @@ def test_a_table_of_another_problem_is_refused(make_site: Callable[..., Site], t
         check_owner(other.store, other.problem)
 
 
-def test_a_class_view_is_never_laid_over_another_problems_table(make_site: Callable[..., Site]) -> None:
+def test_a_class_view_is_never_laid_over_another_problems_table(
+    make_site: Callable[..., Site],
+) -> None:
     make_site(name="letters", publish='table = "parcels_classes"').publish(3)
     site = make_site("multiclass")
 
@@ -436,8 +461,13 @@ def test_other_columns_than_the_table_has_are_refused_before_a_row_is_written(si
 
 def state_of(site: Site) -> dict[int, tuple[str, int]]:
     """State and rows by generation."""
-    rows = dict(site.select("select generation, count(*) from parcels_generations group by generation"))
-    return {g: (state, rows.get(g, 0)) for g, state in site.select("select id, state from automl_generation")}
+    rows = dict(
+        site.select("select generation, count(*) from parcels_generations group by generation")
+    )
+    return {
+        g: (state, rows.get(g, 0))
+        for g, state in site.select("select id, state from automl_generation")
+    }
 
 
 def test_clean_removes_what_is_judged_beyond_keep_and_staged_by_the_dead(site: Site) -> None:
@@ -502,7 +532,9 @@ def test_clean_also_removes_probabilities_of_classes(make_site: Callable[..., Si
     with site.store.hold("parcels") as hold:
         clean(site.store, hold, site.problem)
 
-    assert site.select("select generation, count(*) from parcels_classes_generations group by 1") == [
+    assert site.select(
+        "select generation, count(*) from parcels_classes_generations group by 1"
+    ) == [
         (2, 6),
         (3, 6),
     ]
@@ -589,7 +621,10 @@ def test_a_commit_file_is_never_overwritten(copied: Site) -> None:
         "rows": 5,
         "files": [f"generation={generation}/part-0.parquet"],
     }
-    assert sorted(p.name for p in folder_of(copied).iterdir()) == ["_commits", f"generation={generation}"]
+    assert sorted(p.name for p in folder_of(copied).iterdir()) == [
+        "_commits",
+        f"generation={generation}",
+    ]
 
 
 def test_copies_beyond_keep_are_removed_and_the_newest_stays_readable(copied: Site) -> None:
@@ -616,7 +651,9 @@ def test_a_backfill_does_not_replace_the_copy_of_the_live_generation(copied: Sit
     assert set(read_predictions(folder_of(copied))["generation"]) == {live}
 
 
-def test_without_a_copy_to_make_nothing_is_made(make_site: Callable[..., Site], copied: Site) -> None:
+def test_without_a_copy_to_make_nothing_is_made(
+    make_site: Callable[..., Site], copied: Site
+) -> None:
     assert export(copied.store, copied.problem) is None  # nothing is live yet
     with pytest.raises(PredictError, match="no generation has been published here"):
         read_predictions(folder_of(copied))
@@ -627,7 +664,9 @@ def test_without_a_copy_to_make_nothing_is_made(make_site: Callable[..., Site], 
     assert not folder_of(plain).exists()
 
 
-def test_a_folder_that_cannot_be_written_is_told_and_mended_by_the_next_export(copied: Site) -> None:
+def test_a_folder_that_cannot_be_written_is_told_and_mended_by_the_next_export(
+    copied: Site,
+) -> None:
     generation = copied.publish(5)
     folder_of(copied).write_text("a file where the folder should be")
 

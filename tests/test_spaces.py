@@ -25,7 +25,9 @@ family = Family(name="{name}", short="mine", tasks={{"binary"}}, encoding="trees
                 space=lambda trial, shape: {{}}, build=lambda params, shape, seed: Mine())
 '''
 
-VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+VALUES = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+)
 PARAMS = st.dictionaries(st.text(max_size=8), VALUES | st.lists(VALUES, max_size=3), max_size=6)
 RECIPES = st.builds(
     Recipe,
@@ -78,7 +80,9 @@ def test_an_id_is_the_same_tomorrow() -> None:  # ids live in the store and in M
 
 
 @given(BLENDS, PARAMS)
-def test_the_id_of_a_blend_ignores_what_was_learned(blend: Blend, learned: dict[str, object]) -> None:
+def test_the_id_of_a_blend_ignores_what_was_learned(
+    blend: Blend, learned: dict[str, object]
+) -> None:
     again = Blend(tuple(Member(m.recipe, m.weight, learned) for m in blend.members))
     assert again.id == blend.id
 
@@ -107,13 +111,18 @@ def test_a_blend_names_its_families_heaviest_first_and_once() -> None:
 
 @pytest.mark.parametrize("name", family_names())
 def test_a_shipped_family_is_loaded_by_name_and_by_path(name: str, tmp_path: Path) -> None:
-    by_name, by_path = load_family(name, tmp_path), load_family(str(family_folder() / f"{name}.py"), tmp_path)
+    by_name, by_path = (
+        load_family(name, tmp_path),
+        load_family(str(family_folder() / f"{name}.py"), tmp_path),
+    )
     assert by_name.name == by_path.name == name
     assert by_name.path == by_path.path == family_folder() / f"{name}.py"
     assert by_name.doc
 
 
-def test_a_family_file_is_found_beside_the_problem_and_its_classes_can_be_pickled(tmp_path: Path) -> None:
+def test_a_family_file_is_found_beside_the_problem_and_its_classes_can_be_pickled(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "families").mkdir()
     (tmp_path / "families" / "my_idea.py").write_text(FAMILY.format(name="idea"), encoding="utf-8")
     family = load_family("families/my_idea.py", tmp_path)
@@ -160,14 +169,22 @@ def test_a_family_file_that_raises_leaves_no_module_behind(tmp_path: Path) -> No
 
 
 def test_families_keep_the_order_of_the_problem_file(tmp_path: Path) -> None:
-    assert list(load_families(["mlp", "baseline", "linear"], tmp_path)) == ["mlp", "baseline", "linear"]
+    assert list(load_families(["mlp", "baseline", "linear"], tmp_path)) == [
+        "mlp",
+        "baseline",
+        "linear",
+    ]
 
 
 @pytest.mark.parametrize(
     ("file", "name", "told"),
     [
         ("mine.py", "baseline", r"mine\.py: family 'baseline' is also defined by .*baseline\.py"),
-        ("baseline.py", "mine", r"a file of the same name is already loaded, .*search_spaces/baseline\.py"),
+        (
+            "baseline.py",
+            "mine",
+            r"a file of the same name is already loaded, .*search_spaces/baseline\.py",
+        ),
     ],
 )
 def test_two_families_that_could_be_mixed_up_are_refused(

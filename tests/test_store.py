@@ -73,16 +73,29 @@ def holder(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
         process.communicate()
 
 
-def open_one(store: Store, *, as_of: datetime = MONDAY, attempt: int = 1, verb: str = "retrain") -> Cycle:
+def open_one(
+    store: Store, *, as_of: datetime = MONDAY, attempt: int = 1, verb: str = "retrain"
+) -> Cycle:
     return store.open_cycle(NAME, verb, as_of, attempt, "digest")
 
 
 def make_release(as_of: datetime, version: int) -> Release:
     blend = Blend(
-        (Member(Recipe("linear", {"C": 0.1}, 3, 0.25), 0.75, {"rounds": 12}), Member(Recipe("knn", {}), 0.25))
+        (
+            Member(Recipe("linear", {"C": 0.1}, 3, 0.25), 0.75, {"rounds": 12}),
+            Member(Recipe("knn", {}), 0.25),
+        )
     )
     return Release(
-        0, as_of, version, f"run{version}", {"MLmodel": "ab" * 32}, "f" * 64, blend, as_of - WEEK, False
+        0,
+        as_of,
+        version,
+        f"run{version}",
+        {"MLmodel": "ab" * 32},
+        "f" * 64,
+        blend,
+        as_of - WEEK,
+        False,
     )
 
 
@@ -118,7 +131,9 @@ def test_a_store_may_be_opened_twice_and_both_see_the_same(workspace: Workspace)
 def test_four_processes_may_open_a_new_store_at_once(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", OPEN_AT_ONCE, str(tmp_path), str(i)], stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", OPEN_AT_ONCE, str(tmp_path), str(i)],
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for i in range(4)
     ]
@@ -132,16 +147,21 @@ def test_four_processes_may_open_a_new_store_at_once(tmp_path: Path) -> None:
     store = Store(open_workspace(tmp_path / "problem.toml"))
     assert [len(store.cycles(f"p{i}")) for i in range(4)] == [1] * 4
     with sqlite3.connect(tmp_path / ".automl" / "automl.db") as connection:
-        assert connection.execute("select version from automl_meta").fetchall() == [(t.SCHEMA_VERSION,)]
+        assert connection.execute("select version from automl_meta").fetchall() == [
+            (t.SCHEMA_VERSION,)
+        ]
         assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
 
 
-def test_a_store_of_a_newer_version_is_refused_and_left_alone(store: Store, workspace: Workspace) -> None:
+def test_a_store_of_a_newer_version_is_refused_and_left_alone(
+    store: Store, workspace: Workspace
+) -> None:
     with store.writer.begin() as connection:
         connection.execute(t.meta.update().values(version=t.SCHEMA_VERSION + 1))
 
     with pytest.raises(
-        ProblemError, match=rf"has schema {t.SCHEMA_VERSION + 1}; this version knows {t.SCHEMA_VERSION}$"
+        ProblemError,
+        match=rf"has schema {t.SCHEMA_VERSION + 1}; this version knows {t.SCHEMA_VERSION}$",
     ):
         Store(workspace)
 
@@ -174,10 +194,14 @@ def test_the_password_of_a_database_that_does_not_answer_is_not_told(workspace: 
 # ---------------------------------------------------------------- lock and fence
 
 
-def test_a_second_process_is_refused_and_told_who_holds_the_lock(store: Store, tmp_path: Path) -> None:
+def test_a_second_process_is_refused_and_told_who_holds_the_lock(
+    store: Store, tmp_path: Path
+) -> None:
     with holder(tmp_path) as (process, _):
         with (
-            pytest.raises(BusyError, match=rf"parcels: held by process {process.pid} on .* since 20"),
+            pytest.raises(
+                BusyError, match=rf"parcels: held by process {process.pid} on .* since 20"
+            ),
             store.hold(NAME),
         ):
             pass
@@ -219,7 +243,9 @@ def test_another_lock_that_times_out_inside_is_not_called_ours(store: Store) -> 
 
 
 @pytest.mark.parametrize("name", ["schema", "mlflow"])
-def test_a_problem_may_have_the_name_of_any_other_lock(store: Store, workspace: Workspace, name: str) -> None:
+def test_a_problem_may_have_the_name_of_any_other_lock(
+    store: Store, workspace: Workspace, name: str
+) -> None:
     with store.hold(name), filelock.FileLock(workspace.lock(name), timeout=0) as other:
         assert other.is_locked
 
@@ -297,7 +323,9 @@ def test_a_cycle_that_did_not_end_well_goes_on_where_it_was(store: Store, status
         ("dry-run", "another"),
     ],
 )
-def test_mended_data_or_a_changed_problem_starts_from_nothing(store: Store, status: str, digest: str) -> None:
+def test_mended_data_or_a_changed_problem_starts_from_nothing(
+    store: Store, status: str, digest: str
+) -> None:
     cycle = open_one(store)
     store.note(cycle, snapshot={"rows": 7})
     store.save_trial(cycle, "recipe", {"losses": [0.5]})
@@ -387,7 +415,9 @@ def test_moments_come_back_in_utc_whatever_zone_they_were_given_in(store: Store)
 # ---------------------------------------------------------------- round trips
 
 
-def make_loss(*, cycle: datetime = MONDAY, blend: str = "a", week: int = 1, loss: float = 0.25) -> BlockLoss:
+def make_loss(
+    *, cycle: datetime = MONDAY, blend: str = "a", week: int = 1, loss: float = 0.25
+) -> BlockLoss:
     start = MONDAY - week * WEEK
     return BlockLoss(cycle, blend, start, start + WEEK, 100, loss, 0.5, "virgin")
 
@@ -400,7 +430,9 @@ def add(store: Store, *losses: BlockLoss) -> None:
 def test_trials_come_back_as_they_were_and_the_newest_of_a_recipe_stays(store: Store) -> None:
     cycle = open_one(store)
     store.save_trial(cycle, "r1", {"losses": [0.5], "status": "pruned"})
-    store.save_trial(cycle, "r1", {"losses": [0.25, 0.125], "status": "complete", "score": float("nan")})
+    store.save_trial(
+        cycle, "r1", {"losses": [0.25, 0.125], "status": "complete", "score": float("nan")}
+    )
     store.save_trial(cycle, "r2", {"losses": []})
 
     found = sorted(store.trials(cycle), key=lambda c: len(c["losses"]))
@@ -462,7 +494,11 @@ def test_a_release_comes_back_as_it_was(store: Store) -> None:
 def test_the_champion_is_the_newest_release_within_the_limits(
     store: Store, limits: dict[str, datetime], version: int | None
 ) -> None:
-    for week in (2, 0, 1):  # the order in which they were made does not count: a backfill is not the champion
+    for week in (
+        2,
+        0,
+        1,
+    ):  # the order in which they were made does not count: a backfill is not the champion
         insert_release(store, make_release(MONDAY + week * WEEK, week + 1))
     insert_release(store, make_release(MONDAY + 9 * WEEK, 99), problem="other")
 
@@ -484,7 +520,12 @@ def test_of_two_releases_of_one_as_of_the_later_decision_is_champion(store: Stor
 def test_shadows_come_back_with_the_end_of_the_labels_that_chose_them(store: Store) -> None:
     blend = make_release(MONDAY, 1).blend
     with store.hold(NAME) as hold, store.commit(hold) as connection:
-        row = {"problem": NAME, "blend_id": blend.id, "blend": blend.to_json(), "labels_until": naive(MONDAY)}
+        row = {
+            "problem": NAME,
+            "blend_id": blend.id,
+            "blend": blend.to_json(),
+            "labels_until": naive(MONDAY),
+        }
         connection.execute(t.shadow.insert().values(**row))
 
     assert store.shadows(NAME) == [(blend, MONDAY)]

@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -94,13 +95,20 @@ def _rows(file: Path, query: str) -> list[Any]:
         return database.execute(query).fetchall()
 
 
-def test_the_table_is_one_complete_stamped_generation(two_cycles: tuple[Path, list[Ending]]) -> None:
+def test_the_table_is_one_complete_stamped_generation(
+    two_cycles: tuple[Path, list[Ending]],
+) -> None:
     file, endings = two_cycles
     batch = make_world().query(
         "sent_at >= @start and sent_at < @end",
-        local_dict={"start": AS_OF.replace(tzinfo=None), "end": (AS_OF + WEEK).replace(tzinfo=None)},
+        local_dict={
+            "start": AS_OF.replace(tzinfo=None),
+            "end": (AS_OF + WEEK).replace(tzinfo=None),
+        },
     )
-    assert _rows(file, "select count(*), count(distinct generation) from parcels") == [(len(batch), 1)]
+    assert _rows(file, "select count(*), count(distinct generation) from parcels") == [
+        (len(batch), 1)
+    ]
     stamps = ["generation", "model_version", "run_id", "as_of", "scored_at"]
     empty = " or ".join(f"{name} is null" for name in stamps)
     assert _rows(file, f"select count(*) from parcels where {empty}") == [(0,)]
@@ -119,10 +127,16 @@ def test_the_table_is_one_complete_stamped_generation(two_cycles: tuple[Path, li
 
 def test_the_same_command_again_changes_nothing(two_cycles: tuple[Path, list[Ending]]) -> None:
     file, endings = two_cycles
-    before = _rows(file, "select * from automl_generation"), _rows(file, "select * from automl_release")
+    before = (
+        _rows(file, "select * from automl_generation"),
+        _rows(file, "select * from automl_release"),
+    )
     again = _cycle(file, AS_OF)
     assert again.already
-    assert (again.model_version, again.generation) == (endings[1].model_version, endings[1].generation)
+    assert (again.model_version, again.generation) == (
+        endings[1].model_version,
+        endings[1].generation,
+    )
     assert score(load_problem(file), open_workspace(file), Ask(as_of=AS_OF)).already
     assert (
         _rows(file, "select * from automl_generation"),
@@ -154,17 +168,24 @@ def test_earlier_predictions_are_judged_on_the_labels_that_arrived(
     two_cycles: tuple[Path, list[Ending]],
 ) -> None:
     file, _ = two_cycles
-    first, second = _rows(file, "select id, rows, judged_rows, judged from automl_generation order by id")
+    first, second = _rows(
+        file, "select id, rows, judged_rows, judged from automl_generation order by id"
+    )
     assert second[2] == 0
     predicted = pd.DataFrame(
-        _rows(file, f"select parcel, probability from parcels_generations where generation = {first[0]}"),
+        _rows(
+            file,
+            f"select parcel, probability from parcels_generations where generation = {first[0]}",
+        ),
         columns=["parcel", "probability"],
     )
     known = make_world().query(
         "sent_at < @end", local_dict={"end": (AS_OF - timedelta(days=1)).replace(tzinfo=None)}
     )
     joined = predicted.merge(known)
-    assert first[2] == len(joined) == 6 * 36  # six of the batch's seven days, a parcel every 40 minutes
+    assert (
+        first[2] == len(joined) == 6 * 36
+    )  # six of the batch's seven days, a parcel every 40 minutes
     better = [
         (p > q) + 0.5 * (p == q)
         for p in joined.query("late == 1")["probability"]
@@ -173,9 +194,9 @@ def test_earlier_predictions_are_judged_on_the_labels_that_arrived(
     assert json.loads(first[3])["roc_auc"] == pytest.approx(np.mean(better))
 
 
-def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(two_cycles: tuple[Path, list[Ending]]) -> None:
-    import mlflow
-
+def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(
+    two_cycles: tuple[Path, list[Ending]],
+) -> None:
     file, endings = two_cycles
     client = mlflow.MlflowClient(f"sqlite:///{file.parent / '.automl/mlflow.db'}")
     experiment = client.get_experiment_by_name("parcels")
@@ -190,10 +211,13 @@ def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(two_cycles: tuple[P
     assert len(children) == len(endings[1].board.trials) == newest.data.metrics["n_trials"]
     assert not {k for c in children for k in c.data.metrics} & set(newest.data.metrics)
     assert newest.data.tags["mlflow.note.content"].startswith(("**✅", "**➖"))
-    assert {"mlflow.sharedViewState.decisions", "mlflow.sharedViewState.leaderboard"} <= set(experiment.tags)
+    assert {"mlflow.sharedViewState.decisions", "mlflow.sharedViewState.leaderboard"} <= set(
+        experiment.tags
+    )
     logged_digest = newest.inputs.dataset_inputs[0].dataset.digest
     receipts = _rows(
-        file, "select json_extract(receipts, '$.snapshot.digest') from automl_cycle where verb = 'retrain'"
+        file,
+        "select json_extract(receipts, '$.snapshot.digest') from automl_cycle where verb = 'retrain'",
     )
     assert logged_digest in {digest[:36] for (digest,) in receipts}
     model = client.get_registered_model("parcels")
@@ -208,7 +232,9 @@ def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(two_cycles: tuple[P
         assert path.suffix not in (".parquet", ".csv"), "no row of data is an artifact"
 
 
-def test_a_poisoned_future_changes_no_byte(two_cycles: tuple[Path, list[Ending]], tmp_path: Path) -> None:
+def test_a_poisoned_future_changes_no_byte(
+    two_cycles: tuple[Path, list[Ending]], tmp_path: Path
+) -> None:
     clean_file, _ = two_cycles
     world = make_world()
     at = AS_OF.replace(tzinfo=None)
@@ -254,9 +280,14 @@ def test_other_tasks_publish_what_their_model_says(task: str, tmp_path: Path) ->
         assert _rows(file, "select count(*), count(distinct class) from parcels_classes") == [
             (3 * ending.rows, 3)
         ]
-        sums = [s for (s,) in _rows(file, "select sum(probability) from parcels_classes group by parcel")]
+        sums = [
+            s
+            for (s,) in _rows(file, "select sum(probability) from parcels_classes group by parcel")
+        ]
         assert np.allclose(sums, 1)
-        best = dict(_rows(file, "select parcel, max(probability) from parcels_classes group by parcel"))
+        best = dict(
+            _rows(file, "select parcel, max(probability) from parcels_classes group by parcel")
+        )
         assert best == dict(_rows(file, "select parcel, probability from parcels"))
     else:
         assert "probability" not in columns
@@ -370,7 +401,10 @@ def test_a_killed_sweep_goes_on_with_its_finished_trials(tmp_path: Path) -> None
     (tmp_path / "slow.py").write_text(textwrap.dedent(SLOW_FAMILY), encoding="utf-8")
     file = write_problem(
         tmp_path,
-        replace={'["baseline", "linear"]': '["baseline", "slow.py"]', "trials   = 4": "trials   = 10"},
+        replace={
+            '["baseline", "linear"]': '["baseline", "slow.py"]',
+            "trials   = 4": "trials   = 10",
+        },
     )
     diary = tmp_path / "diary.txt"
     diary.touch()
@@ -409,8 +443,12 @@ def test_a_killed_sweep_goes_on_with_its_finished_trials(tmp_path: Path) -> None
         json.loads(content)["recipe"]["params"].get("C")
         for (content,) in _rows(file, "select content from automl_trial")
     }
-    assert len([c for c in built if c in done]) <= 2 * (10 - kept) + 3, "finished trials were fitted again"
-    assert _rows(file, "select count(*), count(distinct generation) from parcels") == [(document["rows"], 1)]
+    assert len([c for c in built if c in done]) <= 2 * (10 - kept) + 3, (
+        "finished trials were fitted again"
+    )
+    assert _rows(file, "select count(*), count(distinct generation) from parcels") == [
+        (document["rows"], 1)
+    ]
     assert _rows(file, "select count(*) from automl_generation where state = 'published'") == [(1,)]
 
 

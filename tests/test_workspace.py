@@ -40,7 +40,9 @@ def exported(start: Path, cwd: Path, **environment: str) -> dict[str, str | None
 
 def test_environment_stands_over_mlflow_env_over_defaults(tmp_path: Path) -> None:
     file = tmp_path / "mlflow.env"
-    file.write_text("MLFLOW_TRACKING_URI=http://file\nOMP_NUM_THREADS=2\nEMPTY=\n", encoding="utf-8")
+    file.write_text(
+        "MLFLOW_TRACKING_URI=http://file\nOMP_NUM_THREADS=2\nEMPTY=\n", encoding="utf-8"
+    )
     told = exported(tmp_path, tmp_path, OMP_NUM_THREADS="3")
     assert told == {
         "OMP_NUM_THREADS": "3",
@@ -51,11 +53,15 @@ def test_environment_stands_over_mlflow_env_over_defaults(tmp_path: Path) -> Non
     }
 
 
-def test_the_nearest_mlflow_env_at_or_above_the_problem_is_used_from_any_folder(tmp_path: Path) -> None:
+def test_the_nearest_mlflow_env_at_or_above_the_problem_is_used_from_any_folder(
+    tmp_path: Path,
+) -> None:
     inner = tmp_path / "team" / "task"
     inner.mkdir(parents=True)
     for folder in (tmp_path, inner.parent):
-        (folder / "mlflow.env").write_text(f"MLFLOW_TRACKING_URI=http://{folder.name}\n", encoding="utf-8")
+        (folder / "mlflow.env").write_text(
+            f"MLFLOW_TRACKING_URI=http://{folder.name}\n", encoding="utf-8"
+        )
     assert exported(inner, ROOT)["MLFLOW_TRACKING_URI"] == "http://team"
     assert exported(Path(), inner)["MLFLOW_TRACKING_URI"] == "http://team"
 
@@ -107,7 +113,9 @@ def test_settings_of_the_environment_reach_the_workspace(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow")
     monkeypatch.setenv("AUTOML_WORKERS", "3")
     found = open_workspace(tmp_path / "problem.toml")
-    assert found == Workspace(tmp_path, tmp_path / "absolute", "postgresql://db/automl", "http://mlflow", 3)
+    assert found == Workspace(
+        tmp_path, tmp_path / "absolute", "postgresql://db/automl", "http://mlflow", 3
+    )
     assert not found.local_mlflow
 
 
@@ -127,7 +135,10 @@ def test_two_problems_of_one_workspace_share_no_folder(tmp_path: Path) -> None:
     ("text", "shown"),
     [
         ("postgresql+psycopg://me:secret@host/db", "postgresql+psycopg://me:***@host/db"),
-        ("cannot open postgres://me:s/e:c@ret@host, sorry", "cannot open postgres://me:***@host, sorry"),
+        (
+            "cannot open postgres://me:s/e:c@ret@host, sorry",
+            "cannot open postgres://me:***@host, sorry",
+        ),
         ("redis://:secret@host", "redis://:***@host"),
         ("a://u:secret@x and b://v:secret@y", "a://u:***@x and b://v:***@y"),
         (

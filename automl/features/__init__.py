@@ -37,7 +37,8 @@ def make_encoder(features: Mapping[str, Kind], encoding: Encoding) -> ColumnTran
     "dense": the same, imputed, scaled, clipped and one-hot.
     """
     of_kind = {
-        kind: [name for name, k in features.items() if k == kind] for kind in ("number", "text", "time")
+        kind: [name for name, k in features.items() if k == kind]
+        for kind in ("number", "text", "time")
     }
     steps = _dense_steps() if encoding == "dense" else _tree_steps()
     return ColumnTransformer(

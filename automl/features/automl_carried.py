@@ -29,7 +29,7 @@ class Calendar(TransformerMixin, BaseEstimator):
     def __init__(self, cyclic: bool = False) -> None:
         self.cyclic = cyclic
 
-    def fit(self, X: Any, y: Any = None) -> Calendar:
+    def fit(self, X: Any, y: Any = None) -> Calendar:  # noqa: ARG002  scikit-learn passes it
         """Remember which parts move."""
         frame = pd.DataFrame(X)
         self.n_features_in_ = frame.shape[1]
@@ -41,7 +41,9 @@ class Calendar(TransformerMixin, BaseEstimator):
         frame = pd.DataFrame(X)
         columns: list[np.ndarray] = []
         for i, moving in enumerate(self.moving_):
-            for values, (period, _), moves in zip(_parts(frame.iloc[:, i]), PARTS.values(), moving, strict=True):
+            for values, (period, _), moves in zip(
+                _parts(frame.iloc[:, i]), PARTS.values(), moving, strict=True
+            ):
                 if moves:
                     columns.append(values)
                     if self.cyclic:

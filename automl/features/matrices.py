@@ -19,7 +19,9 @@ from automl.spaces import Encoding, Shape
 
 __all__ = ["Rows", "thin", "to_outcomes", "write_matrices"]
 
-ALWAYS_KEPT = 0.25  # share of a row cap that goes to the newest rows; the rest samples the older ones
+ALWAYS_KEPT = (
+    0.25  # share of a row cap that goes to the newest rows; the rest samples the older ones
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,12 +44,17 @@ class Rows:
         times = frame[h.time].to_numpy().astype("int64").astype("float64")
         span = max(1.0, float(times.max() - times.min()))
         weight = frame[h.weight].fillna(0).to_numpy("float64") if h.weight else np.ones(len(frame))
-        return cls(frame, to_outcomes(frame[h.target], contract), weight, (times.max() - times) / span)
+        return cls(
+            frame, to_outcomes(frame[h.target], contract), weight, (times.max() - times) / span
+        )
 
     def take(self, positions: NDArray[np.int64]) -> Rows:
         """These rows; ages stay measured on the whole history."""
         return Rows(
-            self.frame.iloc[positions], self.y[positions], self.weight[positions], self.age[positions]
+            self.frame.iloc[positions],
+            self.y[positions],
+            self.weight[positions],
+            self.age[positions],
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import tempfile
 import urllib.error
 import urllib.request
@@ -55,7 +56,9 @@ class Registered:
 
 def cycle_tag(as_of: datetime, attempt: int) -> str:
     """How a cycle is called in MLflow: its as_of, and a number when it was asked for again."""
-    name = f"{as_of:%Y-%m-%d}" if (as_of.hour, as_of.minute) == (0, 0) else f"{as_of:%Y-%m-%dT%H:%M}"
+    name = (
+        f"{as_of:%Y-%m-%d}" if (as_of.hour, as_of.minute) == (0, 0) else f"{as_of:%Y-%m-%dT%H:%M}"
+    )
     return name if attempt == 1 else f"{name} · again {attempt - 1}"
 
 
@@ -117,16 +120,22 @@ class Registry:
 
     def log_snapshot(self, run_id: str, snapshot: Snapshot, columns: Mapping[str, str]) -> None:
         """The training data's digest and schema; never a row."""
-        schema = {"mlflow_colspec": [{"name": n, "type": k, "required": True} for n, k in columns.items()]}
+        schema = {
+            "mlflow_colspec": [{"name": n, "type": k, "required": True} for n, k in columns.items()]
+        }
         dataset = Dataset(
             name=f"{self.problem.name} history",
             digest=snapshot.digest[:36],
             source_type="local",
             source=json.dumps({"uri": str(snapshot.path)}),
             schema=json.dumps(schema),
-            profile=json.dumps({"num_rows": snapshot.rows, "num_elements": snapshot.rows * len(columns)}),
+            profile=json.dumps(
+                {"num_rows": snapshot.rows, "num_elements": snapshot.rows * len(columns)}
+            ),
         )
-        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        self.client.log_inputs(
+            run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+        )
 
     def log_trials(
         self,
@@ -146,7 +155,13 @@ class Registry:
         }
 
     def _log_trial(
-        self, parent: str, cycle: str, trial: Trial, family: Family, colour: str, roles: Mapping[str, str]
+        self,
+        parent: str,
+        cycle: str,
+        trial: Trial,
+        family: Family,
+        colour: str,
+        roles: Mapping[str, str],
     ) -> str:
         name = self.problem.metric.name
         tags = {
@@ -175,7 +190,9 @@ class Registry:
             values[f"partial_{name}"] = trial.score
         metrics = [Metric(k, _round(v), 0, 0) for k, v in values.items()]
         steps = len(trial.scores) - 1  # step 0 is the oldest block: charts run forward in time
-        metrics += [Metric(f"block_{name}", _round(s), 0, steps - i) for i, s in enumerate(trial.scores)]
+        metrics += [
+            Metric(f"block_{name}", _round(s), 0, steps - i) for i, s in enumerate(trial.scores)
+        ]
         told = {
             "family": family.name,
             **trial.recipe.params,
@@ -186,7 +203,9 @@ class Registry:
         self.client.log_batch(run.info.run_id, metrics=metrics, params=params)
         if trial.trace:
             self.client.log_text(run.info.run_id, trial.trace, "error/traceback.txt")
-        self.client.set_terminated(run.info.run_id, "FAILED" if trial.status == "failed" else "FINISHED")
+        self.client.set_terminated(
+            run.info.run_id, "FAILED" if trial.status == "failed" else "FINISHED"
+        )
         return str(run.info.run_id)
 
     def close_cycle(
@@ -200,8 +219,10 @@ class Registry:
         failed: bool = False,
     ) -> None:
         """The decision in the parent run: note, tags, metrics, and small documents."""
-        numbers = [Metric(k, _round(v), 0, 0) for k, v in metrics.items() if v == v]
-        all_tags = [RunTag(k, str(v)[:5000]) for k, v in {**tags, "mlflow.note.content": note}.items()]
+        numbers = [Metric(k, _round(v), 0, 0) for k, v in metrics.items() if not math.isnan(v)]
+        all_tags = [
+            RunTag(k, str(v)[:5000]) for k, v in {**tags, "mlflow.note.content": note}.items()
+        ]
         self.client.log_batch(run_id, metrics=numbers, tags=all_tags)
         for path, content in artifacts.items():
             if isinstance(content, str):
@@ -237,7 +258,10 @@ class Registry:
         """Log and register a model as the challenger; it serves nobody until it is released."""
         name = self.problem.name
         for version in self.client.search_model_versions(f"name = '{name}'"):
-            if version.tags.get("cycle") == tags["cycle"] and version.tags.get("state") == "registered":
+            if (
+                version.tags.get("cycle") == tags["cycle"]
+                and version.tags.get("state") == "registered"
+            ):
                 # an interrupted attempt of this cycle left it; nothing refers to it
                 self.client.delete_model_version(name, str(version.version))
         info = log_model(model, sample, families, run_id)
@@ -301,7 +325,10 @@ class Registry:
             self.client.set_registered_model_alias(self.problem.name, alias, str(version))
         except MlflowException as error:
             _log.warning(
-                "alias %s cannot follow to version %d: %s", alias, version, str(error).splitlines()[0]
+                "alias %s cannot follow to version %d: %s",
+                alias,
+                version,
+                str(error).splitlines()[0],
             )
 
     def log_live(self, release: Release, scores: Mapping[str, float], rows: int) -> None:
@@ -312,7 +339,10 @@ class Registry:
                 release.run_id, f"live_{name}", _round(score), model_id=version.tags.get("model_id")
             )
             self.client.set_model_version_tag(
-                self.problem.name, str(release.model_version), f"live_{name}", f"{score:.5g} on {rows} rows"
+                self.problem.name,
+                str(release.model_version),
+                f"live_{name}",
+                f"{score:.5g} on {rows} rows",
             )
 
     # ---- what reviewers open

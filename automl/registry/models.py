@@ -73,7 +73,9 @@ def log_model(model: Any, sample: pd.DataFrame, families: Sequence[Family], run_
 def save_folder(model: Any, sample: pd.DataFrame, families: Sequence[Family], folder: Path) -> None:
     """Write the same files into a folder, without a server."""
     with tempfile.TemporaryDirectory() as code:
-        mlflow.sklearn.save_model(model, str(folder), **_arguments(model, sample, families, Path(code)))
+        mlflow.sklearn.save_model(
+            model, str(folder), **_arguments(model, sample, families, Path(code))
+        )
 
 
 def digest_folder(folder: Path) -> dict[str, str]:
@@ -112,7 +114,9 @@ def load_folder(folder: Path, digests: Mapping[str, str]) -> Any:
     return mlflow.sklearn.load_model(str(folder))
 
 
-def _arguments(model: Any, sample: pd.DataFrame, families: Sequence[Family], folder: Path) -> dict[str, Any]:
+def _arguments(
+    model: Any, sample: pd.DataFrame, families: Sequence[Family], folder: Path
+) -> dict[str, Any]:
     code = [Path(features_path[0]) / f"{CARRIED}.py"]
     for family in families:
         # a family's file imports this package; only those whose classes the model holds must travel
@@ -150,7 +154,10 @@ def _parts(model: Any) -> list[Any]:
 def _signature(model: Any, sample: pd.DataFrame) -> ModelSignature:
     kinds = {"datetime64[us]": DataType.datetime, "float64": DataType.double}
     inputs = Schema(
-        [ColSpec(kinds.get(str(t), DataType.string), n, required=True) for n, t in sample.dtypes.items()]
+        [
+            ColSpec(kinds.get(str(t), DataType.string), n, required=True)
+            for n, t in sample.dtypes.items()
+        ]
     )
     answer = np.asarray(model.predict(sample.head(5)))
     output = (

@@ -60,8 +60,12 @@ def saved_views(metric: Metric, also: Sequence[str], cycle: str) -> dict[str, st
         widths={"params.`family`": 170},
     )
     return {
-        f"mlflow.sharedViewState.{DECISIONS}": _named("1 · Decisions (one row per cycle)", decisions),
-        f"mlflow.sharedViewState.{LEADERBOARD}": _named("2 · Leaderboard (newest cycle)", leaderboard),
+        f"mlflow.sharedViewState.{DECISIONS}": _named(
+            "1 · Decisions (one row per cycle)", decisions
+        ),
+        f"mlflow.sharedViewState.{LEADERBOARD}": _named(
+            "2 · Leaderboard (newest cycle)", leaderboard
+        ),
     }
 
 
@@ -73,7 +77,9 @@ def view_link(base: str, experiment: str, view: str) -> str:
 def _named(name: str, state: dict[str, Any]) -> str:
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     now = int(time.time() * 1000)
-    return json.dumps({"name": name, "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"})
+    return json.dumps(
+        {"name": name, "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"}
+    )
 
 
 def _state(

@@ -28,7 +28,13 @@ from automl.workspace import Workspace, now, redact
 
 __all__ = ["Cycle", "Hold", "Release", "Store", "naive"]
 
-ENDED = ("published", "released", "kept", "waiting", "skipped")  # refused and failed cycles may run again
+ENDED = (
+    "published",
+    "released",
+    "kept",
+    "waiting",
+    "skipped",
+)  # refused and failed cycles may run again
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +105,14 @@ class Store:
             with filelock.FileLock(self._lock_file("schema"), timeout=30):
                 with self.engine.connect() as connection:
                     tables = set(sa.inspect(connection).get_table_names())
-                    found = connection.scalar(sa.select(t.meta.c.version)) if t.meta.name in tables else None
-                if found is None or (found <= t.SCHEMA_VERSION and not tables.issuperset(t.metadata.tables)):
+                    found = (
+                        connection.scalar(sa.select(t.meta.c.version))
+                        if t.meta.name in tables
+                        else None
+                    )
+                if found is None or (
+                    found <= t.SCHEMA_VERSION and not tables.issuperset(t.metadata.tables)
+                ):
                     self._create(found)
         except sa.exc.DBAPIError as error:
             raise UnreachableError(
@@ -159,7 +171,9 @@ class Store:
 
     @contextlib.contextmanager
     def _advisory_lock(self, problem: str) -> Iterator[None]:
-        number = int.from_bytes(hashlib.sha256(f"automl:{problem}".encode()).digest()[:8], "big", signed=True)
+        number = int.from_bytes(
+            hashlib.sha256(f"automl:{problem}".encode()).digest()[:8], "big", signed=True
+        )
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(number))):
                 raise self._busy(problem)
@@ -179,14 +193,21 @@ class Store:
         )
 
     def _next_fence(self, problem: str) -> int:
-        holder = {"holder": f"process {os.getpid()} on {socket.gethostname()}", "since": naive(now())}
+        holder = {
+            "holder": f"process {os.getpid()} on {socket.gethostname()}",
+            "since": naive(now()),
+        }
         with self.writer.begin() as connection:
-            value = connection.scalar(sa.select(t.fence.c.value).where(t.fence.c.problem == problem))
+            value = connection.scalar(
+                sa.select(t.fence.c.value).where(t.fence.c.problem == problem)
+            )
             if value is None:
                 connection.execute(t.fence.insert().values(problem=problem, value=1, **holder))
                 return 1
             connection.execute(
-                t.fence.update().where(t.fence.c.problem == problem).values(value=value + 1, **holder)
+                t.fence.update()
+                .where(t.fence.c.problem == problem)
+                .values(value=value + 1, **holder)
             )
             return int(value) + 1
 
@@ -201,7 +222,8 @@ class Store:
             )
             if kept.rowcount != 1:
                 raise BusyError(
-                    f"{hold.problem}: another run has taken over; nothing was committed", code="fenced"
+                    f"{hold.problem}: another run has taken over; nothing was committed",
+                    code="fenced",
                 )
             yield connection
 
@@ -229,7 +251,9 @@ class Store:
         found = self._all(query)[0][0]
         return found.replace(tzinfo=UTC) if found else None
 
-    def open_cycle(self, problem: str, verb: str, as_of: datetime, attempt: int, digest: str) -> Cycle:
+    def open_cycle(
+        self, problem: str, verb: str, as_of: datetime, attempt: int, digest: str
+    ) -> Cycle:
         """Start a cycle, or go on with one that was interrupted or failed; one that ended stays as it is.
 
         A cycle whose data was refused, or whose problem file has changed since, starts from nothing: the
@@ -252,7 +276,9 @@ class Store:
                 if found.status == "refused" or found.problem_digest != digest:
                     values["receipts"] = {}
                     connection.execute(t.trial.delete().where(t.trial.c.cycle_id == found.id))
-                connection.execute(t.cycle.update().where(t.cycle.c.id == found.id).values(**values))
+                connection.execute(
+                    t.cycle.update().where(t.cycle.c.id == found.id).values(**values)
+                )
         opened = self.find_cycle(problem, verb, as_of)
         if opened is None:
             raise AssertionError("the cycle was written just now")
@@ -263,7 +289,9 @@ class Store:
         with self.writer.begin() as connection:
             kept = connection.scalar(sa.select(t.cycle.c.receipts).where(t.cycle.c.id == cycle.id))
             connection.execute(
-                t.cycle.update().where(t.cycle.c.id == cycle.id).values(receipts={**(kept or {}), **receipts})
+                t.cycle.update()
+                .where(t.cycle.c.id == cycle.id)
+                .values(receipts={**(kept or {}), **receipts})
             )
 
     def end_cycle(
@@ -305,20 +333,36 @@ class Store:
 
     def trials(self, cycle: Cycle) -> list[dict[str, Any]]:
         """What `save_trial` kept."""
-        return [row.content for row in self._all(sa.select(t.trial).where(t.trial.c.cycle_id == cycle.id))]
+        return [
+            row.content
+            for row in self._all(sa.select(t.trial).where(t.trial.c.cycle_id == cycle.id))
+        ]
 
     def evidence(self, problem: str) -> list[BlockLoss]:
         """All evidence of a problem, oldest cycle first."""
-        query = sa.select(t.evidence).where(t.evidence.c.problem == problem).order_by(t.evidence.c.cycle)
+        query = (
+            sa.select(t.evidence)
+            .where(t.evidence.c.problem == problem)
+            .order_by(t.evidence.c.cycle)
+        )
         return [
             BlockLoss(
-                _aware(r.cycle), r.blend, _aware(r.start), _aware(r.end), r.rows, r.loss, r.floor, r.kind
+                _aware(r.cycle),
+                r.blend,
+                _aware(r.start),
+                _aware(r.end),
+                r.rows,
+                r.loss,
+                r.floor,
+                r.kind,
             )
             for r in self._all(query)
         ]
 
-    def add_evidence(self, connection: sa.Connection, problem: str, losses: Sequence[BlockLoss]) -> None:
-        """Append the losses of a cycle; a repeated cycle replaces its own. Undefined losses are no evidence."""
+    def add_evidence(
+        self, connection: sa.Connection, problem: str, losses: Sequence[BlockLoss]
+    ) -> None:
+        """Append the losses of a cycle; a repeated cycle replaces its own, an undefined loss is left out."""
         for cycle_at in {loss.cycle for loss in losses}:
             connection.execute(
                 t.evidence.delete().where(
@@ -366,18 +410,25 @@ class Store:
     def decisions(self, problem: str, *, limit: int = 50) -> list[dict[str, Any]]:
         """Newest first, as plain rows."""
         query = sa.select(t.decision).where(t.decision.c.problem == problem)
-        return [dict(row._mapping) for row in self._all(query.order_by(t.decision.c.id.desc()).limit(limit))]
+        return [
+            dict(row._mapping)
+            for row in self._all(query.order_by(t.decision.c.id.desc()).limit(limit))
+        ]
 
     def shadows(self, problem: str) -> list[tuple[Blend, datetime]]:
         """Challengers that wait for a virgin block, with the end of the labels that chose them."""
-        query = sa.select(t.shadow).where(t.shadow.c.problem == problem).order_by(t.shadow.c.blend_id)
+        query = (
+            sa.select(t.shadow).where(t.shadow.c.problem == problem).order_by(t.shadow.c.blend_id)
+        )
         return [(Blend.from_json(row.blend), _aware(row.labels_until)) for row in self._all(query)]
 
     def projected(self, release: Release) -> None:
         """MLflow's aliases have followed this release."""
         with self.writer.begin() as connection:
             connection.execute(
-                t.release.update().where(t.release.c.id == release.id).values(projected_at=naive(now()))
+                t.release.update()
+                .where(t.release.c.id == release.id)
+                .values(projected_at=naive(now()))
             )
 
     # ---- generations
@@ -388,7 +439,8 @@ class Store:
             t.generation.c.problem == problem, t.generation.c.state == "published"
         )
         return [
-            dict(row._mapping) for row in self._all(query.order_by(t.generation.c.id.desc()).limit(limit))
+            dict(row._mapping)
+            for row in self._all(query.order_by(t.generation.c.id.desc()).limit(limit))
         ]
 
     def live(self, table: str) -> dict[str, Any] | None:

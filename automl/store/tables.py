@@ -33,7 +33,9 @@ def inserted(connection: sa.Connection, insert: sa.Insert) -> int:
     return int(key[0])
 
 
-Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
+Id = sa.BigInteger().with_variant(
+    sa.Integer, "sqlite"
+)  # only INTEGER counts up by itself in SQLite
 
 meta = sa.Table("automl_meta", metadata, sa.Column("version", sa.Integer, nullable=False))
 

@@ -10,4 +10,13 @@ from automl.sweep.board import Board, Trial, Work, blend_losses, blend_outputs
 from automl.sweep.refit import refit
 from automl.sweep.search import BUDGET_ENDED, sweep
 
-__all__ = ["BUDGET_ENDED", "Board", "Trial", "Work", "blend_losses", "blend_outputs", "refit", "sweep"]
+__all__ = [
+    "BUDGET_ENDED",
+    "Board",
+    "Trial",
+    "Work",
+    "blend_losses",
+    "blend_outputs",
+    "refit",
+    "sweep",
+]

@@ -97,7 +97,9 @@ class Board:
     def ranked(self) -> list[Trial]:
         """Complete trials, best first; then pruned, then failed ones."""
         order = {"complete": 0, "pruned": 1, "failed": 2}
-        return sorted(self.trials, key=lambda t: (order[t.status], t.loss if t.losses else 0, t.number))
+        return sorted(
+            self.trials, key=lambda t: (order[t.status], t.loss if t.losses else 0, t.number)
+        )
 
 
 def blend_outputs(work: Work, blend: Blend) -> list[tuple[Any, Any]]:
@@ -116,7 +118,8 @@ def blend_outputs(work: Work, blend: Blend) -> list[tuple[Any, Any]]:
 def blend_losses(work: Work, blend: Blend) -> list[float]:
     """Losses of a blend on the blocks, newest first; [] if a member has no outputs."""
     return [
-        work.metric.loss(work.metric.score(truth, output)) for truth, output in blend_outputs(work, blend)
+        work.metric.loss(work.metric.score(truth, output))
+        for truth, output in blend_outputs(work, blend)
     ]
 
 

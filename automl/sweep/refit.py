@@ -17,7 +17,9 @@ from automl.trial import Fit, FitResult, Pool
 __all__ = ["refit"]
 
 
-def refit(work: Work, blend: Blend, deadline: float, costs: Mapping[str, float]) -> tuple[list[Any], int]:
+def refit(
+    work: Work, blend: Blend, deadline: float, costs: Mapping[str, float]
+) -> tuple[list[Any], int]:
     """Fit the members of a blend on all rows, the newest included, before the deadline.
 
     `costs` are estimated seconds per recipe id. When they do not fit the time left, the oldest rows
@@ -29,13 +31,13 @@ def refit(work: Work, blend: Blend, deadline: float, costs: Mapping[str, float])
         A member failed or did not end in time.
     """
     rows = Rows.of(work.frame, work.problem, work.contract)
-    needed = 1.3 * max(
-        sum(costs.get(m.recipe.id, 0.0) for m in blend.members) / work.workers,
-        max(costs.get(m.recipe.id, 0.0) for m in blend.members),
-    )
+    each = [costs.get(m.recipe.id, 0.0) for m in blend.members]
+    needed = 1.3 * max(sum(each) / work.workers, *each, 0.0)
     left = deadline - time.monotonic()
     if needed > left:  # never without a budget
-        rows = thin(rows, max(1000, int(len(rows.y) * max(left, 1.0) / needed)), work.problem.sweep.seed)
+        rows = thin(
+            rows, max(1000, int(len(rows.y) * max(left, 1.0) / needed)), work.problem.sweep.seed
+        )
     encoders: dict[str, Any] = {}
     fitted: dict[int, Any] = {}
     pool = Pool(work.workers)
@@ -53,7 +55,14 @@ def refit(work: Work, blend: Blend, deadline: float, costs: Mapping[str, float])
             output = work.scratch / f"refit-{member.recipe.id}.pickle"
             pool.start(
                 Fit(
-                    (i, 0), str(family.path), member.recipe, member.learned, shape, folder, output, refit=True
+                    (i, 0),
+                    str(family.path),
+                    member.recipe,
+                    member.learned,
+                    shape,
+                    folder,
+                    output,
+                    refit=True,
                 ),
                 deadline,
             )
@@ -62,7 +71,12 @@ def refit(work: Work, blend: Blend, deadline: float, costs: Mapping[str, float])
     finally:
         pool.stop()
     parts = [
-        (f"{i}-{m.recipe.family}", m.weight, encoders[work.families[m.recipe.family].encoding], fitted[i])
+        (
+            f"{i}-{m.recipe.family}",
+            m.weight,
+            encoders[work.families[m.recipe.family].encoding],
+            fitted[i],
+        )
         for i, m in enumerate(blend.members)
     ]
     return parts, len(rows.y)

@@ -28,7 +28,9 @@ FIRST_CUT, SECOND_CUT = 3, 2  # families left after the start points, and after 
 TRIALS_BETWEEN_CUTS = 6
 LIKELY_MEMBERS = 3  # time is kept for refitting so many; a costlier blend is not chosen
 BUDGET_ENDED = "the budget ended"
-FIT_SECONDS = 600  # a fit that takes longer hangs, or should not be in a sweep; matters without a budget
+FIT_SECONDS = (
+    600  # a fit that takes longer hangs, or should not be in a sweep; matters without a budget
+)
 ROUND = 4  # with trials = N: asked together and told in order, whatever the number of workers
 # (budget seconds, most training rows of a fit): small budgets need many cheap looks
 ROW_CAPS = ((30, 60_000), (60, 120_000), (300, 300_000))
@@ -68,7 +70,7 @@ def sweep(
 
 def _cap(table: Sequence[tuple[int, int]], x: float) -> int:
     logs = np.log([row[0] for row in table]), np.log([row[1] for row in table])
-    return int(round(np.exp(np.interp(np.log(max(x, 1)), *logs))))
+    return round(float(np.exp(np.interp(np.log(max(x, 1)), *logs))))
 
 
 @dataclass(slots=True)
@@ -138,7 +140,10 @@ class _Run:
     def _portfolio(self, carried: Sequence[Blend]) -> list[tuple[Recipe, str]]:
         seed = self.work.problem.sweep.seed
         known = [
-            m.recipe for blend in carried for m in blend.members if m.recipe.family in self.work.families
+            m.recipe
+            for blend in carried
+            for m in blend.members
+            if m.recipe.family in self.work.families
         ]
         starts = sorted(
             (
@@ -151,8 +156,12 @@ class _Run:
         )
         # the floor is nobody's first choice: it stands in only if nothing else ended well
         self.start_order = [r for p, _, r in starts if p > 0] + [r for p, _, r in starts if p == 0]
-        floor = [(r, "start") for p, _, r in starts if p == 0]  # the floor first: losses are relative to it
-        return floor + [(r, "carried") for r in known] + [(r, "start") for p, _, r in starts if p > 0]
+        floor = [
+            (r, "start") for p, _, r in starts if p == 0
+        ]  # the floor first: losses are relative to it
+        return (
+            floor + [(r, "carried") for r in known] + [(r, "start") for p, _, r in starts if p > 0]
+        )
 
     def _families_left(self) -> list[str]:
         """Families worth searching, the least searched first."""
@@ -161,9 +170,13 @@ class _Run:
             if trial.status == "complete":
                 best[trial.recipe.family] = min(best.get(trial.recipe.family, np.inf), trial.loss)
         ranked = [
-            f for f in sorted(best, key=lambda f: best[f]) if f not in self.slow and self._searchable(f)
+            f
+            for f in sorted(best, key=lambda f: best[f])
+            if f not in self.slow and self._searchable(f)
         ]
-        told = {f: sum(t.recipe.family == f and t.source == "search" for t in self.told) for f in ranked}
+        told = {
+            f: sum(t.recipe.family == f and t.source == "search" for t in self.told) for f in ranked
+        }
         keep = ranked[:FIRST_CUT]
         if all(told[f] >= TRIALS_BETWEEN_CUTS for f in keep):
             keep = ranked[:SECOND_CUT]
@@ -180,7 +193,9 @@ class _Run:
     def _suggest(self, family: str, trial: optuna.Trial) -> Recipe:
         f = self.work.families[family]
         params = f.space(trial, self._shape(f, 0))
-        recency = trial.suggest_categorical("half_life", list(range(len(HALF_LIVES)))) if f.weights else 0
+        recency = (
+            trial.suggest_categorical("half_life", list(range(len(HALF_LIVES)))) if f.weights else 0
+        )
         return Recipe(family, params, self.work.problem.sweep.seed, HALF_LIVES[recency])
 
     def _propose(self) -> _Race | None:
@@ -214,7 +229,9 @@ class _Run:
         if family in self.slow:
             return False
         seconds = [
-            t.seconds / max(1, len(t.losses)) for t in self.finished if t.recipe.family == family and t.losses
+            t.seconds / max(1, len(t.losses))
+            for t in self.finished
+            if t.recipe.family == family and t.losses
         ]
         expected = 1.2 * float(np.median(seconds)) if seconds else 0.0
         return time.monotonic() + expected < self._search_end()
@@ -222,7 +239,9 @@ class _Run:
     def _search_end(self) -> float:
         if not np.isfinite(self.deadline):
             return self.deadline
-        complete = sorted((t for t in self.finished if t.status == "complete"), key=lambda t: t.loss)
+        complete = sorted(
+            (t for t in self.finished if t.status == "complete"), key=lambda t: t.loss
+        )
         costs = [t.seconds_refit for t in complete[:LIKELY_MEMBERS] if self._refittable(t)]
         cost = max(sum(costs) / self.work.workers, max(costs, default=0.0))
         return self.deadline - min(REFIT_SHARE * self.budget, 1.3 * cost + self._refit_overhead())
@@ -246,7 +265,9 @@ class _Run:
             if time.monotonic() >= self._search_end():
                 self.stopped = "time"
                 for fit, result in self.pool.stop():
-                    self._end(self.racing[fit.tag[0]], "pruned", replace(result, error=BUDGET_ENDED))
+                    self._end(
+                        self.racing[fit.tag[0]], "pruned", replace(result, error=BUDGET_ENDED)
+                    )
                 for race in self.waiting:
                     self._end(race, "pruned", FitResult(error=BUDGET_ENDED))
                 break
@@ -281,7 +302,9 @@ class _Run:
                     self._reuse(race)
                     continue
             self.racing[race.number] = race
-            self.pool.start(self._fit(race), min(self._search_end(), time.monotonic() + FIT_SECONDS))
+            self.pool.start(
+                self._fit(race), min(self._search_end(), time.monotonic() + FIT_SECONDS)
+            )
 
     def _may_ask(self) -> bool:
         if not self.sync:
@@ -315,7 +338,9 @@ class _Run:
             features, started = self.work.contract.features, time.monotonic()
             write_matrices(train, self.rows.take(cut.judged), features, family.encoding, folder)
             self.encode_seconds = max(self.encode_seconds, time.monotonic() - started)
-            self.shapes[at] = shape_of(folder, self.work.problem, self.work.contract, family.encoding)
+            self.shapes[at] = shape_of(
+                folder, self.work.problem, self.work.contract, family.encoding
+            )
         return self.shapes[at]
 
     def _fit(self, race: _Race) -> Fit:
@@ -347,19 +372,25 @@ class _Run:
         score = self.work.metric.score(y, output)
         if not np.isfinite(score):
             self._end(
-                race, "failed", FitResult(error=f"{self.work.metric.name} is not a number on block {block}")
+                race,
+                "failed",
+                FitResult(error=f"{self.work.metric.name} is not a number on block {block}"),
             )
             return
         race.scores.append(score)
         race.losses.append(self.work.metric.loss(score))
-        race.also.append({name: get_metric(name).score(y, output) for name in self.work.problem.metric.also})
+        race.also.append(
+            {name: get_metric(name).score(y, output) for name in self.work.problem.metric.also}
+        )
         if block == 0:
             race.learned, race.seconds_fit = result.learned, result.seconds_fit
             race.seconds_predict = 1000 * result.seconds_predict / max(1, len(y))
         if len(race.losses) == len(self.work.blocks):
             self._end(race, "complete", result)
         elif self._behind(race):
-            self._end(race, "pruned", replace(result, error="behind the incumbent on the same blocks"))
+            self._end(
+                race, "pruned", replace(result, error="behind the incumbent on the same blocks")
+            )
         else:
             del self.racing[race.number]
             self.waiting.append(race)
@@ -369,7 +400,9 @@ class _Run:
         if race.source == "carried" or all(t.recipe.family != race.recipe.family for t in complete):
             return False
         incumbent = min(complete, key=lambda t: t.loss).losses[: len(race.losses)]
-        behind = [(mine - its) / max(its, 1e-12) for mine, its in zip(race.losses, incumbent, strict=True)]
+        behind = [
+            (mine - its) / max(its, 1e-12) for mine, its in zip(race.losses, incumbent, strict=True)
+        ]
         return float(np.mean(behind)) > PRUNE_MARGIN
 
     def _end(self, race: _Race, status: str, result: FitResult) -> None:
@@ -381,12 +414,16 @@ class _Run:
             status=status,
             losses=tuple(race.losses),
             scores=tuple(race.scores),
-            also={name: mean([a[name] for a in race.also]) for name in (race.also[0] if race.also else {})},
+            also={
+                name: mean([a[name] for a in race.also])
+                for name in (race.also[0] if race.also else {})
+            },
             learned=race.learned or {},
             seconds=race.seconds,
             seconds_fit=race.seconds_fit,
             seconds_predict=race.seconds_predict,
-            seconds_refit=race.seconds_fit * grown**1.05,  # a little worse than linear: sorting, cache misses
+            seconds_refit=race.seconds_fit
+            * grown**1.05,  # a little worse than linear: sorting, cache misses
             elapsed=time.monotonic() - self.started,
             reason="" if status == "complete" else result.error,
             trace=result.trace,
@@ -418,7 +455,11 @@ class _Run:
         if trial.status == "complete" or not complete:
             return trial.loss
         incumbent = min(complete, key=lambda t: t.loss)
-        return incumbent.loss * mean(trial.losses) / max(1e-12, mean(incumbent.losses[: len(trial.losses)]))
+        return (
+            incumbent.loss
+            * mean(trial.losses)
+            / max(1e-12, mean(incumbent.losses[: len(trial.losses)]))
+        )
 
     # ---- the answer
 
@@ -444,10 +485,15 @@ class _Run:
         held = self.anchor or self._reference()
         anchor = {m.recipe.id: m.weight for m in held.members} if held else {}
         best = min(t.loss for t in usable.values())
-        usable = {i: t for i, t in usable.items() if i in anchor or t.loss <= best * (1 + MEMBER_MARGIN)}
+        usable = {
+            i: t for i, t in usable.items() if i in anchor or t.loss <= best * (1 + MEMBER_MARGIN)
+        }
         candidates = {
             i: Candidate(
-                [np.load(output_file(self.work, t.recipe, b)) for b in range(len(self.work.blocks))],
+                [
+                    np.load(output_file(self.work, t.recipe, b))
+                    for b in range(len(self.work.blocks))
+                ],
                 t.loss,
                 t.seconds_refit,
             )
@@ -459,7 +505,8 @@ class _Run:
             self.truth,
             self.work.metric,
             anchor=whole if len(whole) == len(anchor) else None,
-            seconds=self.work.workers * min(0.75 * REFIT_SHARE * self.budget, self._time_to_refit()),
+            seconds=self.work.workers
+            * min(0.75 * REFIT_SHARE * self.budget, self._time_to_refit()),
         )
         if not weights:
             raise NoModelError("the sweep chose no member", code="no_model")
