@@ -258,6 +258,13 @@ def _check_target(frame: pd.DataFrame, problem: Problem, contract: Contract) -> 
             code="new_class",
             next_step=f"If the class is right, add it to classes in {contract_file(problem).name}.",
         )
+    gone = [value for value in contract.classes if value not in counts.index]
+    if gone:
+        raise ContractError(
+            f"target {target!r}: class {gone[0]!r} has vanished; found {', '.join(map(repr, counts.index))}",
+            code="class_vanished",
+            next_step=f"Raise history.keep, or take the class out of {contract_file(problem).name}.",
+        )
     if counts.min() < MIN_PER_CLASS:
         raise HistoryError(
             f"target {target!r}: class {counts.index.tolist()[-1]!r} has {counts.min()} rows; "

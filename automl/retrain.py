@@ -177,12 +177,9 @@ def _open_run(job: Job, work: Work, snapshot: Snapshot) -> str:
 
 def _sweep(job: Job, work: Work) -> tuple[Board, float]:
     done = [Trial.from_json(content) for content in job.store.trials(job.cycle)]
-    done = [t for t in done if t.reason != BUDGET_ENDED]
-    done = [
-        t
-        for t in done
-        if t.status == "failed" or (work.scratch / "outputs" / f"{t.recipe.id}-0.npy").exists()
-    ]
+    # what failed or ran out of time is tried again: the family file may have been mended since
+    done = [t for t in done if t.status != "failed" and t.reason != BUDGET_ENDED]
+    done = [t for t in done if (work.scratch / "outputs" / f"{t.recipe.id}-0.npy").exists()]
     budget = job.problem.sweep.budget
     spent = max((t.elapsed for t in done), default=0.0)
     left = max(0.25 * budget.seconds, budget.seconds - spent) if budget else float("inf")
