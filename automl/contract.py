@@ -236,7 +236,11 @@ def _check_target(frame: pd.DataFrame, problem: Problem, contract: Contract) -> 
                 next_step="Check history.query and history.target.",
             )
         return
-    counts = column.value_counts()
+    _check_classes(column.value_counts(), problem, contract)
+
+
+def _check_classes(counts: pd.Series, problem: Problem, contract: Contract) -> None:
+    target = problem.history.target
     if len(counts) < 2:
         raise HistoryError(
             f"target {target!r}: every row is {counts.index.tolist()[0]!r}; wanted at least two classes",

@@ -251,8 +251,9 @@ def _fetch_sql(
         with engine.connect() as connection:
             try:
                 result = connection.execute(sa.text(query), values)
+                rows = [tuple(row) for row in result.fetchall()]
                 # plain objects: a dtype made of all rows would let rows that go change rows that stay
-                return pd.DataFrame(result.fetchall(), columns=list(result.keys()), dtype="object")
+                return pd.DataFrame(rows, columns=list(result.keys()), dtype="object")
             except sa.exc.SQLAlchemyError as error:
                 raise HistoryError(
                     f"history.source {redact(source)}: the query failed: "
@@ -508,8 +509,8 @@ def _bad_times(text: pd.Series) -> bool:
 def _cast(column: pd.Series, kind: Kind, name: str) -> pd.Series:
     if kind == "number":
         numbers = _numbers(column)
-        lost = column.notna().to_numpy() & np.isnan(numbers) & ~_is_nan(column)
-        if lost.any():
+        lost = column.notna().to_numpy() & np.isnan(numbers)
+        if lost.any() and (lost := lost & ~_is_nan(column)).any():
             raise HistoryError(
                 f"column {name!r}: found {int(lost.sum())} values that are no numbers; wanted numbers",
                 code="kind_changed",

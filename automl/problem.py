@@ -35,6 +35,11 @@ __all__ = ["METRICS", "Problem", "Span", "family_folder", "family_names", "load_
 
 Task = Literal["binary", "multiclass", "regression"]
 
+# Columns of every predictions table beside key and time
+PUBLISHED = {
+    "prediction", "probability", "low", "high", "generation", "model_version", "run_id", "as_of", "scored_at", "class",
+}  # fmt: skip
+
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("roc_auc", "average_precision", "log_loss", "brier"),
     "multiclass": ("log_loss", "accuracy", "balanced_accuracy", "f1_macro"),
@@ -444,6 +449,11 @@ def _history_conflicts(h: Mapping[str, Any]) -> list[str]:
     twice = sorted({name for name in roles if roles.count(name) > 1})
     if twice:
         wrong.append(f"column {', '.join(twice)} has two roles among time, target and ignore")
+    ours = sorted({*_texts([h.get("time")]), *_texts(h.get("key"))} & PUBLISHED)
+    if ours:
+        wrong.append(
+            f"column {', '.join(ours)} is also a column of the predictions; rename it in the query"
+        )
     if h.get("target") in _texts(h.get("key")):
         wrong.append(f"target {h['target']!r} cannot be part of key")
     return wrong

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,7 @@ from automl import history
 from automl.ask import Ask, Ending
 from automl.blocks import make_blocks
 from automl.contract import Contract
-from automl.decide import SWEEP_CONFIDENCE, Decision, decide
 from automl.ensemble import assemble
-from automl.errors import NoModelError
-from automl.evidence import BlockLoss, duels, kind_of
 from automl.faults import fault
 from automl.guards import Guard, check_model, sample_rows
 from automl.history import Snapshot
@@ -36,29 +33,18 @@ from automl.note import Told, cycle_artifacts, cycle_metrics, cycle_note, cycle_
 from automl.problem import Problem
 from automl.publish import clean
 from automl.registry import cycle_tag
-from automl.release import Ruling, commit_release, reconcile
+from automl.release import commit_release, reconcile
+from automl.ruling import Choice, make_choice
 from automl.spaces import Blend
 from automl.store import Release
 from automl.story import Job, Run, call, open_job
-from automl.sweep import BUDGET_ENDED, Board, Trial, Work, blend_losses, refit, sweep
+from automl.sweep import BUDGET_ENDED, Board, Trial, Work, refit, sweep
 from automl.workspace import Workspace
 
 __all__ = ["Stage", "retrain"]
 
 Stage = Callable[[Job, Release], tuple[int, int]]  # -> (generation, rows)
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Choice:
-    """What was decided, before any of it is effective."""
-
-    decision: Decision
-    outcome: str  # first | promote | keep
-    blend: Blend
-    labels_until: datetime
-    ruling: Ruling
-    losses: dict[str, float]  # of the chosen blend and of the floor, on the newest block
 
 
 def retrain(
@@ -87,7 +73,7 @@ def retrain(
         work = _work(job, snapshot, contract)
         run_id = run("open MLflow run", _open_run, job, work, snapshot, io=True)
         board, deadline = run("sweep", _sweep, job, work)
-        choice = run("decide", _decide, job, work, board)
+        choice = run("decide", make_choice, job, work, board)
         if job.ask.dry_run:
             return _dry_ending(job, board, choice, warnings, run_id)
         fitted = run("refit", _refit, work, board, choice, deadline)
@@ -95,7 +81,10 @@ def retrain(
         guards, release = run("guards", _guard, job, work, choice, release)
         generation, rows = run("stage predictions", stage, job, release) if stage else (None, None)
         release = run("release", _commit, job, choice, release, generation)
-        run("tell MLflow", _tell, job, work, board, choice, guards, release, io=True)
+        try:
+            run("tell MLflow", _tell, job, work, board, choice, guards, release, io=True)
+        except Exception as error:  # noqa: BLE001  committed already: a lagging projection is no failure
+            warnings.append(f"MLflow does not know yet, the next command tells it: {error}")
         clean(job.store, job.hold, problem)
         shutil.rmtree(work.scratch, ignore_errors=True)
         return Ending(
@@ -203,143 +192,6 @@ def _carried(job: Job) -> list[Blend]:
         if until < job.problem.mature(job.as_of)
     ]
     return [*([champion.blend] if champion else []), *shadows]
-
-
-def _decide(job: Job, work: Work, board: Board) -> Choice:
-    """Judge challenger and shadows against the champion on all evidence there is.
-
-    A first cycle has no champion: the first start point stands in, and the challenger must be better
-    by the same rule, only without the extra caution for evidence that took part in choosing.
-    """
-    mature = job.problem.mature(job.as_of)
-    champion = job.store.champion(job.problem.name, before=job.as_of)
-    holder = champion.blend if champion else board.reference
-    if holder is None:
-        raise NoModelError(
-            "no trial ended well, and there is no champion to refit",
-            code="no_model",
-            next_step="automl leaderboard shows why each trial failed.",
-        )
-    known = _rivals(job, work, board, mature)
-    known[holder.id] = (holder, champion.labels_until if champion else mature)
-    losses = [x for blend, until in known.values() for x in _losses(job, work, board, blend, until)]
-    past = [e for e in job.store.evidence(job.problem.name) if e.cycle < job.as_of]
-    confidence = job.problem.promotion.confidence
-    decision = decide(
-        [d for d in duels([*past, *losses], holder.id) if d.challenger in known],
-        holder.id,
-        confidence,
-        {name: _share(blend, holder) for name, (blend, _) in known.items()},
-        sweep_confidence=SWEEP_CONFIDENCE if champion else confidence,
-    )
-    outcome = decision.outcome if champion else "first"
-    reason = decision.reason if champion else _first_reason(decision)
-    blend, until = known[decision.blend]
-    ranked = sorted(decision.verdicts, key=lambda v: -v.shrunk)
-    waiting = [
-        known[v.challenger] for v in ranked if v.challenger != decision.blend and v.shrunk > 0
-    ]
-    mine = next(
-        (e for e in losses if e.blend == blend.id and e.start == work.blocks[0].start), None
-    )
-    content = _content(board, decision, outcome, known, losses)
-    return Choice(
-        decision,
-        outcome,
-        _relearned(blend, board),
-        until,
-        Ruling(outcome, reason, content, losses, waiting),
-        {"model": mine.loss, "floor": mine.floor} if mine else {"model": 0.0, "floor": 1.0},
-    )
-
-
-def _rivals(
-    job: Job, work: Work, board: Board, mature: datetime
-) -> dict[str, tuple[Blend, datetime]]:
-    """Shadows and this cycle's challenger, each with the end of the labels that chose it."""
-    rivals = {
-        b.id: (b, until) for b, until in job.store.shadows(job.problem.name) if until < mature
-    }
-    if board.challenger is not None:
-        rivals.setdefault(board.challenger.id, (board.challenger, mature))
-    return {name: r for name, r in rivals.items() if set(r[0].families) <= set(work.families)}
-
-
-def _first_reason(decision: Decision) -> str:
-    if decision.outcome == "promote":
-        return f"the first model of this problem; {decision.reason}"
-    return f"the first model of this problem, the first start point; {decision.reason.removeprefix('kept: ')}"
-
-
-def _losses(job: Job, work: Work, board: Board, blend: Blend, until: datetime) -> list[BlockLoss]:
-    floors = next(
-        (
-            t.losses
-            for t in board.trials
-            if t.recipe.family == "baseline" and t.status == "complete"
-        ),
-        (),
-    )
-    return [
-        BlockLoss(
-            job.as_of,
-            blend.id,
-            block.start,
-            block.end,
-            len(block.judged),
-            loss,
-            floors[i] if floors else 1.0,
-            kind_of(until, block.start),
-        )
-        for i, (block, loss) in enumerate(zip(work.blocks, blend_losses(work, blend), strict=False))
-    ]
-
-
-def _share(blend: Blend, champion: Blend) -> float:
-    mine = {m.recipe.id for m in champion.members}
-    return sum(m.weight for m in blend.members if m.recipe.id in mine)
-
-
-def _relearned(blend: Blend, board: Board) -> Blend:
-    """The blend with what early stopping has learned from this cycle's rows."""
-    learned = {t.recipe.id: t.learned for t in board.trials if t.status == "complete"}
-    return Blend(
-        tuple(replace(m, learned=learned.get(m.recipe.id, m.learned)) for m in blend.members)
-    )
-
-
-def _content(
-    board: Board,
-    decision: Decision,
-    outcome: str,
-    known: dict[str, tuple[Blend, datetime]],
-    losses: list[BlockLoss],
-) -> dict[str, Any]:
-    return {
-        "outcome": outcome,
-        "blends": {
-            name: {"text": str(b), "labels_until": f"{until:%Y-%m-%d %H:%M}"}
-            for name, (b, until) in known.items()
-        },
-        "verdicts": [asdict(v) for v in decision.verdicts],
-        "blocks": [
-            {
-                "block": f"{e.start:%Y-%m-%d}",
-                "blend": e.blend,
-                "loss": e.loss,
-                "rows": e.rows,
-                "kind": e.kind,
-            }
-            for e in losses
-        ],
-        "sweep": {
-            "trials": len(board.trials),
-            "stopped": board.stopped,
-            "seconds": round(board.seconds, 1),
-            "fit_seconds": round(board.fit_seconds, 1),
-            "rows": board.rows,
-        },
-    }
 
 
 def _refit(work: Work, board: Board, choice: Choice, deadline: float) -> Path:

@@ -133,6 +133,8 @@ def _with_budget(problem: Problem, ask: Ask) -> Problem:
 def _close_badly(job: Job, error: BaseException) -> None:
     status = "refused" if isinstance(error, HistoryError) else "failed"
     reason = str(error) if isinstance(error, AutomlError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, KeyboardInterrupt):
+        reason = "interrupted"
     current = job.store.find_cycle(job.problem.name, job.cycle.verb, job.as_of)
     if (
         current is not None and not current.ended

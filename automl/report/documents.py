@@ -1,8 +1,4 @@
-"""What people look at in a terminal: the store's rows as plain documents, and documents as text.
-
-Every `x(...)` returns what `--json` prints; every `x_text(...)` turns that into something to read in 80
-columns. Nothing here imports MLflow or scikit-learn.
-"""
+"""The store's rows as plain documents: what `--json` prints."""
 
 from __future__ import annotations
 
@@ -14,10 +10,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
-from rich import box
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from automl.ask import Ask, Ending, default_as_of, ended_already, same_problem
 from automl.errors import ProblemError
@@ -26,31 +18,7 @@ from automl.spaces import Family, Recipe, load_family
 from automl.store import Cycle, Release, Store, naive
 from automl.workspace import Workspace, now
 
-__all__ = [
-    "checked",
-    "checked_text",
-    "ended",
-    "ending",
-    "ending_text",
-    "families",
-    "families_text",
-    "family_text",
-    "leaderboard",
-    "leaderboard_text",
-    "schedule_text",
-    "standing",
-    "status",
-    "status_text",
-    "ui_command",
-    "why",
-    "why_text",
-]
-
 HIGHER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1_macro", "r2"}
-SHOWN_TRIALS = 12
-
-
-# ---------------------------------------------------------------- how a command ended
 
 
 def ended(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ending | None:
@@ -99,31 +67,6 @@ def ending(done: Ending, workspace: Workspace) -> dict[str, Any]:
     return document
 
 
-def ending_text(document: Mapping[str, Any]) -> Group:
-    """Leaderboard, decision, where the predictions are, and how earlier ones turned out."""
-    parts: list[Any] = []
-    if document.get("leaderboard"):
-        parts += [leaderboard_text(document["leaderboard"]), Text()]
-    head = f"{document['problem']} as of {document['as_of']}: {document['status']}"
-    parts.append(Text(head + (" already" if document["already"] else ""), style="bold"))
-    parts.append(Text(f"  {document['reason']}"))
-    if document["model_version"]:
-        parts.append(Text(f"  champion     version {document['model_version']}"))
-    if document["predictions"]:
-        parts.append(
-            Text(f"  predictions  {document['rows']} rows, generation {document['generation']}")
-        )
-        parts += [
-            Text(f"    {k:9}  {v}", overflow="fold")
-            for k, v in document["predictions"].items()
-            if v
-        ]
-    if document.get("turned_out"):
-        parts += [Text(), turned_out_text(document["turned_out"])]
-    parts += [Text(f"  warning: {w}", style="yellow") for w in document["warnings"]]
-    return Group(*parts)
-
-
 def standing(problem: Problem, workspace: Workspace) -> str:
     """What is effective now, looked up: for the last line of an error message."""
     if not (workspace.home / "automl.db").exists() and workspace.database_url.startswith("sqlite"):
@@ -141,9 +84,6 @@ def standing(problem: Problem, workspace: Workspace) -> str:
         else f"table {problem.table} is still unpublished"
     )
     return f"{model}; {shown}"
-
-
-# ---------------------------------------------------------------- leaderboard, why
 
 
 def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[str, Any]:
@@ -190,52 +130,6 @@ def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) 
     }
 
 
-def leaderboard_text(document: Mapping[str, Any]) -> Group:
-    """At most 80 columns; the chosen members are marked with their weight."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    arrow = "↑" if document["better"] == "higher" else "↓"
-    table.add_column("#", justify="right")
-    table.add_column("family", no_wrap=True)
-    for head in (
-        f"{document['metric']} {arrow}",
-        *document["also"][:1],
-        "half-life",
-        "fit s",
-        "weight",
-    ):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for t in document["trials"][:SHOWN_TRIALS]:
-        table.add_row(
-            str(t["rank"]),
-            t["family"],
-            _number(t["score"]),
-            *(_number(t["also"].get(name)) for name in document["also"][:1]),
-            f"{t['half_life']:g}" if t["half_life"] else "-",
-            f"{t['fit_seconds']:.1f}",
-            f"{t['weight']:.0%}" if t["weight"] else "",
-            "" if t["state"] == "complete" else t["state"],
-            style="bold" if t["weight"] else "",
-        )
-    rest = document["trials"][SHOWN_TRIALS:]
-    states = [t["state"] for t in document["trials"]]
-    foot = f"{len(states)} trials: " + ", ".join(
-        f"{states.count(s)} {s}" for s in ("complete", "pruned", "failed")
-    )
-    failed = [
-        f"  failed: {t['family']}: {t['reason']}"
-        for t in document["trials"]
-        if t["state"] == "failed"
-    ][:3]
-    more = f"; {len(rest)} more with --json" if rest else ""
-    return Group(
-        Text(f"{document['problem']} as of {document['as_of']}", style="bold"),
-        table,
-        Text(foot + more),
-        *(Text(line, style="yellow") for line in failed),
-    )
-
-
 def why(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[str, Any]:
     """The decision of a cycle, with every verdict and block."""
     store, cycle = _cycle(problem, workspace, as_of)
@@ -255,53 +149,6 @@ def why(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[
             **decided["content"],
         }
     return document
-
-
-def why_text(document: Mapping[str, Any]) -> Group:
-    """Sentence, challengers, blocks."""
-    parts: list[Any] = [
-        Text(
-            f"{document['problem']} as of {document['as_of']}: {document['status']}", style="bold"
-        ),
-        Text(f"  {document['reason']}"),
-        Text(),
-    ]
-    blends = document.get("blends", {})
-    if document.get("verdicts"):
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for head in ("challenger", "gain", "90 % interval", "P", "needed", "blocks", "virgin"):
-            table.add_column(head, justify="left" if head == "challenger" else "right")
-        for v in document["verdicts"]:
-            table.add_row(
-                v["challenger"],
-                f"{v['shrunk']:+.2%}",
-                f"{v['low']:+.2%} {v['high']:+.2%}",
-                f"{v['probability']:.2f}",
-                f"{v['needed']:.2f}",
-                str(v["blocks"]),
-                str(v["virgin"]),
-                style="green" if v["passed"] else "",
-            )
-        parts.append(table)
-    if document.get("blocks"):
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for head in ("block", "rows", "blend", "loss", "evidence"):
-            table.add_column(head, justify="right" if head in ("rows", "loss") else "left")
-        for b in document["blocks"]:
-            table.add_row(b["block"], str(b["rows"]), b["blend"], f"{b['loss']:.5f}", b["kind"])
-        parts.append(table)
-    parts += [Text(f"  {name}  {b['text']}", overflow="fold") for name, b in blends.items()]
-    if document.get("sweep"):
-        s = document["sweep"]
-        parts.append(
-            Text(
-                f"  sweep: {s['trials']} trials on {s['rows']} rows in {s['seconds']} s, stopped by {s['stopped']}"
-            )
-        )
-    return Group(*parts)
-
-
-# ---------------------------------------------------------------- status
 
 
 def status(problem: Problem, workspace: Workspace) -> dict[str, Any]:
@@ -332,67 +179,6 @@ def status(problem: Problem, workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def status_text(document: Mapping[str, Any]) -> Group:
-    """One screen."""
-    champion, live = document["champion"], document["live"]
-    parts: list[Any] = [Text(document["problem"], style="bold")]
-    if champion is None:
-        parts.append(Text("  no champion yet: automl cycle FILE"))
-    else:
-        parts.append(
-            Text(
-                f"  champion  version {champion['model_version']} of {champion['as_of']}: {champion['blend']}"
-            )
-        )
-    if live is None:
-        parts.append(Text("  nothing is published yet"))
-    else:
-        parts.append(
-            Text(
-                f"  live      generation {live['generation']}, {live['rows']} rows, {live['as_of']} to {live['until']}"
-            )
-        )
-        parts += [
-            Text(f"    {k:8}{live[k]}", overflow="fold") for k in ("sql", "parquet") if live.get(k)
-        ]
-    if document["unscored"]:
-        parts.append(
-            Text(f"  released v{champion['model_version']}, not yet scored", style="yellow")
-        )
-    if document["turned_out"]:
-        parts += [Text(), turned_out_text(document["turned_out"])]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in ("cycle", "what", "ended", "reason"):
-        table.add_column(head, no_wrap=head != "reason")
-    for c in document["cycles"]:
-        table.add_row(c["as_of"], c["verb"], c["status"], c["reason"].split("\n")[0])
-    return Group(*parts, Text(), table)
-
-
-def turned_out_text(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """How published predictions have turned out since their labels arrived."""
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        title="how predictions turned out",
-        title_justify="left",
-    )
-    for head in ("generation", "as of", "version", "labels", *(rows[0]["scores"] or {})):
-        table.add_column(head, justify="right")
-    for g in rows:
-        table.add_row(
-            str(g["generation"]),
-            g["as_of"],
-            str(g["model_version"]),
-            f"{g['judged_rows']} of {g['rows']}",
-            *(_number(v) for v in (g["scores"] or {}).values()),
-        )
-    return table
-
-
-# ---------------------------------------------------------------- set up
-
-
 def checked(
     problem: Problem, workspace: Workspace, families: Mapping[str, Family]
 ) -> dict[str, Any]:
@@ -413,19 +199,6 @@ def checked(
     }
 
 
-def checked_text(document: Mapping[str, Any]) -> Group:
-    """A few lines that end in what to type next."""
-    lines = [
-        f"{document['problem']}: the problem file is valid",
-        f"  task       {document['task']}, metric {document['metric']}",
-        f"  families   {', '.join(document['families'])}",
-        f"  next as_of {document['as_of']}, batch until {document['batch'][1]}",
-        f"  publishes  table {document['table']}",
-        f"  workspace  {document['workspace']}",
-    ]
-    return Group(*(Text(line, overflow="fold") for line in lines))
-
-
 def families() -> dict[str, Any]:
     """The families that ship with the product."""
     loaded = [load_family(name, Path.cwd()) for name in family_names()]
@@ -443,38 +216,6 @@ def families() -> dict[str, Any]:
         ],
         "metrics": METRICS,
     }
-
-
-def families_text(document: Mapping[str, Any]) -> Group:
-    """One line each."""
-    lines = [
-        Text(f"{f['name']:24}{f['about'].split(':', 1)[-1].strip()}") for f in document["families"]
-    ]
-    return Group(*lines, Text(), Text("automl spaces NAME|PATH checks one."))
-
-
-def family_text(document: Mapping[str, Any]) -> Group:
-    """Checks, then ranges."""
-    lines: list[Any] = [Text(f"{document['family']}: {document['about']}", style="bold")]
-    for c in document["checks"]:
-        lines.append(
-            Text(
-                f"  {'ok ' if c['passed'] else 'NO '} {c['name']}: {c['found']}",
-                style="" if c["passed"] else "red",
-            )
-        )
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in ("parameter", "range"):
-        table.add_column(head)
-    for name, text in document["ranges"].items():
-        table.add_row(name, text)
-    return Group(
-        *lines,
-        table,
-        Text(
-            f"needs: {document['needs']}; {document['seconds_per_fit']:.2f} s per fit of 200 rows"
-        ),
-    )
 
 
 def schedule_text(problems: Sequence[Problem]) -> str:
@@ -552,9 +293,6 @@ def ui_command(
     )
 
 
-# ---------------------------------------------------------------- small things
-
-
 def _cycle(problem: Problem, workspace: Workspace, as_of: datetime | None) -> tuple[Store, Cycle]:
     store = Store(workspace)
     cycles = [c for c in store.cycles(problem.name, limit=200) if c.verb == "retrain"]
@@ -604,12 +342,6 @@ def _mean(scores: Sequence[float]) -> float | None:
         return None
     weights = [0.85**i for i in range(len(scores))]
     return sum(w * s for w, s in zip(weights, scores, strict=True)) / sum(weights)
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"
 
 
 def _iso(moment: datetime) -> str:

@@ -1,0 +1,51 @@
+"""What people look at in a terminal: the store's rows as plain documents, and documents as text.
+
+Every `x(...)` returns what `--json` prints; every `x_text(...)` turns that into something to read in 80
+columns. Nothing here imports MLflow or scikit-learn.
+"""
+
+from automl.report.documents import (
+    checked,
+    deployments,
+    ended,
+    ending,
+    families,
+    leaderboard,
+    schedule_text,
+    standing,
+    status,
+    ui_command,
+    why,
+)
+from automl.report.texts import (
+    checked_text,
+    ending_text,
+    families_text,
+    family_text,
+    leaderboard_text,
+    status_text,
+    turned_out_text,
+    why_text,
+)
+
+__all__ = [
+    "checked",
+    "checked_text",
+    "deployments",
+    "ended",
+    "ending",
+    "ending_text",
+    "families",
+    "families_text",
+    "family_text",
+    "leaderboard",
+    "leaderboard_text",
+    "schedule_text",
+    "standing",
+    "status",
+    "status_text",
+    "turned_out_text",
+    "ui_command",
+    "why",
+    "why_text",
+]
