@@ -238,9 +238,7 @@ def test_a_target_that_does_not_fit_the_task_is_refused_at_the_first_pull_and_la
 ) -> None:
     problem = make_problem(task)
     frame = pulled(problem)
-    contract = Contract(
-        infer(frame, problem).features, {}, () if task == "regression" else (0, 1, 2)
-    )
+    contract = infer(frame, problem)
     steps: list[Callable[[], object]] = [
         lambda: infer(damage(frame), problem),
         lambda: check(damage(frame), contract, problem),
@@ -322,6 +320,16 @@ def test_rows_that_break_the_contract_are_refused(
     with pytest.raises(error, match=told) as caught:
         check(damage(frame), contract, problem)
     assert caught.value.code == code
+
+
+def test_a_class_that_no_longer_comes_is_refused(make_problem: MakeProblem) -> None:
+    problem = make_problem("multiclass")
+    frame = pulled(problem)
+    contract = infer(frame, problem)
+    gone = frame[frame["fate"] != "lost"].reset_index(drop=True)
+    with pytest.raises(ContractError, match="class 'lost' has vanished; found ") as caught:
+        check(gone, contract, problem)
+    assert caught.value.code == "class_vanished"
 
 
 def test_a_new_class_of_many_is_refused_with_what_to_do(make_problem: MakeProblem) -> None:
