@@ -36,7 +36,7 @@ class Choice:
 def make_choice(job: Job, work: Work, board: Board) -> Choice:
     """Judge challenger and shadows against the champion on all evidence there is.
 
-    A first cycle has no champion: the first start point stands in, and the challenger must be better
+    A first cycle has no champion: start points averaged alike stand in, and the challenger must be better
     by the same rule, only without the extra caution for evidence that took part in choosing.
     """
     mature = job.problem.mature(job.as_of)
@@ -96,7 +96,7 @@ def _rivals(
 def _first_reason(decision: Decision) -> str:
     if decision.outcome == "promote":
         return f"the first model of this problem; {decision.reason}"
-    return f"the first model of this problem, the first start point; {decision.reason.removeprefix('kept: ')}"
+    return f"the first model of this problem, from start points; {decision.reason.removeprefix('kept: ')}"
 
 
 def _losses(job: Job, work: Work, board: Board, blend: Blend, until: datetime) -> list[BlockLoss]:

@@ -48,15 +48,21 @@ def test_every_key_of_the_problem_file_is_documented() -> None:
 
 
 def test_the_problem_file_of_the_readme_is_valid(tmp_path: Path) -> None:
-    block = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    block = re.search(
+        r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     assert block is not None
     (tmp_path / "problem.toml").write_text(block[1], encoding="utf-8")
     assert load_problem(tmp_path / "problem.toml").table == "flight_delays"
 
 
 def test_make_help_lists_the_two_commands_of_the_readme() -> None:
-    shown = subprocess.run(["make", "-C", str(ROOT)], capture_output=True, text=True, check=True).stdout
-    assert {"demo", "test", "check"} <= {line.split()[0] for line in shown.splitlines() if line.strip()}
+    shown = subprocess.run(
+        ["make", "-C", str(ROOT)], capture_output=True, text=True, check=True
+    ).stdout
+    assert {"demo", "test", "check"} <= {
+        line.split()[0] for line in shown.splitlines() if line.strip()
+    }
     assert "make test" in (ROOT / ".ci" / "run").read_text() + (ROOT / "README.md").read_text()
 
 
@@ -73,7 +79,9 @@ def test_the_lock_pins_every_dependency_with_hashes_and_names_no_index() -> None
 
 @pytest.mark.parametrize("name", ["flights"])
 def test_kept_results_name_their_figures_date_commit_and_cores(name: str) -> None:
-    kept = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    kept = json.loads(
+        (ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8")
+    )
     assert {"date", "commit", "cores", "figures"} <= set(kept)
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     for key, value in kept["figures"].items():

@@ -89,7 +89,12 @@ def test_an_early_stopping_family_is_fitted_again_with_what_it_learned(tmp_path:
 @pytest.mark.parametrize(
     ("old", "new", "check", "found"),
     [
-        ('{"alpha": 1.0}', '{"alpha": 100.0}', "start points", "alpha = 100.0 is outside 0.1 to 10, log"),
+        (
+            '{"alpha": 1.0}',
+            '{"alpha": 100.0}',
+            "start points",
+            "alpha = 100.0 is outside 0.1 to 10, log",
+        ),
         ('{"alpha": 1.0}', '{"alfa": 1.0}', "start points", "'alfa' is not suggested"),
         ("0.1, 10.0", "0.1 + len(trial.study.trials), 500.0", "draws", "range moved"),
         ("0.1, 10.0", "10.0, 0.1", "draws", "ValueError"),
@@ -112,8 +117,12 @@ def test_a_bad_family_is_told_what_is_wrong(
 
 
 def test_an_estimator_outside_the_allow_list_is_refused_by_name(tmp_path: Path) -> None:
-    text = GOOD.replace("return Ridge(**params)", "r = Ridge(**params); r.extra_ = Path('x'); return r")
-    text = text.replace("from automl import Family", "from pathlib import Path\n\nfrom automl import Family")
+    text = GOOD.replace(
+        "return Ridge(**params)", "r = Ridge(**params); r.extra_ = Path('x'); return r"
+    )
+    text = text.replace(
+        "from automl import Family", "from pathlib import Path\n\nfrom automl import Family"
+    )
     failed = _failed(check_family(_write(tmp_path, text), tmp_path))
     assert any("MLflow" in name and "pathlib" in found for name, found in failed.items()), failed
 

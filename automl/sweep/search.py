@@ -24,6 +24,8 @@ __all__ = ["sweep"]
 PRUNE_MARGIN = 0.02  # relative loss behind the incumbent on the same blocks that ends a race
 REFIT_SHARE = 0.3  # of the budget, at most, for the refit of the winner
 MEMBER_MARGIN = 0.03  # relative loss behind the best that keeps a recipe out of a new blend
+# Start points that stand in for the champion a first cycle lacks: how many, how close to the best
+REFERENCE_MEMBERS, REFERENCE_MARGIN = 4, 0.01
 FIRST_CUT, SECOND_CUT = 3, 2  # families left after the start points, and after six more trials each
 TRIALS_BETWEEN_CUTS = 6
 LIKELY_MEMBERS = 3  # time is kept for refitting so many; a costlier blend is not chosen
@@ -423,7 +425,7 @@ class _Run:
             seconds_fit=race.seconds_fit,
             seconds_predict=race.seconds_predict,
             seconds_refit=race.seconds_fit
-            * grown**1.05,  # a little worse than linear: sorting, cache misses
+            * grown**0.9,  # part of a fit does not grow with its rows
             elapsed=time.monotonic() - self.started,
             reason="" if status == "complete" else result.error,
             trace=result.trace,
@@ -463,16 +465,33 @@ class _Run:
 
     # ---- the answer
 
+    def _seconds_for_members(self) -> float:
+        return self.work.workers * min(0.75 * REFIT_SHARE * self.budget, self._time_to_refit())
+
     def _time_to_refit(self) -> float:
         return max(1.0, (self.deadline - time.monotonic() - self._refit_overhead()) / 1.2)
 
     def _reference(self) -> Blend | None:
-        """The first start point by priority that ended well: what people would use without a sweep."""
+        """The start points that do well, averaged alike, by priority: what needs no search at all.
+
+        Averaging recipes that the blocks cannot tell apart also evens out their instability.
+        """
         starts = [t for t in self.finished if t.source == "start" and t.status == "complete"]
         starts = [t for t in starts if self._refittable(t)] or starts
+        best = min((t.loss for t in starts), default=0.0)
         order = {recipe.id: i for i, recipe in enumerate(self.start_order)}
-        ranked = sorted(starts, key=lambda t: order.get(t.recipe.id, len(order)))
-        return Blend.single(ranked[0].recipe, ranked[0].learned) if ranked else None
+        chosen: list[Trial] = []
+        for trial in sorted(starts, key=lambda t: order.get(t.recipe.id, len(order))):
+            seconds = sum(t.seconds_refit for t in [*chosen, trial])
+            fits = not chosen or seconds <= self._seconds_for_members()
+            if (
+                trial.loss <= best * (1 + MEMBER_MARGIN)
+                and fits
+                and len(chosen) < REFERENCE_MEMBERS
+            ):
+                chosen.append(trial)
+        share = round(1 / max(1, len(chosen)), 6)
+        return Blend(tuple(Member(t.recipe, share, t.learned) for t in chosen)) if chosen else None
 
     def _challenger(self) -> Blend | None:
         complete = {t.recipe.id: t for t in self.finished if t.status == "complete"}
@@ -505,8 +524,7 @@ class _Run:
             self.truth,
             self.work.metric,
             anchor=whole if len(whole) == len(anchor) else None,
-            seconds=self.work.workers
-            * min(0.75 * REFIT_SHARE * self.budget, self._time_to_refit()),
+            seconds=self._seconds_for_members(),
         )
         if not weights:
             raise NoModelError("the sweep chose no member", code="no_model")
