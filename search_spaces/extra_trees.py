@@ -12,7 +12,7 @@ def space(trial: Suggests, shape: Shape) -> Params:
     """Size of the leaves and of the column sample; more trees never hurt, so they are fixed."""
     most_rows = max(4, min(64, shape.rows // 100))  # larger leaves only blur
     return {
-        "min_samples_leaf": trial.suggest_int("min_samples_leaf", 1, most_rows, log=True),
+        "min_samples_leaf": trial.suggest_int("min_samples_leaf", 1, most_rows, log=True),  # 1: the deepest trees
         "max_features": trial.suggest_float("max_features", 0.2, 1.0),  # below: blind trees
     }
 

@@ -11,12 +11,8 @@ from automl.spaces import Params, Shape, Suggests
 def space(trial: Suggests, shape: Shape) -> Params:
     """One number: how hard the weights are pulled to zero."""
     if shape.task == "regression":
-        return {
-            "alpha": trial.suggest_float("alpha", 1e-3, 1e4, log=True)
-        }  # scaled columns: 1e4 is nearly the mean
-    return {
-        "C": trial.suggest_float("C", 1e-4, 1e2, log=True)
-    }  # below: the prior; above: no pull at all
+        return {"alpha": trial.suggest_float("alpha", 1e-3, 1e4, log=True)}  # scaled columns: 1e4 is nearly the mean
+    return {"C": trial.suggest_float("C", 1e-4, 1e2, log=True)}  # below: the prior; above: no pull at all
 
 
 def build(params: Params, shape: Shape, seed: int) -> Any:

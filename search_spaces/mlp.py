@@ -11,16 +11,10 @@ from automl.spaces import Params, Shape, Suggests
 def space(trial: Suggests, shape: Shape) -> Params:
     """Width, shrinkage and step; depth stays at two layers, enough for tables of this size."""
     return {
-        "width": trial.suggest_int(
-            "width", 16, 256, log=True
-        ),  # above: minutes per fit on one core
+        "width": trial.suggest_int("width", 16, 256, log=True),  # above: minutes per fit on one core
         "alpha": trial.suggest_float("alpha", 1e-5, 1e-1, log=True),  # above: the prior
-        "learning_rate_init": trial.suggest_float(
-            "learning_rate_init", 3e-4, 1e-2, log=True
-        ),  # above: diverges
-        "epochs": trial.suggest_int(
-            "epochs", 4, 40, log=True
-        ),  # few: time order has no honest inner stop
+        "learning_rate_init": trial.suggest_float("learning_rate_init", 3e-4, 1e-2, log=True),  # above: diverges
+        "epochs": trial.suggest_int("epochs", 4, 40, log=True),  # few: time order has no honest inner stop
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def test_shipped_families_pass_and_are_short(name: str, tmp_path: Path) -> None:
 def test_every_range_has_a_reason_on_its_line_or_above(tmp_path: Path) -> None:
     for name in family_names():
         lines = (family_folder() / f"{name}.py").read_text(encoding="utf-8").splitlines()
-        for above, line in zip(lines, lines[1:], strict=False):
+        for above, line in itertools.pairwise(lines):
             if "trial.suggest_" in line:
                 assert "#" in line or "#" in above, f"{name}: {line.strip()}"
 

@@ -485,7 +485,7 @@ class _Run:
             seconds = sum(t.seconds_refit for t in [*chosen, trial])
             fits = not chosen or seconds <= self._seconds_for_members()
             if (
-                trial.loss <= best * (1 + MEMBER_MARGIN)
+                trial.loss <= best * (1 + REFERENCE_MARGIN)
                 and fits
                 and len(chosen) < REFERENCE_MEMBERS
             ):
