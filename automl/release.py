@@ -119,6 +119,7 @@ def reconcile(store: Store, registry: Registry, problem: Problem) -> bool:
     }
     description = f"{newest.as_of:%Y-%m-%d}: {decision['reason']}. Run: {newest.run_id}"
     registry.project(releases, {newest.model_version: (description, tags)})
+    registry.finish(newest.run_id, decision["outcome"], decision["reason"])
     store.projected(newest)
     return True
 

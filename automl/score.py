@@ -6,12 +6,13 @@ pointer change in the same transaction.
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 
 from automl import history, publish
 from automl.ask import Ask, Ending
 from automl.contract import check_batch, load_contract
-from automl.errors import NoModelError
+from automl.errors import BusyError, NoModelError
 from automl.faults import fault
 from automl.history import Snapshot
 from automl.predict import predict
@@ -82,12 +83,16 @@ def cycle(
 def roll_forward(problem: Problem, workspace: Workspace) -> None:
     """Bring aliases and the parquet copy up to the store, where an earlier command died before it did."""
     store = Store(workspace)
-    champion = store.champion(problem.name)
-    if champion is not None and not champion.projected:
-        reconcile(store, Registry(problem, workspace), problem)
-    live = store.live(problem.table)
-    if live is not None and live["exported_at"] is None and problem.publish.parquet:
-        publish.export(store, problem)
+    champion, live = store.champion(problem.name), store.live(problem.table)
+    behind = champion is not None and not champion.projected
+    unexported = live is not None and live["exported_at"] is None and problem.publish.parquet
+    if not behind and not unexported:
+        return
+    with contextlib.suppress(BusyError), store.hold(problem.name):  # busy: somebody else does it
+        if behind:
+            reconcile(store, Registry(problem, workspace), problem)
+        if unexported:
+            publish.export(store, problem)
 
 
 def _champion(job: Job) -> Release:

@@ -231,6 +231,13 @@ class Registry:
                 self.client.log_dict(run_id, content, path)
         self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
+    def finish(self, run_id: str, outcome: str, reason: str) -> None:
+        """Close the run of a committed cycle that died before it could tell its story."""
+        if self.client.get_run(run_id).info.status == "RUNNING":
+            self.client.set_tag(run_id, "decision", outcome)
+            self.client.set_tag(run_id, "mlflow.note.content", f"**{outcome}**: {reason}")
+            self.client.set_terminated(run_id, "FINISHED")
+
     def reap(self) -> int:
         """Mark runs that died with their process; callers hold the problem's lock."""
         dead = self._runs("attributes.status = 'RUNNING'")
