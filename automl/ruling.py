@@ -96,7 +96,8 @@ def _rivals(
 def _first_reason(decision: Decision) -> str:
     if decision.outcome == "promote":
         return f"the first model of this problem; {decision.reason}"
-    return f"the first model of this problem, from start points; {decision.reason.removeprefix('kept: ')}"
+    why = decision.reason.removeprefix("kept: ")
+    return f"the first model of this problem: good start points averaged, which no challenger beat ({why})"
 
 
 def _losses(job: Job, work: Work, board: Board, blend: Blend, until: datetime) -> list[BlockLoss]:

@@ -40,9 +40,11 @@ def ending_text(document: Mapping[str, Any]) -> Group:
 
 def leaderboard_text(document: Mapping[str, Any]) -> Group:
     """At most 80 columns; the chosen members are marked with their weight."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        box=None, pad_edge=False, header_style="underline"
+    )  # no rules: 80 columns are few
     arrow = "↑" if document["better"] == "higher" else "↓"
-    table.add_column("#", justify="right")
+    table.add_column("#", justify="right", no_wrap=True)
     table.add_column("family", no_wrap=True)
     for head in (
         f"{document['metric']} {arrow}",
