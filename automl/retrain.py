@@ -154,7 +154,7 @@ def _work(job: Job, snapshot: Snapshot, contract: Contract) -> Work:
 
 def _open_run(job: Job, work: Work, snapshot: Snapshot) -> str:
     kept = job.cycle.receipts.get("run_id")
-    if kept:
+    if kept and job.registry.reopen(kept):
         return str(kept)
     cycle = cycle_tag(job.as_of, job.cycle.attempt)
     run_id = job.registry.open_cycle(cycle, _run_params(job, work), _run_tags(job))

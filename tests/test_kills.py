@@ -52,8 +52,10 @@ def _standing(file: Path) -> dict[str, object]:
     client = mlflow.MlflowClient(f"sqlite:///{file.parent / '.automl' / 'mlflow.db'}")
     champion = int(client.get_model_version_by_alias("parcels", "champion").version)
     running = client.search_runs(["1"], "attributes.status = 'RUNNING'")
+    trials = client.search_runs(["1"], "tags.kind = 'trial'")
+    names = [(t.data.tags["cycle"], t.info.run_name) for t in trials]
     return {"live": live, "releases": [v for (v,) in releases], "decisions": decisions, "champion": champion,
-            "running": len(running)}  # fmt: skip
+            "running": len(running), "twice": len(names) - len(set(names))}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,7 @@ def test_killed_at_a_boundary_then_run_again_twice(point: str, tmp_path: Path) -
     assert after["live"] != before["live"]
     assert set(after["decisions"]) == {(1,)}, "one decision per cycle"  # type: ignore[call-overload]
     assert after["running"] == 0
+    assert after["twice"] == 0, "no trial is logged twice"
 
 
 def test_the_points_are_those_of_the_code() -> None:

@@ -107,16 +107,23 @@ class Registry:
     # ---- the run tree
 
     def open_cycle(self, cycle: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """The parent run of a cycle: the one an interrupted attempt left, or a new one."""
-        for run in self._runs(f"tags.kind = 'cycle' and tags.cycle = '{cycle}'"):
-            if run.info.status != "FINISHED":
-                self._drop_children(run.info.run_id)
-                self.client.update_run(run.info.run_id, status="RUNNING")
-                return str(run.info.run_id)
+        """A new parent run for a cycle."""
         family_tags = {"kind": "cycle", "cycle": cycle, "mlflow.runColor": "#9aa0a6", **tags}
         run = self.client.create_run(self.experiment, run_name=f"cycle {cycle}", tags=family_tags)
         self.client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
         return str(run.info.run_id)
+
+    def reopen(self, run_id: str) -> bool:
+        """Go on with the run that an interrupted attempt left; False if somebody deleted it."""
+        try:
+            run = self.client.get_run(run_id)
+        except MlflowException:
+            return False
+        if run.info.lifecycle_stage != "active":
+            return False
+        self._drop_children(run_id)  # the attempt that goes on logs its trials itself
+        self.client.update_run(run_id, status="RUNNING")
+        return True
 
     def log_snapshot(self, run_id: str, snapshot: Snapshot, columns: Mapping[str, str]) -> None:
         """The training data's digest and schema; never a row."""

@@ -40,9 +40,8 @@ def ending_text(document: Mapping[str, Any]) -> Group:
 
 def leaderboard_text(document: Mapping[str, Any]) -> Group:
     """At most 80 columns; the chosen members are marked with their weight."""
-    table = Table(
-        box=None, pad_edge=False, header_style="underline"
-    )  # no rules: 80 columns are few
+    # no rules and narrow gaps: 80 columns are few
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="underline")
     arrow = "↑" if document["better"] == "higher" else "↓"
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("family", no_wrap=True)
