@@ -81,9 +81,12 @@ def _week(file: Path, as_of: datetime, budget: str) -> dict[str, Any]:
         f"{as_of:%Y-%m-%d}",
     ]
     started = time.monotonic()
-    done = subprocess.run(
-        [*command, "--budget", budget, "--json"], check=True, capture_output=True, text=True
-    )
+    command += ["--budget", budget, "--json"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:  # said in the result: a cycle that fails is run again, as a scheduler would
+        print(done.stderr[-1500:], file=sys.stderr, flush=True)
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        print("the same command again succeeded", file=sys.stderr, flush=True)
     seconds = time.monotonic() - started
     told = json.loads(done.stdout)
     labels = _labels(file, as_of)

@@ -16,6 +16,8 @@ from automl.trial import Fit, FitResult, Pool
 
 __all__ = ["refit"]
 
+START_SECONDS = 1.5  # encoding all rows and starting processes, before any fit begins
+
 
 def refit(
     work: Work, blend: Blend, deadline: float, costs: Mapping[str, float]
@@ -32,8 +34,8 @@ def refit(
     """
     rows = Rows.of(work.frame, work.problem, work.contract)
     each = [costs.get(m.recipe.id, 0.0) for m in blend.members]
-    needed = 1.3 * max(sum(each) / work.workers, *each, 0.0)
-    left = deadline - time.monotonic()
+    needed = 1.5 * max(sum(each) / work.workers, *each, 0.0)
+    left = deadline - time.monotonic() - START_SECONDS
     if needed > left:  # never without a budget
         rows = thin(
             rows, max(1000, int(len(rows.y) * max(left, 1.0) / needed)), work.problem.sweep.seed

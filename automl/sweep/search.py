@@ -244,9 +244,17 @@ class _Run:
         complete = sorted(
             (t for t in self.finished if t.status == "complete"), key=lambda t: t.loss
         )
-        costs = [t.seconds_refit for t in complete[:LIKELY_MEMBERS] if self._refittable(t)]
-        cost = max(sum(costs) / self.work.workers, max(costs, default=0.0))
-        return self.deadline - min(REFIT_SHARE * self.budget, 1.3 * cost + self._refit_overhead())
+        likely = [t.seconds_refit for t in complete[:LIKELY_MEMBERS] if self._refittable(t)]
+        # whoever holds the champion's place may keep it, and is refitted then
+        held = {m.recipe.id for m in self.anchor.members} if self.anchor else set()
+        holder = [t.seconds_refit for t in complete if t.recipe.id in held]
+        cost = max(self._wall(likely), self._wall(holder))
+        most = REFIT_SHARE * self.budget
+        return self.deadline - min(most, 1.3 * cost + self._refit_overhead())
+
+    def _wall(self, seconds: Sequence[float]) -> float:
+        """How long fits take side by side."""
+        return max(sum(seconds) / self.work.workers, *seconds, 0.0)
 
     def _refit_overhead(self) -> float:
         """Encoding all rows, writing them, and starting two processes, in seconds."""
