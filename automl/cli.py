@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -65,6 +66,7 @@ DryRun = Annotated[bool, Parameter(negative="", help="Sweep and decide, change n
 
 def main() -> None:
     """Entry point: run a command, map errors to exit codes, never show a traceback uninvited."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background shells ignore it for us
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:

@@ -53,6 +53,7 @@ def main() -> None:
         rows = [_week(file, FIRST + timedelta(days=7 * i), budget) for i in range(weeks)]
     document = _document(rows, budget)
     if asked.keep:
+        RESULT.parent.mkdir(exist_ok=True)
         RESULT.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(json.dumps(document) + "\n" if asked.json else _table(document))
 
