@@ -202,6 +202,46 @@ def why(file: File, *, cycle: AsOf = None, json: Json = False, debug: Debug = Fa
 
 
 @app.command(group=_LOOK)
+def history(file: File, *, verify: bool = False, json: Json = False, debug: Debug = False) -> int:
+    """Pulls and snapshots: rows, span, bytes, what changed, rows set aside with their reason.
+
+    Parameters
+    ----------
+    verify
+        Compare every window with the source first, and pull again what differs.
+    """
+    problem, workspace = _open(file)
+    from automl.report import data
+
+    if verify:
+        data.verify(problem, workspace)
+    return _answer(data.history_document(problem, workspace), json, data.history_text)
+
+
+@app.command(group=_LOOK)
+def contract(
+    file: File,
+    *,
+    accept: bool = False,
+    as_of: AsOf = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """The agreed columns, and what the newest data would change in them.
+
+    Parameters
+    ----------
+    accept
+        Write the changes into the contract file.
+    """
+    problem, workspace = _open(file)
+    from automl.report import data
+
+    document = data.contract_document(problem, workspace, _moment(as_of), accept=accept)
+    return _answer(document, json, data.contract_text)
+
+
+@app.command(group=_LOOK)
 def ui(file: File, *, port: int = 5000, debug: Debug = False) -> int:
     """Open MLflow's pages on the workspace, on 127.0.0.1, until stopped."""
     problem, workspace = _open(file)
@@ -380,7 +420,11 @@ def _fail(error: AutomlError, arguments: list[str]) -> None:
 
 def _unchanged(arguments: list[str]) -> str:
     """What stands after the error, looked up, for commands that could have changed it."""
-    if not arguments or arguments[0] not in ("cycle", "retrain", "score") or len(arguments) < 2:
+    if (
+        not arguments
+        or arguments[0] not in ("cycle", "retrain", "score", "history", "contract")
+        or len(arguments) < 2
+    ):
         return ""
     try:
         file = next(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import sqlalchemy as sa
 
 from automl import history, publish
@@ -67,6 +68,7 @@ def judge_frame(
     """Scores of a generation by metric name, and the number of rows that could be judged."""
     keys = list(problem.history.key or (ROW_ID,))
     predicted = publish.read_generation(store, problem, generation["id"])
+    predicted = _as_in_history(predicted, problem)
     joined = predicted.merge(labelled[[*keys, problem.history.target]], on=keys, how="inner")
     if not len(joined):
         return {}, 0
@@ -74,6 +76,13 @@ def judge_frame(
     output = _output(store, problem, contract, generation, joined)
     names = [problem.metric.name, *problem.metric.also]
     return {name: get_metric(name).score(truth, output) for name in names}, len(joined)
+
+
+def _as_in_history(published: pd.DataFrame, problem: Problem) -> pd.DataFrame:
+    """Published rows under the keys of history, which knows personal ones by their hash alone."""
+    names = {*problem.history.personal} & {*problem.history.key}
+    told = {n: history.hashed(pa.array(published[n].astype("str"))).to_pandas() for n in names}
+    return published.assign(**told)
 
 
 def _output(
@@ -93,7 +102,9 @@ def _output(
     with store.engine.connect() as connection:
         query = sa.text(f"select * from {table} where generation = :g")  # noqa: S608
         rows = pd.read_sql(query, connection, params={"g": generation["id"]})
-    wide = rows.pivot(index=keys, columns="class", values="probability")[list(contract.classes)]
+    wide = _as_in_history(rows, problem).pivot(index=keys, columns="class", values="probability")[
+        list(contract.classes)
+    ]
     return wide.loc[
         pd.MultiIndex.from_frame(joined[keys]) if len(keys) > 1 else joined[keys[0]]
     ].to_numpy("float64")

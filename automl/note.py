@@ -66,7 +66,7 @@ def cycle_tags(told: Told) -> dict[str, str]:
     word = {"first": "promoted (first)", "promote": "promoted", "keep": "kept"}[told.ruling.outcome]
     return {
         "decision": word,
-        "winner": str(told.blend),
+        "winner": _in_words(told.blend),
         "champion_version": str(told.version),
         "mlflow.runColor": colour,
     }
@@ -75,9 +75,9 @@ def cycle_tags(told: Told) -> dict[str, str]:
 def cycle_note(told: Told) -> str:
     """The decision in a few lines, most important first: the page cuts after about six."""
     head = {
-        "first": "✅ Promoted",
-        "promote": "✅ Promoted",
-        "keep": "➖ Kept the champion, refitted as",
+        "first": "✔ Promoted",
+        "promote": "✔ Promoted",
+        "keep": "– Kept the champion, refitted as",
     }
     problem, board, work = told.work.problem, told.board, told.work
     guards = " · ".join(f"{'✓' if g.passed else '✗'} {g.name} ({g.found})" for g in told.guards)
@@ -85,7 +85,7 @@ def cycle_note(told: Told) -> str:
     pruned, failed = statuses.count("pruned"), statuses.count("failed")
     blocks = [b.name for b in work.blocks]
     lines = [
-        f"**{head[told.ruling.outcome]} v{told.version}**: {told.blend}",
+        f"**{head[told.ruling.outcome]} v{told.version}**: {_in_words(told.blend)}",
         f"- {told.ruling.reason}",
         f"- {work.metric.name} {_mean_score(told):.4f} {work.metric.arrow} over {len(blocks)} blocks ({', '.join(blocks)})",
         f"- {len(statuses)} trials ({pruned} pruned, {failed} failed) in {board.seconds:.0f} s, stopped by {board.stopped}",
@@ -143,6 +143,21 @@ def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
         "data/contract.json": contract_file(problem).read_text(encoding="utf-8"),
         "env/requirements.txt": "\n".join(packages) + "\n",
     }
+
+
+def _in_words(blend: Blend) -> str:
+    """A blend by family, heaviest first: a column shows some thirty letters."""
+    if len(blend.members) == 1:
+        return str(blend)
+    shares = {
+        family: [m.weight for m in blend.members if m.recipe.family == family]
+        for family in blend.families
+    }
+    ranked = sorted(shares.items(), key=lambda item: -sum(item[1]))
+    return " + ".join(
+        f"{sum(weights):.0%} {family}" + (f" ({len(weights)})" if len(weights) > 1 else "")
+        for family, weights in ranked
+    )
 
 
 def _mean_score(told: Told) -> float:

@@ -49,6 +49,7 @@ METRICS: dict[str, tuple[str, ...]] = {
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "mo": "months", "q": "months"}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = 200 * 365.25 * 86400  # longer ones leave the calendar when they are counted back
+MIN_OVERLAP = 300  # seconds; a shorter one loses rows of slow transactions
 _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")
 _TABLE = re.compile(
     r"^[a-z][a-z0-9_]{0,39}$"
@@ -120,6 +121,10 @@ class HistorySection(_Table):
     label_delay: Duration | None = None
     label_time: str = ""
     keep: Duration | None = None
+    overlap: Duration | None = None
+    deleted: Literal["drop", "keep", "refuse"] = "drop"
+    late: Literal["take", "refuse"] = "take"
+    quarantine: float = Field(default=0.01, ge=0, lt=0.5)
     ignore: tuple[str, ...] = ()
     personal: tuple[str, ...] = ()
     weight: str = ""
@@ -149,12 +154,12 @@ class HistorySection(_Table):
             return value
         raise ValueError(f"found {value!r}; wanted a number, a text, true or false")
 
-    @field_validator("personal")
+    @field_validator("overlap")
     @classmethod
-    def _personal(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if value:
+    def _overlap(cls, value: Span | None) -> Span | None:
+        if value and value.seconds < MIN_OVERLAP:
             raise ValueError(
-                "personal columns cannot be hashed by this version; select them away in history.query"
+                f"found {value}; wanted at least 5m, longer than any transaction of the source"
             )
         return value
 

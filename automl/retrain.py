@@ -86,6 +86,9 @@ def retrain(
         except Exception as error:  # noqa: BLE001  committed already: a lagging projection is no failure
             warnings.append(f"MLflow does not know yet, the next command tells it: {error}")
         clean(job.store, job.hold, problem)
+        history.clean(
+            history.Folders(workspace.history(problem.name)), job.store.referred(problem.name)
+        )
         shutil.rmtree(work.scratch, ignore_errors=True)
         return Ending(
             problem,
@@ -110,10 +113,16 @@ def _pull(job: Job) -> Snapshot:
     kept = job.cycle.receipts.get("snapshot")
     if kept and Path(kept["path"]).exists():  # an interrupted cycle goes on with the history it had
         ends = {k: datetime.fromisoformat(kept[k]) for k in ("first", "last")}
-        return Snapshot(**{**kept, **ends, "path": Path(kept["path"])})
+        lists = {k: tuple(kept[k]) for k in ("offered", "warnings")}
+        return Snapshot(**{**kept, **ends, **lists, "path": Path(kept["path"])})
     contract = contracts.load_contract(job.problem)
-    kinds = contract.kinds(job.problem) if contract else None
-    snapshot = history.pull(job.problem, job.workspace, job.as_of, kinds=kinds)
+    snapshot = history.pull(
+        job.problem,
+        job.workspace,
+        job.as_of,
+        kinds=contract.kinds(job.problem) if contract else None,
+        nulls=contract.nulls if contract else (),
+    )
     dates = {
         "first": f"{snapshot.first:%Y-%m-%dT%H:%M:%S%z}",
         "last": f"{snapshot.last:%Y-%m-%dT%H:%M:%S%z}",
@@ -127,12 +136,16 @@ def _check(job: Job, snapshot: Snapshot) -> tuple[Contract, list[str]]:
     frame = history.read(snapshot)
     contract = contracts.load_contract(job.problem)
     if contract is None:
-        contract = contracts.infer(frame, job.problem)
+        contract = contracts.infer(frame, job.problem, snapshot.unused)
         contracts.save_contract(job.problem, contract)
         _log.info(
             "wrote %s: read it, correct it, commit it", contracts.contract_file(job.problem).name
         )
-    warnings = contracts.check(frame, contract, job.problem)
+    found = contracts.check(frame, contract, job.problem, snapshot.offered)
+    warnings = [*map(str, found), *snapshot.warnings]
+    if snapshot.quarantined:
+        told = ", ".join(f"{count} {reason}" for reason, count in snapshot.quarantined.items())
+        warnings.append(f"rows set aside: {told}; see automl history {job.problem.file.name}")
     for warning in warnings:
         _log.warning(warning)
     return contract, warnings

@@ -7,12 +7,15 @@ pointer change in the same transaction.
 from __future__ import annotations
 
 import contextlib
+import logging
 from datetime import datetime
+
+import pandas as pd
 
 from automl import history, publish
 from automl.ask import Ask, Ending
 from automl.contract import check_batch, load_contract
-from automl.errors import BusyError, NoModelError
+from automl.errors import BusyError, NoModelError, PredictError
 from automl.faults import fault
 from automl.history import Snapshot
 from automl.predict import predict
@@ -25,6 +28,8 @@ from automl.story import Job, Run, call, open_job
 from automl.workspace import Workspace
 
 __all__ = ["cycle", "roll_forward", "score"]
+
+_log = logging.getLogger(__name__)
 
 
 def score(
@@ -119,7 +124,11 @@ def _pull_batch(job: Job) -> Snapshot:
     if contract is None:
         raise AssertionError("a model cannot be older than its contract")
     return history.pull_batch(
-        job.problem, job.workspace, job.as_of, kinds=contract.kinds(job.problem)
+        job.problem,
+        job.workspace,
+        job.as_of,
+        kinds=contract.kinds(job.problem),
+        nulls=contract.nulls,
     )
 
 
@@ -128,7 +137,8 @@ def _predict(job: Job, release: Release, batch: Snapshot) -> int:
     if contract is None:
         raise AssertionError("a model cannot be older than its contract")
     frame = history.read(batch)
-    check_batch(frame, contract, job.problem)
+    for finding in check_batch(frame, contract, job.problem, batch.offered):
+        _log.warning(finding)
     model = job.registry.load(release.model_version, release.digests)
     fault("score.loaded")
     window: tuple[datetime, datetime] = (job.as_of, job.problem.until(job.as_of))
@@ -137,13 +147,40 @@ def _predict(job: Job, release: Release, batch: Snapshot) -> int:
         job.hold,
         job.problem,
         release,
-        predict(model, frame, job.problem, contract),
+        _with_plain_keys(job, predict(model, frame, job.problem, contract)),
         window=window,
         batch=batch.digest,
         attempt=job.cycle.attempt,
     )
     fault("score.staged")
     return generation
+
+
+def _with_plain_keys(
+    job: Job, predictions: tuple[pd.DataFrame, pd.DataFrame | None]
+) -> list[pd.DataFrame | None]:
+    """Predictions under the keys that analysts know; only here do personal keys stand in plain text."""
+    keys = history.plain_keys(job.problem, job.workspace, job.as_of)
+    if keys is None:
+        return list(predictions)
+    personal = [k for k in job.problem.history.key if k in job.problem.history.personal]
+    plain = {f"{name}:plain": name for name in personal}
+    told: list[pd.DataFrame | None] = []
+    for frame in predictions:
+        if frame is None:
+            told.append(None)
+            continue
+        joined = frame.merge(keys, on=personal, how="left", validate="many_to_one")
+        lost = int(joined[list(plain)].isna().any(axis=1).sum())
+        if lost:
+            raise PredictError(
+                f"{lost} rows of the batch are no longer in the source, so their key is not known",
+                code="key_gone",
+                next_step="Run the same command again: the batch is pulled anew.",
+            )
+        joined = joined.drop(columns=personal).rename(columns=plain)
+        told.append(joined[list(frame.columns)])
+    return told
 
 
 def _publish(job: Job, generation: int, reason: str) -> None:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from automl.problem import Problem, load_problem
 from automl.workspace import DEFAULTS, Workspace, open_workspace
+from tests.postgres import postgres as postgres  # a fixture
 
 for (
     key,

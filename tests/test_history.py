@@ -35,11 +35,11 @@ ORIGIN = {
 }
 DAY = timedelta(days=1)
 KINDS: Kinds = {
-    "parcel": "text",
+    "parcel": "whole",
     "sent_at": "time",
     "weight": "number",
     "carrier": "text",
-    "late": "number",
+    "late": "whole",
 }
 Rows = list[dict[str, Any]]
 
@@ -868,15 +868,15 @@ def test_a_database_that_does_not_answer_is_unreachable(table: Source) -> None:
     ("query", "told"),
     [
         ("select * from boxes", "the query failed: no such table: boxes"),
-        ("select", "the query failed: incomplete input"),
+        ("select", "the query failed: .*syntax error"),
         (
             "select * from rows where sent_at < :cutoff",
             "the query failed: .*bind parameter 'cutoff'",
         ),
-        ("delete from rows", "the query failed: attempt to write a readonly database"),
+        ("delete from rows", "the query failed: .*syntax error"),
         (
             "pragma user_version = 0",
-            "the query failed: attempt to write|the query failed: .*does not return rows",
+            "the query failed: .*syntax error",
         ),
     ],
 )

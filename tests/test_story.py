@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zlib
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -210,10 +212,18 @@ def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(
     assert endings[1].board is not None
     assert len(children) == len(endings[1].board.trials) == newest.data.metrics["n_trials"]
     assert not {k for c in children for k in c.data.metrics} & set(newest.data.metrics)
-    assert newest.data.tags["mlflow.note.content"].startswith(("**✅", "**➖"))
+    assert newest.data.tags["mlflow.note.content"].startswith(("**✔", "**–"))
     assert {"mlflow.sharedViewState.decisions", "mlflow.sharedViewState.leaderboard"} <= set(
         experiment.tags
     )
+    packed = json.loads(experiment.tags["mlflow.sharedViewState.decisions"])["state"]
+    view = json.loads(zlib.decompress(base64.b64decode(packed.partition(";")[2])))
+    assert set(view["columnWidths"]) == set(view["selectedColumns"]), "MLflow's 100 cut the names"
+    shown = {name.split("`")[1] for name in view["selectedColumns"] if name.startswith("metrics")}
+    assert shown - {"live_roc_auc"} <= set(newest.data.metrics), (
+        "the newest cycle is not judged yet"
+    )
+    assert newest.data.tags["winner"].count("linear") <= 1, "each family once"
     logged_digest = newest.inputs.dataset_inputs[0].dataset.digest
     receipts = _rows(
         file,

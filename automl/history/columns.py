@@ -1,16 +1,22 @@
-"""Columns of one kind each, whatever the source said; nothing about a row depends on another row."""
+"""Columns of one kind each, whatever the source said; nothing about a row depends on another row.
+
+A source hands over columns as Arrow arrays where it knows their type, else as plain Python objects.
+Here they become one of four kinds, with a mask of the cells that do not fit.
+"""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from automl.errors import HistoryError
 from automl.problem import Problem
@@ -18,25 +24,48 @@ from automl.problem import Problem
 __all__ = [
     "FIRST",
     "ROW_ID",
+    "Cast",
+    "Column",
     "Kind",
     "Kinds",
     "also_named",
-    "canonical",
+    "as_kind",
+    "as_times",
     "ignored",
+    "infer_key",
+    "infer_kind",
+    "infer_label",
     "learning_only",
-    "parse_times",
+    "objects",
     "require",
+    "unread",
     "utc_naive",
 ]
 
-Kind = Literal["number", "text", "time"]
+Kind = Literal["number", "text", "time", "whole"]  # whole: int64, only keys and class labels
 Kinds = Mapping[str, Kind]
+Column = pa.Array | pd.Series
 ROW_ID = "row_id"
+EXACT = 2**53  # the largest whole number up to which a float counts without gaps
+LONGEST_CELL = 1_000_000  # characters of a text that are kept
+FIRST, LAST = pd.Timestamp("0001-01-02"), pd.Timestamp("9999-12-30")  # no zone moves these off
+ARROW: Mapping[Kind, pa.DataType] = {
+    "number": pa.float64(),
+    "text": pa.string(),
+    "time": pa.timestamp("us"),
+    "whole": pa.int64(),
+}
 _LEADING_ZERO = re.compile(r"^-?0\d")  # 007 is a code, not the number 7
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")  # fits int64
 _NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "boolean")  # pandas' names
-# no zone can move a placeholder such as 9999-12-31 23:59 off the calendar once it is clipped to these
-FIRST, LAST = pd.Timestamp("0001-01-02"), pd.Timestamp("9999-12-30")
+
+
+class Cast(NamedTuple):
+    """A column of one kind: its cells, which of them did not fit, and the first complaint."""
+
+    cells: pa.Array
+    bad: NDArray[np.bool_]
+    detail: str = ""
 
 
 def utc_naive(moment: datetime) -> pd.Timestamp:
@@ -45,10 +74,20 @@ def utc_naive(moment: datetime) -> pd.Timestamp:
     return stamp.tz_convert("UTC").tz_localize(None) if stamp.tzinfo else stamp
 
 
+# ---------------------------------------------------------------- which columns
+
+
 def ignored(problem: Problem) -> set[str]:
-    """Columns that are not read at all; a column with a role is ignored as a feature anyway."""
+    """Columns that no feature is made of; a column with a role is ignored as a feature anyway."""
     h = problem.history
-    return {*h.ignore} - {h.target, h.time, h.label_time, h.updated_at, h.weight, *h.key, *h.group}
+    roles = {h.target, h.time, h.label_time, h.updated_at, h.weight, *h.key, *h.group}
+    return {*h.ignore} - roles
+
+
+def unread(problem: Problem) -> set[str]:
+    """Columns that never leave the source: ignored ones, and personal ones that are no key."""
+    h = problem.history
+    return ignored(problem) | ({*h.personal} - {*h.key})
 
 
 def learning_only(problem: Problem) -> list[str]:
@@ -68,45 +107,71 @@ def also_named(problem: Problem) -> dict[str, str]:
     return named | {f"metric.slices {s!r}": s for s in problem.metric.slices}
 
 
-def require(frame: pd.DataFrame, *roles: Mapping[str, str]) -> None:
+def require(names: list[str], *roles: Mapping[str, str]) -> None:
     """Raise HistoryError, naming every column of the given roles that is missing."""
     wanted = {role: name for group in roles for role, name in group.items()}
-    missing = {role: name for role, name in wanted.items() if name not in frame.columns}
+    missing = {role: name for role, name in wanted.items() if name not in names}
     if missing:
-        found = ", ".join(map(str, frame.columns))
         lines = "; ".join(f"{role}: column {name!r} is missing" for role, name in missing.items())
         raise HistoryError(
-            f"{lines}; found {found}",
+            f"{lines}; found {', '.join(names)}",
             code="missing_column",
             next_step="Bring the column back, or change the problem file.",
         )
 
 
-def parse_times(column: pd.Series, zone: str, name: str, *, nulls: bool = False) -> pd.Series:
-    """Times as naive UTC; raises HistoryError if they cannot be read, or are empty without `nulls`."""
-    kind = pd.api.types.infer_dtype(column)  # of gaps only: floating or empty
-    if column.notna().any() and (kind in _NUMBERS or kind == "mixed-integer"):
-        raise HistoryError(f"{name}: found numbers; wanted dates or times", code="bad_time")
-    try:
-        times = _parsed(column, zone)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise HistoryError(
-            f"{name}: cannot be read as times in {zone}: {str(error).splitlines()[0]}",
-            code="bad_time",
-            next_step="Wanted ISO 8601; a local time that a clock change skips or repeats has no meaning.",
-        ) from error
-    if not nulls and times.isna().any():
-        raise HistoryError(
-            f"{name}: found {int(times.isna().sum())} empty times; wanted none", code="null_time"
+# ---------------------------------------------------------------- times
+
+
+def as_times(column: Column, zone: str) -> Cast:
+    """Times as timestamp[us], UTC without zone; a gap stays a gap.
+
+    Times that name their offset are taken at their word, the others are local to `zone`. A local time
+    that a clock change skips or repeats does not fit.
+    """
+    if isinstance(column, pa.Array) and pa.types.is_temporal(column.type):
+        typed = _arrow_times(column, zone)
+        if typed is not None:
+            return Cast(typed, _none(column))
+    values = objects(column)
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    if values.notna().any() and (kind in _NUMBERS or kind.startswith("mixed-integer")):
+        number = values.map(lambda v: isinstance(v, (int, float, Decimal, np.number))).to_numpy(
+            bool
         )
-    return times
+        number = number & values.notna().to_numpy(bool)
+        rest = as_times(values.where(~number, None).astype("object"), zone)
+        return Cast(rest.cells, rest.bad | number, "found numbers; wanted dates or times")
+    try:
+        times, detail = _parsed(values, zone), ""
+    except (ValueError, TypeError, OverflowError) as error:
+        detail = f"cannot be read as times in {zone}: {str(error).splitlines()[0]}"
+        times = _readable(values, zone)
+    bad = (times.isna() & values.notna()).to_numpy(bool)
+    cells = pa.array(times.astype("datetime64[us]"), type=pa.timestamp("us"), from_pandas=True)
+    return Cast(cells, bad, detail)
+
+
+def _arrow_times(column: pa.Array, zone: str) -> pa.Array | None:
+    if pa.types.is_time(column.type) or pa.types.is_duration(column.type):
+        return None
+    aware = pa.types.is_timestamp(column.type) and column.type.tz is not None
+    cells = column.cast(pa.timestamp("us", "UTC" if aware else None), safe=False)
+    cells = cells.cast(pa.timestamp("us"))
+    for clip, limit in ((pc.max_element_wise, FIRST), (pc.min_element_wise, LAST)):
+        cells = clip(cells, pa.scalar(limit.to_pydatetime(), pa.timestamp("us")), skip_nulls=False)
+    if not aware and zone != "UTC":
+        try:
+            cells = pc.assume_timezone(cells, zone).cast(pa.timestamp("us", "UTC"))
+        except pa.ArrowInvalid:
+            return None  # row by row, to find the ones that have no meaning
+        cells = cells.cast(pa.timestamp("us"))
+    return cells
 
 
 def _parsed(column: pd.Series, zone: str) -> pd.Series:
-    """UTC without zone; times that name their offset are taken at their word, the others are local."""
-    if not _is_time(column):
-        behind_date = column.astype("str").str.slice(10)
-        offset = behind_date.str.contains("[Zz+-]", na=False).astype(bool)
+    if not pd.api.types.is_datetime64_any_dtype(column):
+        offset = column.astype("str").str.slice(10).str.contains("[Zz+-]", na=False).astype(bool)
         if offset.any() and not offset.all():
             parts = [_parsed(column[rows], zone) for rows in (offset, ~offset)]
             return pd.concat(parts).reindex(column.index)
@@ -116,147 +181,232 @@ def _parsed(column: pd.Series, zone: str) -> pd.Series:
     return column.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]")
 
 
-def _is_time(column: pd.Series) -> bool:
-    return pd.api.types.is_datetime64_any_dtype(column)
-
-
-def canonical(frame: pd.DataFrame, problem: Problem, kinds: Kinds | None) -> pd.DataFrame:
-    """Columns in name order, each of one kind; rows in time and key order."""
-    h = problem.history
-    if kinds is not None:
-        missing = [name for name in kinds if name not in frame.columns]
-        if missing:
-            raise HistoryError(
-                f"column {', '.join(map(repr, missing))} vanished; found {', '.join(frame.columns)}",
-                code="missing_column",
-                next_step="Bring the column back, or delete it from the contract file and retrain.",
+def _readable(column: pd.Series, zone: str) -> pd.Series:
+    """What can be read of a column that cannot be read whole."""
+    if not pd.api.types.is_datetime64_any_dtype(column):
+        known = column[column.map(lambda v: isinstance(v, (str, date, np.datetime64)))]
+        offset = known.astype("str").str.slice(10).str.contains("[Zz+-]", na=False).astype(bool)
+        parts = [
+            _localized(
+                pd.to_datetime(known[rows], format="ISO8601", utc=utc, errors="coerce"), zone
             )
-        frame = frame[[name for name in frame.columns if name in kinds]]
-    fixed: dict[str, Kind] = {**(kinds or {}), h.weight: "number", h.time: "time"}
-    out: dict[str, pd.Series] = {}
-    for name in sorted(map(str, frame.columns)):
-        if name in h.key and name != h.time:
-            out[name] = _as_key(frame[name])
-        elif name == h.target and problem.task != "regression":
-            out[name] = _as_label(frame[name])
-        else:
-            out[name] = _cast(frame[name], fixed.get(name) or _infer(frame[name]), name)
-    result = pd.DataFrame(out)
-    if not h.key:
-        later = [name for name in learning_only(problem) if name in result.columns]
-        result = result.sort_values(later, kind="stable") if later else result
-        result[ROW_ID] = _row_ids(result.drop(columns=later))
-    order = [h.time, *(k for k in h.key or (ROW_ID,) if k != h.time)]
-    result = result.sort_values(order, kind="stable", ignore_index=True)
-    return _unique(result, problem)
+            for rows, utc in ((offset, True), (~offset, False))
+        ]
+        return pd.concat(parts).reindex(column.index)
+    return _localized(column, zone)
 
 
-def _infer(column: pd.Series) -> Kind:
-    if _is_time(column):
+def _localized(column: pd.Series, zone: str) -> pd.Series:
+    if column.dt.tz is None:
+        column = column.astype("datetime64[us]").clip(FIRST, LAST)
+        column = column.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+    return column.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]")
+
+
+# ---------------------------------------------------------------- kinds
+
+
+def as_kind(column: Column, kind: Kind, zone: str = "UTC") -> Cast:
+    """The column as `kind`; infinite numbers and NaN are gaps."""
+    if kind == "time":
+        return as_times(column, zone)
+    if kind == "number":
+        return _as_number(column)
+    return _as_whole(column) if kind == "whole" else _as_text(column)
+
+
+def _as_number(column: Column) -> Cast:
+    if isinstance(column, pa.Array):
+        kind = column.type
+        if pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
+            return Cast(_finite(column.cast(pa.float64())), _none(column))
+        if pa.types.is_integer(kind):
+            if kind.bit_width <= 32:
+                return Cast(column.cast(pa.float64()), _none(column))
+            exact = _exact(column)
+            bad = pc.fill_null(pc.invert(exact), False).to_numpy(zero_copy_only=False)
+            kept = pc.if_else(exact, column, None) if bad.any() else column
+            return Cast(kept.cast(pa.float64()), bad, _no_numbers())
+        if pa.types.is_null(kind):
+            return Cast(column.cast(pa.float64()), _none(column))
+    values = objects(column)
+    numbers = _numbers(values)
+    lost = values.notna().to_numpy(bool) & np.isnan(numbers)
+    inexact = np.abs(numbers) > EXACT
+    if inexact.any():
+        whole = values.map(lambda v: isinstance(v, int)).to_numpy(bool)
+        lost |= inexact & whole
+        numbers = np.where(inexact & whole, np.nan, numbers)
+    return Cast(_finite(pa.array(numbers, from_pandas=True)), lost, _no_numbers())
+
+
+def _exact(column: pa.Array) -> pa.Array:
+    """Whether each whole number can be told from its neighbours as a float."""
+    below = pc.less_equal(column, EXACT)
+    return pc.and_(below, pc.greater_equal(column, -EXACT)) if _signed(column.type) else below
+
+
+def _signed(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_signed_integer(kind))
+
+
+def _no_numbers() -> str:
+    return "values that are no numbers; wanted numbers"
+
+
+def _finite(numbers: pa.Array) -> pa.Array:
+    finite = pc.is_finite(numbers)
+    if pc.all(finite, skip_nulls=True, min_count=0).as_py():
+        return numbers
+    return pc.if_else(finite, numbers, None)
+
+
+def _numbers(column: pd.Series) -> NDArray[np.float64]:
+    if "date" in pd.api.types.infer_dtype(column):
+        return np.full(len(column), np.nan)  # pandas would count nanoseconds
+    found = pd.to_numeric(column, errors="coerce").astype("Float64")
+    return np.asarray(found.to_numpy("float64", na_value=np.nan))
+
+
+def _as_text(column: Column) -> Cast:
+    if isinstance(column, pa.Array):
+        kind = column.type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            return Cast(_short(column.cast(pa.string())), _none(column))
+        if pa.types.is_integer(kind) or pa.types.is_null(kind):
+            return Cast(column.cast(pa.string()), _none(column))
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            cells = [_decoded(v) for v in column.to_pylist()]
+            bad = np.array([c is None for c in cells]) & column.is_valid().to_numpy(False)
+            return Cast(_short(pa.array(cells, pa.string())), bad, "bytes that are no UTF-8 text")
+    values = objects(column)
+    if pd.api.types.is_float_dtype(values):  # whole numbers beside gaps: 7, not 7.0
+        plain = [int(v) if float(v).is_integer() else v for v in values.fillna(np.nan)]
+        values = pd.Series(plain, index=values.index, dtype="object")
+    texts = [None if gap else _spelled(v) for v, gap in zip(values, values.isna(), strict=True)]
+    bad = np.array([t is None for t in texts], dtype=bool) & values.notna().to_numpy(bool)
+    return Cast(_short(pa.array(texts, pa.string())), bad, "bytes that are no UTF-8 text")
+
+
+def _spelled(value: object) -> str | None:
+    if isinstance(value, (bytes, memoryview)):
+        return _decoded(bytes(value))
+    text = str(value)
+    return text if text.isascii() or _encodable(text) else None
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return True
+
+
+def _decoded(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _short(cells: pa.Array) -> pa.Array:
+    longest = pc.max(pc.binary_length(cells)).as_py() or 0
+    return pc.utf8_slice_codeunits(cells, 0, LONGEST_CELL) if longest > LONGEST_CELL else cells
+
+
+def _as_whole(column: Column) -> Cast:
+    if isinstance(column, pa.Array):
+        kind = column.type
+        if pa.types.is_boolean(kind) or (pa.types.is_integer(kind) and kind != pa.uint64()):
+            return Cast(column.cast(pa.int64()), _none(column))
+    values = objects(column)
+    cells = [None if gap else _whole(v) for v, gap in zip(values, values.isna(), strict=True)]
+    bad = np.array([c is None for c in cells], dtype=bool) & values.notna().to_numpy(bool)
+    return Cast(pa.array(cells, pa.int64()), bad, "values that are no whole numbers")
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, str):
+        if _WHOLE.fullmatch(value):
+            return int(value)
+        try:
+            return _whole(float(value)) if not _LEADING_ZERO.match(value) else None
+        except ValueError:
+            return None
+    if not isinstance(value, (int, float, Decimal, np.number, np.bool_)):
+        return None
+    number = float(value)
+    return int(value) if number.is_integer() and abs(int(value)) < 2**63 else None
+
+
+def objects(column: Column) -> pd.Series:
+    """A column as plain objects, whole numbers kept whole beside gaps."""
+    if isinstance(column, pd.Series):
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            return column.astype("object")
+        return column
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    values = column.to_pandas(integer_object_nulls=True)
+    return values.astype("object") if pd.api.types.is_string_dtype(values) else values
+
+
+def _none(column: pa.Array) -> NDArray[np.bool_]:
+    return np.zeros(len(column), dtype=bool)
+
+
+# ---------------------------------------------------------------- inference, once per problem
+
+
+def infer_kind(column: Column) -> Kind:
+    """The kind that a feature's cells suggest; a column without any cell is a number."""
+    if isinstance(column, pa.Array):
+        kind = column.type
+        if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+            return "time"
+        if pa.types.is_integer(kind):
+            return "number" if pc.all(_exact(column), min_count=0).as_py() else "text"
+        if pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
+            return "number"
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            column = pc.unique(column)
+    values = objects(column).dropna()
+    if pd.api.types.is_datetime64_any_dtype(values):
         return "time"
-    values = column.dropna()
-    numeric = (int, float, Decimal, np.number, np.bool_)
-    if pd.api.types.is_numeric_dtype(column) or all(
-        issubclass(t, numeric) for t in set(map(type, values))
-    ):
-        return "number"  # also where all is empty: that says nothing, and a number can hold gaps
-    text = values.astype("str")
+    if all(isinstance(v, (int, float, Decimal, np.number, np.bool_)) for v in values):
+        inexact = any(isinstance(v, int) and abs(v) > EXACT for v in values)
+        return "text" if inexact else "number"
+    if pd.api.types.infer_dtype(values) in ("datetime", "date"):
+        return "time"
+    text = values.map(lambda v: v if isinstance(v, str) else str(v)).astype("str")
     numbers = pd.to_numeric(text, errors="coerce")
     if numbers.notna().all() and not text.str.match(_LEADING_ZERO).any():
-        return "number"
-    if text.str.match(r"^\d{4}-\d{2}-\d{2}").all() and not _bad_times(text):
-        return "time"
+        return "text" if (numbers.abs() > EXACT).any() else "number"
+    if text.str.match(r"^\d{4}-\d{2}-\d{2}").all():
+        times = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")
+        return "text" if times.isna().any() else "time"
     return "text"
 
 
-def _bad_times(text: pd.Series) -> bool:
-    return bool(pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce").isna().any())
+def infer_key(column: Column, *, loose: bool) -> Kind:
+    """Whole numbers or text; `loose`: the source writes everything as text, as CSV does."""
+    values = objects(column)
+    if not len(values) or values.isna().all():
+        return "text"
+    if values.isna().any():  # such rows have no key and are told so
+        values = values.dropna()
+    if not loose and values.map(lambda v: isinstance(v, str)).any():
+        return "text"
+    if loose:
+        fits = values.map(lambda v: isinstance(v, str) and bool(_WHOLE.fullmatch(v)))
+    else:
+        fits = values.map(lambda v: _whole(v) is not None)
+    return "whole" if fits.all() else "text"
 
 
-def _cast(column: pd.Series, kind: Kind, name: str) -> pd.Series:
-    if kind == "number":
-        numbers = _numbers(column)
-        lost = column.notna().to_numpy() & np.isnan(numbers)
-        if lost.any() and (lost := lost & ~_is_nan(column)).any():
-            raise HistoryError(
-                f"column {name!r}: found {int(lost.sum())} values that are no numbers; wanted numbers",
-                code="kind_changed",
-                next_step="Mend the source, or change the column's kind in the contract file.",
-            )
-        return pd.Series(np.where(np.isinf(numbers), np.nan, numbers), index=column.index)
-    if kind == "time":
-        return parse_times(column, "UTC", name, nulls=True)
-    return _text(column)
-
-
-def _numbers(column: pd.Series) -> np.ndarray:
-    if "date" in pd.api.types.infer_dtype(column):
-        return np.full(len(column), np.nan)  # pandas would count nanoseconds
-    source = column.astype("object") if pd.api.types.is_string_dtype(column) else column
-    return (
-        pd.to_numeric(source, errors="coerce")
-        .astype("Float64")
-        .to_numpy("float64", na_value=np.nan)
-    )
-
-
-def _text(column: pd.Series) -> pd.Series:
-    if pd.api.types.is_float_dtype(column):  # whole numbers beside gaps: 7, not 7.0
-        plain = [
-            int(v) if float(v).is_integer() else v
-            for v in column.to_numpy("float64", na_value=np.nan)
-        ]
-        column = pd.Series(plain, index=column.index, dtype="object")
-    return column.astype("str").where(column.notna()) if column.dtype != "str" else column
-
-
-def _is_nan(column: pd.Series) -> np.ndarray:
-    return column.map(lambda v: isinstance(v, float) and math.isnan(v)).to_numpy(dtype=bool)
-
-
-def _as_key(column: pd.Series) -> pd.Series:
-    """Whole numbers as int64 whatever type the source gave them, everything else as text."""
-    if column.notna().all() and pd.api.types.infer_dtype(column) in _NUMBERS:
-        values = column.tolist()
-        if all(float(v).is_integer() and abs(v) < 2**63 for v in values):
-            return pd.Series([int(v) for v in values], index=column.index, dtype="int64")
-    return _text(column)
-
-
-def _as_label(column: pd.Series) -> pd.Series:
-    """Whole numbers as int64, also when they come as text; everything else as text."""
-    kind = pd.api.types.infer_dtype(column)
-    coded = kind == "string" and column.astype("str").str.match(_LEADING_ZERO).any()
-    numbers = (
-        _numbers(column) if kind in ("string", *_NUMBERS) and not coded else np.array([np.nan])
-    )
-    if not np.isfinite(numbers).all():
-        return _text(column)
-    whole = (numbers == numbers.round()).all()
-    return pd.Series(
-        numbers.astype("int64") if whole else numbers.astype("str"), index=column.index
-    )
-
-
-def _row_ids(frame: pd.DataFrame) -> pd.Series:
-    """Content hash and occurrence: equal rows are told apart by number, in any order alike."""
-    content = pd.util.hash_pandas_object(frame, index=False)
-    occurrence = content.groupby(content).cumcount()
-    return content.map("{:016x}".format).astype("str") + "-" + occurrence.astype("str")
-
-
-def _unique(frame: pd.DataFrame, problem: Problem) -> pd.DataFrame:
-    key = list(problem.history.key or (ROW_ID,))
-    if not frame.duplicated(key).any():
-        return frame
-    frame = frame.drop_duplicates(ignore_index=True)  # the same row twice is one row
-    clash = frame.duplicated(key, keep=False)
-    if clash.any():
-        example = frame.loc[clash, key].head(1).to_dict("records")[0]
-        raise HistoryError(
-            f"history.key {key}: found {int(clash.sum())} rows that share a key but differ, "
-            f"for example {example}; wanted one row per key",
-            code="duplicate_key",
-            next_step="Return one row per key, or name updated_at so that the newest version wins.",
-        )
-    return frame
+def infer_label(column: Column) -> Kind:
+    """Class labels: whole numbers, also when they come as text; everything else as text."""
+    unique = pc.unique(column) if isinstance(column, pa.Array) else pd.Series(column.unique())
+    values = objects(unique).dropna()
+    return "whole" if len(values) and all(_whole(v) is not None for v in values) else "text"

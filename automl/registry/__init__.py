@@ -365,8 +365,8 @@ class Registry:
         """Description, tags and saved views of the experiment; never fails a cycle."""
         metric = get_metric(self.problem.metric.name)
         note = (
-            f"**{self.problem.question or self.problem.name}** One parent run per cycle, one child run per trial. "
-            "Open *Views* (top right): 1 Decisions, 2 Leaderboard."
+            "Open *Views* (top right): 1 Decisions, 2 Leaderboard. "  # first: the page shows one line
+            f"**{self.problem.question or self.problem.name}** One parent run per cycle, one child run per trial."
         )
         tags = {
             "mlflow.note.content": note,

@@ -422,6 +422,21 @@ class Store:
         )
         return [(Blend.from_json(row.blend), _aware(row.labels_until)) for row in self._all(query)]
 
+    def referred(self, problem: str) -> set[str]:
+        """Digests of snapshots and batches that a decision, a running cycle or a generation refers to."""
+        cycles = self._all(sa.select(t.cycle).where(t.cycle.c.problem == problem))
+        kept = {
+            row.receipts["snapshot"]["digest"]
+            for row in cycles
+            if row.status not in ("dry-run", "failed", "refused") and "snapshot" in row.receipts
+        }
+        generations = self._all(
+            sa.select(t.generation.c.batch).where(
+                t.generation.c.problem == problem, t.generation.c.state != "removed"
+            )
+        )
+        return kept | {row.batch for row in generations}
+
     def projected(self, release: Release) -> None:
         """MLflow's aliases have followed this release."""
         with self.writer.begin() as connection:

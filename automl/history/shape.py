@@ -1,0 +1,531 @@
+"""From what a source says to rows that may be learned from: known at as_of, of declared kinds, or set aside.
+
+One chunk at a time. A row that cannot be known yet is never looked at, a row that does not fit is
+quarantined with its reason, and nothing about a row depends on the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from automl.errors import HistoryError, ProblemError
+from automl.history.columns import (
+    ARROW,
+    Cast,
+    Column,
+    Kind,
+    Kinds,
+    as_kind,
+    as_times,
+    infer_key,
+    infer_kind,
+    infer_label,
+    learning_only,
+    objects,
+    unread,
+    utc_naive,
+)
+from automl.problem import Problem
+
+__all__ = [
+    "KEY_SECRET",
+    "UPDATED",
+    "Chunk",
+    "Layout",
+    "Reason",
+    "Rows",
+    "Shaper",
+    "Widen",
+    "Window",
+    "aside_table",
+    "hashed",
+    "leave_out",
+    "refuse_vanished",
+]
+
+Chunk = dict[str, Column]
+UPDATED = "__updated_at"  # when a row last changed, kept beside the columns to tell versions apart
+KEY_SECRET = "AUTOML_KEY_SECRET"  # noqa: S105  the name of a variable, not its value
+MOST_DISTINCT = 0.5  # share of rows above which a text is an id or free text, not a category
+
+
+class Window(NamedTuple):
+    """Which rows of a source are looked at: `since <= time < until`, known before `known_before`."""
+
+    since: datetime | None
+    until: datetime
+    known_before: datetime
+
+
+class Reason(NamedTuple):
+    """Why a row was set aside."""
+
+    code: str
+    column: str
+    detail: str = ""
+
+    def told(self, count: int) -> str:
+        """The reason in words, for so many rows."""
+        if self.code == "kind_changed":
+            return f"column {self.column!r}: found {count} {self.detail}"
+        if self.code == "null_time":
+            return f"{self.column}: found {count} empty times; wanted none"
+        if self.code == "null_key":
+            return f"history.key {self.column!r}: found {count} rows without it"
+        if self.code == "infinite_target":
+            return f"target {self.column!r}: found {count} infinite values; wanted numbers"
+        return f"{self.column}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns that are kept and their kinds.
+
+    `inferring` is set at the first pull alone: kinds may still widen to text. `unused` says why an
+    offered column is left out.
+    """
+
+    kinds: dict[str, Kind]
+    nulls: tuple[str, ...] = ()
+    inferring: bool = False
+    unused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Kept columns, in name order."""
+        return sorted(self.kinds)
+
+    def schema(self, *, updated: bool) -> pa.Schema:
+        """The Arrow schema of kept rows."""
+        fields = [pa.field(name, ARROW[self.kinds[name]]) for name in self.names]
+        return pa.schema(fields + ([pa.field(UPDATED, ARROW["time"])] if updated else []))
+
+
+class Widen(Exception):  # noqa: N818  not an error: the pull starts again with these kinds
+    """A later chunk of the first pull shows that a column is text."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class Rows(NamedTuple):
+    """A chunk, sorted out: rows to keep, keys that must go, rows set aside."""
+
+    kept: pa.Table
+    unlabelled: pa.Table  # key columns alone
+    aside: pa.Table  # reason, key, time and content as text
+
+
+@dataclass(slots=True)
+class Shaper:
+    """Shapes chunks of one pull; counts what was left out and why."""
+
+    problem: Problem
+    window: Window
+    names: Sequence[str]  # all that the source offers
+    batch: bool = False
+    loose: bool = False  # the source writes everything as text
+    layout: Layout | None = None
+    dropped: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[Reason] = field(default_factory=Counter)
+    seen: int = 0
+    taken: int = 0  # rows that may be used
+    span: tuple[pd.Timestamp, pd.Timestamp] | None = None
+
+    def shape(self, chunk: Chunk) -> Rows | None:
+        """Rows of a chunk that may be used; None when nothing of it may be known.
+
+        Raises
+        ------
+        Widen
+            At a first pull: a column turned out to be text, start again.
+        """
+        h = self.problem.history
+        self.seen += len(chunk[h.time])
+        aside: list[pa.Table] = []
+        chunk, times = self._known(chunk, aside)
+        if len(times) == 0:
+            return Rows(_no_rows(), _no_rows(), _joined(aside)) if aside else None
+        if self.layout is None:
+            self.layout = self._infer(chunk)
+        cells, bad, updated = self._cast(chunk, times)
+        if bad.any():
+            keep = ~bad
+            chunk = {name: _filter(column, keep) for name, column in chunk.items()}
+            aside.append(self._set_aside({n: _filter(c, bad) for n, c in cells.items()}))
+            cells = {n: _filter(c, keep) for n, c in cells.items() if n != "__reason"}
+        cells.pop("__reason", None)
+        fields = list(self.layout.schema(updated=updated))
+        table = pa.table([cells[f.name] for f in fields], schema=pa.schema(fields))
+        unlabelled = _no_rows()
+        if not self.batch:
+            labelled = table[h.target].is_valid()
+            missing = len(table) - int(pc.sum(labelled).as_py() or 0)
+            if missing:
+                self.dropped["no_label"] += missing
+                names = list(dict.fromkeys([*h.key, *([UPDATED] if updated else [])]))
+                unlabelled = table.filter(pc.invert(labelled)).select(names)
+                table = table.filter(labelled)
+        self.taken += len(table)
+        return Rows(table, unlabelled, _joined(aside))
+
+    def widened(self, name: str) -> Shaper:
+        """A shaper for the same pull, from its beginning, that takes the column for text."""
+        assert self.layout is not None  # noqa: S101
+        kinds: dict[str, Kind] = {**self.layout.kinds, name: "text"}
+        return self.start(replace(self.layout, kinds=kinds))
+
+    def count(self, chunk: Chunk) -> tuple[int, str]:
+        """Labelled rows of a chunk that may be known, and the newest change among them."""
+        h = self.problem.history
+        chunk, times = self._known(chunk, [])
+        if len(times) == 0:
+            return 0, ""
+        labelled = ~objects(chunk[h.target]).isna().to_numpy(bool)
+        if not h.updated_at:
+            return int(labelled.sum()), ""
+        changed = _stamps(as_times(chunk[h.updated_at], h.timezone).cells)[labelled]
+        known = changed[~np.isnat(changed)]
+        newest = pd.Timestamp(known.max()).to_pydatetime().isoformat() if len(known) else ""
+        return int(labelled.sum()), newest
+
+    def start(self, layout: Layout | None) -> Shaper:
+        """A shaper for the same pull, from its beginning, with another layout."""
+        return Shaper(self.problem, self.window, self.names, self.batch, self.loose, layout)
+
+    # ------------------------------------------------------------ rows that may be known
+
+    def _known(self, chunk: Chunk, aside: list[pa.Table]) -> tuple[Chunk, pa.Array]:
+        """The chunk without rows that lie outside the window or could not be known yet."""
+        h = self.problem.history
+        times = as_times(chunk[h.time], h.timezone)
+        empty = _mask(times.cells.is_null()) & ~times.bad
+        unreadable = times.bad | empty
+        if unreadable.any():
+            detail = times.detail or "cannot be read"
+            for mask, reason in (
+                (times.bad, Reason("bad_time", h.time, detail)),
+                (empty, Reason("null_time", h.time)),
+            ):
+                if mask.any():
+                    self.reasons[reason] += int(mask.sum())
+                    aside.append(self._aside_untimed(chunk, mask, reason))
+        stamps = _stamps(times.cells)
+        if len(stamps) and not unreadable.all():
+            low, high = stamps[~unreadable].min(), stamps[~unreadable].max()
+            told = self.span or (pd.Timestamp(low), pd.Timestamp(high))
+            self.span = (min(told[0], pd.Timestamp(low)), max(told[1], pd.Timestamp(high)))
+        keep = ~unreadable
+        for name, mask in self._too_late(stamps):
+            self.dropped[name] += int((mask & keep).sum())
+            keep &= ~mask
+        # from here on no cell of a later row is looked at
+        chunk = {name: _filter(column, keep) for name, column in chunk.items()}
+        known = _filter(times.cells, keep)
+        for name, mask in self._unknown(chunk, _stamps(known)):
+            self.dropped[name] += int(mask.sum())
+            chunk = {n: _filter(column, ~mask) for n, column in chunk.items()}
+            known = _filter(known, ~mask)
+        return chunk, known
+
+    def _too_late(self, stamps: NDArray[np.datetime64]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        since, until, as_of = self._limits()
+        if self.batch:
+            yield "outside", (stamps < since) | (stamps >= until)
+        else:
+            yield "not_before_as_of", stamps >= as_of
+
+    def _unknown(
+        self, chunk: Chunk, stamps: NDArray[np.datetime64]
+    ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        """Masks of rows to leave out; each is made after the rows of the mask before are gone."""
+        h = self.problem.history
+        since, until, as_of = self._limits()
+        left = np.ones(len(stamps), dtype=bool)
+        if not self.batch:
+            immature = stamps >= until
+            if h.label_time:
+                known_at = _stamps(as_times(chunk[h.label_time], h.timezone).cells)
+                immature = immature | ~(known_at < as_of)  # without a time it is not known
+            yield "label_not_known_yet", immature
+            left &= ~immature
+            if since is not None:
+                old = stamps < since
+                yield "older_than_keep", old[left]
+                left &= ~old
+        if h.updated_at and h.updated_at in chunk:
+            changed = _stamps(as_times(_filter(chunk[h.updated_at], left), h.timezone).cells)
+            yield "updated_after_as_of", changed >= as_of
+
+    def _limits(self) -> tuple[np.datetime64 | None, np.datetime64, np.datetime64]:
+        window = self.window
+        since = None if window.since is None else np.datetime64(utc_naive(window.since), "us")
+        until = np.datetime64(utc_naive(window.until), "us")
+        return since, until, np.datetime64(utc_naive(window.known_before), "us")
+
+    # ------------------------------------------------------------ kinds
+
+    def _infer(self, chunk: Chunk) -> Layout:
+        """Kinds from the first rows that may be known; a later contradiction widens them."""
+        h = self.problem.history
+        kinds: dict[str, Kind] = {}
+        unused: dict[str, str] = {}
+        left_out = unread(self.problem) | (
+            {h.updated_at} - {h.target, h.time, h.label_time, *h.key}
+        )
+        for name in self.names:
+            if name in left_out or name not in chunk:
+                continue
+            column = chunk[name]
+            if name in h.key and name != h.time:
+                kinds[name] = "text" if name in h.personal else infer_key(column, loose=self.loose)
+            elif name in (h.time, h.label_time):
+                kinds[name] = "time"
+            elif name == h.weight:
+                kinds[name] = "number"
+            elif name == h.target:
+                kinds[name] = (
+                    "number" if _is_number_target(self.problem, column) else infer_label(column)
+                )
+            else:
+                kinds[name] = infer_kind(column)
+                roles = {*h.group, *self.problem.metric.slices}
+                if kinds[name] == "text" and name not in roles and _nearly_unique(column):
+                    unused[name] = "nearly unique text"
+                    del kinds[name]
+        return Layout(kinds, inferring=True, unused=unused)
+
+    def _cast(
+        self, chunk: Chunk, times: pa.Array
+    ) -> tuple[dict[str, pa.Array], NDArray[np.bool_], bool]:
+        assert self.layout is not None
+        h, layout = self.problem.history, self.layout
+        cells: dict[str, pa.Array] = {}
+        told: dict[int, Reason] = {}
+        bad = np.zeros(len(times), dtype=bool)
+
+        def refuse(mask: NDArray[np.bool_], reason: Reason) -> None:
+            fresh = np.flatnonzero(mask & ~bad)
+            if len(fresh):
+                self.reasons[reason] += len(fresh)
+                told.update(dict.fromkeys(fresh.tolist(), reason))
+                bad[fresh] = True
+
+        for name in layout.names:
+            if name == h.time:
+                cells[name] = times
+                continue
+            kind = layout.kinds[name]
+            zone = h.timezone if name == h.label_time else "UTC"
+            column = self._without_nulls(chunk[name])
+            if name == h.target and kind == "number":
+                infinite = _infinite(column)
+                refuse(infinite, Reason("infinite_target", name))
+            cast = as_kind(column, kind, zone)
+            if (
+                cast.bad.any()
+                and layout.inferring
+                and kind != "text"
+                and name not in (h.target, h.weight, h.label_time)
+            ):
+                raise Widen(name)
+            if cast.bad.any() and name == h.target and layout.inferring and kind == "whole":
+                raise Widen(name)
+            if cast.bad.any():
+                refuse(
+                    cast.bad,
+                    Reason("kind_changed", name, cast.detail or f"values that are no {kind}"),
+                )
+            if name in h.key:
+                refuse(_mask(cast.cells.is_null()) & ~cast.bad, Reason("null_key", name))
+                if name in h.personal:
+                    cast = Cast(hashed(cast.cells), cast.bad)
+            cells[name] = cast.cells
+        updated = bool(h.updated_at) and h.updated_at in chunk
+        if updated:
+            cells[UPDATED] = as_times(chunk[h.updated_at], h.timezone).cells
+        if bad.any():
+            cells["__reason"] = pa.array(
+                [json.dumps(told[i]) if i in told else None for i in range(len(times))], pa.string()
+            )
+        return cells, bad, updated
+
+    def _without_nulls(self, column: Column) -> Column:
+        """The cells, without those that the contract declares to mean nothing."""
+        assert self.layout is not None
+        nulls = [token for token in self.layout.nulls if token]
+        if not nulls:
+            return column
+        if isinstance(column, pa.Array):
+            if pa.types.is_string(column.type):
+                return pc.if_else(pc.is_in(column, pa.array(nulls)), None, column)
+            return column
+        return column.where(~column.isin(nulls), None)
+
+    # ------------------------------------------------------------ quarantine
+
+    def _set_aside(self, cells: Mapping[str, pa.Array]) -> pa.Table:
+        reasons = [Reason(*json.loads(v)) for v in cells["__reason"].to_pylist()]
+        shown = {n: c for n, c in cells.items() if n not in ("__reason", UPDATED)}
+        rows = pa.table(shown).to_pylist()
+        h = self.problem.history
+        return _aside(
+            reasons,
+            [{k: row.get(k) for k in h.key} for row in rows],
+            [row[h.time] for row in rows],
+            rows,
+        )
+
+    def _aside_untimed(self, chunk: Chunk, mask: NDArray[np.bool_], reason: Reason) -> pa.Table:
+        """Rows whose time cannot be read: only the key and the time as written are kept."""
+        h = self.problem.history
+        names = [n for n in dict.fromkeys([*h.key, h.time]) if n in chunk]
+        shown = {n: as_kind(_filter(chunk[n], mask), "text").cells for n in names}
+        for name in {*h.personal} & {*names}:
+            shown[name] = hashed(shown[name])
+        rows = pa.table(shown).to_pylist()
+        keys = [{k: row[k] for k in h.key if k in row} for row in rows]
+        return _aside([reason] * len(rows), keys, [None] * len(rows), rows)
+
+
+def aside_table(problem: Problem, reason: Reason, rows: pa.Table) -> pa.Table:
+    """Rows to set aside, all for one reason."""
+    h = problem.history
+    told = rows.select([n for n in rows.column_names if n != UPDATED]).to_pylist()
+    keys = [{k: row.get(k) for k in h.key} for row in told]
+    return _aside([reason] * len(told), keys, [row[h.time] for row in told], told)
+
+
+def hashed(cells: pa.Array) -> pa.Array:
+    """HMAC-SHA256 of each cell, first 128 bits in hex, under the secret of the environment.
+
+    Raises
+    ------
+    ProblemError
+        The environment holds no secret.
+    """
+    secret = os.environ.get(KEY_SECRET, "")
+    if len(secret) < 16:
+        raise ProblemError(
+            f"history.personal: {KEY_SECRET} is {'not set' if not secret else 'too short'}; wanted a secret "
+            "of at least 16 characters in the environment, so that keys can be hashed",
+            code="no_key_secret",
+            next_step=f"export {KEY_SECRET}=..., the same on every machine, and keep it: without it no "
+            "published row can be joined to its key.",
+        )
+    key = secret.encode()
+    plain = cells.cast(pa.string()).to_pylist()
+    return pa.array(
+        [
+            None if v is None else hmac.new(key, v.encode(), hashlib.sha256).hexdigest()[:32]
+            for v in plain
+        ],
+        pa.string(),
+    )
+
+
+def refuse_vanished(layout_kinds: Kinds, names: Sequence[str]) -> None:
+    """Raise HistoryError if a declared column is not offered any more; names the likely new name."""
+    from difflib import get_close_matches  # noqa: PLC0415
+
+    missing = [name for name in layout_kinds if name not in names]
+    if not missing:
+        return
+    fresh = [n for n in names if n not in layout_kinds]
+    hints = [(n, get_close_matches(n, fresh, n=1, cutoff=0.6)) for n in missing]
+    renamed = "".join(f". Was {old!r} renamed to {new[0]!r}?" for old, new in hints if new)
+    raise HistoryError(
+        f"column {', '.join(map(repr, missing))} vanished; found {', '.join(names)}{renamed}",
+        code="missing_column",
+        next_step="Bring the column back, or take the change: automl contract FILE --accept",
+    )
+
+
+def _is_number_target(problem: Problem, column: Column) -> bool:
+    return problem.task == "regression" and infer_kind(column) == "number"
+
+
+def _nearly_unique(column: Column) -> bool:
+    count = len(column)
+    distinct = (
+        pc.count_distinct(column).as_py()
+        if isinstance(column, pa.Array)
+        else column.astype("str").nunique()
+    )
+    return bool(distinct > max(100, MOST_DISTINCT * count))
+
+
+def _infinite(column: Column) -> NDArray[np.bool_]:
+    values = objects(column)
+    numbers = (
+        pd.to_numeric(values, errors="coerce")
+        if not pd.api.types.is_float_dtype(values)
+        else values
+    )
+    return np.isinf(np.asarray(numbers.astype("Float64").to_numpy("float64", na_value=np.nan)))
+
+
+def _filter(column: Column, mask: NDArray[np.bool_]) -> Column:
+    if mask.all():
+        return column
+    if isinstance(column, pa.Array):
+        return column.filter(pa.array(mask))
+    return column[mask].reset_index(drop=True)
+
+
+def _mask(array: pa.Array) -> NDArray[np.bool_]:
+    return np.asarray(array.to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _stamps(times: pa.Array) -> NDArray[np.datetime64]:
+    return np.asarray(times.to_numpy(zero_copy_only=False)).astype("datetime64[us]")
+
+
+def _no_rows() -> pa.Table:
+    return pa.table({})
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables) if tables else _no_rows()
+
+
+def _aside(
+    reasons: Sequence[Reason],
+    keys: Sequence[Mapping[str, object]],
+    times: Sequence[datetime | None],
+    rows: Sequence[Mapping[str, object]],
+) -> pa.Table:
+    def text(value: Mapping[str, object]) -> str:
+        return json.dumps(value, default=str, ensure_ascii=False, sort_keys=True)
+
+    return pa.table(
+        {
+            "reason": pa.array([r.code for r in reasons], pa.string()),
+            "column": pa.array([r.column for r in reasons], pa.string()),
+            "detail": pa.array([r.told(1) for r in reasons], pa.string()),
+            "key": pa.array([text(k) for k in keys], pa.string()),
+            "time": pa.array(times, pa.timestamp("us")),
+            "row": pa.array([text(r) for r in rows], pa.string()),
+        }
+    )
+
+
+def leave_out(problem: Problem, kinds: Kinds, *, batch: bool) -> dict[str, Kind]:
+    """Of declared kinds those that this pull brings; a batch has neither target nor label columns."""
+    later = learning_only(problem) if batch else []
+    return {name: kind for name, kind in kinds.items() if name not in later}
