@@ -56,6 +56,9 @@ class Part:
     keys: tuple[Any, Any] | None = None  # smallest and largest first key column
     changed: str = ""  # newest updated_at
 
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     def path(self, folder: Path) -> Path:
         """The file of this part."""
         return folder / f"{self.name}.parquet"

@@ -689,7 +689,8 @@ class _Pulling:
             parts,
             digest_of(writer.schema, parts),
         )
-        file = _keep_aside(folders, f"{self.as_of:%Y%m%dT%H%M%S}", aside)
+        at = now()
+        file = _keep_aside(folders, f"{self.as_of:%Y%m%dT%H%M%S}-{at:%Y%m%dT%H%M%S%f}", aside)
         quarantined: dict[str, int] = {}
         for table in aside:
             if table.column_names:
@@ -700,7 +701,7 @@ class _Pulling:
             folders,
             Pull(
                 as_of=self.as_of,
-                at=now(),
+                at=at,
                 snapshot=snapshot.digest,
                 rows=snapshot.rows,
                 first=parts[0].first,

@@ -68,6 +68,11 @@ class Pull:
     state: Mapping[str, Any]  # of the source
     quarantine: str = ""  # file of the rows set aside
 
+    @property
+    def name(self) -> str:
+        """Name of the record's file, by as_of, then wall clock."""
+        return f"{self.as_of:%Y%m%dT%H%M%S}-{self.at:%Y%m%dT%H%M%S%f}"
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Pull:
         """Read what `to_json` wrote."""
@@ -213,13 +218,13 @@ def pulls(folders: Folders) -> list[Pull]:
     found = [
         json.loads(f.read_text(encoding="utf-8")) for f in sorted(folders.pulls.glob("*.json"))
     ]
-    return sorted((Pull.from_json(content) for content in found), key=lambda p: p.as_of)
+    return sorted((Pull.from_json(content) for content in found), key=lambda p: (p.as_of, p.at))
 
 
 def record(folders: Folders, pull: Pull) -> None:
     """Write down a pull."""
     folders.pulls.mkdir(parents=True, exist_ok=True)
-    write_json(folders.pulls / f"{pull.as_of:%Y%m%dT%H%M%S}.json", pull.to_json())
+    write_json(folders.pulls / f"{pull.name}.json", pull.to_json())
 
 
 def clean(folders: Folders, referred: Iterable[str], keep: int = 12) -> int:
@@ -246,9 +251,7 @@ def clean(folders: Folders, referred: Iterable[str], keep: int = 12) -> int:
         else:
             gone.append(manifest)
     gone += [
-        folders.pulls / f"{p.as_of:%Y%m%dT%H%M%S}.json"
-        for p in told[:-keep]
-        if p.snapshot not in wanted
+        folders.pulls / f"{p.name}.json" for p in told[:-keep] if p.snapshot not in wanted
     ]
     files = {p.quarantine for p in told if p in newest or p.snapshot in wanted}
     gone += [f for f in folders.quarantine.glob("*.parquet") if f.name not in files]
