@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 PART_ROWS = 64_000  # about 1 % of 10 million rows is rewritten when one part changes
-SPILL_ROWS = 1_000_000  # rows out of order that are held in memory
+SPILL_ROWS = 500_000  # rows out of order that are held in memory
 COMPRESSION = "zstd"
 
 
@@ -284,9 +284,9 @@ class PartWriter:
             handle, name = tempfile.mkstemp(".late.tmp", dir=self.folder)
             os.close(handle)
             self._spilled.append(Path(name))
-            pq.write_table(
-                pa.concat_tables(self._late), name, compression="lz4", row_group_size=PART_ROWS
-            )
+            # in time order, so that a span of days is found in few row groups
+            ordered = pa.concat_tables(self._late).sort_by(self.time)
+            pq.write_table(ordered, name, compression="lz4", row_group_size=PART_ROWS // 4)
             self._late.clear()
 
     def _late_rows(
@@ -303,7 +303,7 @@ class PartWriter:
                     time < pa.scalar(high.astype("datetime64[us]").item(), pa.timestamp("us"))  # type: ignore[union-attr]
                 )
             spilled = ds.dataset([str(f) for f in self._spilled], schema=self.schema)
-            tables.append(spilled.to_table(filter=wanted))
+            tables.append(spilled.to_table(filter=wanted, fragment_readahead=1, batch_readahead=2))
         if not tables:
             return self.schema.empty_table()
         table = pa.concat_tables(tables)
@@ -319,6 +319,7 @@ class PartWriter:
             days, found = np.unique(_days(table[self.time]), return_counts=True)
             for day, count in zip(days, found, strict=True):
                 counts[day] = counts.get(day, 0) + int(count)
+        self._scatter(counts)
         self.parts.sort(key=lambda p: p.first)
         for low, high, touched in _groups(self.parts, counts):
             rows = pa.concat_tables(
@@ -329,6 +330,23 @@ class PartWriter:
             for part, size in self._write(rows):
                 self.parts.append(part)
                 self.written += size
+
+    def _scatter(self, counts: dict[np.datetime64, int]) -> None:
+        """Parts whose span holds too many late rows were cut from a shuffled source: their rows are late too."""
+        for part in list(self.parts):
+            low, high = _day(part.first), _day(part.last)
+            if (
+                sum(n for day, n in counts.items() if low <= day <= high) <= SPILL_ROWS
+                or low == high
+            ):
+                continue
+            table = read_parts(self.folder, [part], self.schema)
+            for day, found in zip(
+                *np.unique(_days(table[self.time]), return_counts=True), strict=True
+            ):
+                counts[day] = counts.get(day, 0) + int(found)
+            self.parts = [p for p in self.parts if p != part]
+            self._hold(table)
 
 
 def in_order(table: pa.Table, time: str, key: Sequence[str]) -> pa.Table:
