@@ -24,7 +24,7 @@ from automl.contract import (
     save_contract,
 )
 from automl.errors import AutomlError, ContractError, HistoryError, ProblemError
-from automl.history import ROW_ID, pull, pull_batch, read
+from automl.history import ROW_ID, Kind, pull, pull_batch, read
 from automl.problem import Problem
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF, TARGET
@@ -54,8 +54,15 @@ def test_the_first_pull_suggests_features_and_classes(
     make_problem: MakeProblem, task: str, classes: tuple[str | int, ...]
 ) -> None:
     problem = make_problem(task)
-    assert infer(pulled(problem), problem) == Contract(
-        {"carrier": "text", "sent_at": "time", "weight": "number"}, {"parcel": "key"}, classes
+    frame = pulled(problem)
+    target: Kind = "number" if task == "regression" else "whole" if task == "binary" else "text"
+    assert infer(frame, problem) == Contract(
+        {"carrier": "text", "sent_at": "time", "weight": "number"},
+        {"parcel": "key"},
+        classes,
+        roles={"parcel": "whole", TARGET[task]: target},
+        categories={"carrier": ("ant", "bee", "cat")},
+        ranges={"weight": (frame["weight"].min(), frame["weight"].max())},
     )
 
 
@@ -141,7 +148,16 @@ def test_a_contract_survives_its_file(
 ) -> None:
     problem = make_problem()
     assert load_contract(problem) is None
-    contract = Contract({"a": "number", "ü b": "text", "t": "time"}, {"id": "key"}, classes)
+    contract = Contract(
+        {"a": "number", "ü b": "text", "t": "time"},
+        {"id": "key"},
+        classes,
+        roles={"id": "whole"},
+        nulls=("NA", ""),
+        categories={"ü b": ("x", "y z", "\"quoted\"")},
+        ranges={"a": (-1.5, 2.0)},
+        allowed={"a": {"leak": "measured a day before"}},
+    )
     save_contract(problem, contract)
     assert load_contract(problem) == contract
     assert contract_file(problem) == problem.file.with_name("problem.contract.json")
@@ -159,6 +175,7 @@ def test_a_contract_survives_its_file(
         b"\xff\xfe",
         b'{"features": 3, "unused": {}, "classes": []}',
         b'{"features": ["weight"], "unused": {}, "classes": []}',
+        b'{"features": {"w": {"kind": "number", "range": []}}, "unused": {}, "classes": []}',
     ],
 )
 def test_what_is_no_contract_file_is_refused(make_problem: MakeProblem, content: bytes) -> None:
@@ -171,10 +188,25 @@ def test_what_is_no_contract_file_is_refused(make_problem: MakeProblem, content:
     assert caught.value.code == "contract_file"
 
 
-@pytest.mark.parametrize("kind", ["numbr", None, ["number"]])
-def test_an_unknown_kind_is_refused(make_problem: MakeProblem, kind: object) -> None:
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "numbr",
+        "number",
+        None,
+        ["number"],
+        {},
+        {"kind": "numbr"},
+        {"kind": None},
+        {"kind": ["number"]},
+        {"kind": {"kind": "number"}},
+        {"kind": "whole"},
+    ],
+)
+def test_an_unknown_kind_is_refused(make_problem: MakeProblem, entry: object) -> None:
     problem = make_problem()
-    told = {"features": {"weight": kind, "carrier": "text"}, "unused": {}, "classes": []}
+    features = {"weight": entry, "carrier": {"kind": "text"}}
+    told = {"features": features, "unused": {}, "classes": []}
     contract_file(problem).write_text(json.dumps(told), encoding="utf-8")
     with pytest.raises(
         ProblemError, match=r"found kinds {'weight': .*}; wanted number, text or time"
@@ -394,8 +426,12 @@ def test_an_empty_column_is_a_warning(make_problem: MakeProblem) -> None:
     frame = pulled(problem)
     contract = infer(frame, problem)
     empty = frame.assign(weight=np.nan)
-    assert check(empty, contract, problem) == ["column 'weight' is empty"]
-    assert check_batch(empty, contract, problem) == ["column 'weight' is empty in the batch"]
+    told = [("all_missing", "column 'weight' is empty")]
+    assert check(empty, contract, problem) == told
+    assert check_batch(empty, contract, problem) == told
+    assert list(map(str, check(empty, contract, problem))) == [
+        "column 'weight' is empty [all_missing]"
+    ]
 
 
 def test_rows_without_a_key_are_told_apart_by_row_id(

@@ -83,26 +83,21 @@ def load_contract(problem: Problem) -> Contract | None:
     if not path.exists():
         return None
     try:
-        contract = _from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        wrong = _wrong_kinds(data)
+        contract = None if wrong else _from_json(data)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         # ValueError: not JSON, not UTF-8, not pairs
         raise ProblemError(
             f"{path}: not a contract file: {error}",
             code="contract_file",
             next_step="Restore it from version control, or delete it so that the next pull infers it anew.",
         ) from error
-    wrong = {
-        name: kind
-        for kinds, allowed in (
-            (contract.features, get_args(Kind)[:3]),
-            (contract.roles, get_args(Kind)),
-        )
-        for name, kind in kinds.items()
-        if kind not in allowed
-    }
     if wrong:
         raise ProblemError(
-            f"{path}: found kinds {wrong}; wanted number, text or time", code="contract_file"
+            f"{path}: found kinds {wrong}; wanted number, text or time",
+            code="contract_file",
+            next_step='Write one line per column, such as "weight": {"kind": "number"}.',
         )
     return contract
 
@@ -113,6 +108,17 @@ def save_contract(problem: Problem, contract: Contract) -> None:
     aside = path.with_suffix(f".{os.getpid()}.tmp")
     aside.write_text(_as_text(problem, contract), encoding="utf-8")
     os.replace(aside, path)
+
+
+def _wrong_kinds(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns whose entry is none, or names a kind that there is not."""
+    wrong = {
+        name: entry.get("kind") if isinstance(entry, dict) else entry
+        for name, entry in data["features"].items()
+        if not isinstance(entry, dict) or entry.get("kind") not in get_args(Kind)[:3]
+    }
+    roles = data.get("roles", {})
+    return wrong | {name: kind for name, kind in roles.items() if kind not in get_args(Kind)}
 
 
 def _from_json(data: Mapping[str, Any]) -> Contract:
