@@ -80,8 +80,10 @@ def judge_frame(
 
 def _as_in_history(published: pd.DataFrame, problem: Problem) -> pd.DataFrame:
     """Published rows under the keys of history, which knows personal ones by their hash alone."""
-    names = {*problem.history.personal} & {*problem.history.key}
-    told = {n: history.hashed(pa.array(published[n].astype("str"))).to_pandas() for n in names}
+    told = {
+        n: history.hashed(pa.array(published[n].astype("str"))).to_pandas()
+        for n in history.personal_keys(problem)
+    }
     return published.assign(**told)
 
 

@@ -409,6 +409,21 @@ def _conflicts(content: Mapping[str, Any], file: Path) -> list[str]:
         wrong.append(
             f"metric.slices: found {', '.join(hidden)}, which history.ignore keeps from being read"
         )
+    wrong += [
+        f"history.personal: found {name!r}, which is {role}; wanted columns that nothing else names, or "
+        "a key"
+        for role, names in (
+            ("history.time", [h.get("time")]),
+            ("the target", [h.get("target")]),
+            ("history.label_time", [h.get("label_time")]),
+            ("history.updated_at", [h.get("updated_at")]),
+            ("history.weight", [h.get("weight")]),
+            ("part of history.group", h.get("group")),
+            ("part of metric.slices", metric.get("slices")),
+        )
+        for name in dict.fromkeys(_texts(names))
+        if name in _texts(h.get("personal"))
+    ]
     if task in METRICS:
         named = [("metric.name", [metric.get("name")]), ("metric.also", metric.get("also"))]
         wrong += [

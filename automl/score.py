@@ -142,16 +142,18 @@ def _predict(job: Job, release: Release, batch: Snapshot) -> int:
     model = job.registry.load(release.model_version, release.digests)
     fault("score.loaded")
     window: tuple[datetime, datetime] = (job.as_of, job.problem.until(job.as_of))
-    generation = publish.stage(
-        job.store,
-        job.hold,
-        job.problem,
-        release,
-        _with_plain_keys(job, predict(model, frame, job.problem, contract)),
-        window=window,
-        batch=batch.digest,
-        attempt=job.cycle.attempt,
-    )
+    predictions = predict(model, frame, job.problem, contract)
+    with history.discreet(job.problem):
+        generation = publish.stage(
+            job.store,
+            job.hold,
+            job.problem,
+            release,
+            _with_plain_keys(job, predictions),
+            window=window,
+            batch=batch.digest,
+            attempt=job.cycle.attempt,
+        )
     fault("score.staged")
     return generation
 
@@ -163,7 +165,7 @@ def _with_plain_keys(
     keys = history.plain_keys(job.problem, job.workspace, job.as_of)
     if keys is None:
         return list(predictions)
-    personal = [k for k in job.problem.history.key if k in job.problem.history.personal]
+    personal = history.personal_keys(job.problem)
     plain = {f"{name}:plain": name for name in personal}
     told: list[pd.DataFrame | None] = []
     for frame in predictions:

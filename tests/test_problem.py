@@ -41,7 +41,7 @@ label_time  = "known_at"
 key         = ["late"]
 ignore      = ["late", 3]
 positive    = [1]
-personal    = ["name"]
+personal    = ["name", "sent_at", "known_at"]
 
 [metric]
 name   = "rmse"
@@ -82,7 +82,8 @@ TOLD = [  # key, what was found, what was wanted
     r"history\.keep: '3 weeks' is not a duration; wanted for example 90s, 90m, 12h, 7d, 1mo, 1q",
     r"history\.ignore: found 3; wanted a valid string",
     r"history\.positive: found \[1\]; wanted a number, a text, true or false",
-    r"history\.personal: personal columns cannot be hashed by this version; select them away in",
+    r"history\.personal: found 'sent_at', which is history\.time; wanted columns that nothing else",
+    r"history\.personal: found 'known_at', which is history\.label_time; wanted columns",
     r"history: found source, files; wanted exactly one of source, files, python",
     r"history: found source without query; wanted query",
     r"history: found label_delay and label_time; wanted one of them",

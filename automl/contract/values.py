@@ -55,6 +55,7 @@ class Contract:
         roles: dict[str, Kind] = {
             name: self.roles.get(name, self.features.get(name, "text")) for name in named
         }
+        roles |= dict.fromkeys((n for n in h.key if n in h.personal), "text")  # a hash
         roles |= dict.fromkeys((n for n in (h.weight,) if n), "number")
         roles |= dict.fromkeys((n for n in (h.label_time,) if n), "time")
         whole = bool(self.classes) and all(isinstance(c, int) for c in self.classes)

@@ -7,6 +7,7 @@ new or changed is fetched; parts that did not change are shared by all snapshots
 
     sources, databases   where rows come from
     columns, shape       what a row must look like, and who is set aside
+    personal             what may be said of personal columns
     parts, snapshots     how rows are kept
     pulls                the story of one pull
 """
@@ -14,8 +15,8 @@ new or changed is fetched; parts that did not change are shared by all snapshots
 from __future__ import annotations
 
 from automl.history.columns import ROW_ID, Kind, Kinds, utc_naive
+from automl.history.personal import KEY_SECRET, discreet, hashed, personal_keys, words
 from automl.history.pulls import plain_keys, pull, pull_batch, sample
-from automl.history.shape import KEY_SECRET, hashed
 from automl.history.snapshots import Folders, Pull, Snapshot, clean, pulls, read, scan
 
 __all__ = [
@@ -27,7 +28,9 @@ __all__ = [
     "Pull",
     "Snapshot",
     "clean",
+    "discreet",
     "hashed",
+    "personal_keys",
     "plain_keys",
     "pull",
     "pull_batch",
@@ -36,4 +39,5 @@ __all__ = [
     "sample",
     "scan",
     "utc_naive",
+    "words",
 ]

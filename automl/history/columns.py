@@ -104,7 +104,9 @@ def also_named(problem: Problem) -> dict[str, str]:
     for role in ("updated_at", "label_time", "weight"):
         if getattr(h, role):
             named[f"history.{role}"] = getattr(h, role)
-    return named | {f"metric.slices {s!r}": s for s in problem.metric.slices}
+    named |= {f"metric.slices {s!r}": s for s in problem.metric.slices}
+    # a typing mistake here would let a personal column through
+    return named | {f"history.personal {p!r}": p for p in h.personal}
 
 
 def require(names: list[str], *roles: Mapping[str, str]) -> None:

@@ -24,6 +24,7 @@ import sqlalchemy as sa
 
 from automl.errors import AutomlError, HistoryError, ProblemError, UnreachableError
 from automl.history.columns import Column, utc_naive
+from automl.history.personal import words
 from automl.history.shape import Chunk
 from automl.history.sources import CHUNK_ROWS, Since, once
 from automl.problem import Problem
@@ -304,6 +305,8 @@ class Database:
         """What a failed connection or query means for the user."""
         source = redact(self.problem.history.source)
         said = redact(str(error)).strip()
+        asked = self._connection is not None  # before that there was no cell to quote
+        shown = words(error, self.problem) if asked and self.problem.history.personal else said
         state = str(getattr(error, "sqlstate", "") or "")
         if (
             state.startswith("28")
@@ -311,7 +314,7 @@ class Database:
             or "no pg_hba.conf entry" in said
         ):
             return HistoryError(
-                f"history.source {source}: the database refuses this user: {said.splitlines()[-1]}",
+                f"history.source {source}: the database refuses this user: {shown.splitlines()[-1]}",
                 code="source_denied",
                 next_step="Mend user or password; it was not tried again, so that nothing is locked out.",
             )
@@ -331,13 +334,12 @@ class Database:
             )
         if self._connection is None or state.startswith("08") or any(t in said for t in _LOST):
             return UnreachableError(
-                f"history.source {source} does not answer: {said.splitlines()[0] if said else error}",
+                f"history.source {source} does not answer: {shown.splitlines()[0] if said else type(error).__name__}",
                 code="source_unreachable",
                 next_step="Check that the database is up and the URL is right, then run the same command again.",
             )
-        shown = "" if self.problem.history.personal else f": {said}"  # it may quote a cell
         return HistoryError(
-            f"history.source {source}: the query failed{shown}",
+            f"history.source {source}: the query failed: {shown}",
             code="query_failed",
             next_step="Run the query by hand; a table or column may have been renamed.",
         )
@@ -355,13 +357,14 @@ class _Told:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, (AutomlError, GeneratorExit)):
             return
+        cause = None if self.database.problem.history.personal else error  # it may quote a cell
         if isinstance(error, sa.exc.DBAPIError):
-            raise self.database._refused(error.orig or error) from error
+            raise self.database._refused(error.orig or error) from cause
         drivers = ("adbc_driver_manager", "psycopg", "sqlite3")
         if isinstance(
             error, (sa.exc.SQLAlchemyError, sqlite3.Error, pa.ArrowException, OSError)
         ) or (type(error).__module__.startswith(drivers)):
-            raise self.database._refused(error) from error
+            raise self.database._refused(error) from cause
 
 
 def _database_url(source: str, workspace: Workspace) -> sa.URL:

@@ -42,6 +42,7 @@ from automl.history.parts import (
     read_parts,
     remove_keys,
 )
+from automl.history.personal import discreet, hashed, personal_keys, require_secret
 from automl.history.shape import (
     UPDATED,
     Layout,
@@ -50,7 +51,6 @@ from automl.history.shape import (
     Widen,
     Window,
     aside_table,
-    hashed,
     leave_out,
     refuse_vanished,
 )
@@ -93,8 +93,10 @@ def pull(
     ProblemError
         The URL or callable is wrong; a personal key needs a secret.
     """
+    require_secret(problem)
     job = _Pulling(problem, workspace, as_of, kinds, tuple(nulls), verify)
-    snapshot = job.run()
+    with discreet(problem):
+        snapshot = job.run()
     _log.info(
         "pulled %d labelled rows of %s until %s", snapshot.rows, problem.name, as_of.isoformat()
     )
@@ -116,6 +118,14 @@ def pull_batch(
     HistoryError
         As for `pull`; also when the window holds no row, or a key twice.
     """
+    require_secret(problem)
+    with discreet(problem):
+        return _pull_batch(problem, workspace, as_of, kinds, nulls)
+
+
+def _pull_batch(
+    problem: Problem, workspace: Workspace, as_of: datetime, kinds: Kinds, nulls: Sequence[str]
+) -> Snapshot:
     h = problem.history
     until = problem.until(as_of)
     folders = Folders(workspace.history(problem.name))
@@ -165,6 +175,14 @@ def sample(
     HistoryError, UnreachableError, ProblemError
         As for `pull`.
     """
+    require_secret(problem)
+    with discreet(problem):
+        return _sample(problem, workspace, as_of, since)
+
+
+def _sample(
+    problem: Problem, workspace: Workspace, as_of: datetime, since: datetime
+) -> tuple[pd.DataFrame, tuple[str, ...], Mapping[str, str]]:
     h = problem.history
     source = open_source(problem, workspace, h.query, {"as_of": as_of})
     try:
@@ -201,7 +219,7 @@ def plain_keys(problem: Problem, workspace: Workspace, as_of: datetime) -> pd.Da
     written anywhere else.
     """
     h = problem.history
-    personal = [k for k in h.key if k in h.personal]
+    personal = personal_keys(problem)
     if not personal:
         return None
     source = _open_batch(problem, workspace, as_of)
@@ -314,6 +332,8 @@ class _Pulling:
         )
         kinds = dict(sorted((self.kinds or {}).items()))
         content = [told, str(self.problem.task), kinds, list(self.nulls)]
+        if personal_keys(self.problem):  # under another secret every key is another one
+            content.append(hashed(pa.array([self.problem.name]))[0].as_py())
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
     def _base(

@@ -6,10 +6,7 @@ quarantined with its reason, and nothing about a row depends on the others.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from automl.errors import HistoryError, ProblemError
+from automl.errors import ContractError, HistoryError
 from automl.history.columns import (
     ARROW,
     Cast,
@@ -39,10 +36,10 @@ from automl.history.columns import (
     unread,
     utc_naive,
 )
+from automl.history.personal import hashed
 from automl.problem import Problem
 
 __all__ = [
-    "KEY_SECRET",
     "UPDATED",
     "Chunk",
     "Layout",
@@ -52,14 +49,12 @@ __all__ = [
     "Widen",
     "Window",
     "aside_table",
-    "hashed",
     "leave_out",
     "refuse_vanished",
 ]
 
 Chunk = dict[str, Column]
 UPDATED = "__updated_at"  # when a row last changed, kept beside the columns to tell versions apart
-KEY_SECRET = "AUTOML_KEY_SECRET"  # noqa: S105  the name of a variable, not its value
 MOST_DISTINCT = 0.5  # share of rows above which a text is an id or free text, not a category
 
 
@@ -411,34 +406,6 @@ def aside_table(problem: Problem, reason: Reason, rows: pa.Table) -> pa.Table:
     return _aside([reason] * len(told), keys, [row[h.time] for row in told], told)
 
 
-def hashed(cells: pa.Array) -> pa.Array:
-    """HMAC-SHA256 of each cell, first 128 bits in hex, under the secret of the environment.
-
-    Raises
-    ------
-    ProblemError
-        The environment holds no secret.
-    """
-    secret = os.environ.get(KEY_SECRET, "")
-    if len(secret) < 16:
-        raise ProblemError(
-            f"history.personal: {KEY_SECRET} is {'not set' if not secret else 'too short'}; wanted a secret "
-            "of at least 16 characters in the environment, so that keys can be hashed",
-            code="no_key_secret",
-            next_step=f"export {KEY_SECRET}=..., the same on every machine, and keep it: without it no "
-            "published row can be joined to its key.",
-        )
-    key = secret.encode()
-    plain = cells.cast(pa.string()).to_pylist()
-    return pa.array(
-        [
-            None if v is None else hmac.new(key, v.encode(), hashlib.sha256).hexdigest()[:32]
-            for v in plain
-        ],
-        pa.string(),
-    )
-
-
 def refuse_vanished(layout_kinds: Kinds, names: Sequence[str]) -> None:
     """Raise HistoryError if a declared column is not offered any more; names the likely new name."""
     from difflib import get_close_matches  # noqa: PLC0415
@@ -526,6 +493,20 @@ def _aside(
 
 
 def leave_out(problem: Problem, kinds: Kinds, *, batch: bool) -> dict[str, Kind]:
-    """Of declared kinds those that this pull brings; a batch has neither target nor label columns."""
+    """Of declared kinds those that this pull brings; a batch has neither target nor label columns.
+
+    Raises
+    ------
+    ContractError
+        The contract declares a column that the problem file keeps from being read.
+    """
+    hidden = sorted({*kinds} & {*problem.history.personal} - {*problem.history.key})
+    if hidden:
+        raise ContractError(
+            f"column {', '.join(map(repr, hidden))}: found in the contract; history.personal keeps it from "
+            "being read",
+            code="contract",
+            next_step=f"Take it out: automl contract {problem.file.name} --accept",
+        )
     later = learning_only(problem) if batch else []
     return {name: kind for name, kind in kinds.items() if name not in later}

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 
 from automl.errors import HistoryError, ProblemError, UnreachableError
 from automl.history.columns import Column, as_times, utc_naive
+from automl.history.personal import words
 from automl.history.shape import Chunk
 from automl.problem import Problem
 from automl.workspace import Workspace
@@ -217,7 +219,17 @@ class FileSource:
                     }
                 yield chunk
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
-            raise _bad_file(file, error) from error
+            raise self._refused(file, error) from (None if h.personal else error)
+
+    def _refused(self, file: Path, error: Exception) -> HistoryError:
+        told = _bad_file(file, error)
+        if not self.problem.history.personal:
+            return told
+        return HistoryError(
+            f"{file}: cannot be read: {words(error, self.problem)}",
+            code=told.code,
+            next_step=told.next_step,
+        )
 
     def _name(self, file: Path) -> str:
         return str(file.relative_to(self._base))
@@ -380,26 +392,28 @@ class CallableSource:
                 [] if since is None else [e for e in (since.time, since.changed) if e is not None]
             )
             given["since"] = min(edges) if edges else None
+        function, said = self._function(), partial(words, problem=self.problem)
         sys.path.insert(0, str(self.workspace.root))
         try:
-            frame = self._function()(**given)
-        except ProblemError:
-            raise
-        except ImportError as error:
-            raise ProblemError(
-                f"history.python {entry!r}: {error}; wanted module:function beside the problem file",
-                code="python",
-            ) from error
-        except OSError as error:
-            raise UnreachableError(
-                f"history.python {entry!r}: {error}", code="source_unreachable"
-            ) from error
+            frame = function(**given)
         except Exception as error:
-            said = "" if self.problem.history.personal else f": {error}"  # it may quote a cell
+            cause = None if self.problem.history.personal else error  # it may quote a cell
+            if isinstance(error, ProblemError) and cause:
+                raise
+            if isinstance(error, ImportError):
+                raise ProblemError(
+                    f"history.python {entry!r}: {said(error)}; wanted module:function beside the problem "
+                    "file",
+                    code="python",
+                ) from cause
+            if isinstance(error, OSError):
+                raise UnreachableError(
+                    f"history.python {entry!r}: {said(error)}", code="source_unreachable"
+                ) from cause
+            named = "" if cause is None else f"{type(error).__name__}: "
             raise HistoryError(
-                f"history.python {entry!r} raised {type(error).__name__}{said}",
-                code="source_raises",
-            ) from error
+                f"history.python {entry!r} raised {named}{said(error)}", code="source_raises"
+            ) from cause
         finally:
             sys.path.remove(str(self.workspace.root))
         if not isinstance(frame, pd.DataFrame):

@@ -91,7 +91,11 @@ class Store:
         if self.sqlite and url.database:
             workspace.home.mkdir(parents=True, exist_ok=True)
         wait = {"timeout": 20} if self.sqlite else {"connect_timeout": 5}
-        self.engine = sa.create_engine(url, connect_args=wait)
+        self.engine = sa.create_engine(
+            url,
+            connect_args=wait,
+            hide_parameters=True,  # they are rows, and an error's words are kept and shown
+        )
         self.writer = self.engine.execution_options(
             writing=True
         )  # the same connections, for what changes rows
