@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -44,7 +44,7 @@ __all__ = [
 
 Kind = Literal["number", "text", "time", "whole"]  # whole: int64, only keys and class labels
 Kinds = Mapping[str, Kind]
-Column = pa.Array | pd.Series
+Column: TypeAlias = pa.Array | pd.Series
 ROW_ID = "row_id"
 EXACT = 2**53  # the largest whole number up to which a float counts without gaps
 LONGEST_CELL = 1_000_000  # characters of a text that are kept
@@ -61,11 +61,15 @@ _NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "boolean") 
 
 
 class Cast(NamedTuple):
-    """A column of one kind: its cells, which of them did not fit, and the first complaint."""
+    """A column of one kind: its cells, which of them did not fit, and the first complaint.
+
+    `mended` counts cells that were changed to fit: code -> cells.
+    """
 
     cells: pa.Array
     bad: NDArray[np.bool_]
     detail: str = ""
+    mended: tuple[tuple[str, int], ...] = ()
 
 
 def utc_naive(moment: datetime) -> pd.Timestamp:
@@ -211,17 +215,27 @@ def _localized(column: pd.Series, zone: str) -> pd.Series:
 def as_kind(column: Column, kind: Kind, zone: str = "UTC") -> Cast:
     """The column as `kind`; infinite numbers and NaN are gaps."""
     if kind == "time":
-        return as_times(column, zone)
+        return _as_dates(as_times(column, zone))
     if kind == "number":
         return _as_number(column)
     return _as_whole(column) if kind == "whole" else _as_text(column)
+
+
+def _as_dates(times: Cast) -> Cast:
+    """Times, those at the ends of the calendar as gaps: nobody means them."""
+    clipped = pc.or_(pc.less_equal(times.cells, FIRST), pc.greater_equal(times.cells, LAST))
+    count = pc.sum(clipped).as_py()
+    if not count:
+        return times
+    cells = pc.if_else(clipped, None, times.cells)
+    return times._replace(cells=cells, mended=(("no_date", count),))
 
 
 def _as_number(column: Column) -> Cast:
     if isinstance(column, pa.Array):
         kind = column.type
         if pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
-            return Cast(_finite(column.cast(pa.float64())), _none(column))
+            return _finite(column.cast(pa.float64()), _none(column))
         if pa.types.is_integer(kind):
             if kind.bit_width <= 32:
                 return Cast(column.cast(pa.float64()), _none(column))
@@ -239,7 +253,7 @@ def _as_number(column: Column) -> Cast:
         whole = values.map(lambda v: isinstance(v, int)).to_numpy(bool)
         lost |= inexact & whole
         numbers = np.where(inexact & whole, np.nan, numbers)
-    return Cast(_finite(pa.array(numbers, from_pandas=True)), lost, _no_numbers())
+    return _finite(pa.array(numbers, from_pandas=True), lost)
 
 
 def _exact(column: pa.Array) -> pa.Array:
@@ -256,11 +270,13 @@ def _no_numbers() -> str:
     return "values that are no numbers; wanted numbers"
 
 
-def _finite(numbers: pa.Array) -> pa.Array:
+def _finite(numbers: pa.Array, bad: NDArray[np.bool_]) -> Cast:
     finite = pc.is_finite(numbers)
     if pc.all(finite, skip_nulls=True, min_count=0).as_py():
-        return numbers
-    return pc.if_else(finite, numbers, None)
+        return Cast(numbers, bad, _no_numbers())
+    infinite = pc.sum(pc.is_inf(numbers)).as_py() or 0
+    mended = (("infinite", infinite),) if infinite else ()
+    return Cast(pc.if_else(finite, numbers, None), bad, _no_numbers(), mended)
 
 
 def _numbers(column: pd.Series) -> NDArray[np.float64]:
@@ -274,20 +290,20 @@ def _as_text(column: Column) -> Cast:
     if isinstance(column, pa.Array):
         kind = column.type
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            return Cast(_short(column.cast(pa.string())), _none(column))
+            return _tidy(column.cast(pa.string()), _none(column))
         if pa.types.is_integer(kind) or pa.types.is_null(kind):
             return Cast(column.cast(pa.string()), _none(column))
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             cells = [_decoded(v) for v in column.to_pylist()]
             bad = np.array([c is None for c in cells]) & column.is_valid().to_numpy(False)
-            return Cast(_short(pa.array(cells, pa.string())), bad, "bytes that are no UTF-8 text")
+            return _tidy(pa.array(cells, pa.string()), bad)
     values = objects(column)
     if pd.api.types.is_float_dtype(values):  # whole numbers beside gaps: 7, not 7.0
         plain = [int(v) if float(v).is_integer() else v for v in values.fillna(np.nan)]
         values = pd.Series(plain, index=values.index, dtype="object")
     texts = [None if gap else _spelled(v) for v, gap in zip(values, values.isna(), strict=True)]
     bad = np.array([t is None for t in texts], dtype=bool) & values.notna().to_numpy(bool)
-    return Cast(_short(pa.array(texts, pa.string())), bad, "bytes that are no UTF-8 text")
+    return _tidy(pa.array(texts, pa.string()), bad)
 
 
 def _spelled(value: object) -> str | None:
@@ -312,9 +328,19 @@ def _decoded(value: bytes | None) -> str | None:
         return None
 
 
-def _short(cells: pa.Array) -> pa.Array:
-    longest = pc.max(pc.binary_length(cells)).as_py() or 0
-    return pc.utf8_slice_codeunits(cells, 0, LONGEST_CELL) if longest > LONGEST_CELL else cells
+def _tidy(cells: pa.Array, bad: NDArray[np.bool_]) -> Cast:
+    """Texts of bearable length, without NUL bytes, which no database would store."""
+    mended = []
+    if (pc.max(pc.binary_length(cells)).as_py() or 0) > LONGEST_CELL:
+        count = pc.sum(pc.greater(pc.utf8_length(cells), LONGEST_CELL)).as_py()
+        cells = pc.utf8_slice_codeunits(cells, 0, LONGEST_CELL)
+        mended += [("shortened", count)] if count else []
+    data = cells.buffers()[2]
+    if data is not None and not np.frombuffer(data, dtype=np.uint8).all():
+        held = pc.sum(pc.match_substring(cells, "\0")).as_py()
+        cells = pc.replace_substring(cells, "\0", "") if held else cells
+        mended += [("nul", held)] if held else []
+    return Cast(cells, bad, "bytes that are no UTF-8 text", tuple(mended))
 
 
 def _as_whole(column: Column) -> Cast:

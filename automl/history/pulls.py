@@ -32,6 +32,8 @@ from automl.history.columns import (
     unread,
     utc_naive,
 )
+from automl.history.disk import writing
+from automl.history.oddities import mended_words, refuse_names
 from automl.history.parts import (
     Part,
     PartWriter,
@@ -95,7 +97,7 @@ def pull(
     """
     require_secret(problem)
     job = _Pulling(problem, workspace, as_of, kinds, tuple(nulls), verify)
-    with discreet(problem):
+    with discreet(problem), writing(workspace.history(problem.name)):
         snapshot = job.run()
     _log.info(
         "pulled %d labelled rows of %s until %s", snapshot.rows, problem.name, as_of.isoformat()
@@ -119,7 +121,7 @@ def pull_batch(
         As for `pull`; also when the window holds no row, or a key twice.
     """
     require_secret(problem)
-    with discreet(problem):
+    with discreet(problem), writing(workspace.history(problem.name)):
         return _pull_batch(problem, workspace, as_of, kinds, nulls)
 
 
@@ -134,6 +136,7 @@ def _pull_batch(
     writer = None
     try:
         names = source.names()
+        refuse_names(problem, names)
         require(names, {"history.time": h.time}, {f"history.key {k!r}": k for k in h.key})
         refuse_vanished(layout.kinds, names)
         shaper = Shaper(problem, Window(as_of, until, as_of), names, batch=True, layout=layout)
@@ -187,6 +190,7 @@ def _sample(
     source = open_source(problem, workspace, h.query, {"as_of": as_of})
     try:
         names = source.names()
+        refuse_names(problem, names)
         require(names, {"history.time": h.time, "history.target": h.target}, also_named(problem))
         window = Window(since, problem.mature(as_of), as_of)
         shaper = Shaper(problem, window, names, loose=source.loose)
@@ -296,6 +300,7 @@ class _Pulling:
         )
         try:
             names = source.names()
+            refuse_names(self.problem, names)
             require(
                 names,
                 {"history.time": h.time, "history.target": h.target},
@@ -739,8 +744,8 @@ class _Pulling:
                 quarantine=file,
             ),
         )
-        told = _told(snapshot, shaper, shaper.names, file)
-        return replace(told, quarantined=quarantined, warnings=tuple(self.warnings))
+        kept = _told(snapshot, shaper, shaper.names, file)
+        return replace(kept, quarantined=quarantined, warnings=(*kept.warnings, *self.warnings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -793,6 +798,7 @@ def _one_each(problem: Problem, shaper: Shaper, rows: pa.Table, aside: list[pa.T
     if not frame.duplicated(key).any():
         return rows
     first = ~frame.duplicated(names).to_numpy()
+    shaper.mended["same_row", ""] += int((~first).sum())
     clash = frame[first].duplicated(key, keep=False)
     positions = np.flatnonzero(first)
     keep = positions[~clash.to_numpy()]
@@ -936,8 +942,11 @@ def _keep_aside(folders: Folders, name: str, aside: Sequence[pa.Table]) -> str:
     folders.quarantine.mkdir(parents=True, exist_ok=True)
     path = folders.quarantine / f"{name}.parquet"
     staged = path.with_suffix(f".{os.getpid()}.tmp")
-    pq.write_table(pa.concat_tables(tables), staged)
-    os.replace(staged, path)
+    try:
+        pq.write_table(pa.concat_tables(tables), staged)
+        os.replace(staged, path)
+    finally:
+        staged.unlink(missing_ok=True)
     return path.name
 
 
@@ -952,6 +961,7 @@ def _told(snapshot: Snapshot, shaper: Shaper, names: Sequence[str], file: str) -
         quarantined=counted,
         unused=dict(shaper.layout.unused) if shaper.layout else {},
         offered=tuple(names),
+        warnings=tuple(mended_words(shaper.mended)),
     )
 
 

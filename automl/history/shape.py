@@ -36,6 +36,7 @@ from automl.history.columns import (
     unread,
     utc_naive,
 )
+from automl.history.oddities import UPDATED, no_moment, refuse_type
 from automl.history.personal import hashed
 from automl.problem import Problem
 
@@ -54,7 +55,6 @@ __all__ = [
 ]
 
 Chunk = dict[str, Column]
-UPDATED = "__updated_at"  # when a row last changed, kept beside the columns to tell versions apart
 MOST_DISTINCT = 0.5  # share of rows above which a text is an id or free text, not a category
 
 
@@ -138,6 +138,7 @@ class Shaper:
     layout: Layout | None = None
     dropped: Counter[str] = field(default_factory=Counter)
     reasons: Counter[Reason] = field(default_factory=Counter)
+    mended: Counter[tuple[str, str]] = field(default_factory=Counter)  # (why, column) -> cells
     seen: int = 0
     taken: int = 0  # rows that may be used
     span: tuple[pd.Timestamp, pd.Timestamp] | None = None
@@ -209,18 +210,20 @@ class Shaper:
         """The chunk without rows that lie outside the window or could not be known yet."""
         h = self.problem.history
         times = as_times(chunk[h.time], h.timezone)
-        empty = _mask(times.cells.is_null()) & ~times.bad
-        unreadable = times.bad | empty
-        if unreadable.any():
-            detail = times.detail or "cannot be read"
-            for mask, reason in (
-                (times.bad, Reason("bad_time", h.time, detail)),
-                (empty, Reason("null_time", h.time)),
-            ):
-                if mask.any():
-                    self.reasons[reason] += int(mask.sum())
-                    aside.append(self._aside_untimed(chunk, mask, reason))
         stamps = _stamps(times.cells)
+        empty = _mask(times.cells.is_null()) & ~times.bad
+        standing = no_moment(stamps, h.timezone)
+        unreadable = times.bad | empty | standing
+        if unreadable.any():
+            self._untimed(
+                chunk,
+                {
+                    Reason("bad_time", h.time, times.detail or "cannot be read"): times.bad,
+                    Reason("bad_time", h.time, "found 1970-01-01 00:00 or the year 1"): standing,
+                    Reason("null_time", h.time): empty,
+                },
+                aside,
+            )
         if len(stamps) and not unreadable.all():
             low, high = stamps[~unreadable].min(), stamps[~unreadable].max()
             told = self.span or (pd.Timestamp(low), pd.Timestamp(high))
@@ -287,6 +290,7 @@ class Shaper:
             if name in left_out or name not in chunk:
                 continue
             column = chunk[name]
+            refuse_type(name, column)
             if name in h.key and name != h.time:
                 kinds[name] = "text" if name in h.personal else infer_key(column, loose=self.loose)
             elif name in (h.time, h.label_time):
@@ -327,6 +331,7 @@ class Shaper:
                 continue
             kind = layout.kinds[name]
             zone = h.timezone if name == h.label_time else "UTC"
+            refuse_type(name, chunk[name])
             column = self._without_nulls(chunk[name])
             if name == h.target and kind == "number":
                 infinite = _infinite(column)
@@ -350,6 +355,8 @@ class Shaper:
                 refuse(_mask(cast.cells.is_null()) & ~cast.bad, Reason("null_key", name))
                 if name in h.personal:
                     cast = Cast(hashed(cast.cells), cast.bad)
+            if name != h.target:
+                self.mended.update({(why, name): count for why, count in cast.mended})
             cells[name] = cast.cells
         updated = bool(h.updated_at) and h.updated_at in chunk
         if updated:
@@ -385,6 +392,17 @@ class Shaper:
             [row[h.time] for row in rows],
             rows,
         )
+
+    def _untimed(
+        self, chunk: Chunk, masks: Mapping[Reason, NDArray[np.bool_]], aside: list[pa.Table]
+    ) -> None:
+        """Rows without a usable time; of a whole history asked for a batch they are none of its rows."""
+        for reason, mask in masks.items():
+            if mask.any() and self.batch and not self.problem.batch.query:
+                self.dropped["without_time"] += int(mask.sum())
+            elif mask.any():
+                self.reasons[reason] += int(mask.sum())
+                aside.append(self._aside_untimed(chunk, mask, reason))
 
     def _aside_untimed(self, chunk: Chunk, mask: NDArray[np.bool_], reason: Reason) -> pa.Table:
         """Rows whose time cannot be read: only the key and the time as written are kept."""
