@@ -21,6 +21,7 @@ __all__ = ["Block", "make_blocks"]
 
 MIN_JUDGED = 100  # rows of a block; fewer are merged with the block before
 MIN_TRAIN = 100
+ONE_SIDED = ("roc_auc", "average_precision")  # metrics that rows of a single class have none of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,9 +58,9 @@ def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[
     Raises
     ------
     HistoryError
-        The history is too short for a single block.
+        The history is too short for a single block, or the newest one holds one class alone.
     """
-    times = frame[problem.history.time].to_numpy()
+    times, target = frame[problem.history.time].to_numpy(), problem.history.target
     end = problem.mature(as_of)
     blocks: list[Block] = []
     while len(blocks) < problem.validation.origins:
@@ -69,6 +70,10 @@ def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[
         block = _cut(frame, times, problem, (start, end))
         if len(block.train) < MIN_TRAIN or len(block.judged) == 0:
             break
+        if problem.metric.name in ONE_SIDED and frame[target].iloc[block.judged].nunique() < 2:
+            if blocks:
+                break
+            raise _one_sided(block, frame[target].iloc[block.judged[0]], problem)
         blocks.append(block)
         end = start
     if not blocks:
@@ -79,6 +84,15 @@ def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[
             next_step="Shorten validation.block, raise history.keep, or wait for more history.",
         )
     return blocks
+
+
+def _one_sided(block: Block, label: object, problem: Problem) -> HistoryError:
+    return HistoryError(
+        f"block {block.name}: all {len(block.judged)} rows are {label!r}; {problem.metric.name} wants "
+        "both classes",
+        code="one_class_in_block",
+        next_step='Lengthen validation.block, or set metric.name = "log_loss".',
+    )
 
 
 def _count(times: NDArray[np.datetime64], start: datetime, end: datetime) -> int:

@@ -141,7 +141,7 @@ def _check(job: Job, snapshot: Snapshot) -> tuple[Contract, list[str]]:
         _log.info(
             "wrote %s: read it, correct it, commit it", contracts.contract_file(job.problem).name
         )
-    found = contracts.check(frame, contract, job.problem, snapshot.offered)
+    found = contracts.check(frame, contract, job.problem, snapshot.offered, as_of=job.as_of)
     warnings = [*map(str, found), *snapshot.warnings]
     if snapshot.quarantined:
         told = ", ".join(f"{count} {reason}" for reason, count in snapshot.quarantined.items())

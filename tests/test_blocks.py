@@ -56,6 +56,7 @@ def history(
             "sent_at": pd.Series(times).astype("datetime64[us]"),
             "street": rng.choice(np.arange(count * 4), count).astype(str),
             "known_at": pd.Series(times + delay).astype("datetime64[us]"),
+            "late": rng.integers(0, 2, count),
         }
     )
 

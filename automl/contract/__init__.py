@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from automl.contract.checks import MIN_PER_CLASS, MIN_ROWS, check, check_batch, check_target
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 MOST_CATEGORIES_SHARE = 0.5  # a text column with more distinct values than this is an id
+MOST_CATEGORIES = 10_000  # more of them are no category a model could learn anything about
 MOST_LISTED = 40  # categories that are written down; more are checked by nobody's eye
 
 
@@ -56,22 +58,9 @@ def infer(
         The target does not fit the task: constant, one class, or the positive class is missing.
     """
     h = problem.history
-    special = {h.target, h.weight, h.label_time, ROW_ID, *h.key, *h.group} - {h.time}
-    features: dict[str, Kind] = {}
+    features, unused_here = _sorted_out(frame, problem)
     left_out = {name: "key" for name in h.key if name != h.time} | dict.fromkeys(h.group, "group")
-    left_out |= dict(unused or {})
-    for name in frame.columns:
-        if name in special:
-            continue
-        column = frame[name]
-        if pd.api.types.is_datetime64_any_dtype(column):
-            features[name] = "time"
-        elif pd.api.types.is_float_dtype(column):
-            features[name] = "number"
-        elif column.nunique() > max(100, MOST_CATEGORIES_SHARE * len(column)):
-            left_out[name] = "nearly unique text"
-        else:
-            features[name] = "text"
+    left_out |= dict(unused or {}) | unused_here
     roles = {
         name: _kind_of(frame[name])
         for name in dict.fromkeys([*h.key, *h.group, h.target])
@@ -96,7 +85,7 @@ def changes(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> list[F
         if n not in fresh.columns
     ]
     for name, kind in contract.features.items():
-        other = proposed.features.get(name, "text" if name in fresh.columns else kind)
+        other = _kind_of(fresh[name]) if name in fresh.columns else kind
         if other != kind and fresh[name].notna().any():
             found.append(Finding("kind_changed", f"{name}: kind {kind} -> {other}"))
         new = sorted(
@@ -135,8 +124,8 @@ def accept(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> Contrac
         if name not in contract.unused and (name not in features or fresh[name].notna().any()):
             features[name] = kind
     for name in list(features):
-        if name in fresh.columns and name in proposed.unused:
-            features[name] = "text"
+        if name in fresh.columns and fresh[name].notna().any():
+            features[name] = _kind_of(fresh[name])
     classes = contract.classes
     if classes:
         extra = [v for v in fresh[h.target].dropna().unique().tolist() if v not in classes]
@@ -159,6 +148,11 @@ def accept(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> Contrac
 
 def infer_columns(frame: pd.DataFrame, problem: Problem) -> Contract:
     """As `infer`, without a word about the target."""
+    return _with_extent(Contract(*_sorted_out(frame, problem), ()), frame)
+
+
+def _sorted_out(frame: pd.DataFrame, problem: Problem) -> tuple[dict[str, Kind], dict[str, str]]:
+    """Columns that features are made of, and why others are not."""
     h = problem.history
     special = {h.target, h.weight, h.label_time, ROW_ID, *h.key, *h.group} - {h.time}
     features: dict[str, Kind] = {}
@@ -166,12 +160,24 @@ def infer_columns(frame: pd.DataFrame, problem: Problem) -> Contract:
     for name in frame.columns:
         if name in special:
             continue
-        kind = _kind_of(frame[name])
-        if kind == "text" and frame[name].nunique() > max(100, MOST_CATEGORIES_SHARE * len(frame)):
+        column = frame[name]
+        kind = _kind_of(column)
+        distinct = column.nunique() if kind == "text" else 0
+        if distinct > max(100, MOST_CATEGORIES_SHARE * len(column)):
             unused[name] = "nearly unique text"
+        elif distinct > MOST_CATEGORIES:
+            unused[name] = f"more than {MOST_CATEGORIES:,} categories"
+        elif kind == "number" and name not in problem.metric.slices and _counts_rows(column):
+            unused[name] = "counts rows"
         else:
             features[name] = kind
-    return _with_extent(Contract(features, unused, ()), frame)
+    return features, unused
+
+
+def _counts_rows(column: pd.Series) -> bool:
+    """Whether whole numbers only ever rise from row to row: an id, whose next value nothing was seen of."""
+    values = column.to_numpy("float64")
+    return bool(len(values) > 1 and (np.diff(values) > 0).all() and (values % 1 == 0).all())
 
 
 def _kind_of(column: pd.Series) -> Kind:

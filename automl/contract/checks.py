@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -22,16 +23,24 @@ MIN_PER_CLASS = 20
 LEAK = 0.99  # AUC or correlation of one column alone that no honest column reaches
 LEAK_ROWS = 20_000  # newest rows on which leaks are looked for
 UNSEEN = 0.05  # share of cells with a category that the contract does not list
-JUMP = 100.0  # factor by which the scale of a target may not change from one block to the next
+JUMP = 30.0  # factor of a target's median between blocks that only another unit explains
+SHIFT = 5.0  # ... that a person should know of
+BEHIND = 2  # blocks that a source may lag behind before it is called behind
+MANY = 1_000  # columns; each costs every fit
 _DTYPES: Mapping[Kind, str] = {"number": "float64", "text": "str", "time": "datetime64[us]"}
 
 
 def check(
-    frame: pd.DataFrame, contract: Contract, problem: Problem, offered: Sequence[str] = ()
+    frame: pd.DataFrame,
+    contract: Contract,
+    problem: Problem,
+    offered: Sequence[str] = (),
+    *,
+    as_of: datetime | None = None,
 ) -> list[Finding]:
     """Refuse rows that would harm a champion; return what a person should know.
 
-    `offered` are all columns of the source.
+    `offered` are all columns of the source; without `as_of` nobody asks whether the source is behind.
 
     Raises
     ------
@@ -39,15 +48,18 @@ def check(
         A column vanished, changed its kind, or fell silent.
     HistoryError
         The target is constant, has one class or unknown classes, leaks into a column, or jumped in
-        scale; or too few rows are left.
+        scale; too few rows are left, the newest ones are old, or no column is used.
     """
     _check_columns(frame, contract, problem)
     check_target(frame, problem, contract)
+    if as_of is not None:
+        _check_behind(frame, problem, as_of)
     newest = _newest_block(frame, problem)
     _check_silence(frame, newest, contract, problem)
-    _check_jump(frame, newest, problem)
+    found = _check_jump(frame, newest, problem)
     _check_leaks(frame, contract, problem)
-    return [*_new_columns(offered, contract, problem), *_noticed(frame, newest, contract)]
+    found += _other_columns(offered, contract, problem) + _same_rows(frame)
+    return [*found, *_noticed(frame, newest, contract)]
 
 
 def check_batch(
@@ -57,7 +69,8 @@ def check_batch(
     _check_columns(frame, contract, problem)
     target = problem.history.target
     told = [Finding("target_in_batch", f"the batch holds the target {target!r}; it was not read")]
-    return [*(told if target in offered else []), *_noticed(frame, frame, contract)]
+    fresh = [f for f in _other_columns(offered, contract, problem) if f.code == "column_new"]
+    return [*(told if target in offered else []), *fresh, *_noticed(frame, frame, contract)]
 
 
 def _newest_block(frame: pd.DataFrame, problem: Problem) -> pd.DataFrame:
@@ -97,16 +110,36 @@ def _noticed(frame: pd.DataFrame, newest: pd.DataFrame, contract: Contract) -> l
     return found
 
 
-def _new_columns(offered: Sequence[str], contract: Contract, problem: Problem) -> list[Finding]:
+def _other_columns(offered: Sequence[str], contract: Contract, problem: Problem) -> list[Finding]:
+    """Columns that came or went and are not used; one that is used would have been refused."""
     h = problem.history
     known = {*contract.kinds(problem), *contract.unused, *unread(problem), h.updated_at}
-    return [
+    found = [
         Finding(
             "column_new", f"column {name!r} is new and not used; take it: automl contract --accept"
         )
         for name in offered
         if name not in known
     ]
+    gone = [name for name in contract.unused if offered and name not in offered]
+    found += [
+        Finding("column_removed", f"column {name!r} is gone; it was not used") for name in gone
+    ]
+    if len(contract.features) > MANY:
+        said = f"{len(contract.features):,} columns: fits take long, few of them may fit the budget"
+        found.append(Finding("many_columns", said))
+    return found
+
+
+def _same_rows(frame: pd.DataFrame) -> list[Finding]:
+    """Rows without a key that are equal to another; both are kept, for both may have happened."""
+    if ROW_ID not in frame.columns:
+        return []
+    again = ~frame[ROW_ID].astype("str").str.endswith("-0")
+    if not again.any():
+        return []
+    said = f"{int(again.sum())} rows ({again.mean():.1%}) equal another; a history.key would tell them apart"
+    return [Finding("same_row", said)]
 
 
 def _check_silence(
@@ -127,9 +160,26 @@ def _check_silence(
             )
 
 
-def _check_jump(frame: pd.DataFrame, newest: pd.DataFrame, problem: Problem) -> None:
+def _check_behind(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> None:
+    """A gap longer than `BEHIND` blocks, and than any gap the history has seen, is no season but a fault."""
+    h = problem.history
+    times = frame[h.time]
+    ripe = problem.mature(as_of)
+    delay = (frame[h.label_time] - times).max() if h.label_time else pd.Timedelta(0)
+    lag = utc_naive(ripe) - delay - times.iloc[-1]
+    blocks = utc_naive(ripe) - utc_naive(problem.validation.block.before(ripe, BEHIND))
+    if lag > max(blocks, times.diff().max()):
+        raise HistoryError(
+            f"history: the newest labelled row is of {times.iloc[-1]:%Y-%m-%d %H:%M}, as_of is "
+            f"{as_of:%Y-%m-%d %H:%M}; wanted rows of the last {BEHIND} blocks",
+            code="source_behind",
+            next_step="Run the same command again when the source has caught up, or give an earlier --as-of.",
+        )
+
+
+def _check_jump(frame: pd.DataFrame, newest: pd.DataFrame, problem: Problem) -> list[Finding]:
     if problem.task != "regression" or not MIN_PER_CLASS <= len(newest) < len(frame):
-        return
+        return []
     before = frame.iloc[: len(frame) - len(newest)][problem.history.target].abs().median()
     now = newest[problem.history.target].abs().median()
     if before > 0 and now > 0 and not 1 / JUMP < now / before < JUMP:
@@ -139,6 +189,10 @@ def _check_jump(frame: pd.DataFrame, newest: pd.DataFrame, problem: Problem) -> 
             code="target_jump",
             next_step="Its unit may have changed; convert it in history.query.",
         )
+    if before > 0 and now > 0 and not 1 / SHIFT < now / before < SHIFT:
+        said = f"target {problem.history.target!r}: its median went from {before:g} to {now:g}"
+        return [Finding("target_shifted", f"{said} in the newest block")]
+    return []
 
 
 def _check_leaks(frame: pd.DataFrame, contract: Contract, problem: Problem) -> None:
@@ -192,6 +246,12 @@ def _mean_coded(column: pd.Series, truth: pd.Series) -> pd.Series:
 
 
 def _check_columns(frame: pd.DataFrame, contract: Contract, problem: Problem) -> None:
+    if not contract.features:
+        raise HistoryError(
+            f"{contract_file(problem).name}: found no column under features; wanted at least one",
+            code="no_features",
+            next_step="Move a column from unused to features, or bring more columns.",
+        )
     key = list(problem.history.key or (ROW_ID,))
     columns = {n: pa.Column(_DTYPES[k], nullable=True) for n, k in contract.features.items()}
     columns |= {name: pa.Column(nullable=False) for name in key}
