@@ -146,7 +146,7 @@ class FileSource:
         """Columns of all files; they must agree."""
         first: list[str] = []
         for file in self._files:
-            names = once(_file_names(file), str(file))
+            names = once(self._names(file), str(file))
             missing = set(first) ^ set(names) if first else set()
             if missing:
                 raise HistoryError(
@@ -221,6 +221,13 @@ class FileSource:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
             raise self._refused(file, error) from (None if h.personal else error)
 
+    def _names(self, file: Path) -> list[str]:
+        try:
+            return _file_names(file)
+        except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+            cause = None if self.problem.history.personal else error
+            raise self._refused(file, error) from cause
+
     def _refused(self, file: Path, error: Exception) -> HistoryError:
         told = _bad_file(file, error)
         if not self.problem.history.personal:
@@ -264,17 +271,11 @@ def _newest(told: str | None, stamps: np.ndarray) -> str | None:
 
 
 def _file_names(file: Path) -> list[str]:
-    try:
-        if file.suffix.lower() == ".parquet":
-            schema = pq.read_schema(file)
-            index = [i["name"] for i in _range_indexes(schema)]
-            return [
-                *index,
-                *(n for n in schema.names if not re.fullmatch(r"__index_level_\d+__", n)),
-            ]
-        return list(pa.csv.open_csv(file, parse_options=_CSV).schema.names)
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        raise _bad_file(file, error) from error
+    if file.suffix.lower() == ".parquet":
+        schema = pq.read_schema(file)
+        index = [i["name"] for i in _range_indexes(schema)]
+        return [*index, *(n for n in schema.names if not re.fullmatch(r"__index_level_\d+__", n))]
+    return list(pa.csv.open_csv(file, parse_options=_CSV).schema.names)
 
 
 def _range_indexes(schema: pa.Schema) -> list[dict[str, Any]]:
