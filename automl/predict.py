@@ -16,6 +16,8 @@ from automl.problem import Problem
 
 __all__ = ["fingerprint", "model_output", "predict"]
 
+ROUNDING = 1e-6  # by which averaged probabilities may exceed 1
+
 
 def predict(
     model: Any, batch: pd.DataFrame, problem: Problem, contract: Contract
@@ -34,7 +36,7 @@ def predict(
     Raises
     ------
     PredictError
-        The model fails, or its output is not finite or has the wrong shape.
+        The model fails, or its output is not finite, no probability, or has the wrong shape.
     """
     output = model_output(model, batch, contract)
     keys = list(problem.history.key or (ROW_ID,))
@@ -82,6 +84,11 @@ def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray
             f"the model's output has shape {output.shape} and {int((~np.isfinite(output)).sum())} values "
             f"that are not finite; wanted shape {wanted}, all finite",
             code="predict_not_finite",
+        )
+    if contract.classes and (output.min(initial=0.0) < 0 or output.max(initial=0.0) > 1 + ROUNDING):
+        raise PredictError(
+            f"the model's probabilities lie between {output.min():g} and {output.max():g}; wanted 0 to 1",
+            code="predict_out_of_range",
         )
     return output
 

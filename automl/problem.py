@@ -49,6 +49,7 @@ METRICS: dict[str, tuple[str, ...]] = {
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "mo": "months", "q": "months"}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = 200 * 365.25 * 86400  # longer ones leave the calendar when they are counted back
+LONGEST_NAME = 63  # bytes of a column's name that PostgreSQL keeps
 MIN_OVERLAP = 300  # seconds; a shorter one loses rows of slow transactions
 _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")
 _TABLE = re.compile(
@@ -169,6 +170,7 @@ class BatchSection(_Table):
 
     query: str = ""
     horizon: Duration | None = None
+    resize: Literal["refuse", "allow"] = "refuse"
 
 
 class MetricSection(_Table):
@@ -469,7 +471,14 @@ def _history_conflicts(h: Mapping[str, Any]) -> list[str]:
     twice = sorted({name for name in roles if roles.count(name) > 1})
     if twice:
         wrong.append(f"column {', '.join(twice)} has two roles among time, target and ignore")
-    ours = sorted({*_texts([h.get("time")]), *_texts(h.get("key"))} & PUBLISHED)
+    published = {*_texts([h.get("time")]), *_texts(h.get("key"))}
+    ours = sorted(name for name in published if name.casefold() in PUBLISHED)
+    long = sorted(n for n in published if len(n.encode()) > LONGEST_NAME)
+    if long:
+        wrong.append(
+            f"column {long[0]!r} is published and longer than {LONGEST_NAME} bytes, which PostgreSQL would "
+            "cut; rename it in the query"
+        )
     if ours:
         wrong.append(
             f"column {', '.join(ours)} is also a column of the predictions; rename it in the query"

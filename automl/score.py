@@ -15,7 +15,7 @@ import pandas as pd
 from automl import history, publish
 from automl.ask import Ask, Ending
 from automl.contract import check_batch, load_contract
-from automl.errors import BusyError, NoModelError, PredictError
+from automl.errors import BusyError, HistoryError, NoModelError, PredictError
 from automl.faults import fault
 from automl.history import Snapshot
 from automl.predict import predict
@@ -23,12 +23,14 @@ from automl.problem import Problem
 from automl.registry import Registry
 from automl.release import commit_publish, reconcile
 from automl.retrain import retrain
-from automl.store import Release, Store
+from automl.store import Release, Store, naive
 from automl.story import Job, Run, call, open_job
 from automl.workspace import Workspace
 
 __all__ = ["cycle", "roll_forward", "score"]
 
+SHRUNK, GROWN = 0.5, 3.0  # share of the rows readers see now; beyond, some are missing or double
+COMPARED = 100  # rows; below, numbers halve and double by chance
 _log = logging.getLogger(__name__)
 
 
@@ -123,13 +125,32 @@ def _pull_batch(job: Job) -> Snapshot:
     contract = load_contract(job.problem)
     if contract is None:
         raise AssertionError("a model cannot be older than its contract")
-    return history.pull_batch(
+    batch = history.pull_batch(
         job.problem,
         job.workspace,
         job.as_of,
         kinds=contract.kinds(job.problem),
         nulls=contract.nulls,
     )
+    _check_size(job, batch)
+    return batch
+
+
+def _check_size(job: Job, batch: Snapshot) -> None:
+    """Refuse a batch of another size than the one that readers see, if both windows are equally long."""
+    live = job.store.live(job.problem.table)
+    if live is None or job.problem.batch.resize == "allow" or naive(job.as_of) < live["as_of"]:
+        return
+    before, found = live["rows"], batch.rows
+    alike = job.problem.until(live["as_of"]) == live["until"]
+    few = max(before, found) < COMPARED
+    if alike and not few and not SHRUNK * before <= found <= GROWN * before:
+        raise HistoryError(
+            f"batch: found {found} rows, generation {live['id']} has {before}; wanted between "
+            f"{SHRUNK * before:.0f} and {GROWN * before:.0f}",
+            code="batch_size",
+            next_step='Mend the source; or, if this is right, set batch.resize = "allow".',
+        )
 
 
 def _predict(job: Job, release: Release, batch: Snapshot) -> int:
@@ -139,10 +160,13 @@ def _predict(job: Job, release: Release, batch: Snapshot) -> int:
     frame = history.read(batch)
     for finding in check_batch(frame, contract, job.problem, batch.offered):
         _log.warning(finding)
+    for warning in batch.warnings:
+        _log.warning(warning)
     model = job.registry.load(release.model_version, release.digests)
     fault("score.loaded")
     window: tuple[datetime, datetime] = (job.as_of, job.problem.until(job.as_of))
     predictions = predict(model, frame, job.problem, contract)
+    _warn_if_constant(predictions[0])
     with history.discreet(job.problem):
         generation = publish.stage(
             job.store,
@@ -156,6 +180,15 @@ def _predict(job: Job, release: Release, batch: Snapshot) -> int:
         )
     fault("score.staged")
     return generation
+
+
+def _warn_if_constant(predictions: pd.DataFrame) -> None:
+    """One answer for all rows may be right, for a calm week; a person should look."""
+    said = predictions["probability" if "probability" in predictions.columns else "prediction"]
+    if len(said) > 1 and (said == said.iloc[0]).all():
+        _log.warning(
+            "all %d predictions are %g [constant_predictions]", len(said), float(said.iloc[0])
+        )
 
 
 def _with_plain_keys(
