@@ -36,11 +36,15 @@ CONNECT_SECONDS = 5  # a source that does not answer by then is called unreachab
 STATEMENT_SECONDS = 900  # a query that does not end by then is stopped
 _PARAMETER = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
 _OLDEST_TRANSACTION = """
-    select least(clock_timestamp(), min(xact_start))
+    select least(now(), min(xact_start))
     from pg_stat_activity
     where pid <> pg_backend_pid() and datname = current_database()
 """
-_SEES_ALL = "select pg_has_role(current_user, 'pg_read_all_stats', 'member')"
+# a standby does not see its primary's transactions, and nobody sees when a prepared one began
+_SEES_ALL = """
+    select pg_has_role(current_user, 'pg_read_all_stats', 'member') and not pg_is_in_recovery()
+        and not exists (select from pg_prepared_xacts where database = current_database())
+"""
 _LOST = ("server closed the connection", "terminating connection", "connection to server was lost")
 
 

@@ -281,7 +281,7 @@ class PartWriter:
     def _hold(self, table: pa.Table) -> None:
         self._late.append(table)
         if sum(map(len, self._late)) >= SPILL_ROWS:
-            handle, name = tempfile.mkstemp(".late.tmp", dir=self.folder)
+            handle, name = tempfile.mkstemp(f".{os.getpid()}.tmp", "late-", dir=self.folder)
             os.close(handle)
             self._spilled.append(Path(name))
             # in time order, so that a span of days is found in few row groups

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,8 @@ import pyarrow.parquet as pq
 from automl.errors import HistoryError
 from automl.history.columns import (
     FIRST,
+    LAST,
+    Kind,
     Kinds,
     also_named,
     as_times,
@@ -49,6 +51,7 @@ from automl.history.shape import (
     UPDATED,
     Layout,
     Reason,
+    Rows,
     Shaper,
     Widen,
     Window,
@@ -58,6 +61,7 @@ from automl.history.shape import (
 )
 from automl.history.snapshots import Folders, Pull, Snapshot, freeze, pulls, record
 from automl.history.sources import Since, Source, open_source
+from automl.history.upserts import Upsert, upsert
 from automl.problem import Problem
 from automl.workspace import Workspace, now
 
@@ -67,6 +71,7 @@ OVERLAP = timedelta(
     hours=1
 )  # longer than any transaction of a source, unless the file says otherwise
 CLOCKS = timedelta(minutes=1)  # by which clocks may differ where open transactions are visible
+TOUCHED = 8  # windows that a pull touched and compares with the source, newest first
 DELTA_ROWS = 1_500_000  # more changed rows than this are pulled as a whole
 _log = logging.getLogger(__name__)
 
@@ -262,8 +267,8 @@ def _open_batch(problem: Problem, workspace: Workspace, as_of: datetime) -> Sour
     return open_source(problem, workspace, problem.batch.query or problem.history.query, bound)
 
 
-class _TooMuchError(Exception):
-    """More has changed than an increment should hold: everything is pulled."""
+class _AnewError(Exception):
+    """Why everything is pulled after all."""
 
 
 @dataclass(slots=True)
@@ -283,6 +288,7 @@ class _Pulling:
         )
     )
     warnings: list[str] = field(default_factory=list)
+    audited: str = ""  # start of the older window that was compared last, in turn
 
     def run(self) -> Snapshot:
         """Pull, whole or in part."""
@@ -319,8 +325,9 @@ class _Pulling:
             if base:
                 try:
                     return self._pull_new(folders, source, shaper, base)
-                except _TooMuchError:
-                    why = f"more than {DELTA_ROWS} rows have changed"
+                except _AnewError as error:
+                    why = str(error)
+                    self.warnings.clear()
                     self.counts = dict.fromkeys(self.counts, 0)
                     shaper = shaper.start(shaper.layout)
             return self._pull_all(folders, source, shaper, why)
@@ -374,22 +381,23 @@ class _Pulling:
             return None, "a part of the last snapshot is gone"
         return (last, parts, schema), ""
 
-    def _edges(self, base: Pull, source: Source) -> Since:
+    def _edges(self, base: Pull) -> Since:
         """From where on rows may be new."""
         h = self.problem.history
         visible = base.state.get("watermark")
         overlap = (
             timedelta(seconds=h.overlap.seconds) if h.overlap else (CLOCKS if visible else OVERLAP)
         )
-        if self.problem.history.files:
+        if h.files:
             overlap = timedelta(0)  # files that have not changed hold nothing new
-        moments = [base.as_of] + ([datetime.fromisoformat(visible)] if visible else [])
+        moments = [base.as_of]
+        if not h.files:
+            # as_of may lie ahead of the clock: what was written after the pull began is new
+            moments.append(base.at - timedelta(seconds=base.seconds))
+        if visible:
+            moments.append(datetime.fromisoformat(visible))
         changed = min(moments) - overlap
-        ripe = datetime.fromisoformat(base.until)
-        by_time = (
-            ripe if h.updated_at else min(ripe, *moments) - overlap if visible else ripe - overlap
-        )
-        del source
+        by_time = min(datetime.fromisoformat(base.until), *moments) - overlap
         return Since(by_time, changed if h.updated_at or h.label_time else None)
 
     # ------------------------------------------------------------ everything
@@ -457,112 +465,99 @@ class _Pulling:
         base: tuple[Pull, list[Part], pa.Schema],
     ) -> Snapshot:
         last, held, schema = base
-        since = self._edges(last, source)
         writer = self._writer(folders, shaper, list(held))
         try:
             if writer.schema != schema:
-                raise _TooMuchError
-            self._forget_old(writer, shaper.window)
+                raise _AnewError("the columns have changed")
             aside: list[pa.Table] = []
-            fresh = self._fetch(source, shaper, since, aside)
+            fresh = self._fetch(source, [(shaper, self._edges(last))], aside)
             _within_limit(self.problem, shaper, sum(map(len, aside)))
-            self._upsert(writer, fresh, last)
-            old_aside = self._old_aside(folders, last, fresh, shaper.window)
-            parts = self._audited(source, shaper, writer, held, [*aside, old_aside])
+            self._upsert(writer, fresh, shaper.window, last)
+            aside.append(self._old_aside(folders, last, fresh, shaper.window, aside))
+            parts = self._audited(source, shaper, writer, base, fresh, aside)
             if not parts:
                 raise _nothing_left(self.problem, self.as_of, shaper)
-            return self._finish(folders, source, shaper, writer, parts, [*aside, old_aside], "")
+            return self._finish(folders, source, shaper, writer, parts, aside, "")
         finally:
             writer.close()
 
-    def _fetch(self, source: Source, shaper: Shaper, since: Since, aside: list[pa.Table]) -> _Delta:
+    def _fetch(
+        self, source: Source, asked: Sequence[tuple[Shaper, Since]], aside: list[pa.Table]
+    ) -> _Delta:
         kept: list[pa.Table] = []
         unlabelled: list[pa.Table] = []
+        changed: list[pa.Table] = []
         count = 0
-        for chunk in source.chunks(self._wanted(shaper), since):
-            rows = shaper.shape(chunk)
-            if rows is None:
-                continue
-            aside.append(rows.aside)
-            if len(rows.unlabelled):
-                unlabelled.append(rows.unlabelled)
-            if rows.kept.column_names:
-                kept.append(rows.kept)
-                count += len(rows.kept)
-            if count > DELTA_ROWS:
-                raise _TooMuchError
-        self.counts["fetched"] += shaper.seen
-        return _resolve(self.problem, shaper, kept, unlabelled, aside)
+        for shaper, since in asked:
+            every = self._every_key(shaper) if since.until is None else None
+            for chunk in source.chunks(self._wanted(shaper), since):
+                if every is not None:
+                    changed += _changed(every.shape(chunk), since)
+                rows = shaper.shape(chunk)
+                if rows is None:
+                    continue
+                aside.append(rows.aside)
+                if len(rows.unlabelled):
+                    unlabelled.append(rows.unlabelled)
+                if rows.kept.column_names:
+                    kept.append(rows.kept)
+                    count += len(rows.kept)
+                if count > DELTA_ROWS:
+                    raise _AnewError(f"more than {DELTA_ROWS} rows have changed")
+            self.counts["fetched"] += shaper.seen
+        fresh = _resolve(self.problem, asked[0][0], kept, unlabelled, aside)
+        return replace(fresh, changed=pa.concat_tables(changed)) if changed else fresh
 
-    def _upsert(self, writer: PartWriter, fresh: _Delta, last: Pull) -> None:
+    def _every_key(self, shaper: Shaper) -> Shaper | None:
+        """Tells the keys of all versions, also of those that are not kept; None if none can change."""
+        h = self.problem.history
+        if not h.key or not h.updated_at or shaper.layout is None:
+            return None
+        kinds: dict[str, Kind] = {k: shaper.layout.kinds[k] for k in (*h.key, h.time)}
+        always = Window(FIRST.to_pydatetime(), LAST.to_pydatetime(), LAST.to_pydatetime())
+        layout = replace(shaper.layout, kinds=kinds)
+        return Shaper(self.problem, always, shaper.names, batch=True, layout=layout)
+
+    def _elsewhere(self, fresh: _Delta) -> tuple[pa.Table, np.ndarray]:
+        """Keys whose known version is no row of this history, and keys that changed after as_of.
+
+        Of the latter the version that was known stays, although the source no longer shows it.
+        """
+        changed = fresh.changed
+        if not len(changed):
+            return changed, np.array([], dtype="int64")
+        key = self.problem.history.key
+        stamps = np.asarray(changed[UPDATED].to_numpy()).astype("datetime64[us]")
+        after = stamps >= np.datetime64(utc_naive(self.as_of), "us")
+        ids = identities(changed, key)
+        moved = ~after & ~np.isin(ids, identities(fresh.keys, key))
+        return changed.filter(pa.array(moved)).select(list(key)), ids[after]
+
+    def _upsert(self, writer: PartWriter, fresh: _Delta, window: Window, last: Pull) -> None:
         """Replace by key, then add; a part that does not change keeps its file."""
-        key = list(self.problem.history.key)
-        time_name = self.problem.history.time
-        ripe = np.datetime64(utc_naive(datetime.fromisoformat(last.until)), "us")
-        hits = remove_keys(writer.folder, writer.parts, writer.schema, key, fresh.keys)
-        known = 0
-        if hits:
-            wanted = set(identities(fresh.rows, key).tolist()) if len(fresh.rows) else set()
-            for part, rest in hits.items():
-                ids = identities(read_parts(writer.folder, [part], writer.schema), key)
-                found = sum(1 for i in ids.tolist() if i in wanted)
-                known += found
-                self.counts["deleted"] += part.rows - len(rest) - found
-        tail = writer.parts[-1:] if writer.parts and writer.parts[-1].rows < _small() else []
-        for part in tail:
-            if part not in hits:
-                hits[part] = read_parts(writer.folder, [part], writer.schema)
-        changed = self._changed(writer, hits, fresh.rows, key) if hits else 0
-        writer.take_out(hits)
-        for rest in hits.values():
-            writer.add(rest)
-        if len(fresh.rows):
-            times = np.asarray(fresh.rows[time_name].to_numpy()).astype("datetime64[us]")
-            fresh_rows = len(fresh.rows) - known
-            self.counts["new"] += fresh_rows
-            self.counts["updated"] += changed
-            if key and fresh_rows:
-                self.counts["late"] += max(0, int((times < ripe).sum()) - known)
-            writer.add(in_order(fresh.rows, time_name, key))
-
-    def _changed(
-        self, writer: PartWriter, hits: Mapping[Part, pa.Table], rows: pa.Table, key: list[str]
-    ) -> int:
-        """How many of the replaced rows really differ."""
-        if not key or not len(rows):
-            return 0
-        names = [n for n in writer.schema.names if n != UPDATED]
-        before = read_parts(writer.folder, list(hits), writer.schema).select(names).to_pandas()
-        after = rows.select(names).to_pandas()
-        old = pd.Series(
-            pd.util.hash_pandas_object(before, index=False).to_numpy(), index=_index(before, key)
+        h = self.problem.history
+        spoken = fresh.keys
+        moved, _ = self._elsewhere(fresh)
+        if len(moved) and not h.source:  # a database is asked again, others are taken at their word
+            spoken = pa.concat_tables([spoken, moved]) if len(spoken) else moved
+        found = upsert(
+            writer.folder,
+            writer.parts,
+            writer.schema,
+            (h.time, h.key),
+            (fresh.rows, spoken),
+            window.since,
         )
-        new = pd.Series(
-            pd.util.hash_pandas_object(after, index=False).to_numpy(), index=_index(after, key)
-        )
-        both = old.index.intersection(new.index)
-        return int((old.loc[both].to_numpy() != new.loc[both].to_numpy()).sum())
-
-    def _forget_old(self, writer: PartWriter, window: Window) -> None:
-        """Drop what `history.keep` does not want any more."""
-        if window.since is None:
-            return
-        since = np.datetime64(utc_naive(window.since), "us")
-        gone = [p for p in writer.parts if np.datetime64(p.last, "us") < since]
-        cut = [
-            p
-            for p in writer.parts
-            if np.datetime64(p.first, "us") < since <= np.datetime64(p.last, "us")
-        ]
-        rest = []
-        for part in cut:
-            table = read_parts(writer.folder, [part], writer.schema)
-            times = np.asarray(table[self.problem.history.time].to_numpy()).astype("datetime64[us]")
-            rest.append(table.filter(pa.array(times >= since)))
-        if gone or cut:
-            writer.take_out([*gone, *cut])
-            for table in rest:
-                writer.add(table)
+        if h.files and (found.updated or found.removed):
+            raise _AnewError("a new file holds other versions of known rows")
+        self.counts["new"] += int(found.new.sum())
+        self.counts["updated"] += found.updated
+        self.counts["deleted"] += found.removed
+        if h.key and not h.label_time and len(found.rows):
+            stamps = np.asarray(found.rows[h.time].to_numpy()).astype("datetime64[us]")
+            ripe = np.datetime64(utc_naive(datetime.fromisoformat(last.until)), "us")
+            self.counts["late"] += int((found.new & (stamps < ripe)).sum())
+        _place(writer, found)
 
     # ------------------------------------------------------------ against the source
 
@@ -571,126 +566,170 @@ class _Pulling:
         source: Source,
         shaper: Shaper,
         writer: PartWriter,
-        held: Sequence[Part],
+        base: tuple[Pull, list[Part], pa.Schema],
+        fresh: _Delta,
         aside: list[pa.Table],
     ) -> list[Part]:
         """Parts after comparing windows with the source: those touched, and an older one in turn."""
+        last, held, _ = base
+        h = self.problem.history
         parts = writer.finish()
-        if not self.problem.history.source or not parts:
+        self.audited = last.audited
+        if not h.source or not parts:
             return parts
         names = {p.name for p in held}
-        touched = [p for p in parts if p.name not in names]
-        older = [p for p in parts if p.name in names]
-        chosen = older if self.verify else older[_turn(self.as_of, len(older)) :][:1]
-        wrong = [part for part in [*touched[-8:], *chosen] if not self._agrees(source, part, aside)]
-        self.counts["verified"] = len(touched[-8:]) + len(chosen)
+        tiles = _tiles(parts, shaper.window)
+        older = [t for t in tiles if t.part.name in names]
+        if self.verify:
+            chosen = tiles
+        else:
+            turn = ([t for t in older if t.part.first > last.audited] or older)[:1]
+            self.audited = turn[0].part.first if turn else last.audited
+            chosen = [*[t for t in tiles if t.part.name not in names][-TOUCHED:], *turn]
+        moved, later = self._elsewhere(fresh)
+        suspect = remove_keys(writer.folder, parts, writer.schema, h.key, moved)
+        wrong = [t for t in tiles if t.part in suspect]
+        wrong += [t for t in chosen if t.part not in suspect and not self._agrees(source, t, aside)]
+        self.counts["verified"] = len({*chosen, *wrong})
         if not wrong:
             return parts
         self.counts["repaired"] = len(wrong)
-        repair = PartWriter(
-            writer.folder, writer.schema, writer.time, writer.key, parts=list(parts)
-        )
+        repair = PartWriter(writer.folder, writer.schema, writer.time, writer.key, parts=parts)
         try:
-            for part in wrong:
-                self._repair(source, shaper, repair, part, aside)
+            self._repair(source, shaper, repair, wrong, (moved, later), aside)
             repaired = repair.finish()
             writer.written += repair.written
             return repaired
         finally:
             repair.close()
 
-    def _agrees(self, source: Source, part: Part, aside: Sequence[pa.Table]) -> bool:
+    def _agrees(self, source: Source, tile: _Tile, aside: Sequence[pa.Table]) -> bool:
         """Whether the source counts as many labelled rows in the part's days, none of them changed since."""
         h = self.problem.history
-        low, high = _span(part)
         names = [n for n in dict.fromkeys([h.time, h.target, h.updated_at, h.label_time]) if n]
-        shaper = Shaper(
-            self.problem, self._inside(low, high), names, layout=Layout({h.time: "time"})
-        )
+        shaper = Shaper(self.problem, self._inside(tile), names, layout=Layout({h.time: "time"}))
         count, newest = 0, ""
-        for chunk in source.chunks(names, Since(low, None, high)):
+        for chunk in source.chunks(names, Since(tile.low, None, tile.high)):
             found = shaper.count(chunk)
             count += found[0]
             newest = max(newest, found[1])
-        waiting = 0
-        for table in aside:
-            if table.column_names:
-                times = table["time"].to_pandas()
-                waiting += int(((times >= utc_naive(low)) & (times < utc_naive(high))).sum())
-        return count == part.rows + waiting and newest <= part.changed
+        waiting = sum(len(t) - len(_outside(t, [tile])) for t in aside)
+        # of a row that changed after as_of an older version may be held
+        later = shaper.dropped["updated_after_as_of"]
+        if later and self.verify:
+            return False
+        held = tile.part.rows + waiting
+        return count <= held <= count + later and (bool(waiting) or newest <= tile.part.changed)
 
-    def _inside(self, low: datetime, high: datetime) -> Window:
+    def _inside(self, tile: _Tile) -> Window:
         keep = self.problem.history.keep
-        since = max(low, keep.before(self.as_of)) if keep else low
-        return Window(since, min(high, self.problem.mature(self.as_of)), self.as_of)
+        since = max(tile.low, keep.before(self.as_of)) if keep else tile.low
+        return Window(since, min(tile.high, self.problem.mature(self.as_of)), self.as_of)
 
     def _repair(
         self,
         source: Source,
         shaper: Shaper,
         writer: PartWriter,
-        part: Part,
+        wrong: Sequence[_Tile],
+        elsewhere: tuple[pa.Table, np.ndarray],
         aside: list[pa.Table],
     ) -> None:
-        """Pull one window again; what the source no longer has follows `history.deleted`."""
+        """Pull windows again; what the source no longer has follows `history.deleted`."""
         h = self.problem.history
-        low, high = _span(part)
-        again = Shaper(self.problem, self._inside(low, high), shaper.names, layout=shaper.layout)
-        fresh = self._fetch(source, again, Since(low, None, high), aside)
         key = list(h.key)
-        before = read_parts(writer.folder, [part], writer.schema)
-        held, found = identities(before, key), identities(fresh.rows, key)
-        gone = ~np.isin(held, found)
-        late = int((~np.isin(found, held)).sum())
-        if gone.any() and h.deleted == "refuse":
+        asked = [
+            (
+                Shaper(self.problem, self._inside(t), shaper.names, layout=shaper.layout),
+                Since(t.low, None, t.high),
+            )
+            for t in wrong
+        ]
+        again: list[pa.Table] = []
+        fresh = self._fetch(source, asked, again)
+        aside[:] = [*(_outside(table, wrong) for table in aside), *again]
+        before = read_parts(writer.folder, [t.part for t in wrong], writer.schema)
+        held = identities(before, key)
+        gone = ~np.isin(held, identities(fresh.keys, key))
+        moved = np.isin(held, _ids(elsewhere[0], key))
+        lost = gone & ~moved & ~np.isin(held, elsewhere[1])
+        if lost.any():
+            self._lost(before.filter(pa.array(lost)))
+        goes = gone & moved if h.deleted == "keep" else (gone & moved) | lost
+        spoken = pa.concat_tables([fresh.keys, before.filter(pa.array(goes)).select(key)])
+        found = upsert(
+            writer.folder,
+            writer.parts,
+            writer.schema,
+            (h.time, h.key),
+            (fresh.rows, spoken),
+            None,
+        )
+        if found.new.any():
+            self._late(found.rows.filter(pa.array(found.new)))
+        self.counts["updated"] += found.updated
+        self.counts["deleted"] += found.removed
+        _place(writer, found)
+
+    def _lost(self, rows: pa.Table) -> None:
+        h = self.problem.history
+        told = f"{len(rows)} rows of {_days_told(rows[h.time])} are gone from the source"
+        if h.deleted == "refuse":
             raise HistoryError(
-                f"history: {int(gone.sum())} rows from {low:%Y-%m-%d} to {high:%Y-%m-%d} are no longer in the "
-                "source",
+                f"history: {told}",
                 code="rows_deleted",
                 next_step='Bring them back, or set history.deleted = "drop" or "keep".',
             )
-        if late and h.late == "refuse":
+        self.warnings.append(f"{told} ({h.deleted})")
+
+    def _late(self, rows: pa.Table) -> None:
+        h = self.problem.history
+        told = f"{len(rows)} rows of {_days_told(rows[h.time])} came later than the overlap"
+        if h.late == "refuse":
             raise HistoryError(
-                f"history: {late} rows from {low:%Y-%m-%d} to {high:%Y-%m-%d} came later than the overlap",
+                f"history: {told}",
                 code="late_rows",
                 next_step='Raise history.overlap, or set history.late = "take".',
             )
-        if late:
-            self.counts["late"] += late
-            self.warnings.append(
-                f"{late} rows of {low:%Y-%m-%d} came late; their window was pulled again"
-            )
-        if gone.any():
-            self.counts["deleted"] += int(gone.sum())
-            self.warnings.append(
-                f"{int(gone.sum())} rows of {low:%Y-%m-%d} are gone from the source ({h.deleted})"
-            )
-        elsewhere = remove_keys(
-            writer.folder, [p for p in writer.parts if p != part], writer.schema, key, fresh.keys
-        )
-        writer.take_out([part, *elsewhere])
-        for rest in elsewhere.values():
-            writer.add(rest)
-        if gone.any() and h.deleted == "keep":
-            writer.add(before.filter(pa.array(gone)))
-        if len(fresh.rows):
-            writer.add(in_order(fresh.rows, h.time, key))
+        self.counts["new"] += len(rows)
+        self.counts["late"] += len(rows)
+        self.warnings.append(f"{told}; their window was pulled again")
 
     # ------------------------------------------------------------ the end
 
-    def _old_aside(self, folders: Folders, last: Pull, fresh: _Delta, window: Window) -> pa.Table:
-        """Rows that are still set aside from earlier pulls."""
+    def _old_aside(
+        self,
+        folders: Folders,
+        last: Pull,
+        fresh: _Delta,
+        window: Window,
+        aside: Sequence[pa.Table],
+    ) -> pa.Table:
+        """Rows that are still set aside from earlier pulls, and not told again by this one."""
         file = folders.quarantine / last.quarantine
         if not last.quarantine or not file.exists():
             return pa.table({})
         table = pq.read_table(file)
-        keep = np.ones(len(table), dtype=bool)
-        if len(fresh.keys):
-            again = {
-                json.dumps(k, default=str, ensure_ascii=False, sort_keys=True)
-                for k in fresh.keys.to_pylist()
-            }
-            keep &= np.array([k not in again for k in table["key"].to_pylist()], dtype=bool)
+        key = list(self.problem.history.key)
+        spoken = {
+            json.dumps(k, default=str, ensure_ascii=False, sort_keys=True)
+            for t in (fresh.keys, fresh.changed)
+            if len(t)
+            for k in t.select(key).to_pylist()
+        }
+        again = {
+            (row["reason"], row["column"], row["key"], row["row"])
+            for t in aside
+            for row in (t.to_pylist() if key else [])
+        }
+        keep = np.array(
+            [
+                row["key"] not in spoken
+                and (row["reason"], row["column"], row["key"], row["row"]) not in again
+                for row in table.to_pylist()
+            ],
+            dtype=bool,
+        )
         if window.since is not None:
             times = table["time"].to_pandas()
             keep &= ~(times < utc_naive(window.since)).to_numpy(bool)
@@ -742,6 +781,7 @@ class _Pulling:
                 until=shaper.window.until.isoformat(),
                 state=dict(source.state),
                 quarantine=file,
+                audited=self.audited,
             ),
         )
         kept = _told(snapshot, shaper, shaper.names, file)
@@ -754,6 +794,17 @@ class _Delta:
 
     rows: pa.Table
     keys: pa.Table
+    changed: pa.Table = field(
+        default_factory=lambda: pa.table({})
+    )  # key and change of all versions
+
+
+class _Tile(NamedTuple):
+    """A part and the window that it stands for, up to where the next one starts."""
+
+    part: Part
+    low: datetime
+    high: datetime
 
 
 def _resolve(
@@ -778,7 +829,7 @@ def _resolve(
     if unlabelled:
         without = pa.concat_tables(unlabelled).select(list(dict.fromkeys(names))).to_pandas()
         frame = pd.concat([frame, without.assign(__row=-1)], ignore_index=True)
-    keys = pa.Table.from_pandas(frame[key].drop_duplicates(), preserve_index=False)
+    keys = pa.concat_tables(t.select(key) for t in [rows, *unlabelled])
     if not frame.duplicated(key).any():
         return _Delta(rows, keys)
     told = frame[UPDATED].fillna(FIRST) if updated else pd.Series(FIRST, index=frame.index)
@@ -883,18 +934,58 @@ def _repeated(values: np.ndarray) -> np.ndarray:
     return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
 
 
-def _index(frame: pd.DataFrame, key: list[str]) -> pd.Index:
-    return pd.Index(frame[key[0]]) if len(key) == 1 else pd.MultiIndex.from_frame(frame[key])
+def _tiles(parts: Sequence[Part], window: Window) -> list[_Tile]:
+    """All time up to the window's end, cut where parts start."""
+    midnight = {"hour": 0, "minute": 0, "second": 0, "microsecond": 0}
+    starts = [datetime.fromisoformat(p.first).replace(tzinfo=UTC, **midnight) for p in parts]  # type: ignore[arg-type]
+    lows = [window.since or FIRST.to_pydatetime().replace(tzinfo=UTC), *starts[1:]]
+    highs = [*starts[1:], max(window.until, day_after(parts[-1].last))]
+    return [_Tile(*told) for told in zip(parts, lows, highs, strict=True)]
 
 
-def _span(part: Part) -> tuple[datetime, datetime]:
-    first = datetime.fromisoformat(part.first).replace(tzinfo=UTC)
-    return first.replace(hour=0, minute=0, second=0, microsecond=0), day_after(part.last)
+def _outside(aside: pa.Table, tiles: Sequence[_Tile]) -> pa.Table:
+    """Rows set aside whose time lies in none of the windows."""
+    if not aside.column_names or not len(aside):
+        return aside
+    times = aside["time"].to_pandas()
+    keep = np.ones(len(aside), dtype=bool)
+    for tile in tiles:
+        low, high = utc_naive(tile.low), utc_naive(tile.high)
+        keep &= ~((times >= low) & (times < high)).to_numpy(bool)
+    return aside.filter(pa.array(keep))
 
 
-def _turn(as_of: datetime, count: int) -> int:
-    """Which of the older windows is this pull's turn; another one each day."""
-    return as_of.toordinal() % count if count else 0
+def _changed(rows: Rows | None, since: Since) -> list[pa.Table]:
+    """Key and change of the rows that changed, if any."""
+    if rows is None or since.changed is None or not len(rows.kept):
+        return []
+    stamps = np.asarray(rows.kept[UPDATED].to_numpy()).astype("datetime64[us]")
+    return [rows.kept.filter(pa.array(stamps >= np.datetime64(utc_naive(since.changed), "us")))]
+
+
+def _place(writer: PartWriter, found: Upsert) -> None:
+    """Give a change to the writer; a small last part grows instead of being followed by another."""
+    rests = dict(found.rests)
+    tail = writer.parts[-1] if writer.parts else None
+    if tail is not None and tail not in rests and len(found.rows) and tail.rows < _small():
+        newest = np.asarray(found.rows[writer.time].to_numpy()).max()
+        if newest >= np.datetime64(utc_naive(day_after(tail.last))):
+            rests[tail] = read_parts(writer.folder, [tail], writer.schema)
+    writer.take_out(rests)
+    for rest in rests.values():
+        writer.add(rest)
+    if len(found.rows):
+        writer.add(in_order(found.rows, writer.time, writer.key))
+
+
+def _ids(table: pa.Table, key: Sequence[str]) -> np.ndarray:
+    return identities(table, key) if len(table) else np.array([], dtype="int64")
+
+
+def _days_told(times: pa.ChunkedArray) -> str:
+    days = np.asarray(times.to_numpy()).astype("datetime64[D]")
+    low, high = days.min(), days.max()
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _small() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ from automl.history.shape import UPDATED
 from automl.problem import Problem
 
 __all__ = ["Folders", "Pull", "Snapshot", "clean", "freeze", "pulls", "read", "scan"]
+
+ABANDONED_SECONDS = 3600  # longer than any file takes to write
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Pull:
     until: str  # rows before this had their label
     state: Mapping[str, Any]  # of the source
     quarantine: str = ""  # file of the rows set aside
+    audited: str = ""  # start of the older window that was compared last, in turn
 
     @property
     def name(self) -> str:
@@ -120,10 +124,10 @@ class Folders:
 def freeze(
     folder: Path, problem: Problem, kinds: Mapping[str, Kind], parts: Sequence[Part], digest: str
 ) -> Snapshot:
-    """Write the manifest of a snapshot; an existing one stays as it is."""
+    """Write the manifest of a snapshot; rows that are cut or versioned anew replace an existing one."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{digest[:24]}.json"
-    if not path.exists():
+    if not _manifest_holds(path, parts):
         content = {
             "digest": digest,
             "problem": problem.name,
@@ -145,6 +149,15 @@ def freeze(
         first=_moment(parts[0].first) if parts else None,
         last=_moment(parts[-1].last) if parts else None,
     )
+
+
+def _manifest_holds(path: Path, parts: Sequence[Part]) -> bool:
+    """Whether the manifest names just these files; equal rows may lie in parts that are gone."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))["parts"]
+    except (OSError, ValueError):
+        return False
+    return [p["name"] for p in told] == [p.name for p in parts]
 
 
 def load(path: Path) -> tuple[dict[str, Any], list[Part], pa.Schema]:
@@ -231,7 +244,8 @@ def clean(folders: Folders, referred: Iterable[str], keep: int = 12) -> int:
     """Remove snapshots, pulls and parts that nothing refers to; returns the bytes that were freed.
 
     Kept are the `keep` newest pulls, every snapshot or batch whose digest is in `referred`, and every
-    part of those.
+    part of those. What a killed pull left half-written goes when its process is no more, or after an
+    hour.
     """
     wanted = set(referred)
     told = pulls(folders)
@@ -250,16 +264,28 @@ def clean(folders: Folders, referred: Iterable[str], keep: int = 12) -> int:
             kept_parts |= {p["name"] for p in content["parts"]}
         else:
             gone.append(manifest)
-    gone += [
-        folders.pulls / f"{p.name}.json" for p in told[:-keep] if p.snapshot not in wanted
-    ]
+    gone += [folders.pulls / f"{p.name}.json" for p in told[:-keep] if p.snapshot not in wanted]
     files = {p.quarantine for p in told if p in newest or p.snapshot in wanted}
     gone += [f for f in folders.quarantine.glob("*.parquet") if f.name not in files]
     gone += [f for f in folders.parts.glob("*.parquet") if f.stem not in kept_parts]
+    gone += [f for f in folders.root.glob("*/*.tmp") if _abandoned(f)]
     for path in gone:
         freed += path.stat().st_size
         path.unlink(missing_ok=True)
     return freed
+
+
+def _abandoned(staged: Path) -> bool:
+    """Whether nobody will finish a file: `NAME.PID.tmp` of a dead process, or an hour old."""
+    try:
+        if time.time() - staged.stat().st_mtime > ABANDONED_SECONDS:
+            return True
+        os.kill(int(staged.name.split(".")[-2]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, IndexError):  # gone by itself, another account's, or no number
+        return False
+    return False
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
