@@ -30,6 +30,7 @@ class Ask:
     reason: str = ""
     backfill: bool = False
     dry_run: bool = False
+    plan: str = "auto"  # auto | refit | warm | full
     trigger: str = "command"
 
 

@@ -61,6 +61,10 @@ Again = Annotated[
 ]
 Reason = Annotated[str, Parameter(help="Why; kept with the decision.")]
 Backfill = Annotated[bool, Parameter(negative="", help="Allow an as_of before the newest cycle.")]
+Plan = Annotated[
+    Literal["auto", "refit", "warm", "full"],
+    Parameter(help="How much to search; auto decides by what has changed."),
+]
 DryRun = Annotated[bool, Parameter(negative="", help="Sweep and decide, change nothing.")]
 
 
@@ -105,6 +109,7 @@ def cycle(
     *,
     as_of: AsOf = None,
     budget: Budget = None,
+    plan: Plan = "auto",
     again: Again = False,
     reason: Reason = "",
     backfill: Backfill = False,
@@ -113,7 +118,9 @@ def cycle(
     debug: Debug = False,
 ) -> int:
     """Retrain and score: released and published in one transaction."""
-    return _story("cycle", file, _asked(as_of, budget, again, reason, backfill, dry_run), json)
+    return _story(
+        "cycle", file, _asked(as_of, budget, again, reason, backfill, dry_run, plan), json
+    )
 
 
 @app.command(group=_RUN)
@@ -122,6 +129,7 @@ def retrain(
     *,
     as_of: AsOf = None,
     budget: Budget = None,
+    plan: Plan = "auto",
     again: Again = False,
     reason: Reason = "",
     backfill: Backfill = False,
@@ -130,7 +138,9 @@ def retrain(
     debug: Debug = False,
 ) -> int:
     """Pull fresh history, sweep, decide, release; predictions stay until the next score."""
-    return _story("retrain", file, _asked(as_of, budget, again, reason, backfill, dry_run), json)
+    return _story(
+        "retrain", file, _asked(as_of, budget, again, reason, backfill, dry_run, plan), json
+    )
 
 
 @app.command(group=_RUN)
@@ -317,7 +327,13 @@ def _story(verb: Literal["cycle", "retrain", "score"], file: Path, ask: Ask, as_
 
 
 def _asked(
-    as_of: str | None, budget: str | None, again: bool, reason: str, backfill: bool, dry_run: bool
+    as_of: str | None,
+    budget: str | None,
+    again: bool,
+    reason: str,
+    backfill: bool,
+    dry_run: bool,
+    plan: str = "auto",
 ) -> Ask:
     from automl.ask import Ask
     from automl.errors import ProblemError
@@ -327,7 +343,7 @@ def _asked(
         span = Span.parse(budget) if budget else None
     except ValueError as error:
         raise ProblemError(f"--budget: {error}", code="usage") from None
-    return Ask(_moment(as_of), span, again, reason, backfill, dry_run)
+    return Ask(_moment(as_of), span, again, reason, backfill, dry_run, plan)
 
 
 def _moment(text: str | None) -> datetime | None:

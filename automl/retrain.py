@@ -30,6 +30,7 @@ from automl.guards import Guard, check_model, sample_rows
 from automl.history import Snapshot
 from automl.judge import judge
 from automl.note import Told, cycle_artifacts, cycle_metrics, cycle_note, cycle_tags
+from automl.plan import make_plan, narrowed
 from automl.problem import Problem
 from automl.publish import clean
 from automl.registry import cycle_tag
@@ -38,10 +39,15 @@ from automl.ruling import Choice, make_choice
 from automl.spaces import Blend
 from automl.store import Release
 from automl.story import Job, Run, call, open_job
-from automl.sweep import BUDGET_ENDED, Board, Trial, Work, refit, sweep
+from automl.sweep import BUDGET_ENDED, Board, Plan, Trial, Work, refit, sweep
 from automl.workspace import Workspace
 
 __all__ = ["Stage", "retrain"]
+
+WARM_SECONDS, WARM_SHARE = (
+    12.0,
+    0.1,
+)  # wall clock of a warm sweep: so much, and a share of the budget
 
 Stage = Callable[[Job, Release], tuple[int, int]]  # -> (generation, rows)
 _log = logging.getLogger(__name__)
@@ -71,12 +77,14 @@ def retrain(
         contract, warnings = run("check contract", _check, job, snapshot)
         run("judge published predictions", judge, job, snapshot, contract, io=True)
         work = _work(job, snapshot, contract)
-        run_id = run("open MLflow run", _open_run, job, work, snapshot, io=True)
-        board, deadline = run("sweep", _sweep, job, work)
+        plan = run("plan", make_plan, job, work)
+        work = narrowed(work, plan)
+        run_id = run("open MLflow run", _open_run, job, work, snapshot, plan, io=True)
+        board, deadline = run("sweep", _sweep, job, work, plan)
         choice = run("decide", make_choice, job, work, board)
         if job.ask.dry_run:
             return _dry_ending(job, board, choice, warnings, run_id)
-        fitted = run("refit", _refit, work, board, choice, deadline)
+        fitted = run("refit", _refit, work, board, choice, deadline, plan)
         release = run("register", _register, job, work, board, choice, fitted, run_id, io=True)
         guards, release = run("guards", _guard, job, work, choice, release)
         generation, rows = run("stage predictions", stage, job, release) if stage else (None, None)
@@ -165,19 +173,24 @@ def _work(job: Job, snapshot: Snapshot, contract: Contract) -> Work:
     )
 
 
-def _open_run(job: Job, work: Work, snapshot: Snapshot) -> str:
+def _open_run(job: Job, work: Work, snapshot: Snapshot, plan: Plan) -> str:
     kept = job.cycle.receipts.get("run_id")
     if kept and job.registry.reopen(kept):
         return str(kept)
     cycle = cycle_tag(job.as_of, job.cycle.attempt)
-    run_id = job.registry.open_cycle(cycle, _run_params(job, work), _run_tags(job))
+    run_id = job.registry.open_cycle(
+        cycle,
+        _run_params(job, work),
+        {**_run_tags(job), "plan": plan.kind, "plan_reason": plan.reason},
+    )
     job.registry.log_snapshot(run_id, snapshot, work.contract.features)
     job.store.note(job.cycle, run_id=run_id, experiment=job.registry.experiment)
     fault("retrain.run_opened")
     return run_id
 
 
-def _sweep(job: Job, work: Work) -> tuple[Board, float]:
+def _sweep(job: Job, work: Work, plan: Plan) -> tuple[Board, float]:
+    _log.info("plan: %s, %s", plan.kind, plan.reason)
     done = [Trial.from_json(content) for content in job.store.trials(job.cycle)]
     # what failed or ran out of time is tried again: the family file may have been mended since
     done = [t for t in done if t.status != "failed" and t.reason != BUDGET_ENDED]
@@ -186,8 +199,11 @@ def _sweep(job: Job, work: Work) -> tuple[Board, float]:
     spent = max((t.elapsed for t in done), default=0.0)
     left = max(0.25 * budget.seconds, budget.seconds - spent) if budget else float("inf")
     deadline = time.monotonic() + left
+    if plan.kind == "refit":
+        return Board((), None, None, "plan", 0.0, 0.0, len(work.frame)), deadline
     board = sweep(
         work,
+        plan=plan,
         deadline=deadline,
         carried=_carried(job),
         done=done,
@@ -207,8 +223,8 @@ def _carried(job: Job) -> list[Blend]:
     return [*([champion.blend] if champion else []), *shadows]
 
 
-def _refit(work: Work, board: Board, choice: Choice, deadline: float) -> Path:
-    costs = {t.recipe.id: t.seconds_refit for t in board.trials}
+def _refit(work: Work, board: Board, choice: Choice, deadline: float, plan: Plan) -> Path:
+    costs = {**plan.costs, **{t.recipe.id: t.seconds_refit for t in board.trials}}
     members, rows = refit(work, choice.blend, deadline, costs)
     if rows < len(work.frame):
         _log.warning("refit on %d of %d rows: more would not fit the budget", rows, len(work.frame))

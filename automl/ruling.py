@@ -85,6 +85,8 @@ def _rivals(
     job: Job, work: Work, board: Board, mature: datetime
 ) -> dict[str, tuple[Blend, datetime]]:
     """Shadows and this cycle's challenger, each with the end of the labels that chose it."""
+    if not board.trials:  # nothing was fitted: the champion is refit, whatever is known of others
+        return {}
     rivals = {
         b.id: (b, until) for b, until in job.store.shadows(job.problem.name) if until < mature
     }

@@ -150,19 +150,21 @@ def test_who_has_only_the_libraries_gets_the_published_probabilities(
     two_cycles: tuple[Path, list[Ending]], tmp_path: Path
 ) -> None:
     file, _ = two_cycles
-    batches = sorted(
-        (file.parent / ".automl/history/parcels/batches").glob("*.parquet"), key=os.path.getmtime
+    manifests = sorted(
+        (file.parent / ".automl/history/parcels/batches").glob("*.json"), key=os.path.getmtime
     )
+    part = json.loads(manifests[-1].read_text(encoding="utf-8"))["parts"][0]["name"]
+    rows = file.parent / f".automl/history/parcels/parts/{part}.parquet"
     out = tmp_path / "out.npy"
     uri = f"sqlite:///{file.parent / '.automl/mlflow.db'}"
     subprocess.run(
-        [sys.executable, "-c", OUTSIDER, uri, str(batches[-1]), str(out)],
+        [sys.executable, "-c", OUTSIDER, uri, str(rows), str(out)],
         check=True,
         cwd=tmp_path,
         capture_output=True,
     )
     published = dict(_rows(file, "select parcel, probability from parcels"))
-    batch = pd.read_parquet(batches[-1])
+    batch = pd.read_parquet(rows)
     assert np.load(out)[:, 1].tolist() == [published[key] for key in batch["parcel"]]
 
 

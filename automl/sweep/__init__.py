@@ -6,13 +6,25 @@ on the same blocks. Every fit can be killed, every finished trial is handed to `
 a killed sweep goes on from the trials it is given as `done`.
 """
 
-from automl.sweep.board import Board, Trial, Work, blend_losses, blend_outputs
+from automl.sweep.board import (
+    Board,
+    Past,
+    Plan,
+    PlanKind,
+    Trial,
+    Work,
+    blend_losses,
+    blend_outputs,
+)
 from automl.sweep.refit import refit
 from automl.sweep.search import BUDGET_ENDED, sweep
 
 __all__ = [
     "BUDGET_ENDED",
     "Board",
+    "Past",
+    "Plan",
+    "PlanKind",
     "Trial",
     "Work",
     "blend_losses",

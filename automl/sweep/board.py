@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,18 @@ from automl.metrics import Metric, get_metric
 from automl.problem import Problem
 from automl.spaces import Blend, Family, Params, Recipe
 
-__all__ = ["Board", "Trial", "Work", "blend_losses", "blend_outputs", "mean", "output_file"]
+__all__ = [
+    "Board",
+    "Past",
+    "Plan",
+    "PlanKind",
+    "Trial",
+    "Work",
+    "blend_losses",
+    "blend_outputs",
+    "mean",
+    "output_file",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +92,31 @@ class Trial:
         return mean(self.scores)
 
 
+PlanKind = Literal["refit", "warm", "full"]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A trial of an earlier cycle; `relative` is its loss over the best of that cycle."""
+
+    trial: Trial
+    relative: float
+    age: int  # in cycles
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to search, and what earlier cycles hand on."""
+
+    kind: PlanKind = "full"
+    reason: str = ""
+    live: tuple[Recipe, ...] = ()
+    past: tuple[Past, ...] = ()
+    challengers: int | None = None  # new points, at most; None: as many as time allows
+    seconds: float | None = None  # wall clock of the search, at most; None: what the refit leaves
+    costs: Mapping[str, float] = field(default_factory=dict)  # recipe -> seconds of a refit
+
+
 @dataclass(frozen=True, slots=True)
 class Board:
     """The result of a sweep: trials, the challenger they suggest, and how the time went."""
@@ -88,7 +124,7 @@ class Board:
     trials: tuple[Trial, ...]
     challenger: Blend | None  # None: not one trial ended well
     reference: Blend | None  # stands in for the champion that a first cycle lacks
-    stopped: str  # time | configurations | trials | nothing left
+    stopped: str  # time | configurations | trials | plan | nothing left
     seconds: float
     fit_seconds: float
     rows: int  # training rows of the newest block's fits, after the row cap

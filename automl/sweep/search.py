@@ -16,7 +16,8 @@ from automl.errors import NoModelError
 from automl.features.matrices import Rows, shape_of, thin, write_matrices
 from automl.metrics import get_metric
 from automl.spaces import HALF_LIVES, Blend, Family, Member, Params, Recipe, Shape
-from automl.sweep.board import Board, Trial, Work, mean, output_file
+from automl.sweep.board import Board, Plan, Trial, Work, mean, output_file
+from automl.sweep.transfer import lessons
 from automl.trial import Fit, FitResult, Pool
 
 __all__ = ["sweep"]
@@ -49,6 +50,7 @@ def sweep(
     carried: Sequence[Blend] = (),
     done: Sequence[Trial] = (),
     on_trial: Callable[[Trial], None] = lambda _: None,
+    plan: Plan | None = None,
 ) -> Board:
     """Search until the budget, the cap on configurations, or the number of trials is spent.
 
@@ -62,8 +64,10 @@ def sweep(
         Trials of an interrupted sweep of the same cycle; not run again.
     on_trial
         Called in this process with every trial that ends.
+    plan
+        How much to search, and what earlier cycles hand on; by default a full search of a first cycle.
     """
-    run = _Run(work, deadline, carried, done, on_trial)
+    run = _Run(work, deadline, carried, done, on_trial, plan or Plan())
     try:
         return run.board()
     finally:
@@ -102,8 +106,10 @@ class _Run:
         carried: Sequence[Blend],
         done: Sequence[Trial],
         on_trial: Callable[[Trial], None],
+        plan: Plan,
     ) -> None:
         sweep_section = work.problem.sweep
+        self.plan = plan
         self.work, self.deadline, self.on_trial = work, deadline, on_trial
         self.started = time.monotonic()
         self.budget = deadline - self.started
@@ -124,11 +130,13 @@ class _Run:
         self.done = {t.recipe.id: t for t in done}
         self.rows = Rows.of(work.frame, work.problem, work.contract)
         self.truth = [self.rows.y[b.judged] for b in work.blocks]
-        self.cap_rows = next((most for s, most in ROW_CAPS if self.budget <= s), 10**12)
+        given = sweep_section.budget.seconds if sweep_section.budget else float("inf")
+        self.cap_rows = next((most for s, most in ROW_CAPS if given <= s), 10**12)
         self.shapes: dict[tuple[str, int], Shape] = {}
         train = min(len(work.blocks[0].train), self.cap_rows)
         self.cap_trials = sweep_section.trials or _cap(CONFIG_CAPS, train)
         self.queue = self._portfolio(carried)
+        self.taught: set[str] = set()
         self.studies = {
             name: optuna.create_study(
                 sampler=optuna.samplers.TPESampler(seed=sweep_section.seed + i, n_startup_trials=5)
@@ -161,9 +169,11 @@ class _Run:
         floor = [
             (r, "start") for p, _, r in starts if p == 0
         ]  # the floor first: losses are relative to it
-        return (
-            floor + [(r, "carried") for r in known] + [(r, "start") for p, _, r in starts if p > 0]
-        )
+        live = [(r, "live") for r in self.plan.live]
+        first = floor + [(r, "carried") for r in known] + live
+        if self.plan.kind == "warm":
+            return first
+        return first + [(r, "start") for p, _, r in starts if p > 0]
 
     def _families_left(self) -> list[str]:
         """Families worth searching, the least searched first."""
@@ -206,9 +216,12 @@ class _Run:
             if recipe.id not in self.seen and self._affordable(recipe.family):
                 self.seen.add(recipe.id)
                 return _Race(len(self.seen) - 1, recipe, source)
+        if self._planned_is_done():
+            return None
         for family in self._families_left():
             if not self._affordable(family):
                 continue
+            self._teach(family)
             for _ in range(5):  # a discrete space may repeat itself
                 asked = self.studies[family].ask()
                 recipe = self._suggest(family, asked)
@@ -225,6 +238,26 @@ class _Run:
         self.stopped = "nothing left"
         return None
 
+    def _planned_is_done(self) -> bool:
+        """Whether the plan allows no further point."""
+        most = self.plan.challengers
+        if most is None or sum(self.asked.values()) < most:
+            return False
+        if not self.racing and not self.waiting:
+            self.stopped = "plan"
+        return True
+
+    def _teach(self, family: str) -> None:
+        """Let a study start from what earlier cycles learned, in units of this cycle's best loss."""
+        complete = [t.loss for t in self.told if t.status == "complete"]
+        if family in self.taught or not complete:
+            return
+        self.taught.add(family)
+        mine = [p for p in self.plan.past if p.trial.recipe.family == family]
+        f = self.work.families[family]
+        for lesson in lessons(f, mine, self._shape(f, 0), min(complete)):
+            self.studies[family].add_trial(lesson)
+
     # ---- time
 
     def _affordable(self, family: str) -> bool:
@@ -239,6 +272,11 @@ class _Run:
         return time.monotonic() + expected < self._search_end()
 
     def _search_end(self) -> float:
+        if self.plan.seconds is None:
+            return self._before_refit()
+        return min(self._before_refit(), self.started + self.plan.seconds)
+
+    def _before_refit(self) -> float:
         if not np.isfinite(self.deadline):
             return self.deadline
         complete = sorted(

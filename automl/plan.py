@@ -1,0 +1,228 @@
+"""How much search a cycle deserves: refit, warm or full; and what earlier cycles hand on to it.
+
+Searching anew each time is waste where little has changed: a warm cycle tries the champion, the best
+recipes of the last cycles and a few challengers that start from what was learned. Full cycles come back
+when something has changed. Sources of the triggers: robust z-score of the champion's own losses; and the
+rule that a schedule, not a drift alarm, bounds how old a search may become.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from automl.problem import Problem
+from automl.spaces import Blend, Recipe
+from automl.story import Job
+from automl.sweep import Past, Plan, PlanKind, Trial, Work
+
+__all__ = ["Facts", "Finished", "choose", "make_plan", "narrowed", "signature"]
+
+FULL_AFTER = 8  # cycles after which a full search is due
+GROWN = 1.5  # rows, against those of the last full search
+OUTLIER = 3.0  # robust z-score of the champion's newest loss
+OUTLIER_BLOCKS = 6  # past losses needed to judge it
+RECENCY_GAIN = 0.02  # by which another half-life beat the champion on the newest block
+MEMORY = 10  # cycles whose trials are remembered
+DISCOUNT = 0.85  # per cycle of age
+LIVE = 5  # recipes of a warm cycle, the champion's members among them
+CHALLENGERS = 3  # new points of a warm cycle
+WARM_BLOCKS = 2  # newest blocks that a warm cycle looks at; the older ones are in the evidence
+WARM_SECONDS, WARM_SHARE = (
+    8.0,
+    0.08,
+)  # wall clock of a warm search: so much, and a share of the budget
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What an earlier cycle left: its plan, the size of its history, its trials."""
+
+    as_of: datetime
+    kind: PlanKind
+    rows: int
+    signature: str
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything the choice depends on."""
+
+    champion: Blend | None
+    past: Sequence[Finished]  # newest first
+    rows: int
+    signature: str  # of families, columns and target
+    whole_block: bool  # whether a whole block of labels came since the last cycle
+    losses: Sequence[float]  # of the champion's published predictions, newest first
+
+
+def make_plan(job: Job, work: Work) -> Plan:
+    """Gather the facts of a cycle and choose; an interrupted cycle keeps its plan."""
+    past = _finished(job)
+    told = job.cycle.receipts.get("plan")
+    champion = job.store.champion(job.problem.name, before=job.as_of)
+    block = job.problem.validation.block
+    facts = Facts(
+        champion=champion.blend if champion else None,
+        past=past,
+        rows=len(work.frame),
+        signature=signature(job.problem, work),
+        whole_block=not past
+        or block.after(past[0].as_of) <= job.as_of + timedelta(hours=1),  # clocks change
+        losses=_published_losses(job, work),
+    )
+    kind, reason = (told["kind"], told["reason"]) if told else choose(facts, job.ask.plan)
+    job.store.note(
+        job.cycle,
+        plan={"kind": kind, "reason": reason, "rows": facts.rows, "signature": facts.signature},
+    )
+    held = {m.recipe.id for m in facts.champion.members} if facts.champion else set()
+    remembered = remember(past, work)
+    return Plan(
+        kind,
+        reason,
+        live=live_set(remembered, held, max(1, LIVE - len(held))),
+        past=tuple(remembered),
+        challengers=CHALLENGERS if kind == "warm" else None,
+        seconds=_warm_seconds(job.problem) if kind == "warm" else None,
+        costs={p.trial.recipe.id: p.trial.seconds_refit for p in reversed(remembered)},
+    )
+
+
+def narrowed(work: Work, plan: Plan) -> Work:
+    """What the sweep of this plan works on."""
+    return replace(work, blocks=work.blocks[:WARM_BLOCKS]) if plan.kind == "warm" else work
+
+
+def _warm_seconds(problem: Problem) -> float | None:
+    budget = problem.sweep.budget
+    return WARM_SECONDS + WARM_SHARE * budget.seconds if budget else None
+
+
+def choose(facts: Facts, forced: str = "auto") -> tuple[PlanKind, str]:
+    """The plan and its reason, a pure function of the facts."""
+    if facts.champion is None:
+        return "full", "there is no champion yet"
+    if forced in ("refit", "warm", "full"):
+        return forced, "asked for"  # type: ignore[return-value]
+    searched = next((i for i, c in enumerate(facts.past) if c.kind == "full"), None)
+    if searched is None:
+        return "full", "no full search is remembered"
+    last = facts.past[searched]
+    behind = _outlier(facts.losses)
+    triggers = [
+        (last.signature != facts.signature, "families, columns or target have changed"),
+        (facts.rows >= GROWN * last.rows, f"rows grew from {last.rows} to {facts.rows}"),
+        (searched + 1 >= FULL_AFTER, f"the last full search is {searched + 1} cycles old"),
+        (behind > OUTLIER, f"the champion's newest loss is {behind:.1f} deviations above its past"),
+        (
+            _recency_gain(facts) > RECENCY_GAIN,
+            "weighing newer rows more did better on the newest block",
+        ),
+    ]
+    for holds, reason in triggers:
+        if holds:
+            return "full", reason
+    if not facts.whole_block:
+        return "refit", "no whole block of labels is new"
+    return "warm", f"nothing has changed since the full search of {last.as_of:%Y-%m-%d}"
+
+
+def signature(problem: Problem, work: Work) -> str:
+    """Digest of what a search depends on beside its rows."""
+    content = [
+        sorted(work.families),
+        dict(sorted(work.contract.features.items())),
+        list(work.contract.classes),
+        problem.metric.name,
+        str(problem.validation.block),
+    ]
+    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]
+
+
+def remember(past: Sequence[Finished], work: Work) -> list[Past]:
+    """Complete trials of the last cycles, newest first, each relative to the best of its cycle."""
+    told: list[Past] = []
+    for age, cycle in enumerate(past[:MEMORY], start=1):
+        complete = [
+            t for t in cycle.trials if t.status == "complete" and t.recipe.family in work.families
+        ]
+        best = min((t.loss for t in complete), default=0.0)
+        if best > 0 and np.isfinite(best):
+            told += [Past(t, t.loss / best, age) for t in complete]
+    return told
+
+
+def live_set(remembered: Sequence[Past], held: set[str], count: int) -> tuple[Recipe, ...]:
+    """The recipes that did best over the last cycles, discounted by age; from two families if possible."""
+    scores: dict[str, list[tuple[float, float]]] = {}
+    recipes: dict[str, Recipe] = {}
+    for p in remembered:
+        if p.trial.recipe.id in held or p.trial.recipe.family == "baseline":
+            continue
+        recipes.setdefault(p.trial.recipe.id, p.trial.recipe)
+        scores.setdefault(p.trial.recipe.id, []).append((p.relative, DISCOUNT**p.age))
+    # few looks are pulled towards the middle: a lucky one must not lead
+    ranked = sorted(recipes, key=lambda i: (_shrunk(scores[i]), i))
+    chosen = ranked[:count]
+    families = {recipes[i].family for i in chosen}
+    other = next((i for i in ranked if recipes[i].family not in families), None)
+    if len(families) == 1 and other and count > 1:
+        chosen[-1] = other
+    return tuple(recipes[i] for i in chosen)
+
+
+def _shrunk(looks: Sequence[tuple[float, float]]) -> float:
+    weight = sum(w for _, w in looks)
+    middle = 1.03  # where a recipe stands of which nothing is known
+    return (sum(r * w for r, w in looks) + 0.3 * middle) / (weight + 0.3)
+
+
+def _outlier(losses: Sequence[float]) -> float:
+    if len(losses) <= OUTLIER_BLOCKS:
+        return 0.0
+    past = np.asarray(losses[1:])
+    spread = 1.4826 * float(np.median(np.abs(past - np.median(past))))
+    return (losses[0] - float(np.median(past))) / max(spread, 0.01 * float(np.median(past)), 1e-12)
+
+
+def _recency_gain(facts: Facts) -> float:
+    """By how much the best trial with another half-life beat the champion's best on the newest block."""
+    if not facts.past or facts.champion is None:
+        return 0.0
+    held = {m.recipe.id: m.recipe.half_life for m in facts.champion.members}
+    complete = [t for t in facts.past[0].trials if t.status == "complete"]
+    mine = min((t.losses[0] for t in complete if t.recipe.id in held), default=0.0)
+    others = [t.losses[0] for t in complete if t.recipe.half_life not in held.values()]
+    return (mine - min(others)) / mine if mine > 0 and others else 0.0
+
+
+def _finished(job: Job) -> list[Finished]:
+    """Earlier retrain cycles that ended well, newest first."""
+    told = []
+    for cycle in job.store.cycles(job.problem.name, limit=4 * MEMORY):
+        plan: Mapping[str, object] = cycle.receipts.get("plan") or {}
+        good = cycle.verb == "retrain" and cycle.status in ("published", "released", "kept")
+        if good and plan and cycle.as_of < job.as_of:
+            trials = tuple(Trial.from_json(c) for c in job.store.trials(cycle))
+            rows = int(str(plan["rows"]))
+            kind: PlanKind = plan["kind"]  # type: ignore[assignment]
+            told.append(Finished(cycle.as_of, kind, rows, str(plan["signature"]), trials))
+    return told[:MEMORY]
+
+
+def _published_losses(job: Job, work: Work) -> list[float]:
+    """Losses of published predictions whose labels have come, newest first; no fit is needed for them."""
+    name = job.problem.metric.name
+    scored = [
+        g["judged"][name]
+        for g in job.store.generations(job.problem.name, limit=2 * MEMORY)
+        if g["judged"] and g["judged"].get(name) is not None
+    ]
+    return [work.metric.loss(score) for score in scored if np.isfinite(score)]

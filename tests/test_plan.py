@@ -1,0 +1,127 @@
+"""How much search a cycle deserves is a pure function of what has changed; lessons stay in today's space."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from automl.plan import FULL_AFTER, Facts, Finished, choose, live_set, remember
+from automl.problem import family_folder
+from automl.spaces import Blend, Member, Recipe, Shape, load_family
+from automl.sweep import Past, Trial
+from automl.sweep.transfer import MOST, lessons
+
+DAY = timedelta(days=7)
+START = datetime(2026, 3, 2, tzinfo=UTC)
+RECIPE = Recipe("lightgbm", {"learning_rate": 0.1}, 0)
+CHAMPION = Blend((Member(RECIPE, 1.0, {}),))
+
+
+def trial(recipe: Recipe = RECIPE, loss: float = 1.0, newest: float | None = None) -> Trial:
+    """A complete trial on two blocks."""
+    losses = (loss if newest is None else newest, loss)
+    return Trial(0, recipe, "start", "complete", losses, losses)
+
+
+def finished(kind: str = "full", rows: int = 1000, *trials: Trial, age: int = 1) -> Finished:
+    """A cycle that ended `age` weeks ago."""
+    return Finished(START - age * DAY, kind, rows, "same", trials or (trial(),))  # type: ignore[arg-type]
+
+
+FACTS = Facts(CHAMPION, (finished(),), 1010, "same", whole_block=True, losses=())
+
+
+@pytest.mark.parametrize(
+    ("facts", "plan", "why"),
+    [
+        (replace(FACTS, champion=None), "full", "no champion"),
+        (replace(FACTS, past=()), "full", "no full search is remembered"),
+        (FACTS, "warm", "nothing has changed since the full search of 2026-02-23"),
+        (replace(FACTS, whole_block=False), "refit", "no whole block"),
+        (replace(FACTS, signature="other"), "full", "families, columns or target"),
+        (replace(FACTS, rows=1500), "full", "rows grew from 1000 to 1500"),
+        (replace(FACTS, losses=(2.0, 1.0, 1.1, 0.9, 1.0, 1.05, 0.95)), "full", "deviations above"),
+        (replace(FACTS, losses=(1.1, 1.0, 1.1, 0.9, 1.0, 1.05, 0.95)), "warm", "nothing"),
+        (replace(FACTS, losses=(9.0, 1.0, 1.0)), "warm", "nothing"),  # too few to say
+    ],
+)
+def test_a_plan_follows_from_what_has_changed(facts: Facts, plan: str, why: str) -> None:
+    kind, reason = choose(facts)
+    assert kind == plan
+    assert why in reason
+
+
+@pytest.mark.parametrize(("cycles", "plan"), [(FULL_AFTER - 2, "warm"), (FULL_AFTER - 1, "full")])
+def test_a_full_search_comes_back_after_some_cycles(cycles: int, plan: str) -> None:
+    warm = [finished("warm", age=i + 1) for i in range(cycles)]
+    past = (*warm, finished(age=cycles + 1))
+    assert choose(replace(FACTS, past=past))[0] == plan
+
+
+def test_newer_rows_that_matter_more_bring_a_full_search_back() -> None:
+    recent = replace(RECIPE, half_life=0.25)
+    better = finished("warm", 1000, trial(newest=1.0), trial(recent, newest=0.97))
+    assert choose(replace(FACTS, past=(better, finished(age=2))))[0] == "full"
+    alike = finished("warm", 1000, trial(newest=1.0), trial(recent, newest=0.99))
+    assert choose(replace(FACTS, past=(alike, finished(age=2))))[0] == "warm"
+
+
+@pytest.mark.parametrize("asked", ["refit", "warm", "full"])
+def test_what_was_asked_for_is_done_unless_there_is_no_champion(asked: str) -> None:
+    assert choose(FACTS, asked) == (asked, "asked for")
+    assert choose(replace(FACTS, champion=None), asked)[0] == "full"
+
+
+def points(count: int, family: str = "lightgbm") -> list[Recipe]:
+    """Different recipes of one family."""
+    return [Recipe(family, {"learning_rate": 0.05 + i / 1000}, 0) for i in range(count)]
+
+
+def test_the_live_set_is_the_best_by_age_without_the_champion_and_of_two_families() -> None:
+    good, better, old = points(3)
+    linear = Recipe("linear", {"C": 1.0}, 0)
+    remembered = [
+        Past(trial(RECIPE), 1.0, 1),
+        Past(trial(better), 1.0, 1),
+        Past(trial(good), 1.01, 1),
+        Past(trial(old), 0.999, 9),  # one look, long ago
+        Past(trial(linear), 1.2, 1),
+    ]
+    assert live_set(remembered, {RECIPE.id}, 2) == (better, linear)
+    assert live_set(remembered, {RECIPE.id}, 3)[:2] == (better, good)
+
+
+def test_losses_are_remembered_relative_to_the_best_of_their_cycle() -> None:
+    class Families:
+        families = frozenset({"lightgbm"})
+
+    first, second = points(2)
+    past = [finished("full", 1000, trial(first, 3.0), trial(second, 2.0))]
+    told = {p.trial.recipe.id: (p.relative, p.age) for p in remember(past, Families())}  # type: ignore[arg-type]
+    assert told == {first.id: (pytest.approx(1.5), 1), second.id: (1.0, 1)}
+
+
+def test_lessons_are_trials_of_todays_space_in_todays_losses() -> None:
+    family = load_family(str(family_folder() / "lightgbm.py"), family_folder())
+    shape = Shape(rows=50_000, columns=10, classes=2, task="binary")
+    import optuna
+
+    study = optuna.create_study()
+    recipes = []
+    for i in range(MOST + 3):
+        asked = study.ask()
+        params = family.space(asked, shape)
+        asked.suggest_categorical("half_life", [0, 1, 2, 3])
+        study.tell(asked, 1.0)
+        recipes.append(Recipe("lightgbm", params, i, None))
+    past = [Past(trial(r, 5.0), 1 + i / 100, 1) for i, r in enumerate(recipes)]
+    foreign = Past(trial(Recipe("lightgbm", {"gone": 1}, 0)), 0.5, 1)
+    told = lessons(family, [foreign, *past], shape, best=0.2)
+    assert len(told) == MOST
+    assert told[0].value == pytest.approx(0.2 * 1.002)
+    assert {n for n in told[0].params} >= {"half_life"}
+    new = optuna.create_study()
+    new.add_trials(told)
+    family.space(new.ask(), shape)  # the sampler takes them
