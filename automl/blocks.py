@@ -73,7 +73,7 @@ def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[
         if problem.metric.name in ONE_SIDED and frame[target].iloc[block.judged].nunique() < 2:
             if blocks:
                 break
-            raise _one_sided(block, frame[target].iloc[block.judged[0]], problem)
+            raise _one_sided(block, frame[target].iloc[block.judged].tolist()[0], problem)
         blocks.append(block)
         end = start
     if not blocks:
