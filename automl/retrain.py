@@ -84,7 +84,7 @@ def retrain(
         choice = run("decide", make_choice, job, work, board)
         if job.ask.dry_run:
             return _dry_ending(job, board, choice, warnings, run_id)
-        fitted = run("refit", _refit, work, board, choice, deadline, plan)
+        fitted, choice = run("refit", _refit, work, board, choice, deadline, plan)
         release = run("register", _register, job, work, board, choice, fitted, run_id, io=True)
         guards, release = run("guards", _guard, job, work, choice, release)
         generation, rows = run("stage predictions", stage, job, release) if stage else (None, None)
@@ -223,16 +223,22 @@ def _carried(job: Job) -> list[Blend]:
     return [*([champion.blend] if champion else []), *shadows]
 
 
-def _refit(work: Work, board: Board, choice: Choice, deadline: float, plan: Plan) -> Path:
+def _refit(
+    work: Work, board: Board, choice: Choice, deadline: float, plan: Plan
+) -> tuple[Path, Choice]:
     costs = {**plan.costs, **{t.recipe.id: t.seconds_refit for t in board.trials}}
-    members, rows = refit(work, choice.blend, deadline, costs)
-    if rows < len(work.frame):
-        _log.warning("refit on %d of %d rows: more would not fit the budget", rows, len(work.frame))
-    model = assemble(members, work.contract, list(work.contract.features))
+    done = refit(work, choice.blend, deadline, costs)
+    if done.rows < len(work.frame):
+        _log.warning(
+            "refit on %d of %d rows: more would not fit the budget", done.rows, len(work.frame)
+        )
+    for member, why in done.lost.items():
+        _log.warning("member %s is left out of the release: %s", member, why)
+    model = assemble(done.parts, work.contract, list(work.contract.features))
     path = work.scratch / "model.pickle"
     path.write_bytes(pickle.dumps(model))
     fault("retrain.refitted")
-    return path
+    return path, replace(choice, blend=done.blend)
 
 
 def _register(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import optuna
 import pytest
 
 from automl.plan import FULL_AFTER, Facts, Finished, choose, live_set, remember
@@ -106,8 +107,6 @@ def test_losses_are_remembered_relative_to_the_best_of_their_cycle() -> None:
 def test_lessons_are_trials_of_todays_space_in_todays_losses() -> None:
     family = load_family(str(family_folder() / "lightgbm.py"), family_folder())
     shape = Shape(rows=50_000, columns=10, classes=2, task="binary")
-    import optuna
-
     study = optuna.create_study()
     recipes = []
     for i in range(MOST + 3):
@@ -121,7 +120,7 @@ def test_lessons_are_trials_of_todays_space_in_todays_losses() -> None:
     told = lessons(family, [foreign, *past], shape, best=0.2)
     assert len(told) == MOST
     assert told[0].value == pytest.approx(0.2 * 1.002)
-    assert {n for n in told[0].params} >= {"half_life"}
+    assert set(told[0].params) >= {"half_life"}
     new = optuna.create_study()
     new.add_trials(told)
     family.space(new.ask(), shape)  # the sampler takes them

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -14,34 +15,42 @@ from automl.spaces import Blend
 from automl.sweep.board import Work
 from automl.trial import Fit, FitResult, Pool
 
-__all__ = ["refit"]
+__all__ = ["Refitted", "refit"]
 
 START_SECONDS = 1.5  # encoding all rows and starting processes, before any fit begins
 
 
-def refit(
-    work: Work, blend: Blend, deadline: float, costs: Mapping[str, float]
-) -> tuple[list[Any], int]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Refitted:
+    """What came of a refit: (name, weight, encoder, estimator) each, the blend they are, and how."""
+
+    parts: list[tuple[str, float, Any, Any]]
+    blend: Blend
+    rows: int  # that were fitted on
+    lost: dict[str, str]  # member -> why it is missing
+
+
+def refit(work: Work, blend: Blend, deadline: float, costs: Mapping[str, float]) -> Refitted:
     """Fit the members of a blend on all rows, the newest included, before the deadline.
 
     `costs` are estimated seconds per recipe id. When they do not fit the time left, the oldest rows
-    are thinned out. Returns (name, weight, encoder, estimator) each, and the number of rows used.
+    are thinned out. A member that fails or does not end in time is left out, and the others share its
+    weight.
 
     Raises
     ------
     AutomlError
-        A member failed or did not end in time.
+        Not one member ended well in time.
     """
     rows = Rows.of(work.frame, work.problem, work.contract)
     each = [costs.get(m.recipe.id, 0.0) for m in blend.members]
     needed = 1.5 * max(sum(each) / work.workers, *each, 0.0)
-    left = deadline - time.monotonic() - START_SECONDS
-    if needed > left:  # never without a budget
-        rows = thin(
-            rows, max(1000, int(len(rows.y) * max(left, 1.0) / needed)), work.problem.sweep.seed
-        )
+    seconds = deadline - time.monotonic() - START_SECONDS
+    if needed > seconds:  # never without a budget
+        most = max(1000, int(len(rows.y) * max(seconds, 1.0) / needed))
+        rows = thin(rows, most, work.problem.sweep.seed)
     encoders: dict[str, Any] = {}
-    fitted: dict[int, Any] = {}
+    ended: list[tuple[Fit, FitResult]] = []
     pool = Pool(work.workers)
     try:
         for i, member in enumerate(blend.members):
@@ -53,7 +62,7 @@ def refit(
                 )
             shape = shape_of(folder, work.problem, work.contract, family.encoding)
             while not pool.free:
-                fitted |= _fitted(pool.collect(deadline))
+                ended += pool.collect(deadline)
             output = work.scratch / f"refit-{member.recipe.id}.pickle"
             pool.start(
                 Fit(
@@ -69,9 +78,24 @@ def refit(
                 deadline,
             )
         while pool.running:
-            fitted |= _fitted(pool.collect(deadline))
+            ended += pool.collect(deadline)
     finally:
         pool.stop()
+    lost = {fit.recipe.id: result.error for fit, result in ended if result.error}
+    fitted = {fit.tag[0]: pd.read_pickle(fit.output) for fit, result in ended if not result.error}
+    if not fitted:
+        name, why = next((f.recipe.family, r.error) for f, r in ended)
+        raise AutomlError(
+            f"refit of {name} failed: {why}",
+            code="refit_failed",
+            next_step="Raise sweep.budget, or take the family out of sweep.families.",
+        )
+    whole = sum(m.weight for i, m in enumerate(blend.members) if i in fitted)
+    left = [
+        replace(m, weight=round(m.weight / whole, 6))
+        for i, m in enumerate(blend.members)
+        if i in fitted
+    ]
     parts = [
         (
             f"{i}-{m.recipe.family}",
@@ -79,17 +103,6 @@ def refit(
             encoders[work.families[m.recipe.family].encoding],
             fitted[i],
         )
-        for i, m in enumerate(blend.members)
+        for i, m in zip(sorted(fitted), left, strict=True)
     ]
-    return parts, len(rows.y)
-
-
-def _fitted(ended: Sequence[tuple[Fit, FitResult]]) -> dict[int, Any]:
-    for fit, result in ended:
-        if result.error:
-            raise AutomlError(
-                f"refit of {fit.recipe.family} failed: {result.error}",
-                code="refit_failed",
-                next_step="Raise sweep.budget, or take the family out of sweep.families.",
-            )
-    return {fit.tag[0]: pd.read_pickle(fit.output) for fit, _ in ended}
+    return Refitted(parts, Blend(tuple(left)) if lost else blend, len(rows.y), lost)

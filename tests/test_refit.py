@@ -1,0 +1,102 @@
+"""A release is refitted on everything; a member that fails then leaves the others, and only all failing fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from automl.blocks import make_blocks
+from automl.contract import infer
+from automl.errors import AutomlError
+from automl.history import pull, read
+from automl.problem import Problem
+from automl.spaces import Blend, Member, Recipe, load_families
+from automl.sweep import Work, refit
+from automl.workspace import open_workspace
+from tests.conftest import AS_OF
+
+MakeProblem = Callable[..., Problem]
+FRAGILE = '''"""Fails, or takes its time, when it is told to."""
+import time
+from sklearn.linear_model import LogisticRegression
+from automl import Family
+
+class Fragile(LogisticRegression):
+    def __init__(self, how="", C=1.0):
+        super().__init__(C=C)
+        self.how = how
+
+    def fit(self, X, y, sample_weight=None):
+        if self.how == "raises":
+            raise ValueError("not today")
+        if self.how == "sleeps":
+            time.sleep(60)
+        return super().fit(X, y, sample_weight)
+
+family = Family(name="fragile", short="frag", tasks={"binary"}, encoding="dense",
+                start=[(1, {"how": ""})], space=lambda trial, shape: {"how": ""},
+                build=lambda params, shape, seed: Fragile(**params))
+'''
+GOOD = Recipe("linear", {"C": 1.0}, 0)
+
+
+@pytest.fixture
+def work(make_problem: MakeProblem, tmp_path: Path) -> Work:
+    """A sweep's work on the made-up world, with a family that fails when told."""
+    (tmp_path / "fragile.py").write_text(FRAGILE, encoding="utf-8")
+    problem = make_problem(replace={'"linear"]': '"linear", "./fragile.py"]'})
+    frame = read(pull(problem, open_workspace(problem.file), AS_OF))
+    return Work(
+        problem,
+        infer(frame, problem),
+        load_families(problem.sweep.families, tmp_path),
+        frame,
+        make_blocks(frame, problem, AS_OF),
+        tmp_path / "scratch",
+        workers=2,
+    )
+
+
+def bad(how: str) -> Recipe:
+    """A recipe whose refit goes wrong."""
+    return Recipe("fragile", {"how": how}, 0)
+
+
+@pytest.mark.parametrize(("how", "told"), [("raises", "not today"), ("sleeps", "out of time")])
+def test_a_member_that_fails_leaves_its_weight_to_the_others(
+    work: Work, how: str, told: str
+) -> None:
+    blend = Blend((Member(GOOD, 0.5, {}), Member(bad(how), 0.25, {}), Member(bad(""), 0.25, {})))
+    done = refit(work, blend, time.monotonic() + 12, {})
+    assert [(m.recipe, m.weight) for m in done.blend.members] == [
+        (GOOD, pytest.approx(2 / 3, abs=1e-5)),
+        (bad(""), pytest.approx(1 / 3, abs=1e-5)),
+    ]
+    assert [(name, weight) for name, weight, _, _ in done.parts] == [
+        ("0-linear", done.blend.members[0].weight),
+        ("2-fragile", done.blend.members[1].weight),
+    ]
+    assert list(done.lost) == [bad(how).id]
+    assert told in done.lost[bad(how).id]
+    assert done.rows == len(work.frame)
+
+
+def test_a_whole_blend_stays_as_it_was_decided(work: Work) -> None:
+    blend = Blend((Member(GOOD, 0.6, {}), Member(bad(""), 0.4, {})))
+    done = refit(work, blend, time.monotonic() + 60, {})
+    assert done.blend is blend
+    assert not done.lost
+
+
+def test_a_refit_without_any_member_left_fails_and_says_why(work: Work) -> None:
+    with pytest.raises(AutomlError, match="refit of fragile failed: .*not today") as caught:
+        refit(work, Blend((Member(bad("raises"), 1.0, {}),)), time.monotonic() + 60, {})
+    assert caught.value.code == "refit_failed"
+
+
+def test_rows_are_thinned_when_the_estimate_does_not_fit_the_time(work: Work) -> None:
+    done = refit(work, Blend((Member(GOOD, 1.0, {}),)), time.monotonic() + 10, {GOOD.id: 60.0})
+    assert 1000 <= done.rows < len(work.frame)
