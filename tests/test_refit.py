@@ -92,7 +92,7 @@ def test_a_whole_blend_stays_as_it_was_decided(work: Work) -> None:
 
 
 def test_a_refit_without_any_member_left_fails_and_says_why(work: Work) -> None:
-    with pytest.raises(AutomlError, match="refit of fragile failed: .*not today") as caught:
+    with pytest.raises(AutomlError, match=r"refit of fragile failed: .*not today") as caught:
         refit(work, Blend((Member(bad("raises"), 1.0, {}),)), time.monotonic() + 60, {})
     assert caught.value.code == "refit_failed"
 

@@ -289,26 +289,18 @@ class PartWriter:
             pq.write_table(ordered, name, compression="lz4", row_group_size=PART_ROWS // 4)
             self._late.clear()
 
-    def _late_rows(
-        self, low: np.datetime64 | None = None, high: np.datetime64 | None = None
-    ) -> pa.Table:
+    def _late_rows(self, low: np.datetime64, high: np.datetime64) -> pa.Table:
+        """Late rows of the days from `low` to before `high`."""
         tables = list(self._late)
         if self._spilled:
-            wanted = None
-            if low is not None:
-                time = ds.field(self.time)
-                wanted = (
-                    time >= pa.scalar(low.astype("datetime64[us]").item(), pa.timestamp("us"))
-                ) & (
-                    time < pa.scalar(high.astype("datetime64[us]").item(), pa.timestamp("us"))  # type: ignore[union-attr]
-                )
+            start, end = (
+                pa.scalar(d.astype("datetime64[us]").item(), pa.timestamp("us")) for d in (low, high)
+            )
+            time = ds.field(self.time)
             spilled = ds.dataset([str(f) for f in self._spilled], schema=self.schema)
+            wanted = (time >= start) & (time < end)
             tables.append(spilled.to_table(filter=wanted, fragment_readahead=1, batch_readahead=2))
-        if not tables:
-            return self.schema.empty_table()
-        table = pa.concat_tables(tables)
-        if low is None:
-            return table
+        table = pa.concat_tables([self.schema.empty_table(), *tables])
         days = _days(table[self.time])
         return table.filter(pa.array((days >= low) & (days < high)))
 
@@ -425,8 +417,8 @@ def _day_digests(table: pa.Table, days: NDArray[np.datetime64]) -> dict[str, str
     for a, b in zip(starts[:-1], starts[1:], strict=True):
         told = hashlib.sha256()
         for values, valid, text in columns:
-            told.update(valid[a:b])
-            told.update(values[a:b])
+            told.update(valid[a:b].tobytes())
+            told.update(values[a:b].tobytes())
             if text is not None:
                 offsets, data = text
                 told.update(data[offsets[a] : offsets[b]])

@@ -244,7 +244,8 @@ class Shaper:
     def _too_late(self, stamps: NDArray[np.datetime64]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         since, until, as_of = self._limits()
         if self.batch:
-            yield "outside", (stamps < since) | (stamps >= until)
+            early = stamps < since if since is not None else np.zeros(len(stamps), dtype=bool)
+            yield "outside", early | (stamps >= until)
         else:
             yield "not_before_as_of", stamps >= as_of
 

@@ -53,7 +53,7 @@ class Source(Protocol):
 
     incremental: bool  # whether `chunks(since=...)` brings less than everything
     loose: bool  # whether everything is written as text
-    state: Mapping[str, Any]  # what the next pull must know about this one
+    state: dict[str, Any]  # what the next pull must know about this one
 
     def names(self) -> list[str]:
         """All columns on offer, in the source's order."""
