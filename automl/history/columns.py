@@ -248,12 +248,19 @@ def _as_number(column: Column) -> Cast:
     values = objects(column)
     numbers = _numbers(values)
     lost = values.notna().to_numpy(bool) & np.isnan(numbers)
-    inexact = np.abs(numbers) > EXACT
+    inexact = np.abs(numbers) >= EXACT  # the next whole number is rounded to it
     if inexact.any():
-        whole = values.map(lambda v: isinstance(v, int)).to_numpy(bool)
-        lost |= inexact & whole
-        numbers = np.where(inexact & whole, np.nan, numbers)
+        inexact &= values.map(_inexact).to_numpy(bool)
+        lost |= inexact
+        numbers = np.where(inexact, np.nan, numbers)
     return _finite(pa.array(numbers, from_pandas=True), lost)
+
+
+def _inexact(value: object) -> bool:
+    """Whether a whole number, or the text of one, would lose digits as a float."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d{16,}", value.strip()):
+        value = int(value)
+    return isinstance(value, int) and abs(value) > EXACT
 
 
 def _exact(column: pa.Array) -> pa.Array:
@@ -395,22 +402,21 @@ def infer_kind(column: Column) -> Kind:
             return "time"
         if pa.types.is_integer(kind):
             return "number" if pc.all(_exact(column), min_count=0).as_py() else "text"
-        if pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
-            return "number"
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             column = pc.unique(column)
     values = objects(column).dropna()
-    if pd.api.types.is_datetime64_any_dtype(values):
-        return "time"
     if all(isinstance(v, (int, float, Decimal, np.number, np.bool_)) for v in values):
-        inexact = any(isinstance(v, int) and abs(v) > EXACT for v in values)
-        return "text" if inexact else "number"
-    if pd.api.types.infer_dtype(values) in ("datetime", "date"):
-        return "time"
+        return "text" if values.map(_inexact).any() else "number"
+    dates = pd.api.types.infer_dtype(values) in ("datetime", "datetime64", "date")
+    return "time" if dates else _infer_text(values)
+
+
+def _infer_text(values: pd.Series) -> Kind:
+    """Texts may spell numbers or times; codes such as 007 and longer ids than floats hold do not."""
     text = values.map(lambda v: v if isinstance(v, str) else str(v)).astype("str")
     numbers = pd.to_numeric(text, errors="coerce")
     if numbers.notna().all() and not text.str.match(_LEADING_ZERO).any():
-        return "text" if (numbers.abs() > EXACT).any() else "number"
+        return "text" if text.map(_inexact).any() else "number"
     if text.str.match(r"^\d{4}-\d{2}-\d{2}").all():
         times = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")
         return "text" if times.isna().any() else "time"

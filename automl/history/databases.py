@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 import pandas as pd
 import pyarrow as pa
@@ -415,9 +416,12 @@ def _typed(values: Sequence[Any]) -> Column:
 
 
 def _stored(column: pa.Array) -> pa.Array:
-    """Numbers that Arrow has no type for come as text under a label of their own."""
-    if isinstance(column, pa.ExtensionArray):
-        numeric = getattr(column.type, "type_name", "") == "numeric"
-        column = column.storage
-        return column.cast(pa.float64()) if numeric else column
-    return column
+    """Types that Arrow has no name for come under a label of their own; what is no text keeps it."""
+    if not isinstance(column, pa.ExtensionArray):
+        return column
+    cells = column.storage
+    if column.type.extension_name == "arrow.uuid":
+        return pa.array([None if v is None else str(UUID(bytes=v)) for v in cells.to_pylist()])
+    if getattr(column.type, "type_name", "") == "numeric":
+        return cells.cast(pa.float64())
+    return cells if pa.types.is_string(cells.type) else column

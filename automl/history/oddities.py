@@ -68,8 +68,9 @@ def refuse_type(name: str, column: Column) -> None:
             or pa.types.is_time(kind)
             or pa.types.is_duration(kind)
             or pa.types.is_interval(kind)
+            or isinstance(kind, pa.ExtensionType)
         )
-        found = str(kind) if odd else ""
+        found = getattr(kind, "type_name", str(kind)) if odd else ""
     elif column.dtype == "object":
         odd_types = {type(v) for v in column if isinstance(v, _NESTED)}
         found = ", ".join(sorted(t.__name__ for t in odd_types))
