@@ -23,6 +23,7 @@ from automl.contract.values import (
 )
 from automl.errors import HistoryError
 from automl.history import ROW_ID, Kind
+from automl.history.columns import as_kind
 from automl.problem import Problem
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
 
 MOST_CATEGORIES_SHARE = 0.5  # a text column with more distinct values than this is an id
 MOST_CATEGORIES = 10_000  # more of them are no category a model could learn anything about
+STRAYS = 0.01  # share of cells that may not fit a kind; the pull sets their rows aside
 MOST_LISTED = 40  # categories that are written down; more are checked by nobody's eye
 
 
@@ -73,6 +75,7 @@ def infer(
 
 def changes(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> list[Finding]:
     """What the newest rows, pulled without the contract, would change in it."""
+    fresh = _without_strays(fresh, contract)
     proposed = infer_columns(fresh, problem)
     found = [
         Finding("column_new", f"{n}: new column of kind {k}")
@@ -116,6 +119,7 @@ def changes(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> list[F
 
 def accept(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> Contract:
     """The contract with what `changes` found taken in."""
+    fresh = _without_strays(fresh, contract)
     h = problem.history
     proposed = infer_columns(fresh, problem)
     gone = {n for n in contract.features if n not in fresh.columns}
@@ -178,6 +182,17 @@ def _counts_rows(column: pd.Series) -> bool:
     """Whether whole numbers only ever rise from row to row: an id, whose next value nothing was seen of."""
     values = column.to_numpy("float64")
     return bool(len(values) > 1 and (np.diff(values) > 0).all() and (values % 1 == 0).all())
+
+
+def _without_strays(fresh: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """The rows with columns in the agreed kind where next to all cells fit it: strays change no kind."""
+    mended = {}
+    for name, kind in contract.features.items():
+        if name in fresh.columns and kind != "text" and _kind_of(fresh[name]) == "text":
+            cast = as_kind(fresh[name].astype("object"), kind)
+            if cast.bad.sum() <= STRAYS * fresh[name].notna().sum():
+                mended[name] = cast.cells.to_pandas().set_axis(fresh.index)
+    return fresh.assign(**mended)
 
 
 def _kind_of(column: pd.Series) -> Kind:

@@ -136,6 +136,7 @@ class Shaper:
     batch: bool = False
     loose: bool = False  # the source writes everything as text
     layout: Layout | None = None
+    every: bool = False  # also columns that no feature should be made of
     dropped: Counter[str] = field(default_factory=Counter)
     reasons: Counter[Reason] = field(default_factory=Counter)
     mended: Counter[tuple[str, str]] = field(default_factory=Counter)  # (why, column) -> cells
@@ -202,7 +203,9 @@ class Shaper:
 
     def start(self, layout: Layout | None) -> Shaper:
         """A shaper for the same pull, from its beginning, with another layout."""
-        return Shaper(self.problem, self.window, self.names, self.batch, self.loose, layout)
+        return Shaper(
+            self.problem, self.window, self.names, self.batch, self.loose, layout, every=self.every
+        )
 
     # ------------------------------------------------------------ rows that may be known
 
@@ -305,7 +308,8 @@ class Shaper:
             else:
                 kinds[name] = infer_kind(column)
                 roles = {*h.group, *self.problem.metric.slices}
-                if kinds[name] == "text" and name not in roles and _nearly_unique(column):
+                hidden = not self.every and name not in roles
+                if hidden and kinds[name] == "text" and _nearly_unique(column):
                     unused[name] = "nearly unique text"
                     del kinds[name]
         return Layout(kinds, inferring=True, unused=unused)

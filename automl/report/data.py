@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from rich import box
 from rich.console import Group
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +24,9 @@ from automl.workspace import Workspace, now
 
 SHOWN_PULLS = 12
 SHOWN_ASIDE = 8
+SHOWN_CATEGORIES = 8
+LISTED_ASIDE = 100  # rows set aside in a document; all of them are in the quarantine folder
+SAMPLED_BLOCKS = 4  # newest blocks that a contract is compared with
 
 
 def verify(problem: Problem, workspace: Workspace) -> None:
@@ -59,10 +64,12 @@ def history_document(problem: Problem, workspace: Workspace) -> dict[str, Any]:
     aside: list[dict[str, Any]] = []
     if told and told[0].quarantine and (folders.quarantine / told[0].quarantine).exists():
         table = pq.read_table(folders.quarantine / told[0].quarantine)
-        aside = table.slice(0, 100).to_pylist()
+        aside = table.slice(0, LISTED_ASIDE).to_pylist()
     stored = sum(f.stat().st_size for f in folders.parts.glob("*.parquet"))
     return {
         "problem": problem.name,
+        "file": str(problem.file),
+        "folder": str(folders.root),
         "pulls": [{k: v for k, v in p.to_json().items() if k not in hidden} for p in told],
         "bytes_stored": stored,
         "quarantine": aside,
@@ -70,51 +77,63 @@ def history_document(problem: Problem, workspace: Workspace) -> dict[str, Any]:
 
 
 def history_text(document: Mapping[str, Any]) -> Group:
-    """One line per pull, then what was set aside."""
+    """What the newest pull did, one line per pull, then what was set aside."""
+    name = Text(document["problem"], style="bold")
     if not document["pulls"]:
-        return Group(Text(f"{document['problem']}: nothing was pulled yet"))
+        first = f"automl retrain {Path(document['file']).name}"
+        return Group(name, Text(f"  nothing was pulled yet; {first} pulls for the first time"))
+    newest = document["pulls"][0]
+    read = f"everything: {newest['full']}" if newest["full"] else "what was new or changed"
+    checked = _count(newest["verified"], "window")
+    parts: list[Any] = [
+        name,
+        _facts(
+            {
+                "span": f"{newest['first'][:16]} to {newest['last'][:16]}".replace("T", " "),
+                "read": f"{read}, {newest['fetched']} rows",
+                "checked": f"{checked} against the source, {newest['repaired']} pulled again",
+                "stored": f"{_bytes(document['bytes_stored'])}, shared by all snapshots",
+            }
+        ),
+        Text(),
+        _pulls_table(document["pulls"]),
+    ]
+    if document["quarantine"]:
+        parts += [Text(), *_aside(document["quarantine"], sum(newest["quarantined"].values()))]
+    return Group(*parts)
+
+
+def _pulls_table(told: Sequence[Mapping[str, Any]]) -> Table:
+    midnight = all(p["as_of"][11:16] == "00:00" for p in told[:SHOWN_PULLS])
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="underline")
-    table.add_column("as of", no_wrap=True)
-    table.add_column("snapshot", no_wrap=True)
-    for head in ("rows", "new", "upd", "late", "gone", "aside", "written", "s"):
+    for head in ("as of", "snapshot"):
+        table.add_column(head, no_wrap=True)
+    for head in ("rows", "new", "changed", "late", "gone", "aside", "written", "s"):
         table.add_column(head, justify="right", no_wrap=True)
-    for p in document["pulls"][:SHOWN_PULLS]:
+    for p in told[:SHOWN_PULLS]:
         table.add_row(
-            p["as_of"][:10],
+            p["as_of"][: 10 if midnight else 16].replace("T", " "),
             p["snapshot"][:8],
             *(str(p[k]) for k in ("rows", "new", "updated", "late", "deleted")),
             str(sum(p["quarantined"].values())),
             _bytes(p["bytes_written"]),
             f"{p['seconds']:.1f}",
         )
-    newest = document["pulls"][0]
-    parts: list[Any] = [
-        Text(document["problem"], style="bold"),
-        Text(f"  span      {newest['first'][:16]} to {newest['last'][:16]}"),
-        Text(f"  stored    {_bytes(document['bytes_stored'])}, shared by all snapshots"),
-        Text(
-            f"  checked   {newest['verified']} windows against the source, {newest['repaired']} pulled again"
-        ),
-        Text(
-            f"  read      {'everything: ' + newest['full'] if newest['full'] else 'what was new'}"
-        ),
-        Text(),
-        table,
-    ]
-    if document["quarantine"]:
-        told = Table(
-            box=box.SIMPLE_HEAD, pad_edge=False, title="rows set aside", title_justify="left"
-        )
-        told.add_column("reason", no_wrap=True)
-        told.add_column("key", overflow="fold")
-        told.add_column("why", overflow="fold")
-        for row in document["quarantine"][:SHOWN_ASIDE]:
-            told.add_row(row["reason"], row["key"], row["detail"])
-        parts += [Text(), told]
-        rest = len(document["quarantine"]) - SHOWN_ASIDE
-        if rest > 0:
-            parts.append(Text(f"  and {rest} more: --json lists them"))
-    return Group(*parts)
+    return table
+
+
+def _aside(rows: Sequence[Mapping[str, Any]], count: int) -> list[Any]:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="underline")
+    table.add_column("reason", no_wrap=True)
+    table.add_column("key", overflow="fold", max_width=32)
+    table.add_column("why", overflow="fold")
+    for row in rows[:SHOWN_ASIDE]:
+        key = ", ".join(map(str, json.loads(row["key"]).values()))
+        table.add_row(row["reason"], Text(key), Text(row["detail"]))
+    told: list[Any] = [Text(f"{_count(count, 'row')} set aside", style="bold"), table]
+    if count > SHOWN_ASIDE:
+        told.append(Text(f"and {count - SHOWN_ASIDE} more; --json lists the first {LISTED_ASIDE}"))
+    return told
 
 
 def contract_document(
@@ -134,9 +153,8 @@ def contract_document(
             code="no_contract",
             next_step=f"automl retrain {problem.file.name}",
         )
-    told = history.pulls(_folders(problem, workspace))
-    moment = as_of or (told[-1].as_of if told else default_as_of(problem, "retrain", now()))
-    since = problem.validation.block.before(problem.mature(moment), 4)
+    moment = as_of or _newest(problem, workspace)
+    since = problem.validation.block.before(problem.mature(moment), SAMPLED_BLOCKS)
     fresh, _, _ = history.sample(problem, workspace, moment, since)
     found = contracts.changes(fresh, contract, problem)
     if accept and found:
@@ -146,55 +164,94 @@ def contract_document(
         "problem": problem.name,
         "file": str(contracts.contract_file(problem)),
         "as_of": moment.isoformat(),
+        "since": since.isoformat(),
+        "rows": len(fresh),
         "columns": {
             name: {
                 "kind": kind,
                 "categories": list(contract.categories.get(name, ())) or None,
                 "range": list(contract.ranges.get(name, ())) or None,
+                "allowed": contract.allowed.get(name),
             }
             for name, kind in contract.features.items()
         },
         "unused": contract.unused,
         "classes": list(contract.classes),
+        "nulls": list(contract.nulls),
         "changes": [{"code": f.code, "text": f.text} for f in found],
         "accepted": bool(accept and found),
     }
 
 
+def _newest(problem: Problem, workspace: Workspace) -> datetime:
+    """as_of of the newest cycle, refused ones too: what it was refused for is what one asks about."""
+    cycles = Store(workspace).cycles(problem.name, limit=1)
+    return cycles[0].as_of if cycles else default_as_of(problem, "retrain", now())
+
+
 def contract_text(document: Mapping[str, Any]) -> Group:
     """Columns with their kinds, then the changes."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="underline")
-    table.add_column("column", overflow="fold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="underline")
+    table.add_column("column", overflow="fold", max_width=32)
     table.add_column("kind", no_wrap=True)
-    table.add_column("categories or range", overflow="fold")
+    table.add_column("seen when it was written", overflow="fold")
     for name, told in document["columns"].items():
-        extent = ""
-        if told["categories"]:
-            extent = ", ".join(told["categories"][:8]) + (
-                " ..." if len(told["categories"]) > 8 else ""
-            )
-        elif told["range"]:
-            extent = f"{told['range'][0]:g} to {told['range'][1]:g}"
-        table.add_row(name, told["kind"], extent)
+        table.add_row(Text(name), told["kind"], Text(_extent(told)))
     for name, why in document["unused"].items():
-        table.add_row(name, "-", f"not used: {why}")
+        table.add_row(Text(name), "-", Text(f"not used: {why}"))
+    facts = {"file": Path(document["file"]).name}
+    if document["classes"]:
+        facts["classes"] = ", ".join(map(str, document["classes"]))
+    if document["nulls"]:
+        facts["nulls"] = ", ".join(map(repr, document["nulls"]))
+    span = f"{document['since'][:10]} to {document['as_of'][:10]}"
+    facts["compared"] = f"with the {_count(document['rows'], 'labelled row')} of {span}"
     parts: list[Any] = [
-        Text(f"{document['problem']}  {document['file']}", style="bold"),
+        Text(document["problem"], style="bold"),
+        _facts(facts),
         Text(),
         table,
         Text(),
     ]
     if not document["changes"]:
-        parts.append(Text("the newest data change nothing in it"))
-    else:
-        head = (
-            "taken into the contract:"
-            if document["accepted"]
-            else "the newest data would change (--accept takes it):"
-        )
-        parts.append(Text(head, style="bold"))
-        parts += [Text(f"  {c['text']} [{c['code']}]") for c in document["changes"]]
-    return Group(*parts)
+        return Group(*parts, Text("these rows change nothing in it"))
+    taken = "taken into the contract; the next retraining uses it"
+    head = taken if document["accepted"] else "these rows would change it; --accept takes all of it"
+    changes = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    changes.add_column(no_wrap=True)
+    changes.add_column(overflow="fold")
+    for change in document["changes"]:
+        changes.add_row(change["code"], Text(change["text"]))
+    return Group(*parts, Text(head, style="bold"), changes)
+
+
+def _extent(told: Mapping[str, Any]) -> str:
+    extent = ""
+    if told["categories"]:
+        extent = ", ".join(told["categories"][:SHOWN_CATEGORIES])
+        rest = len(told["categories"]) - SHOWN_CATEGORIES
+        extent += f" and {rest} more" if rest > 0 else ""
+    elif told["kind"] == "text":
+        extent = "many texts"
+    elif told["range"]:
+        extent = f"{told['range'][0]:g} to {told['range'][1]:g}"
+    for code, why in (told["allowed"] or {}).items():
+        extent += f"{'; ' if extent else ''}{code} is allowed: {why}"
+    return extent
+
+
+def _facts(facts: Mapping[str, str]) -> Padding:
+    """Indented lines of name and value; a long value folds under itself."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, Text(value))
+    return Padding(table, (0, 0, 0, 2))
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _folders(problem: Problem, workspace: Workspace) -> history.Folders:
