@@ -61,7 +61,7 @@ from automl.history.shape import (
 )
 from automl.history.snapshots import Folders, Pull, Snapshot, freeze, pulls, record
 from automl.history.sources import Since, Source, open_source
-from automl.history.upserts import Upsert, upsert
+from automl.history.upserts import Upsert, compared, upsert
 from automl.problem import Problem
 from automl.workspace import Workspace, now
 
@@ -198,7 +198,7 @@ def _sample(
         refuse_names(problem, names)
         require(names, {"history.time": h.time, "history.target": h.target}, also_named(problem))
         window = Window(since, problem.mature(as_of), as_of)
-        shaper = Shaper(problem, window, names, loose=source.loose)
+        shaper = Shaper(problem, window, names, loose=source.loose, every=True)
         wanted = [name for name in names if name not in unread(problem)]
         tables: list[pa.Table] = []
         while True:
@@ -240,7 +240,7 @@ def plain_keys(problem: Problem, workspace: Workspace, as_of: datetime) -> pd.Da
             inside = (stamps >= np.datetime64(utc_naive(as_of), "us")) & (
                 stamps < np.datetime64(utc_naive(problem.until(as_of)), "us")
             )
-            told = {}
+            told: dict[str, pa.Array] = {}
             for name in personal:
                 plain = _as_text(chunk[name]).filter(pa.array(inside))
                 told |= {name: hashed(plain), f"{name}:plain": plain}
@@ -539,7 +539,7 @@ class _Pulling:
         spoken = fresh.keys
         moved, _ = self._elsewhere(fresh)
         if len(moved) and not h.source:  # a database is asked again, others are taken at their word
-            spoken = pa.concat_tables([spoken, moved]) if len(spoken) else moved
+            spoken = pa.concat_tables([spoken, moved], promote_options="default")
         found = upsert(
             writer.folder,
             writer.parts,
@@ -589,7 +589,11 @@ class _Pulling:
         moved, later = self._elsewhere(fresh)
         suspect = remove_keys(writer.folder, parts, writer.schema, h.key, moved)
         wrong = [t for t in tiles if t.part in suspect]
-        wrong += [t for t in chosen if t.part not in suspect and not self._agrees(source, t, aside)]
+        wrong += [
+            t
+            for t in chosen
+            if t.part not in suspect and not self._agrees(source, shaper, t, aside)
+        ]
         self.counts["verified"] = len({*chosen, *wrong})
         if not wrong:
             return parts
@@ -603,23 +607,36 @@ class _Pulling:
         finally:
             repair.close()
 
-    def _agrees(self, source: Source, tile: _Tile, aside: Sequence[pa.Table]) -> bool:
-        """Whether the source counts as many labelled rows in the part's days, none of them changed since."""
+    def _agrees(
+        self, source: Source, shaper: Shaper, tile: _Tile, aside: Sequence[pa.Table]
+    ) -> bool:
+        """Whether the source has the part's keys in its window, with the same time, label and change."""
+        assert shaper.layout is not None
         h = self.problem.history
-        names = [n for n in dict.fromkeys([h.time, h.target, h.updated_at, h.label_time]) if n]
-        shaper = Shaper(self.problem, self._inside(tile), names, layout=Layout({h.time: "time"}))
-        count, newest = 0, ""
-        for chunk in source.chunks(names, Since(tile.low, None, tile.high)):
-            found = shaper.count(chunk)
-            count += found[0]
-            newest = max(newest, found[1])
-        waiting = sum(len(t) - len(_outside(t, [tile])) for t in aside)
+        layout = replace(
+            shaper.layout, kinds={n: shaper.layout.kinds[n] for n in (*h.key, h.time, h.target)}
+        )
+        counter = Shaper(self.problem, self._inside(tile), shaper.names, layout=layout)
+        wanted = [n for n in (*layout.names, h.updated_at, h.label_time) if n]
+        chunks = source.chunks(list(dict.fromkeys(wanted)), Since(tile.low, None, tile.high))
+        rows = [r for r in map(counter.shape, chunks) if r is not None and r.kept.column_names]
+        without = [r.unlabelled for r in rows if len(r.unlabelled)]
+        there = _resolve(self.problem, counter, [r.kept for r in rows], without, []).rows
+        held = pq.read_table(
+            tile.part.path(Folders(self.workspace.history(self.problem.name)).parts),
+            columns=there.column_names,
+        )
+        missing, extra, same = compared(held, there, h.key)
         # of a row that changed after as_of an older version may be held
-        later = shaper.dropped["updated_after_as_of"]
+        later = counter.dropped["updated_after_as_of"]
         if later and self.verify:
             return False
-        held = tile.part.rows + waiting
-        return count <= held <= count + later and (bool(waiting) or newest <= tile.part.changed)
+        known = _keys_aside(aside)
+        told = [
+            _key_text(k) in known
+            for k in there.filter(pa.array(missing)).select(list(h.key)).to_pylist()
+        ]
+        return same and extra <= later and all(told)
 
     def _inside(self, tile: _Tile) -> Window:
         keep = self.problem.history.keep
@@ -656,7 +673,8 @@ class _Pulling:
         if lost.any():
             self._lost(before.filter(pa.array(lost)))
         goes = gone & moved if h.deleted == "keep" else (gone & moved) | lost
-        spoken = pa.concat_tables([fresh.keys, before.filter(pa.array(goes)).select(key)])
+        leave = before.filter(pa.array(goes)).select(key)
+        spoken = pa.concat_tables([fresh.keys, leave], promote_options="default")
         found = upsert(
             writer.folder,
             writer.parts,
@@ -712,7 +730,7 @@ class _Pulling:
         table = pq.read_table(file)
         key = list(self.problem.history.key)
         spoken = {
-            json.dumps(k, default=str, ensure_ascii=False, sort_keys=True)
+            _key_text(k)
             for t in (fresh.keys, fresh.changed)
             if len(t)
             for k in t.select(key).to_pylist()
@@ -829,7 +847,7 @@ def _resolve(
     if unlabelled:
         without = pa.concat_tables(unlabelled).select(list(dict.fromkeys(names))).to_pandas()
         frame = pd.concat([frame, without.assign(__row=-1)], ignore_index=True)
-    keys = pa.concat_tables(t.select(key) for t in [rows, *unlabelled])
+    keys = pa.concat_tables(t.select(list(dict.fromkeys(names))) for t in [rows, *unlabelled])
     if not frame.duplicated(key).any():
         return _Delta(rows, keys)
     told = frame[UPDATED].fillna(FIRST) if updated else pd.Series(FIRST, index=frame.index)
@@ -953,6 +971,14 @@ def _outside(aside: pa.Table, tiles: Sequence[_Tile]) -> pa.Table:
         low, high = utc_naive(tile.low), utc_naive(tile.high)
         keep &= ~((times >= low) & (times < high)).to_numpy(bool)
     return aside.filter(pa.array(keep))
+
+
+def _keys_aside(aside: Sequence[pa.Table]) -> set[str]:
+    return {k for t in aside if t.column_names for k in t["key"].to_pylist()}
+
+
+def _key_text(key: Mapping[str, Any]) -> str:
+    return json.dumps(key, default=str, ensure_ascii=False, sort_keys=True)
 
 
 def _changed(rows: Rows | None, since: Since) -> list[pa.Table]:

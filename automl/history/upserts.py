@@ -12,11 +12,11 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from automl.history.columns import FIRST, utc_naive
+from automl.history.columns import FIRST, LAST, utc_naive
 from automl.history.parts import Part, identities, read_parts, remove_keys
 from automl.history.shape import UPDATED
 
-__all__ = ["Upsert", "upsert"]
+__all__ = ["Upsert", "compared", "upsert"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ def upsert(
 ) -> Upsert:
     """Put `change` into parts: rows, one per key, and every key that must not stay as it was.
 
-    `names` are time and key. A held row stays if it is equal to the new one, or was updated later. Rows
-    before `since` go without being counted.
+    `names` are time and key. A held row stays if it is equal to the new one, or was updated later than
+    what is said of its key. Rows before `since` go without being counted.
     """
     time, key = names
     rows, spoken = change
     edge = np.datetime64(FIRST if since is None else utc_naive(since), "us")
     index = pd.Index(identities(rows, key) if key and len(rows) else np.array([], "int64"))
-    told = identities(spoken, key) if key and len(spoken) else np.array([], "int64")
+    told = _last_said(spoken, key) if key and len(spoken) else pd.Series([], dtype="datetime64[us]")
     hits = remove_keys(folder, parts, schema, key, spoken)
     rests: dict[Part, pa.Table] = {}
     held, wanted = np.zeros(len(rows), dtype=bool), np.ones(len(rows), dtype=bool)
@@ -65,13 +65,15 @@ def upsert(
             ids = identities(table, key)
             place = index.get_indexer(ids)
             found = np.flatnonzero(place >= 0)
-            same, later = _compared(table.take(found), rows.take(place[found]))
+            same, later = _equal_or_later(table.take(found), rows.take(place[found]))
             held[place[found]] = True
             wanted[place[found[same | later]]] = False
             goes = found[~(same | later)]
             stays[goes] = False
             updated += _differing(table.take(goes), rows.take(place[goes]))
-            gone = np.isin(ids, told) & (place < 0)
+            gone = np.isin(ids, told.index) & (place < 0)
+            if UPDATED in schema.names:
+                gone &= ~(_stamps(table) > told.reindex(ids).to_numpy())
             stays &= ~gone
             removed += int(gone.sum())
         if old:
@@ -82,13 +84,36 @@ def upsert(
     return Upsert(rests, rows.filter(pa.array(wanted)), ~held[wanted], updated, removed)
 
 
-def _compared(held: pa.Table, rows: pa.Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def compared(
+    held: pa.Table, rows: pa.Table, key: Sequence[str]
+) -> tuple[NDArray[np.bool_], int, bool]:
+    """Which of `rows` no held row has the key of, how many held rows are more, whether the others agree."""
+    place = pd.Index(identities(rows, key)).get_indexer(identities(held, key))
+    found = np.flatnonzero(place >= 0)
+    missing = np.ones(len(rows), dtype=bool)
+    missing[place[found]] = False
+    same = _contents(held.take(found)) == _contents(rows.take(place[found]))
+    return missing, len(held) - len(found), bool(same.all())
+
+
+def _equal_or_later(held: pa.Table, rows: pa.Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which held rows are equal to the new ones, and which were updated later than those."""
     same = _contents(held) == _contents(rows)
     if UPDATED not in held.column_names:
         return same, np.zeros(len(held), dtype=bool)
-    was, now = (np.asarray(t[UPDATED].to_numpy()).astype("datetime64[us]") for t in (held, rows))
-    return same, was > now  # a gap compares as False
+    return same, _stamps(held) > _stamps(rows)  # a gap compares as False
+
+
+def _last_said(spoken: pa.Table, key: Sequence[str]) -> pd.Series:
+    """When each key was last spoken of; without a time the word is final."""
+    if UPDATED not in spoken.column_names:
+        return pd.Series(LAST, index=np.unique(identities(spoken, key)), dtype="datetime64[us]")
+    said = pd.Series(_stamps(spoken), index=identities(spoken, key)).fillna(LAST)
+    return said.groupby(level=0).max()
+
+
+def _stamps(rows: pa.Table) -> NDArray[np.datetime64]:
+    return np.asarray(rows[UPDATED].to_numpy()).astype("datetime64[us]")
 
 
 def _differing(held: pa.Table, rows: pa.Table) -> int:
