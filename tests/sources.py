@@ -91,7 +91,8 @@ class Source:
     def _sqlite(self, rows: Rows, names: list[str], types: Mapping[str, str]) -> None:
         (self.folder / "rows.db").unlink(missing_ok=True)
         with sqlite3.connect(self.folder / "rows.db") as connection:
-            columns = ", ".join(f'"{name}" {types.get(name, "")}' for name in names)
+            quoted = {name: name.replace('"', '""') for name in names}
+            columns = ", ".join(f'"{quoted[name]}" {types.get(name, "")}' for name in names)
             connection.execute(f"create table rows ({columns})")
             marks = ", ".join("?" * len(names))
             values = [[_sqlite_value(row.get(name)) for name in names] for row in rows]

@@ -121,6 +121,9 @@ def _other_columns(offered: Sequence[str], contract: Contract, problem: Problem)
         for name in offered
         if name not in known
     ]
+    if "" in offered:
+        said = "a column without a name is not used; name it in history.query"
+        found.append(Finding("column_nameless", said))
     gone = [name for name in contract.unused if offered and name not in offered]
     found += [
         Finding("column_removed", f"column {name!r} is gone; it was not used") for name in gone

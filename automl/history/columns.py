@@ -89,9 +89,9 @@ def ignored(problem: Problem) -> set[str]:
 
 
 def unread(problem: Problem) -> set[str]:
-    """Columns that never leave the source: ignored ones, and personal ones that are no key."""
+    """Columns that never leave the source: ignored ones, personal ones that are no key, and the nameless."""
     h = problem.history
-    return ignored(problem) | ({*h.personal} - {*h.key})
+    return ignored(problem) | ({*h.personal} - {*h.key}) | {""}
 
 
 def learning_only(problem: Problem) -> list[str]:

@@ -134,9 +134,7 @@ class Database:
 
     def chunks(self, names: Sequence[str], since: Since | None = None) -> Iterator[Chunk]:
         """Rows of the query, streamed."""
-        assert self._engine is not None
-        quoted = self._engine.dialect.identifier_preparer.quote_identifier
-        columns = ", ".join(f"q.{quoted(name)}" for name in names)
+        columns = ", ".join(f"q.{self._quoted(name)}" for name in names)
         where, edges = self._newer(since)
         sql = f"select {columns} from (\n{self.query}\n) as q{where}"  # noqa: S608
         with self._told():
@@ -162,14 +160,12 @@ class Database:
     def _newer(self, since: Since | None) -> tuple[str, dict[str, datetime | str]]:
         if since is None:
             return "", {}
-        assert self._engine is not None
         h = self.problem.history
-        quoted = self._engine.dialect.identifier_preparer.quote_identifier
         edges: dict[str, datetime | str] = {}
 
         def bound(name: str, column: str, edge: datetime, sign: str) -> str:
             edges[name] = self._edge(column, edge, upper=sign == "<")
-            return f"q.{quoted(column)} {sign} :{name}"
+            return f"q.{self._quoted(column)} {sign} :{name}"
 
         if since.until is not None:
             low = bound("since", h.time, since.time, ">=")
@@ -179,6 +175,13 @@ class Database:
             if column and since.changed is not None:
                 fresh.append(bound(f"changed_{len(fresh)}", column, since.changed, ">="))
         return f"\nwhere {' or '.join(fresh)}", edges
+
+    def _quoted(self, name: str) -> str:
+        """A column's name as an identifier, whatever characters it holds."""
+        assert self._engine is not None
+        quoted = str(self._engine.dialect.identifier_preparer.quote_identifier(name))
+        # SQLAlchemy would read the colon of a name as a parameter; PostgreSQL's statements skip it
+        return quoted if self.backend == "postgresql" else quoted.replace(":", r"\:")
 
     def _edge(self, column: str, edge: datetime, *, upper: bool) -> datetime | str:
         """A bound of a time column. Times that are text are only compared by day, a day too many each side."""
