@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -46,6 +46,9 @@ _SEES_ALL = """
     select pg_has_role(current_user, 'pg_read_all_stats', 'member') and not pg_is_in_recovery()
         and not exists (select from pg_prepared_xacts where database = current_database())
 """
+_DENIED = re.compile(  # a connection that was refused carries no code
+    r'authentication failed|no pg_hba.conf entry|role "[^"]*" (does not exist|is not permitted)'
+)
 _LOST = ("server closed the connection", "terminating connection", "connection to server was lost")
 
 
@@ -221,7 +224,7 @@ class Database:
             return connection.execute(sa.text(self._read_settings(sql, edges).replace(":", r"\:")))
         values = {
             **self.bound,
-            "since": self.bound.get("since", datetime(1, 1, 2)),
+            "since": self.bound.get("since", datetime(1, 1, 2, tzinfo=UTC)),
             **(edges or {}),
         }
         used = {n: self._value(v) for n, v in values.items() if n in _PARAMETER.findall(sql)}
@@ -316,11 +319,7 @@ class Database:
         asked = self._connection is not None  # before that there was no cell to quote
         shown = words(error, self.problem) if asked and self.problem.history.personal else said
         state = str(getattr(error, "sqlstate", "") or "")
-        if (
-            state.startswith("28")
-            or "authentication failed" in said
-            or "no pg_hba.conf entry" in said
-        ):
+        if state.startswith("28") or _DENIED.search(said):
             return HistoryError(
                 f"history.source {source}: the database refuses this user: {shown.splitlines()[-1]}",
                 code="source_denied",

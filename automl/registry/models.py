@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import yaml
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
-from automl.errors import DigestError, SpaceError
+from automl.errors import DigestError, PredictError, SpaceError
 from automl.features import CARRIED
 from automl.features import __path__ as features_path
 from automl.spaces import Family
@@ -40,6 +41,7 @@ ALLOWED = (
     f"{CARRIED}.",
     "automl_family_",
 )
+_log = logging.getLogger(__name__)
 _REQUIRED = ("scikit-learn", "numpy", "pandas", "skops")
 
 
@@ -95,6 +97,8 @@ def load_folder(folder: Path, digests: Mapping[str, str]) -> Any:
     ------
     DigestError
         A file changed, is missing or was added, or the file asks for types we do not trust.
+    PredictError
+        A library that the model needs is not installed.
     """
     found = digest_folder(folder)
     changed = sorted(n for n in {*found, *digests} if found.get(n) != digests.get(n))
@@ -111,7 +115,26 @@ def load_folder(folder: Path, digests: Mapping[str, str]) -> Any:
             f"the model asks to trust {', '.join(foreign) or flavour.get('serialization_format')}",
             code="untrusted_type",
         )
+    _refuse_missing_libraries(folder)
     return mlflow.sklearn.load_model(str(folder))
+
+
+def _refuse_missing_libraries(folder: Path) -> None:
+    """Say which library a model needs and this environment lacks; another version of one is only told."""
+    path = folder / "requirements.txt"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    wanted = dict(line.split("==") for line in lines if line.count("==") == 1)
+    for name, decided in wanted.items():
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            raise PredictError(
+                f"the model needs {name} {decided}, which is not installed here",
+                code="library_missing",
+                next_step=f"pip install {name}=={decided}, then run the same command again.",
+            ) from None
+        if found != decided:
+            _log.warning("the model was fitted with %s %s; found %s", name, decided, found)
 
 
 def _arguments(
