@@ -16,7 +16,8 @@ from automl.problem import Problem, load_problem
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*/*.md")])
 COMMANDS = [
-    "check", "spaces", "cycle", "retrain", "score", "status", "leaderboard", "why", "schedule", "ui", "doctor",
+    "check", "spaces", "cycle", "retrain", "score", "status", "leaderboard", "why", "history", "contract",
+    "schedule", "ui", "doctor",
 ]  # fmt: skip
 
 
@@ -39,12 +40,21 @@ def test_readme_documents_every_command_and_the_commands_are_these() -> None:
 
 def test_every_key_of_the_problem_file_is_documented() -> None:
     page = (ROOT / "docs" / "problem-file.md").read_text(encoding="utf-8")
-    refused = {"personal", "mode"}  # not offered yet: said in the changelog, refused by the file
+    refused = {"mode"}  # not offered yet: said in the changelog, refused by the file
     for name, field in Problem.model_fields.items():
         section = field.annotation
         inner = getattr(section, "model_fields", {}) if isinstance(section, type) else {}
         for key in inner or ({name} - {"file"}):
             assert key in refused or f"`{key}`" in page, f"{name}.{key}"
+
+
+def test_every_finding_code_of_the_data_is_in_the_operations_page() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    files = [*(ROOT / "automl/history").glob("*.py"), *(ROOT / "automl/contract").glob("*.py")]
+    code = re.compile(r'(?:\bcode=|\bcode, \w+ = |\bReason\(\s*|\bFinding\(\s*)"(\w+)"')
+    codes = {c for file in files for c in code.findall(file.read_text(encoding="utf-8"))}
+    assert len(codes) > 50, "the search found them"
+    assert sorted(c for c in codes if f"`{c}`" not in page) == []
 
 
 def test_the_problem_file_of_the_readme_is_valid(tmp_path: Path) -> None:
