@@ -143,7 +143,7 @@ def truth(rows: Sequence[Row], problem: Problem, as_of: datetime) -> pd.DataFram
         frame = frame.drop_duplicates(key, keep="last")
     frame = frame[frame["y"].notna()]
     frame = frame.drop_duplicates(key) if key else frame
-    names = [n for n in sorted(kinds_of(problem))]
+    names = sorted(kinds_of(problem))
     told = frame.sort_values(["at", *(key or ["id"])], kind="stable")[names]
     return told.reset_index(drop=True)
 

@@ -23,7 +23,6 @@ from tests.changing import (
     Memory,
     differences,
     history_pulls,
-    insert,
     newest,
     pulled,
     truth,

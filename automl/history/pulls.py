@@ -288,7 +288,7 @@ class _Pulling:
         )
     )
     warnings: list[str] = field(default_factory=list)
-    audited: str = ""  # start of the older window that was compared last, in turn
+    audited: str = ""  # end of the older window that was compared last, in turn
 
     def run(self) -> Snapshot:
         """Pull, whole or in part."""
@@ -583,8 +583,8 @@ class _Pulling:
         if self.verify:
             chosen = tiles
         else:
-            turn = ([t for t in older if t.part.first > last.audited] or older)[:1]
-            self.audited = turn[0].part.first if turn else last.audited
+            turn = ([t for t in older if t.part.first >= last.audited] or older)[:1]
+            self.audited = f"{turn[0].high:%Y-%m-%d}" if turn else last.audited
             chosen = [*[t for t in tiles if t.part.name not in names][-TOUCHED:], *turn]
         moved, later = self._elsewhere(fresh)
         suspect = remove_keys(writer.folder, parts, writer.schema, h.key, moved)

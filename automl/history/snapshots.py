@@ -70,7 +70,7 @@ class Pull:
     until: str  # rows before this had their label
     state: Mapping[str, Any]  # of the source
     quarantine: str = ""  # file of the rows set aside
-    audited: str = ""  # start of the older window that was compared last, in turn
+    audited: str = ""  # end of the older window that was compared last, in turn
 
     @property
     def name(self) -> str:
