@@ -147,8 +147,9 @@ def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
 
 def _in_words(blend: Blend) -> str:
     """A blend by family, heaviest first: a column shows some thirty letters."""
-    if len(blend.members) == 1:
-        return str(blend)
+    if len(blend.families) == 1:
+        count, family = len(blend.members), blend.families[0]
+        return family if count == 1 else f"blend of {count} {family}"
     shares = {
         family: [m.weight for m in blend.members if m.recipe.family == family]
         for family in blend.families

@@ -84,7 +84,8 @@ def retrain(
         choice = run("decide", make_choice, job, work, board)
         if job.ask.dry_run:
             return _dry_ending(job, board, choice, warnings, run_id)
-        fitted, choice = run("refit", _refit, work, board, choice, deadline, plan)
+        fitted, choice, told = run("refit", _refit, work, board, choice, deadline, plan)
+        warnings += told
         release = run("register", _register, job, work, board, choice, fitted, run_id, io=True)
         guards, release = run("guards", _guard, job, work, choice, release)
         generation, rows = run("stage predictions", stage, job, release) if stage else (None, None)
@@ -197,7 +198,7 @@ def _sweep(job: Job, work: Work, plan: Plan) -> tuple[Board, float]:
     done = [t for t in done if (work.scratch / "outputs" / f"{t.recipe.id}-0.npy").exists()]
     budget = job.problem.sweep.budget
     spent = max((t.elapsed for t in done), default=0.0)
-    left = max(0.25 * budget.seconds, budget.seconds - spent) if budget else float("inf")
+    left = max(0.4 * budget.seconds, budget.seconds - spent) if budget else float("inf")
     deadline = time.monotonic() + left
     if plan.kind == "refit":
         return Board((), None, None, "plan", 0.0, 0.0, len(work.frame)), deadline
@@ -225,20 +226,21 @@ def _carried(job: Job) -> list[Blend]:
 
 def _refit(
     work: Work, board: Board, choice: Choice, deadline: float, plan: Plan
-) -> tuple[Path, Choice]:
+) -> tuple[Path, Choice, list[str]]:
     costs = {**plan.costs, **{t.recipe.id: t.seconds_refit for t in board.trials}}
-    done = refit(work, choice.blend, deadline, costs)
+    done = refit(work, choice.blend, deadline, costs, board.overhead)
+    told = [
+        f"member {member} is left out of the release: {why}" for member, why in done.lost.items()
+    ]
     if done.rows < len(work.frame):
-        _log.warning(
-            "refit on %d of %d rows: more would not fit the budget", done.rows, len(work.frame)
-        )
-    for member, why in done.lost.items():
-        _log.warning("member %s is left out of the release: %s", member, why)
+        told.append(f"refit on {done.rows} of {len(work.frame)} rows: more would not fit the budget")
+    for warning in told:
+        _log.warning(warning)
     model = assemble(done.parts, work.contract, list(work.contract.features))
     path = work.scratch / "model.pickle"
     path.write_bytes(pickle.dumps(model))
     fault("retrain.refitted")
-    return path, replace(choice, blend=done.blend)
+    return path, replace(choice, blend=done.blend), told
 
 
 def _register(

@@ -149,7 +149,7 @@ def _close_badly(job: Job, error: BaseException) -> None:
                 tags={"decision": status},
                 artifacts={},
                 failed=True,
-                note=f"❌ {status.capitalize()}: {reason}\n\nChampion and predictions are as they were.",
+                note=f"✘ {status.capitalize()}: {reason}\n\nChampion and predictions are as they were.",
             )
         except Exception:  # noqa: BLE001  MLflow may be what failed
             _log.warning("the run %s could not be closed", run_id)

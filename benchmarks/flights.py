@@ -40,7 +40,7 @@ def main() -> None:
     """Run the weeks, print the table or the document."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument(
-        "--small", action="store_true", help="two weeks of 10 s each on 45 days of history"
+        "--small", action="store_true", help="two weeks of 10 s each on 30 days of history"
     )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--budget", default="30s")
@@ -65,7 +65,7 @@ def _prepare(folder: Path, *, small: bool) -> Path:
     file = Path(shutil.copy(source / "problem.toml", folder))
     if small:
         text = file.read_text(encoding="utf-8").replace(
-            'keep        = "270d"', 'keep        = "45d"'
+            'keep        = "270d"', 'keep        = "30d"'
         )
         file.write_text(text, encoding="utf-8")
     return file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -72,6 +73,7 @@ def pulled(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 def _retrain(place: Place, as_of: str) -> None:
     """In this process: a command of its own would load MLflow again."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # left by MLflow for another workspace
     moment = datetime.fromisoformat(as_of).replace(tzinfo=UTC)
     retrain(load_problem(place.file), open_workspace(place.file), Ask(as_of=moment))
 

@@ -28,6 +28,7 @@ from automl.errors import AutomlError, ContractError, HistoryError, ProblemError
 from automl.history import KEY_SECRET
 from automl.problem import Problem, load_problem
 from automl.publish import read_predictions
+from automl.report.data import contract_document
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF, make_world
 from tests.postgres import PostgresServer
@@ -231,6 +232,7 @@ def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     edge = pd.Timestamp(AS_OF.replace(tzinfo=None))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(KEY_SECRET, SECRET)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # left by MLflow in this process
         lived.write(world[world["sent_at"] < edge] if lived.kind == "parquet" else world, task)
         lived.problem(task)
         if lived.kind == "parquet":
@@ -614,6 +616,14 @@ def test_a_column_that_becomes_personal_is_not_read_on_the_word_of_an_old_contra
         history.pull(now, open_workspace(now.file), AS_OF, kinds=agreed.kinds(now))
 
     assert "contract problem.toml --accept" in caught.value.next_step
+
+    contract_document(now, open_workspace(now.file), AS_OF, accept=True)
+
+    agreed = load_contract(now)
+    assert agreed is not None
+    assert "email" not in agreed.features
+    told = history.pull(now, open_workspace(now.file), AS_OF, kinds=agreed.kinds(now))
+    assert "email" not in history.read(told).columns
 
 
 def test_a_key_of_whole_numbers_can_become_personal(

@@ -57,7 +57,11 @@ def saved_views(metric: Metric, also: Sequence[str], cycle: str) -> dict[str, st
             "params.`family`",
             "params.`half_life`",
         ],
-        widths={"tags.`role`": 75, "params.`family`": 160},
+        widths={
+            "tags.`role`": 75,
+            f"metrics.`cv_{metric.name}`": _width(f"cv_{metric.name}") + 20,  # and the sort mark
+            "params.`family`": 160,
+        },
     )
     return {
         f"mlflow.sharedViewState.{DECISIONS}": _named(
@@ -74,9 +78,9 @@ def view_link(base: str, experiment: str, view: str) -> str:
     return f"{base}/#/experiments/{experiment}/runs?viewStateShareKey={view}&workflowType=machine_learning"
 
 
-def _width(column: str) -> int:
+def _width(name: str) -> int:
     """Pixels that show a column's name and five digits; MLflow's 100 cut `champ_roc_auc`."""
-    return max(80, 26 + 7 * len(column.partition("`")[2].rstrip("`")))
+    return max(80, 26 + 7 * len(name))
 
 
 def _named(name: str, state: dict[str, Any]) -> str:
@@ -100,7 +104,7 @@ def _state(
         "modelVersionFilter": "All Runs",
         "selectedColumns": list(columns),
         "columnOrder": list(columns),
-        "columnWidths": {name: _width(name) for name in columns} | widths,
+        "columnWidths": {name: _width(name.split("`")[1]) for name in columns} | widths,
         "runsExpanded": {},
         "runsPinned": [],
         "runsHidden": [],

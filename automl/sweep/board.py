@@ -27,6 +27,7 @@ __all__ = [
     "Work",
     "blend_losses",
     "blend_outputs",
+    "makespan",
     "mean",
     "output_file",
 ]
@@ -128,6 +129,7 @@ class Board:
     seconds: float
     fit_seconds: float
     rows: int  # training rows of the newest block's fits, after the row cap
+    overhead: float = 0.0  # estimated seconds of a refit before its fits begin
 
     @property
     def ranked(self) -> list[Trial]:
@@ -162,6 +164,14 @@ def blend_losses(work: Work, blend: Blend) -> list[float]:
 def output_file(work: Work, recipe: Recipe, block: int) -> Path:
     """Where a recipe's outputs on a block lie, shape (n_judged,) or (n_judged, n_classes)."""
     return work.scratch / "outputs" / f"{recipe.id}-{block}.npy"
+
+
+def makespan(seconds: Sequence[float], workers: int) -> float:
+    """Wall clock of fits run side by side, the longest first."""
+    busy = [0.0] * workers
+    for each in sorted(seconds, reverse=True):
+        busy[busy.index(min(busy))] += each
+    return max(busy)
 
 
 def mean(values: Sequence[float]) -> float:

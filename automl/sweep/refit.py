@@ -12,7 +12,7 @@ import pandas as pd
 from automl.errors import AutomlError
 from automl.features.matrices import Rows, shape_of, thin, write_matrices
 from automl.spaces import Blend
-from automl.sweep.board import Work
+from automl.sweep.board import Work, makespan
 from automl.trial import Fit, FitResult, Pool
 
 __all__ = ["Refitted", "refit"]
@@ -30,10 +30,16 @@ class Refitted:
     lost: dict[str, str]  # member -> why it is missing
 
 
-def refit(work: Work, blend: Blend, deadline: float, costs: Mapping[str, float]) -> Refitted:
+def refit(
+    work: Work,
+    blend: Blend,
+    deadline: float,
+    costs: Mapping[str, float],
+    overhead: float = START_SECONDS,
+) -> Refitted:
     """Fit the members of a blend on all rows, the newest included, before the deadline.
 
-    `costs` are estimated seconds per recipe id. When they do not fit the time left, the oldest rows
+    `costs` are estimated seconds per recipe id, `overhead` those before the first fit begins. When they do not fit the time left, the oldest rows
     are thinned out. A member that fails or does not end in time is left out, and the others share its
     weight.
 
@@ -44,8 +50,8 @@ def refit(work: Work, blend: Blend, deadline: float, costs: Mapping[str, float])
     """
     rows = Rows.of(work.frame, work.problem, work.contract)
     each = [costs.get(m.recipe.id, 0.0) for m in blend.members]
-    needed = 1.5 * max(sum(each) / work.workers, *each, 0.0)
-    seconds = deadline - time.monotonic() - START_SECONDS
+    needed = 1.5 * makespan(each, work.workers)
+    seconds = deadline - time.monotonic() - max(START_SECONDS, overhead)
     if needed > seconds:  # never without a budget
         most = max(1000, int(len(rows.y) * max(seconds, 1.0) / needed))
         rows = thin(rows, most, work.problem.sweep.seed)

@@ -16,7 +16,7 @@ from automl.errors import NoModelError
 from automl.features.matrices import Rows, shape_of, thin, write_matrices
 from automl.metrics import get_metric
 from automl.spaces import HALF_LIVES, Blend, Family, Member, Params, Recipe, Shape
-from automl.sweep.board import Board, Plan, Trial, Work, mean, output_file
+from automl.sweep.board import Board, Plan, Trial, Work, makespan, mean, output_file
 from automl.sweep.transfer import lessons
 from automl.trial import Fit, FitResult, Pool
 
@@ -132,6 +132,8 @@ class _Run:
         self.truth = [self.rows.y[b.judged] for b in work.blocks]
         given = sweep_section.budget.seconds if sweep_section.budget else float("inf")
         self.cap_rows = next((most for s, most in ROW_CAPS if given <= s), 10**12)
+        # an interrupted sweep has less time left, but its refit takes as long
+        self.whole = max(self.budget, given) if np.isfinite(given) else self.budget
         self.shapes: dict[tuple[str, int], Shape] = {}
         train = min(len(work.blocks[0].train), self.cap_rows)
         self.cap_trials = sweep_section.trials or _cap(CONFIG_CAPS, train)
@@ -286,20 +288,16 @@ class _Run:
         # whoever holds the champion's place may keep it, and is refitted then
         held = {m.recipe.id for m in self.anchor.members} if self.anchor else set()
         holder = [t.seconds_refit for t in complete if t.recipe.id in held]
-        cost = max(self._wall(likely), self._wall(holder))
-        most = REFIT_SHARE * self.budget
+        cost = max(makespan(likely, self.work.workers), makespan(holder, self.work.workers))
+        most = REFIT_SHARE * self.whole
         return self.deadline - min(most, 1.3 * cost + self._refit_overhead())
-
-    def _wall(self, seconds: Sequence[float]) -> float:
-        """How long fits take side by side."""
-        return max(sum(seconds) / self.work.workers, *seconds, 0.0)
 
     def _refit_overhead(self) -> float:
         """Encoding all rows, writing them, and starting two processes, in seconds."""
         return 1.5 + 1.5 * self.encode_seconds * len(self.rows.y) / max(1, self.cap_rows)
 
     def _refittable(self, trial: Trial) -> bool:
-        return trial.seconds_refit <= 0.75 * REFIT_SHARE * self.budget
+        return trial.seconds_refit <= 0.75 * REFIT_SHARE * self.whole
 
     # ---- the loop
 
@@ -330,6 +328,7 @@ class _Run:
             time.monotonic() - self.started,
             self.fit_seconds,
             min(len(self.work.blocks[0].train), self.cap_rows),
+            self._refit_overhead(),
         )
 
     def _fill(self) -> None:
@@ -512,7 +511,7 @@ class _Run:
     # ---- the answer
 
     def _seconds_for_members(self) -> float:
-        return self.work.workers * min(0.75 * REFIT_SHARE * self.budget, self._time_to_refit())
+        return self.work.workers * min(0.75 * REFIT_SHARE * self.whole, self._time_to_refit())
 
     def _time_to_refit(self) -> float:
         return max(1.0, (self.deadline - time.monotonic() - self._refit_overhead()) / 1.2)
