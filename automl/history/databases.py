@@ -35,6 +35,8 @@ __all__ = ["CONNECT_SECONDS", "STATEMENT_SECONDS", "open_database"]
 
 CONNECT_SECONDS = 5  # a source that does not answer by then is called unreachable
 STATEMENT_SECONDS = 900  # a query that does not end by then is stopped
+_FLOAT4 = "700"  # what psycopg calls PostgreSQL's type `real`
+_END = re.compile(r"[\s;]*((?:\n?--[^\n]*\s*)*)\Z")  # of a query: semicolons, then comments
 _PARAMETER = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
 _OLDEST_TRANSACTION = """
     select least(now(), min(xact_start))
@@ -63,7 +65,7 @@ def open_database(
         The URL is wrong; nobody answers; the password or a right is missing.
     """
     url = _database_url(problem.history.source, workspace)
-    source = Database(problem, url, query.strip().rstrip(";"), bound)
+    source = Database(problem, url, _END.sub(r"\1", query), bound)
     try:
         source.open()
     except BaseException:
@@ -182,7 +184,10 @@ class Database:
     def _quoted(self, name: str) -> str:
         """A column's name as an identifier, whatever characters it holds."""
         assert self._engine is not None
-        quoted = str(self._engine.dialect.identifier_preparer.quote_identifier(name))
+        preparer = self._engine.dialect.identifier_preparer
+        quoted = str(preparer.quote_identifier(name))
+        if preparer._double_percents:  # SQLAlchemy does so again where the driver wants it
+            quoted = quoted.replace("%%", "%")
         # SQLAlchemy would read the colon of a name as a parameter; PostgreSQL's statements skip it
         return quoted if self.backend == "postgresql" else quoted.replace(":", r"\:")
 
@@ -190,7 +195,7 @@ class Database:
         """A bound of a time column. Times that are text are only compared by day, a day too many each side."""
         if self.backend == "sqlite" or self._types.get(column) in ("string", "25", "1043", "1042"):
             day = self._local(edge) + timedelta(days=2 if upper else -1)
-            return f"{day:%Y-%m-%d}"
+            return f"{day.isoformat():.10}"  # strftime writes the year 2 as `2`
         return edge
 
     def _local(self, moment: datetime) -> pd.Timestamp:
@@ -203,12 +208,20 @@ class Database:
         self, sql: str, edges: Mapping[str, datetime | str], names: Sequence[str]
     ) -> Iterator[Chunk]:
         result = self._run(sql, edges)
-        cursor = result.cursor
+        # SQLAlchemy has taken the first row from a cursor of the server; SQLite's own is faster
+        fetch = result.cursor.fetchmany if self.backend == "sqlite" else result.fetchmany
         try:
-            while rows := cursor.fetchmany(CHUNK_ROWS):
-                yield dict(zip(names, map(_typed, zip(*rows, strict=True)), strict=True))
+            while rows := fetch(CHUNK_ROWS):
+                columns = zip(names, map(_typed, zip(*rows, strict=True)), strict=True)
+                yield {n: self._single(n, column) for n, column in columns}
         finally:
             result.close()
+
+    def _single(self, name: str, column: Column) -> Column:
+        """Numbers of single precision as they are stored; psycopg reads them from their shortest text."""
+        if self._types.get(name) == _FLOAT4 and isinstance(column, pa.Array):
+            return column.cast(pa.float32()).cast(pa.float64())
+        return column
 
     def _run(
         self, sql: str, edges: Mapping[str, datetime | str] | None = None
@@ -227,6 +240,7 @@ class Database:
             "since": self.bound.get("since", datetime(1, 1, 2, tzinfo=UTC)),
             **(edges or {}),
         }
+        sql = _PARAMETER.sub(lambda m: m[0] if m[1] in values else rf"\{m[0]}", sql)
         used = {n: self._value(v) for n, v in values.items() if n in _PARAMETER.findall(sql)}
         return connection.execute(sa.text(sql), used)
 

@@ -71,6 +71,7 @@ OVERLAP = timedelta(
     hours=1
 )  # longer than any transaction of a source, unless the file says otherwise
 CLOCKS = timedelta(minutes=1)  # by which clocks may differ where open transactions are visible
+EARLIEST = datetime(2, 1, 1, tzinfo=UTC)  # times before it are no times
 TOUCHED = 8  # windows that a pull touched and compares with the source, newest first
 DELTA_ROWS = 1_500_000  # more changed rows than this are pulled as a whole
 _log = logging.getLogger(__name__)
@@ -358,21 +359,25 @@ class _Pulling:
         if not told:
             return None, "the first pull"
         last = told[-1]
-        if self.kinds is None:
-            return None, "there is no contract"
-        if self.as_of < last.as_of or (self.as_of == last.as_of and not self.verify):
-            return (
-                None,
+        h = self.problem.history
+        backwards = self.as_of < last.as_of or (self.as_of == last.as_of and not self.verify)
+        since = datetime.fromisoformat(last.since) if last.since else None
+        hurdles = [
+            (self.kinds is None, "there is no contract"),
+            (
+                backwards,
                 f"as_of is not later than that of the last pull, {last.as_of:%Y-%m-%d %H:%M}",
-            )
-        if last.recipe != self._recipe():
-            return None, "problem file or contract have changed"
-        if last.since and (
-            window.since is None or window.since < datetime.fromisoformat(last.since)
-        ):
-            return None, "history.keep has grown"
-        if not self.problem.history.key and self.problem.history.source:
-            return None, "there is no key"
+            ),
+            (last.recipe != self._recipe(), "problem file or contract have changed"),
+            (
+                since is not None and (window.since is None or window.since < since),
+                "history.keep has grown",
+            ),
+            (not h.key and bool(h.source), "there is no key"),
+        ]
+        why = next((reason for holds, reason in hurdles if holds), "")
+        if why:
+            return None, why
         try:
             _, parts, schema = load(folders.snapshots / f"{last.snapshot[:24]}.json")
         except HistoryError:
@@ -404,40 +409,37 @@ class _Pulling:
 
     def _pull_all(self, folders: Folders, source: Source, shaper: Shaper, why: str) -> Snapshot:
         while True:
-            writer: PartWriter | None = None
             try:
-                aside: list[pa.Table] = []
-                unlabelled: list[pa.Table] = []
-                wanted = self._wanted(shaper)
-                for chunk in source.chunks(wanted):
-                    rows = shaper.shape(chunk)
-                    if rows is None:
-                        continue
-                    aside.append(rows.aside)
-                    if shaper.layout is None:
-                        continue
-                    if writer is None:
-                        writer = self._writer(folders, shaper, [])
-                    if len(rows.unlabelled):
-                        unlabelled.append(rows.unlabelled)
-                    if rows.kept.column_names:
-                        writer.add(rows.kept)
-                self.counts["fetched"] = shaper.seen
-                _within_limit(self.problem, shaper, sum(map(len, aside)))
-                if writer is None:
-                    raise _nothing_left(self.problem, self.as_of, shaper)
-                parts = _without_twins(writer, self.problem, shaper, aside, unlabelled)
-                if not parts:
-                    raise _nothing_left(self.problem, self.as_of, shaper)
-                self.counts["new"] = sum(p.rows for p in parts)
-                return self._finish(folders, source, shaper, writer, parts, aside, why)
+                return self._pull_once(folders, source, shaper, why)
             except Widen as found:
-                assert shaper.layout is not None
-                kinds = {**shaper.layout.kinds, found.name: "text"}
-                shaper = shaper.start(replace(shaper.layout, kinds=kinds))  # type: ignore[arg-type]
-            finally:
-                if writer is not None:
-                    writer.close()
+                shaper = shaper.widened(found.name)
+
+    def _pull_once(self, folders: Folders, source: Source, shaper: Shaper, why: str) -> Snapshot:
+        writer: PartWriter | None = None
+        aside: list[pa.Table] = []
+        unlabelled: list[pa.Table] = []
+        try:
+            for chunk in source.chunks(self._wanted(shaper)):
+                rows = shaper.shape(chunk)
+                if rows is None:
+                    continue
+                aside.append(rows.aside)
+                unlabelled += [rows.unlabelled] if len(rows.unlabelled) else []
+                if shaper.layout is not None and rows.kept.column_names:
+                    writer = writer or self._writer(folders, shaper, [])
+                    writer.add(rows.kept)
+            self.counts["fetched"] = shaper.seen
+            _within_limit(self.problem, shaper, sum(map(len, aside)))
+            parts = (
+                _without_twins(writer, self.problem, shaper, aside, unlabelled) if writer else []
+            )
+            if not parts or writer is None:
+                raise _nothing_left(self.problem, self.as_of, shaper)
+            self.counts["new"] = sum(p.rows for p in parts)
+            return self._finish(folders, source, shaper, writer, parts, aside, why)
+        finally:
+            if writer is not None:
+                writer.close()
 
     def _wanted(self, shaper: Shaper) -> list[str]:
         """Columns that leave the source: all allowed ones until kinds are known."""
@@ -956,7 +958,7 @@ def _tiles(parts: Sequence[Part], window: Window) -> list[_Tile]:
     """All time up to the window's end, cut where parts start."""
     midnight = {"hour": 0, "minute": 0, "second": 0, "microsecond": 0}
     starts = [datetime.fromisoformat(p.first).replace(tzinfo=UTC, **midnight) for p in parts]  # type: ignore[arg-type]
-    lows = [window.since or FIRST.to_pydatetime().replace(tzinfo=UTC), *starts[1:]]
+    lows = [window.since or EARLIEST, *starts[1:]]
     highs = [*starts[1:], max(window.until, day_after(parts[-1].last))]
     return [_Tile(*told) for told in zip(parts, lows, highs, strict=True)]
 
