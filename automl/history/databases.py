@@ -240,7 +240,6 @@ class Database:
             "since": self.bound.get("since", datetime(1, 1, 2, tzinfo=UTC)),
             **(edges or {}),
         }
-        sql = _PARAMETER.sub(lambda m: m[0] if m[1] in values else rf"\{m[0]}", sql)
         used = {n: self._value(v) for n, v in values.items() if n in _PARAMETER.findall(sql)}
         return connection.execute(sa.text(sql), used)
 
