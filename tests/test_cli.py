@@ -341,7 +341,7 @@ def query(select: str) -> dict[str, str]:
 
 
 TWICE = f"""select {COLUMNS}, late from parcels
-union all select parcel, sent_at, weight + 1, carrier, arrived_after, late from parcels where parcel < 3"""
+union all select parcel, sent_at, weight + 1, carrier, arrived_after, late from parcels where parcel < 30"""
 REFUSALS: dict[str, tuple[dict[str, str], int, str]] = {
     "constant target": (REGRESSION, 3, "target 'hours': every row holds 12.5"),
     "no labelled rows": (query(f"select {COLUMNS}, null as late from parcels"), 3, "no label"),
@@ -353,7 +353,7 @@ REFUSALS: dict[str, tuple[dict[str, str], int, str]] = {
     "duplicate keys": (
         {'"select * from parcels"': f'"""{TWICE}"""'},
         3,
-        "6 rows that share a key but differ",
+        "56 rows that share a key but differ",
     ),
     "source is missing": ({"world.db": "nowhere.db"}, 5, "no file at"),
 }
