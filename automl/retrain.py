@@ -233,7 +233,9 @@ def _refit(
         f"member {member} is left out of the release: {why}" for member, why in done.lost.items()
     ]
     if done.rows < len(work.frame):
-        told.append(f"refit on {done.rows} of {len(work.frame)} rows: more would not fit the budget")
+        told.append(
+            f"refit on {done.rows} of {len(work.frame)} rows: more would not fit the budget"
+        )
     for warning in told:
         _log.warning(warning)
     model = assemble(done.parts, work.contract, list(work.contract.features))

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from threading import Semaphore
 from typing import Any
@@ -236,10 +237,7 @@ class PartWriter:
         ordered = in_order(table, self.time, self.key)
         days = _days(ordered[self.time])
         cuts = _cuts(days)
-        return [
-            self._write_part(ordered.slice(a, b - a), days[a:b])
-            for a, b in zip(cuts[:-1], cuts[1:], strict=True)
-        ]
+        return [self._write_part(ordered.slice(a, b - a), days[a:b]) for a, b in pairwise(cuts)]
 
     def _write_part(self, table: pa.Table, days: NDArray[np.datetime64]) -> tuple[Part, int]:
         table = table.combine_chunks()
@@ -294,7 +292,8 @@ class PartWriter:
         tables = list(self._late)
         if self._spilled:
             start, end = (
-                pa.scalar(d.astype("datetime64[us]").item(), pa.timestamp("us")) for d in (low, high)
+                pa.scalar(d.astype("datetime64[us]").item(), pa.timestamp("us"))
+                for d in (low, high)
             )
             time = ds.field(self.time)
             spilled = ds.dataset([str(f) for f in self._spilled], schema=self.schema)
@@ -414,7 +413,7 @@ def _day_digests(table: pa.Table, days: NDArray[np.datetime64]) -> dict[str, str
     names = [n for n in table.column_names if n != UPDATED]
     columns = [_plain(table[name]) for name in names]
     digests = {}
-    for a, b in zip(starts[:-1], starts[1:], strict=True):
+    for a, b in pairwise(starts):
         told = hashlib.sha256()
         for values, valid, text in columns:
             told.update(valid[a:b].tobytes())

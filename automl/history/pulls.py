@@ -73,6 +73,7 @@ OVERLAP = timedelta(
 CLOCKS = timedelta(minutes=1)  # by which clocks may differ where open transactions are visible
 EARLIEST = datetime(2, 1, 1, tzinfo=UTC)  # times before it are no times
 TOUCHED = 8  # windows that a pull touched and compares with the source, newest first
+SMALL_INCREMENT = 10  # rows of an increment that may be set aside whatever their share of it
 DELTA_ROWS = 1_500_000  # more changed rows than this are pulled as a whole
 _log = logging.getLogger(__name__)
 
@@ -473,7 +474,7 @@ class _Pulling:
                 raise _AnewError("the columns have changed")
             aside: list[pa.Table] = []
             fresh = self._fetch(source, [(shaper, self._edges(last))], aside)
-            _within_limit(self.problem, shaper, sum(map(len, aside)))
+            _within_limit(self.problem, shaper, sum(map(len, aside)), held=last.rows)
             self._upsert(writer, fresh, shaper.window, last)
             aside.append(self._old_aside(folders, last, fresh, shaper.window, aside))
             parts = self._audited(source, shaper, writer, base, fresh, aside)
@@ -1022,11 +1023,14 @@ def _small() -> int:
     return parts.PART_ROWS
 
 
-def _within_limit(problem: Problem, shaper: Shaper, count: int) -> None:
-    """Refuse when too large a share of the rows that may be known had to be set aside."""
+def _within_limit(problem: Problem, shaper: Shaper, count: int, held: int = 0) -> None:
+    """Refuse when too large a share of the rows that may be known had to be set aside.
+
+    An increment to `held` rows may be small: a few bad rows of it are no reason to stop a cycle.
+    """
     limit = problem.history.quarantine
     known = shaper.taken + shaper.dropped["no_label"] + count
-    if count and count > limit * known:
+    if count and count > max(limit * known, min(SMALL_INCREMENT, limit * held)):
         worst = max(shaper.reasons, key=lambda r: (shaper.reasons[r], r))
         told = "; ".join(
             r.told(n) for r, n in sorted(shaper.reasons.items(), key=lambda i: -i[1])[:5]

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from automl.errors import ContractError, HistoryError
 from automl.history.columns import (
     ARROW,
-    Cast,
     Column,
     Kind,
     Kinds,
@@ -127,6 +126,28 @@ class Rows(NamedTuple):
 
 
 @dataclass(slots=True)
+class _Refused:
+    """Rows of a chunk that are set aside, each for its first reason."""
+
+    bad: NDArray[np.bool_]
+    counts: Counter[Reason]
+    told: dict[int, Reason] = field(default_factory=dict)
+
+    def add(self, mask: NDArray[np.bool_], reason: Reason) -> None:
+        """Set rows aside; those that are already keep their reason."""
+        fresh = np.flatnonzero(mask & ~self.bad)
+        if len(fresh):
+            self.counts[reason] += len(fresh)
+            self.told.update(dict.fromkeys(fresh.tolist(), reason))
+            self.bad[fresh] = True
+
+    def column(self) -> pa.Array:
+        """The reasons by row, as text."""
+        told = (self.told.get(i) for i in range(len(self.bad)))
+        return pa.array([None if r is None else json.dumps(r) for r in told], pa.string())
+
+
+@dataclass(slots=True)
 class Shaper:
     """Shapes chunks of one pull; counts what was left out and why."""
 
@@ -183,7 +204,7 @@ class Shaper:
 
     def widened(self, name: str) -> Shaper:
         """A shaper for the same pull, from its beginning, that takes the column for text."""
-        assert self.layout is not None  # noqa: S101
+        assert self.layout is not None
         kinds: dict[str, Kind] = {**self.layout.kinds, name: "text"}
         return self.start(replace(self.layout, kinds=kinds))
 
@@ -318,59 +339,45 @@ class Shaper:
         self, chunk: Chunk, times: pa.Array
     ) -> tuple[dict[str, pa.Array], NDArray[np.bool_], bool]:
         assert self.layout is not None
-        h, layout = self.problem.history, self.layout
-        cells: dict[str, pa.Array] = {}
-        told: dict[int, Reason] = {}
-        bad = np.zeros(len(times), dtype=bool)
-
-        def refuse(mask: NDArray[np.bool_], reason: Reason) -> None:
-            fresh = np.flatnonzero(mask & ~bad)
-            if len(fresh):
-                self.reasons[reason] += len(fresh)
-                told.update(dict.fromkeys(fresh.tolist(), reason))
-                bad[fresh] = True
-
-        for name in layout.names:
-            if name == h.time:
-                cells[name] = times
-                continue
-            kind = layout.kinds[name]
-            zone = h.timezone if name == h.label_time else "UTC"
-            refuse_type(name, chunk[name])
-            column = self._without_nulls(chunk[name])
-            if name == h.target and kind == "number":
-                infinite = _infinite(column)
-                refuse(infinite, Reason("infinite_target", name))
-            cast = as_kind(column, kind, zone)
-            if (
-                cast.bad.any()
-                and layout.inferring
-                and kind != "text"
-                and name not in (h.target, h.weight, h.label_time)
-            ):
-                raise Widen(name)
-            if cast.bad.any() and name == h.target and layout.inferring and kind == "whole":
-                raise Widen(name)
-            if cast.bad.any():
-                refuse(
-                    cast.bad,
-                    Reason("kind_changed", name, cast.detail or f"values that are no {kind}"),
-                )
-            if name in h.key:
-                refuse(_mask(cast.cells.is_null()) & ~cast.bad, Reason("null_key", name))
-                if name in h.personal:
-                    cast = Cast(hashed(cast.cells), cast.bad)
-            if name != h.target:
-                self.mended.update({(why, name): count for why, count in cast.mended})
-            cells[name] = cast.cells
+        h = self.problem.history
+        refused = _Refused(np.zeros(len(times), dtype=bool), self.reasons)
+        cells: dict[str, pa.Array] = {
+            name: times if name == h.time else self._cast_one(name, chunk[name], refused)
+            for name in self.layout.names
+        }
         updated = bool(h.updated_at) and h.updated_at in chunk
         if updated:
             cells[UPDATED] = as_times(chunk[h.updated_at], h.timezone).cells
-        if bad.any():
-            cells["__reason"] = pa.array(
-                [json.dumps(told[i]) if i in told else None for i in range(len(times))], pa.string()
-            )
-        return cells, bad, updated
+        if refused.bad.any():
+            cells["__reason"] = refused.column()
+        return cells, refused.bad, updated
+
+    def _cast_one(self, name: str, given: Column, refused: _Refused) -> pa.Array:
+        assert self.layout is not None
+        h, kind = self.problem.history, self.layout.kinds[name]
+        refuse_type(name, given)
+        column = self._without_nulls(given)
+        if name == h.target and kind == "number":
+            refused.add(_infinite(column), Reason("infinite_target", name))
+        cast = as_kind(column, kind, h.timezone if name == h.label_time else "UTC")
+        if cast.bad.any():
+            if self._may_widen(name, kind):
+                raise Widen(name)
+            detail = cast.detail or f"values that are no {kind}"
+            refused.add(cast.bad, Reason("kind_changed", name, detail))
+        if name != h.target:
+            self.mended.update({(why, name): count for why, count in cast.mended})
+        if name not in h.key:
+            return cast.cells
+        refused.add(_mask(cast.cells.is_null()) & ~cast.bad, Reason("null_key", name))
+        return hashed(cast.cells) if name in h.personal else cast.cells
+
+    def _may_widen(self, name: str, kind: Kind) -> bool:
+        """Whether a cell that does not fit says that the column is text."""
+        h = self.problem.history
+        if not (self.layout and self.layout.inferring) or kind == "text":
+            return False
+        return kind == "whole" if name == h.target else name not in (h.weight, h.label_time)
 
     def _without_nulls(self, column: Column) -> Column:
         """The cells, without those that the contract declares to mean nothing."""
