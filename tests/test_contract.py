@@ -154,7 +154,7 @@ def test_a_contract_survives_its_file(
         classes,
         roles={"id": "whole"},
         nulls=("NA", ""),
-        categories={"ü b": ("x", "y z", "\"quoted\"")},
+        categories={"ü b": ("x", "y z", '"quoted"')},
         ranges={"a": (-1.5, 2.0)},
         allowed={"a": {"leak": "measured a day before"}},
     )

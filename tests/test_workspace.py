@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from automl.errors import ProblemError
+from automl.problem import load_problem
+from automl.registry import Registry
 from automl.workspace import DEFAULTS, Settings, Workspace, now, open_workspace, redact
+from tests.conftest import write_problem
 
 ROOT = Path(__file__).parents[1]
 ASKED = ("MLFLOW_TRACKING_URI", "OMP_NUM_THREADS", "MLFLOW_HTTP_REQUEST_TIMEOUT", "EMPTY")
@@ -156,3 +159,17 @@ def test_redact_hides_passwords_and_nothing_else(text: str, shown: str) -> None:
 
 def test_the_clock_is_in_utc() -> None:
     assert now().tzinfo is UTC
+
+
+def test_a_second_workspace_of_a_process_has_a_tracking_store_of_its_own(tmp_path: Path) -> None:
+    uris = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        problem = load_problem(write_problem(tmp_path / name))
+        workspace = open_workspace(problem.file)
+        Registry(problem, workspace)
+        uris.append(workspace.tracking_uri)
+    assert uris == [
+        f"sqlite:///{tmp_path / name / '.automl' / 'mlflow.db'}" for name in ("one", "two")
+    ]
+    assert all((tmp_path / name / ".automl" / "mlflow.db").exists() for name in ("one", "two"))

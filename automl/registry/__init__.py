@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import tempfile
 import urllib.error
 import urllib.request
@@ -68,8 +69,13 @@ class Registry:
     def __init__(self, problem: Problem, workspace: Workspace) -> None:
         self.problem, self.workspace = problem, workspace
         self._reach()
+        given = os.environ.get("MLFLOW_TRACKING_URI")
         mlflow.set_tracking_uri(workspace.tracking_uri)
         mlflow.set_registry_uri(workspace.tracking_uri)
+        if (
+            given is None
+        ):  # MLflow writes it there, where the next workspace would take it for a setting
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self.client = MlflowClient()
