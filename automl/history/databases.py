@@ -426,6 +426,9 @@ def _typed(values: Sequence[Any]) -> Column:
         array = pa.array(values)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError, ValueError):
         return pd.Series(list(values), dtype="object")
+    if pa.types.is_timestamp(array.type) and array.type.tz:
+        # pandera sets PYARROW_IGNORE_TIMEZONE, under which Arrow takes every local time for UTC
+        array = pa.array([v and v.astimezone(UTC) for v in values], pa.timestamp("us", "UTC"))
     plain = not (pa.types.is_nested(array.type) or pa.types.is_binary(array.type))
     return array if plain else pd.Series(list(values), dtype="object")
 
