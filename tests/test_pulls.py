@@ -111,7 +111,7 @@ def moments(rng: random.Random, count: int) -> Iterator[tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize(
-    "seed", [0, 1, 2, *(pytest.param(s, marks=pytest.mark.slow) for s in range(3, 25))]
+    "seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in range(1, 12))]
 )
 @pytest.mark.parametrize("name", VARIANTS)
 def test_pulls_in_any_commit_order_end_at_the_truth(

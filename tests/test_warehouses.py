@@ -283,7 +283,7 @@ def test_a_connection_lost_in_the_middle_is_unreachable_and_changes_nothing(
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     many = "insert into parcels (id, at, late, word) select i, '2026-02-21', 1, repeat(md5(i::text), 9) from "
     with engine.begin() as connection:
-        connection.execute(sa.text(f"{many} generate_series(1000, 60000) as i"))
+        connection.execute(sa.text(f"{many} generate_series(1000, 20000) as i"))
     problem = problem_on(url, tmp_path)
     before = frozen(problem, AS_OF - timedelta(days=10))
     stored = set((tmp_path / ".automl").rglob("*.json"))

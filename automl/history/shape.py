@@ -208,20 +208,6 @@ class Shaper:
         kinds: dict[str, Kind] = {**self.layout.kinds, name: "text"}
         return self.start(replace(self.layout, kinds=kinds))
 
-    def count(self, chunk: Chunk) -> tuple[int, str]:
-        """Labelled rows of a chunk that may be known, and the newest change among them."""
-        h = self.problem.history
-        chunk, times = self._known(chunk, [])
-        if len(times) == 0:
-            return 0, ""
-        labelled = ~objects(chunk[h.target]).isna().to_numpy(bool)
-        if not h.updated_at:
-            return int(labelled.sum()), ""
-        changed = _stamps(as_times(chunk[h.updated_at], h.timezone).cells)[labelled]
-        known = changed[~np.isnat(changed)]
-        newest = pd.Timestamp(known.max()).to_pydatetime().isoformat() if len(known) else ""
-        return int(labelled.sum()), newest
-
     def start(self, layout: Layout | None) -> Shaper:
         """A shaper for the same pull, from its beginning, with another layout."""
         return Shaper(
