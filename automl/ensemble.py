@@ -19,7 +19,7 @@ from sklearn.preprocessing import LabelEncoder
 from automl.contract import Contract
 from automl.metrics import Metric
 
-__all__ = ["Candidate", "assemble", "block_weights", "greedy"]
+__all__ = ["MOST_MEMBERS", "Candidate", "assemble", "block_weights", "greedy"]
 
 MOST_MEMBERS = 5  # beyond five, simulations show no further gain
 ROUNDS = 12

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from automl.ensemble import Candidate, greedy
+from automl.ensemble import MOST_MEMBERS, Candidate, greedy
 from automl.errors import NoModelError
 from automl.features.matrices import Rows, shape_of, thin, write_matrices
 from automl.metrics import get_metric
@@ -24,7 +24,7 @@ __all__ = ["sweep"]
 
 PRUNE_MARGIN = 0.02  # relative loss behind the incumbent on the same blocks that ends a race
 REFIT_SHARE = 0.3  # of the budget, at most, for the refit of the winner
-MEMBER_MARGIN = 0.03  # relative loss behind the best that keeps a recipe out of a new blend
+MEMBER_MARGIN = 0.10  # relative loss behind the best that keeps a recipe out of a new blend
 # Start points that stand in for the champion a first cycle lacks: how many, how close to the best
 REFERENCE_MEMBERS, REFERENCE_MARGIN = 4, 0.01
 FIRST_CUT, SECOND_CUT = 3, 2  # families left after the start points, and after six more trials each
@@ -517,26 +517,61 @@ class _Run:
         return max(1.0, (self.deadline - time.monotonic() - self._refit_overhead()) / 1.2)
 
     def _reference(self) -> Blend | None:
-        """The start points that do well, averaged alike, by priority: what needs no search at all.
+        """What the start points give without any search: stands in for the champion a first cycle lacks.
 
-        Averaging recipes that the blocks cannot tell apart also evens out their instability.
+        Half of it are those that the blocks cannot tell from the best, averaged alike; the other half is
+        what greedy selection takes of them all, which is better on most tables and worse on noisy ones
+        (docs/decisions/0001-the-first-cycle-is-judged-too.md).
         """
         starts = [t for t in self.finished if t.source == "start" and t.status == "complete"]
         starts = [t for t in starts if self._refittable(t)] or starts
-        best = min((t.loss for t in starts), default=0.0)
-        order = {recipe.id: i for i, recipe in enumerate(self.start_order)}
-        chosen: list[Trial] = []
-        for trial in sorted(starts, key=lambda t: order.get(t.recipe.id, len(order))):
-            seconds = sum(t.seconds_refit for t in [*chosen, trial])
-            fits = not chosen or seconds <= self._seconds_for_members()
-            if (
-                trial.loss <= best * (1 + REFERENCE_MARGIN)
-                and fits
-                and len(chosen) < REFERENCE_MEMBERS
-            ):
-                chosen.append(trial)
-        share = round(1 / max(1, len(chosen)), 6)
-        return Blend(tuple(Member(t.recipe, share, t.learned) for t in chosen)) if chosen else None
+        if not starts:
+            return None
+        weights: dict[str, float] = {}
+        for half in (self._near_best(starts), self._selected(starts)):
+            for name, share in half.items():
+                weights[name] = weights.get(name, 0.0) + share / 2
+        known = {t.recipe.id: t for t in starts}
+        ranked = sorted(weights, key=lambda i: (-weights[i], self._rank(known[i])))[:MOST_MEMBERS]
+        while len(ranked) > 1 and self._refit_seconds(known, ranked) > self._seconds_for_members():
+            ranked.pop()
+        whole = sum(weights[i] for i in ranked)
+        return Blend(
+            tuple(
+                Member(known[i].recipe, round(weights[i] / whole, 6), known[i].learned)
+                for i in ranked
+            )
+        )
+
+    def _rank(self, trial: Trial) -> int:
+        order = [recipe.id for recipe in self.start_order]
+        return order.index(trial.recipe.id) if trial.recipe.id in order else len(order)
+
+    def _refit_seconds(self, known: dict[str, Trial], names: Sequence[str]) -> float:
+        return sum(known[i].seconds_refit for i in names)
+
+    def _near_best(self, starts: Sequence[Trial]) -> dict[str, float]:
+        """Start points within a margin of the best, by priority, averaged alike."""
+        best = min(t.loss for t in starts)
+        near = [t for t in starts if t.loss <= best * (1 + REFERENCE_MARGIN)]
+        chosen = sorted(near, key=self._rank)[:REFERENCE_MEMBERS]
+        return {t.recipe.id: 1 / len(chosen) for t in chosen}
+
+    def _selected(self, starts: Sequence[Trial]) -> dict[str, float]:
+        """Start points as greedy selection weighs them."""
+        best = min(t.loss for t in starts)
+        near = [t for t in starts if t.loss <= best * (1 + MEMBER_MARGIN)]
+        return greedy(
+            {t.recipe.id: self._candidate(t) for t in near},
+            self.truth,
+            self.work.metric,
+            seconds=self._seconds_for_members(),
+        )
+
+    def _candidate(self, trial: Trial) -> Candidate:
+        blocks = range(len(self.work.blocks))
+        outputs = [np.load(output_file(self.work, trial.recipe, b)) for b in blocks]
+        return Candidate(outputs, trial.loss, trial.seconds_refit)
 
     def _challenger(self) -> Blend | None:
         complete = {t.recipe.id: t for t in self.finished if t.status == "complete"}
@@ -552,17 +587,7 @@ class _Run:
         usable = {
             i: t for i, t in usable.items() if i in anchor or t.loss <= best * (1 + MEMBER_MARGIN)
         }
-        candidates = {
-            i: Candidate(
-                [
-                    np.load(output_file(self.work, t.recipe, b))
-                    for b in range(len(self.work.blocks))
-                ],
-                t.loss,
-                t.seconds_refit,
-            )
-            for i, t in usable.items()
-        }
+        candidates = {i: self._candidate(t) for i, t in usable.items()}
         whole = {i: w for i, w in anchor.items() if i in candidates}
         weights = greedy(
             candidates,
