@@ -402,6 +402,8 @@ def infer_kind(column: Column) -> Kind:
             return "time"
         if pa.types.is_integer(kind):
             return "number" if pc.all(_exact(column), min_count=0).as_py() else "text"
+        if pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+            return "number"
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             column = pc.unique(column)
     values = objects(column).dropna()
@@ -425,6 +427,8 @@ def _infer_text(values: pd.Series) -> Kind:
 
 def infer_key(column: Column, *, loose: bool) -> Kind:
     """Whole numbers or text; `loose`: the source writes everything as text, as CSV does."""
+    if isinstance(column, pa.Array) and pa.types.is_signed_integer(column.type):
+        return "whole" if column.null_count < len(column) else "text"
     values = objects(column)
     if not len(values) or values.isna().all():
         return "text"

@@ -33,6 +33,7 @@ __all__ = [
     "PART_ROWS",
     "Part",
     "PartWriter",
+    "all_differ",
     "digest_of",
     "open_parts",
     "read_parts",
@@ -56,6 +57,7 @@ class Part:
     days: Mapping[str, str]
     keys: tuple[Any, Any] | None = None  # smallest and largest first key column
     changed: str = ""  # newest updated_at
+    rising: bool = False  # the key is one whole number and rises from row to row
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -73,6 +75,15 @@ class Part:
         """Read what `to_json` wrote."""
         keys = tuple(data["keys"]) if data["keys"] else None
         return cls(**{**data, "keys": keys})
+
+
+def all_differ(parts: Sequence[Part]) -> bool:
+    """Whether no key can come twice, as the parts' own limits tell; False if they cannot tell."""
+    limits = [p.keys for p in parts if p.rising and p.keys is not None]
+    if len(limits) < len(parts):
+        return False
+    ordered = sorted(limits)
+    return all(before[1] < after[0] for before, after in pairwise(ordered))
 
 
 def digest_of(schema: pa.Schema, parts: Sequence[Part]) -> str:
@@ -257,7 +268,7 @@ class PartWriter:
         if not path.exists():
             aside = path.with_suffix(f".{os.getpid()}.tmp")
             try:
-                pq.write_table(table, aside, compression=COMPRESSION, compression_level=1)
+                pq.write_table(table, aside, compression=COMPRESSION, use_dictionary=_texts(table))
                 size = aside.stat().st_size
                 os.replace(aside, path)
             finally:
@@ -271,8 +282,14 @@ class PartWriter:
             days=told,
             keys=key,
             changed=changed.isoformat() if changed else "",
+            rising=self._rises(table),
         )
         return part, size
+
+    def _rises(self, table: pa.Table) -> bool:
+        if len(self.key) != 1 or not pa.types.is_integer(table[self.key[0]].type):
+            return False
+        return bool((np.diff(np.asarray(table[self.key[0]].to_numpy())) > 0).all())
 
     # ------------------------------------------------------------ out of order
 
@@ -338,6 +355,11 @@ class PartWriter:
                 counts[day] = counts.get(day, 0) + int(found)
             self.parts = [p for p in self.parts if p != part]
             self._hold(table)
+
+
+def _texts(table: pa.Table) -> list[str]:
+    """Columns whose values repeat; a dictionary of measured numbers is built only to be thrown away."""
+    return [f.name for f in table.schema if pa.types.is_string(f.type)]
 
 
 def in_order(table: pa.Table, time: str, key: Sequence[str]) -> pa.Table:
