@@ -583,18 +583,18 @@ class _Pulling:
             return parts
         names = {p.name for p in held}
         tiles = _tiles(parts, shaper.window)
-        older = [t for t in tiles if t.part.name in names]
-        if self.verify:
+        # rows from here on were all read just now, in the same transaction
+        read_from = None if self.verify else self._edges(last).time
+        if read_from is None:
             chosen = tiles
         else:
-            turn = ([t for t in older if t.part.first >= last.audited] or older)[:1]
-            self.audited = f"{turn[0].high:%Y-%m-%d}" if turn else last.audited
-            chosen = [*[t for t in tiles if t.part.name not in names][-TOUCHED:], *turn]
+            turn = ([t for t in tiles if t.part.first >= last.audited] or tiles)[:1]
+            self.audited = f"{turn[0].high:%Y-%m-%d}"
+            touched = [t for t in tiles if t.part.name not in names and t.high <= read_from]
+            chosen = list(dict.fromkeys([*touched[-TOUCHED:], *turn]))
         moved, later = self._elsewhere(fresh)
         suspect = remove_keys(writer.folder, parts, writer.schema, h.key, moved)
         wrong = [t for t in tiles if t.part in suspect]
-        # rows from here on were all read just now, in the same transaction
-        read_from = None if self.verify else self._edges(last).time
         wrong += [
             t
             for t in chosen
