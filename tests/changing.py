@@ -5,7 +5,6 @@ The truth is computed with pandas from the whole table and knows nothing of wate
 
 from __future__ import annotations
 
-import importlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,9 +22,6 @@ from automl.history.sources import Since
 from automl.problem import Problem, load_problem
 from automl.workspace import open_workspace
 
-history_pulls = importlib.import_module(
-    "automl.history.pulls"
-)  # the room exports a verb of that name
 START = datetime(2026, 1, 5, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 NAMES = ("id", "code", "at", "changed", "known_at", "x", "kind", "y")

@@ -12,6 +12,7 @@ import pytest
 from automl.history import Snapshot, read
 from automl.history import databases as history_databases
 from automl.history import parts as history_parts
+from automl.history import pulling as history_pulling
 from automl.history import sources as history_sources
 from automl.problem import Problem
 from tests.changing import (
@@ -22,7 +23,6 @@ from tests.changing import (
     Life,
     Memory,
     differences,
-    history_pulls,
     newest,
     pulled,
     truth,
@@ -82,7 +82,7 @@ def served(monkeypatch: pytest.MonkeyPatch, life: Life, seed: int) -> None:
         rows = list(life.rows)
         return Memory(rows, seed, updated_at=h.updated_at, label_time=h.label_time)
 
-    monkeypatch.setattr(history_pulls, "open_source", open_source)
+    monkeypatch.setattr(history_pulling, "open_source", open_source)
 
 
 def fresh(folder: Path, problem: Problem, as_of: Any, monkeypatch: pytest.MonkeyPatch) -> Snapshot:

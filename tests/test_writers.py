@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
+from automl.history import audit as history_audit
 from automl.history import parts as history_parts
+from automl.history import pulling as history_pulling
 from automl.problem import Problem
-from tests.changing import NONE, differences, history_pulls, newest, pulled, truth, write_problem
+from tests.changing import NONE, differences, newest, pulled, truth, write_problem
 from tests.postgres import PostgresServer
 
 WRITERS = 6
@@ -108,7 +111,7 @@ def lost(problem: Problem, engine: sa.Engine) -> dict[str, int]:
 def _unaudited(monkeypatch: pytest.MonkeyPatch) -> None:
     """The watermark alone must do: nothing is compared with the source."""
     monkeypatch.setattr(history_parts, "PART_ROWS", 500)
-    monkeypatch.setattr(history_pulls._Pulling, "_audited", lambda *given: given[3].finish())
+    monkeypatch.setattr(history_audit.Audit, "parts", lambda *given: given[1].finish())
 
 
 def postgres_rows(postgres: PostgresServer, folder: Path) -> tuple[Problem, sa.Engine]:
@@ -126,7 +129,7 @@ def postgres_rows(postgres: PostgresServer, folder: Path) -> tuple[Problem, sa.E
 def test_no_writer_of_postgresql_is_lost_by_the_watermark_of_open_transactions(
     seconds: float, postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_pulls, "CLOCKS", timedelta(0))
+    monkeypatch.setattr(history_pulling, "CLOCKS", timedelta(0))
     problem, engine = postgres_rows(postgres, tmp_path)
     pulled(problem, datetime.now(UTC))
     with writers(lambda: sa.create_engine(engine.url, poolclass=sa.NullPool)):
@@ -142,13 +145,13 @@ def test_a_watermark_that_sees_no_open_transaction_does_lose_rows(
     postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So the test above can fail."""
-    monkeypatch.setattr(history_pulls, "CLOCKS", timedelta(0))
-    monkeypatch.setattr(history_pulls, "OVERLAP", timedelta(0))
-    edges = history_pulls._Pulling._edges
+    monkeypatch.setattr(history_pulling, "CLOCKS", timedelta(0))
+    monkeypatch.setattr(history_pulling, "OVERLAP", timedelta(0))
+    edges = history_pulling._Pulling._edges
     monkeypatch.setattr(
-        history_pulls._Pulling,
+        history_pulling._Pulling,
         "_edges",
-        lambda self, base: edges(self, history_pulls.replace(base, state={}, at=base.as_of)),
+        lambda self, base: edges(self, replace(base, state={}, at=base.as_of)),
     )
     problem, engine = postgres_rows(postgres, tmp_path)
     pulled(problem, datetime.now(UTC))
@@ -163,7 +166,7 @@ def test_a_watermark_that_sees_no_open_transaction_does_lose_rows(
 def test_no_writer_of_sqlite_is_lost_by_the_overlap(
     seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_pulls, "OVERLAP", timedelta(seconds=2))
+    monkeypatch.setattr(history_pulling, "OVERLAP", timedelta(seconds=2))
     with sqlite3.connect(tmp_path / "rows.db") as connection:
         connection.execute("pragma journal_mode = wal")
         connection.execute(f"create table rows ({COLUMNS})")

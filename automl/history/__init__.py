@@ -5,18 +5,23 @@ passes this door, and nothing about a row that stays depends on a row that goes.
 URLs, parquet and CSV files, and Python callables; all are only read. After the first pull only what is
 new or changed is fetched; parts that did not change are shared by all snapshots.
 
-    sources, databases   where rows come from
-    columns, shape       what a row must look like, and who is set aside
-    personal             what may be said of personal columns
-    parts, snapshots     how rows are kept
-    pulls                the story of one pull
+    sources, databases      where rows come from
+    columns, shape          what a row must look like
+    oddities, quarantine    what no table can hold, and who is set aside
+    personal                what may be said of personal columns
+    parts, snapshots, disk  how rows are kept
+    versions, upserts       one row per key, and rows replaced by key
+    increments, audit       what is new, and whether the source agrees with the rest
+    verdicts                what is refused, and what is told of a pull
+    pulling, batches        the story of one pull, and that of rows to predict
 """
 
 from __future__ import annotations
 
+from automl.history.batches import plain_keys, pull_batch, sample
 from automl.history.columns import ROW_ID, Kind, Kinds, utc_naive
 from automl.history.personal import KEY_SECRET, discreet, hashed, personal_keys, words
-from automl.history.pulls import plain_keys, pull, pull_batch, sample
+from automl.history.pulling import pull
 from automl.history.snapshots import Folders, Pull, Snapshot, clean, pulls, read, scan
 
 __all__ = [

@@ -6,7 +6,6 @@ quarantined with its reason, and nothing about a row depends on the others.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,18 +36,17 @@ from automl.history.columns import (
 )
 from automl.history.oddities import UPDATED, no_moment, refuse_type
 from automl.history.personal import hashed
+from automl.history.quarantine import REASON, Reason, Refused, refused_table, untimed_table
 from automl.problem import Problem
 
 __all__ = [
     "UPDATED",
     "Chunk",
     "Layout",
-    "Reason",
     "Rows",
     "Shaper",
     "Widen",
     "Window",
-    "aside_table",
     "leave_out",
     "refuse_vanished",
 ]
@@ -63,26 +61,6 @@ class Window(NamedTuple):
     since: datetime | None
     until: datetime
     known_before: datetime
-
-
-class Reason(NamedTuple):
-    """Why a row was set aside."""
-
-    code: str
-    column: str
-    detail: str = ""
-
-    def told(self, count: int) -> str:
-        """The reason in words, for so many rows."""
-        if self.code == "kind_changed":
-            return f"column {self.column!r}: found {count} {self.detail}"
-        if self.code == "null_time":
-            return f"{self.column}: found {count} empty times; wanted none"
-        if self.code == "null_key":
-            return f"history.key {self.column!r}: found {count} rows without it"
-        if self.code == "infinite_target":
-            return f"target {self.column!r}: found {count} infinite values; wanted numbers"
-        return f"{self.column}: {self.detail}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,28 +104,6 @@ class Rows(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Refused:
-    """Rows of a chunk that are set aside, each for its first reason."""
-
-    bad: NDArray[np.bool_]
-    counts: Counter[Reason]
-    told: dict[int, Reason] = field(default_factory=dict)
-
-    def add(self, mask: NDArray[np.bool_], reason: Reason) -> None:
-        """Set rows aside; those that are already keep their reason."""
-        fresh = np.flatnonzero(mask & ~self.bad)
-        if len(fresh):
-            self.counts[reason] += len(fresh)
-            self.told.update(dict.fromkeys(fresh.tolist(), reason))
-            self.bad[fresh] = True
-
-    def column(self) -> pa.Array:
-        """The reasons by row, as text."""
-        told = (self.told.get(i) for i in range(len(self.bad)))
-        return pa.array([None if r is None else json.dumps(r) for r in told], pa.string())
-
-
-@dataclass(slots=True)
 class Shaper:
     """Shapes chunks of one pull; counts what was left out and why."""
 
@@ -185,9 +141,10 @@ class Shaper:
         if bad.any():
             keep = ~bad
             chunk = {name: _filter(column, keep) for name, column in chunk.items()}
-            aside.append(self._set_aside({n: _filter(c, bad) for n, c in cells.items()}))
-            cells = {n: _filter(c, keep) for n, c in cells.items() if n != "__reason"}
-        cells.pop("__reason", None)
+            refused = {n: _filter(c, bad) for n, c in cells.items()}
+            aside.append(refused_table(self.problem, refused))
+            cells = {n: _filter(c, keep) for n, c in cells.items() if n != REASON}
+        cells.pop(REASON, None)
         fields = list(self.layout.schema(updated=updated))
         table = pa.table([cells[f.name] for f in fields], schema=pa.schema(fields))
         unlabelled = _no_rows()
@@ -326,7 +283,7 @@ class Shaper:
     ) -> tuple[dict[str, pa.Array], NDArray[np.bool_], bool]:
         assert self.layout is not None
         h = self.problem.history
-        refused = _Refused(np.zeros(len(times), dtype=bool), self.reasons)
+        refused = Refused(np.zeros(len(times), dtype=bool), self.reasons)
         cells: dict[str, pa.Array] = {
             name: times if name == h.time else self._cast_one(name, chunk[name], refused)
             for name in self.layout.names
@@ -335,10 +292,10 @@ class Shaper:
         if updated:
             cells[UPDATED] = as_times(chunk[h.updated_at], h.timezone).cells
         if refused.bad.any():
-            cells["__reason"] = refused.column()
+            cells[REASON] = refused.column()
         return cells, refused.bad, updated
 
-    def _cast_one(self, name: str, given: Column, refused: _Refused) -> pa.Array:
+    def _cast_one(self, name: str, given: Column, refused: Refused) -> pa.Array:
         assert self.layout is not None
         h, kind = self.problem.history, self.layout.kinds[name]
         refuse_type(name, given)
@@ -379,18 +336,6 @@ class Shaper:
 
     # ------------------------------------------------------------ quarantine
 
-    def _set_aside(self, cells: Mapping[str, pa.Array]) -> pa.Table:
-        reasons = [Reason(*json.loads(v)) for v in cells["__reason"].to_pylist()]
-        shown = {n: c for n, c in cells.items() if n not in ("__reason", UPDATED)}
-        rows = pa.table(shown).to_pylist()
-        h = self.problem.history
-        return _aside(
-            reasons,
-            [{k: row.get(k) for k in h.key} for row in rows],
-            [row[h.time] for row in rows],
-            rows,
-        )
-
     def _untimed(
         self, chunk: Chunk, masks: Mapping[Reason, NDArray[np.bool_]], aside: list[pa.Table]
     ) -> None:
@@ -400,26 +345,10 @@ class Shaper:
                 self.dropped["without_time"] += int(mask.sum())
             elif mask.any():
                 self.reasons[reason] += int(mask.sum())
-                aside.append(self._aside_untimed(chunk, mask, reason))
-
-    def _aside_untimed(self, chunk: Chunk, mask: NDArray[np.bool_], reason: Reason) -> pa.Table:
-        """Rows whose time cannot be read: only the key and the time as written are kept."""
-        h = self.problem.history
-        names = [n for n in dict.fromkeys([*h.key, h.time]) if n in chunk]
-        shown = {n: as_kind(_filter(chunk[n], mask), "text").cells for n in names}
-        for name in {*h.personal} & {*names}:
-            shown[name] = hashed(shown[name])
-        rows = pa.table(shown).to_pylist()
-        keys = [{k: row[k] for k in h.key if k in row} for row in rows]
-        return _aside([reason] * len(rows), keys, [None] * len(rows), rows)
-
-
-def aside_table(problem: Problem, reason: Reason, rows: pa.Table) -> pa.Table:
-    """Rows to set aside, all for one reason."""
-    h = problem.history
-    told = rows.select([n for n in rows.column_names if n != UPDATED]).to_pylist()
-    keys = [{k: row.get(k) for k in h.key} for row in told]
-    return _aside([reason] * len(told), keys, [row[h.time] for row in told], told)
+                h = self.problem.history
+                named = [n for n in dict.fromkeys([*h.key, h.time]) if n in chunk]
+                rows = {n: _filter(chunk[n], mask) for n in named}
+                aside.append(untimed_table(self.problem, reason, rows))
 
 
 def refuse_vanished(layout_kinds: Kinds, names: Sequence[str]) -> None:
@@ -485,27 +414,6 @@ def _no_rows() -> pa.Table:
 
 def _joined(tables: list[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables) if tables else _no_rows()
-
-
-def _aside(
-    reasons: Sequence[Reason],
-    keys: Sequence[Mapping[str, object]],
-    times: Sequence[datetime | None],
-    rows: Sequence[Mapping[str, object]],
-) -> pa.Table:
-    def text(value: Mapping[str, object]) -> str:
-        return json.dumps(value, default=str, ensure_ascii=False, sort_keys=True)
-
-    return pa.table(
-        {
-            "reason": pa.array([r.code for r in reasons], pa.string()),
-            "column": pa.array([r.column for r in reasons], pa.string()),
-            "detail": pa.array([r.told(1) for r in reasons], pa.string()),
-            "key": pa.array([text(k) for k in keys], pa.string()),
-            "time": pa.array(times, pa.timestamp("us")),
-            "row": pa.array([text(r) for r in rows], pa.string()),
-        }
-    )
 
 
 def leave_out(problem: Problem, kinds: Kinds, *, batch: bool) -> dict[str, Kind]:

@@ -12,11 +12,20 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from automl.history import parts as history_parts  # its PART_ROWS may change
 from automl.history.columns import FIRST, LAST, utc_naive
-from automl.history.parts import Part, identities, read_parts, remove_keys
+from automl.history.parts import (
+    Part,
+    PartWriter,
+    day_after,
+    identities,
+    in_order,
+    read_parts,
+    remove_keys,
+)
 from automl.history.shape import UPDATED
 
-__all__ = ["Upsert", "compared", "upsert"]
+__all__ = ["Upsert", "compared", "place", "upsert"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,26 @@ def upsert(
         if not stays.all():
             rests[part] = table.filter(pa.array(stays))
     return Upsert(rests, rows.filter(pa.array(wanted)), ~held[wanted], updated, removed)
+
+
+def place(writer: PartWriter, found: Upsert) -> None:
+    """Give a change to the writer; a small last part grows instead of being followed by another."""
+    rests = dict(found.rests)
+    tail = writer.parts[-1] if writer.parts else None
+    if (
+        tail is not None
+        and tail not in rests
+        and len(found.rows)
+        and tail.rows < history_parts.PART_ROWS
+    ):
+        newest = np.asarray(found.rows[writer.time].to_numpy()).max()
+        if newest >= np.datetime64(utc_naive(day_after(tail.last))):
+            rests[tail] = read_parts(writer.folder, [tail], writer.schema)
+    writer.take_out(rests)
+    for rest in rests.values():
+        writer.add(rest)
+    if len(found.rows):
+        writer.add(in_order(found.rows, writer.time, writer.key))
 
 
 def compared(
