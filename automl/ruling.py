@@ -99,7 +99,7 @@ def _first_reason(decision: Decision) -> str:
     if decision.outcome == "promote":
         return f"the first model of this problem; {decision.reason}"
     why = decision.reason.removeprefix("kept: ")
-    return f"the first model of this problem: good start points averaged, which no challenger beat ({why})"
+    return f"the first model of this problem: a blend of good start points, which no challenger beat ({why})"
 
 
 def _losses(job: Job, work: Work, board: Board, blend: Blend, until: datetime) -> list[BlockLoss]:
