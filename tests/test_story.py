@@ -202,7 +202,8 @@ def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(
     two_cycles: tuple[Path, list[Ending]],
 ) -> None:
     file, endings = two_cycles
-    client = mlflow.MlflowClient(f"sqlite:///{file.parent / '.automl/mlflow.db'}")
+    uri = f"sqlite:///{file.parent / '.automl/mlflow.db'}"
+    client = mlflow.MlflowClient(uri, registry_uri=uri)
     experiment = client.get_experiment_by_name("parcels")
     assert experiment is not None
     parents = client.search_runs([experiment.experiment_id], "tags.kind = 'cycle'")
