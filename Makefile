@@ -29,7 +29,7 @@ ui: setup  ## MLflow's pages on the demo's workspace, at 127.0.0.1:5000
 	$(BIN)/automl ui $(FLIGHTS)
 
 test: setup  ## All tests but the long proofs
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 test-all: setup  ## All tests
 	$(BIN)/python -m pytest
@@ -49,7 +49,7 @@ contracts: setup
 	$(BIN)/lint-imports
 
 lock:  ## Renew requirements.lock from pyproject.toml; needs uv and a network
-	uv pip compile pyproject.toml --extra postgres --extra examples --group dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra postgres --extra examples --extra catboost --extra xgboost --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
 
 clean:  ## Remove the demo's workspace and warehouse

@@ -23,7 +23,7 @@ from automl.features import category_positions, make_encoder
 from automl.history import Kind
 from automl.predict import model_output
 from automl.registry.models import digest_folder, load_folder, save_folder
-from automl.spaces import Family, Params, Shape, load_family
+from automl.spaces import HALF_LIVES, RECENT, Family, Params, Recipe, Shape, load_family
 from automl.trial import predict
 
 __all__ = ["Check", "Findings", "check_family", "to_json"]
@@ -157,14 +157,23 @@ def _starts(family: Family, drawn: Mapping[str, Any]) -> str:
     if not family.start:
         raise ValueError("start: found none; wanted at least one (priority, params)")
     names = {n for task in family.tasks for n in _names(family, _shape(family, task))}
-    for _, params in family.start:
-        for name, value in params.items():
+    for _, start in family.start:
+        recipe = Recipe.of_start(family, start, 0)
+        _recency(family, recipe)
+        for name, value in recipe.params.items():
             if name not in names:
                 raise ValueError(f"start: {name!r} is not suggested by space()")
             inside = drawn.get(name)
             if inside is not None and not inside._contains(inside.to_internal_repr(value)):
                 raise ValueError(f"start: {name} = {value} is outside {_text(inside)}")
     return f"{len(family.start)} points"
+
+
+def _recency(family: Family, recipe: Recipe) -> None:
+    if recipe.half_life not in (HALF_LIVES if family.weights else (None,)):
+        raise ValueError(f"start: half_life = {recipe.half_life} is not one of {HALF_LIVES}")
+    if recipe.recent not in (RECENT if family.recent else (0.0,)):
+        raise ValueError(f"start: recent = {recipe.recent} is not one of {RECENT}, or no recent()")
 
 
 def _names(family: Family, shape: Shape) -> set[str]:
@@ -178,7 +187,8 @@ def _names(family: Family, shape: Shape) -> set[str]:
 
 
 def _fits(family: Family, task: str, fitted: list[Any]) -> str:
-    model = _model(family, task, family.start[0][1] if family.start else {})
+    start = family.start[0][1] if family.start else {}
+    model = _model(family, task, Recipe.of_start(family, start, 0).params)
     output = model_output(model, _rows(), _contract(task))
     if CLASSES[task] and not np.allclose(output.sum(axis=1), 1, atol=1e-6):
         raise ValueError("probabilities do not sum to 1")
@@ -223,6 +233,8 @@ def _model(family: Family, task: str, params: Params) -> Any:
         learned = family.fit(trained, X[:cut], y[:cut], X[cut:], y[cut:], np.ones(cut), **more)
     estimator = family.build({**params, **learned}, shape, 0)
     estimator.fit(X, y, **more, **({"sample_weight": np.ones(ROWS)} if family.weights else {}))
+    if family.recent is not None:
+        family.recent(estimator, X[ROWS // 2 :], y[ROWS // 2 :], **more)
     predict(estimator, X, len(CLASSES[task]))
     return assemble([("only", 1.0, encoder, estimator)], _contract(task), list(FEATURES))
 

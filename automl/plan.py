@@ -17,11 +17,22 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from automl.problem import Problem
-from automl.spaces import Blend, Recipe
+from automl.spaces import Blend, Params, Recipe
 from automl.story import Job
-from automl.sweep import Past, Plan, PlanKind, Trial, Work
+from automl.sweep import Past, Plan, PlanKind, Trial, Work, blend_losses
 
-__all__ = ["Facts", "Finished", "choose", "make_plan", "narrowed", "signature"]
+__all__ = [
+    "Facts",
+    "Finished",
+    "choose",
+    "favoured",
+    "live_set",
+    "make_plan",
+    "narrowed",
+    "remember",
+    "revived",
+    "signature",
+]
 
 FULL_AFTER = 8  # cycles after which a full search is due
 GROWN = 1.5  # rows, against those of the last full search
@@ -31,6 +42,9 @@ RECENCY_GAIN = 0.02  # by which another half-life beat the champion on the newes
 MEMORY = 10  # cycles whose trials are remembered
 DISCOUNT = 0.85  # per cycle of age
 LIVE = 5  # recipes of a warm cycle, the champion's members among them
+POOL_MARGIN = (
+    0.01  # relative loss behind the best up to which a recipe that was dropped may come back
+)
 CHALLENGERS = 3  # new points of a warm cycle
 WARM_BLOCKS = 2  # newest blocks that a warm cycle looks at; the older ones are in the evidence
 WARM_SECONDS, WARM_SHARE = (
@@ -60,38 +74,48 @@ class Facts:
     signature: str  # of families, columns and target
     whole_block: bool  # whether a whole block of labels came since the last cycle
     losses: Sequence[float]  # of the champion's published predictions, newest first
+    # of recipes fitted before the newest block's labels existed, on that block
+    shadows: Sequence[tuple[Recipe, float]] = ()
 
 
-def make_plan(job: Job, work: Work) -> Plan:
-    """Gather the facts of a cycle and choose; an interrupted cycle keeps its plan."""
+def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> Plan:
+    """Gather the facts of a cycle and choose; an interrupted cycle keeps its plan.
+
+    `known` are answers that earlier cycles' models gave on this cycle's blocks: (recipe, block).
+    """
     past = _finished(job)
     told = job.cycle.receipts.get("plan")
     champion = job.store.champion(job.problem.name, before=job.as_of)
+    held = champion.blend if champion and champion.blend.offered(work.families) else None
     block = job.problem.validation.block
+    remembered = remember(past, work)
     facts = Facts(
-        champion=champion.blend if champion else None,
+        champion=held,
         past=past,
         rows=len(work.frame),
         signature=signature(job.problem, work),
         whole_block=not past
         or block.after(past[0].as_of) <= job.as_of + timedelta(hours=1),  # clocks change
         losses=_published_losses(job, work),
+        shadows=_shadow_losses(work, known, held, remembered),
     )
     kind, reason = (told["kind"], told["reason"]) if told else choose(facts, job.ask.plan)
     job.store.note(
         job.cycle,
         plan={"kind": kind, "reason": reason, "rows": facts.rows, "signature": facts.signature},
     )
-    held = {m.recipe.id for m in facts.champion.members} if facts.champion else set()
-    remembered = remember(past, work)
+    members = {m.recipe.id for m in held.members} if held else set()
+    live = live_set(remembered, members, max(1, LIVE - len(members)))
     return Plan(
         kind,
         reason,
-        live=live_set(remembered, held, max(1, LIVE - len(held))),
+        live=(*live, *revived(remembered, members | {r.id for r in live})),
         past=tuple(remembered),
         challengers=CHALLENGERS if kind == "warm" else None,
         seconds=_warm_seconds(job.problem) if kind == "warm" else None,
         costs={p.trial.recipe.id: p.trial.seconds_refit for p in reversed(remembered)},
+        favour=favoured(remembered),
+        known=known,
     )
 
 
@@ -108,7 +132,7 @@ def _warm_seconds(problem: Problem) -> float | None:
 def choose(facts: Facts, forced: str = "auto") -> tuple[PlanKind, str]:
     """The plan and its reason, a pure function of the facts."""
     if facts.champion is None:
-        return "full", "there is no champion yet"
+        return "full", "there is no champion that could be refit"
     if forced in ("refit", "warm", "full"):
         return forced, "asked for"  # type: ignore[return-value]
     searched = next((i for i, c in enumerate(facts.past) if c.kind == "full"), None)
@@ -178,6 +202,29 @@ def live_set(remembered: Sequence[Past], held: set[str], count: int) -> tuple[Re
     return tuple(recipes[i] for i in chosen)
 
 
+def revived(remembered: Sequence[Past], taken: set[str]) -> tuple[Recipe, ...]:
+    """One more recipe that was close to the best and has not been looked at for longest, if there is one."""
+    newest: dict[str, Past] = {}
+    for p in remembered:  # newest first
+        newest.setdefault(p.trial.recipe.id, p)
+    close = [
+        p
+        for name, p in newest.items()
+        if name not in taken and p.age > 1 and p.relative <= 1 + POOL_MARGIN
+    ]
+    return tuple(p.trial.recipe for p in sorted(close, key=lambda p: (-p.age, p.relative))[:1])
+
+
+def favoured(remembered: Sequence[Past]) -> tuple[str, ...]:
+    """Families by how close their best came to the best of each cycle, discounted by age."""
+    best: dict[str, dict[int, float]] = {}
+    for p in remembered:
+        cycles = best.setdefault(p.trial.recipe.family, {})
+        cycles[p.age] = min(cycles.get(p.age, np.inf), p.relative)
+    looks = {f: [(r, DISCOUNT**age) for age, r in c.items()] for f, c in best.items()}
+    return tuple(sorted(looks, key=lambda f: (_shrunk(looks[f]), f)))
+
+
 def _shrunk(looks: Sequence[tuple[float, float]]) -> float:
     weight = sum(w for _, w in looks)
     middle = 1.03  # where a recipe stands of which nothing is known
@@ -193,14 +240,41 @@ def _outlier(losses: Sequence[float]) -> float:
 
 
 def _recency_gain(facts: Facts) -> float:
-    """By how much the best trial with another half-life beat the champion's best on the newest block."""
-    if not facts.past or facts.champion is None:
+    """By how much a recipe with another recency beat the champion's best on the newest block.
+
+    On the block that has just been labelled, if recipes of both kinds were fitted before; else on the
+    newest block of the last cycle.
+    """
+    if facts.champion is None:
         return 0.0
-    held = {m.recipe.id: m.recipe.half_life for m in facts.champion.members}
-    complete = [t for t in facts.past[0].trials if t.status == "complete"]
-    mine = min((t.losses[0] for t in complete if t.recipe.id in held), default=0.0)
-    others = [t.losses[0] for t in complete if t.recipe.half_life not in held.values()]
-    return (mine - min(others)) / mine if mine > 0 and others else 0.0
+    held = {m.recipe.id: (m.recipe.half_life, m.recipe.recent) for m in facts.champion.members}
+    last = facts.past[0].trials if facts.past else ()
+    sources = (
+        facts.shadows,
+        [(t.recipe, t.losses[0]) for t in last if t.status == "complete"],
+    )
+    for losses in sources:
+        mine = [loss for r, loss in losses if r.id in held]
+        others = [loss for r, loss in losses if (r.half_life, r.recent) not in held.values()]
+        if mine and others and min(mine) > 0:
+            return (min(mine) - min(others)) / min(mine)
+    return 0.0
+
+
+def _shadow_losses(
+    work: Work,
+    known: Mapping[tuple[str, int], Params],
+    held: Blend | None,
+    remembered: Sequence[Past],
+) -> list[tuple[Recipe, float]]:
+    recipes = {p.trial.recipe.id: p.trial.recipe for p in remembered}
+    recipes |= {m.recipe.id: m.recipe for m in held.members} if held else {}
+    singles = [
+        (r, blend_losses(work, Blend.single(r), blocks=1))
+        for n, r in recipes.items()
+        if (n, 0) in known
+    ]
+    return [(recipe, losses[0]) for recipe, losses in singles if losses]
 
 
 def _finished(job: Job) -> list[Finished]:

@@ -184,7 +184,14 @@ class MetricSection(_Table):
 class SweepSection(_Table):
     """How much search a cycle may spend."""
 
-    families: tuple[str, ...] = ("baseline", "linear", "lightgbm", "hist_gradient_boosting")
+    families: tuple[str, ...] = (
+        "baseline",
+        "linear",
+        "lightgbm",
+        "hist_gradient_boosting",
+        "extra_trees",
+        "mlp",
+    )
     budget: Duration | None = None
     trials: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)

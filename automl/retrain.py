@@ -7,7 +7,6 @@ that a killed cycle goes on where it was.
 from __future__ import annotations
 
 import logging
-import pickle
 import shutil
 import subprocess
 import time
@@ -24,8 +23,8 @@ from automl import history
 from automl.ask import Ask, Ending
 from automl.blocks import make_blocks
 from automl.contract import Contract
-from automl.ensemble import assemble
 from automl.faults import fault
+from automl.fitting import Fitted, fit_chosen, keep_fits, score_shadows, search
 from automl.guards import Guard, check_model, sample_rows
 from automl.history import Snapshot
 from automl.judge import judge
@@ -36,18 +35,13 @@ from automl.publish import clean
 from automl.registry import cycle_tag
 from automl.release import commit_release, reconcile
 from automl.ruling import Choice, make_choice
-from automl.spaces import Blend
 from automl.store import Release
 from automl.story import Job, Run, call, open_job
-from automl.sweep import BUDGET_ENDED, Board, Plan, Trial, Work, refit, sweep
+from automl.sweep import Board, Plan, Work
+from automl.trial import warm_up
 from automl.workspace import Workspace
 
 __all__ = ["Stage", "retrain"]
-
-WARM_SECONDS, WARM_SHARE = (
-    12.0,
-    0.1,
-)  # wall clock of a warm sweep: so much, and a share of the budget
 
 Stage = Callable[[Job, Release], tuple[int, int]]  # -> (generation, rows)
 _log = logging.getLogger(__name__)
@@ -73,19 +67,22 @@ def retrain(
     with open_job(problem, workspace, "retrain", ask or Ask()) as job:
         if isinstance(job, Ending):
             return job
+        warm_up()
         snapshot = run("pull history", _pull, job, io=True)
         contract, warnings = run("check contract", _check, job, snapshot)
         run("judge published predictions", judge, job, snapshot, contract, io=True)
         work = _work(job, snapshot, contract)
-        plan = run("plan", make_plan, job, work)
+        known = run("score shadows", score_shadows, job, work)
+        plan = run("plan", make_plan, job, work, known)
         work = narrowed(work, plan)
         run_id = run("open MLflow run", _open_run, job, work, snapshot, plan, io=True)
-        board, deadline = run("sweep", _sweep, job, work, plan)
+        board, deadline = run("sweep", search, job, work, plan)
         choice = run("decide", make_choice, job, work, board)
         if job.ask.dry_run:
             return _dry_ending(job, board, choice, warnings, run_id)
-        fitted, choice, told = run("refit", _refit, work, board, choice, deadline, plan)
-        warnings += told
+        fitted = run("refit", fit_chosen, job, work, board, choice, deadline, plan)
+        choice = fitted.choice
+        warnings += fitted.warnings
         release = run("register", _register, job, work, board, choice, fitted, run_id, io=True)
         guards, release = run("guards", _guard, job, work, choice, release)
         generation, rows = run("stage predictions", stage, job, release) if stage else (None, None)
@@ -94,6 +91,7 @@ def retrain(
             run("tell MLflow", _tell, job, work, board, choice, guards, release, io=True)
         except Exception as error:  # noqa: BLE001  committed already: a lagging projection is no failure
             warnings.append(f"MLflow does not know yet, the next command tells it: {error}")
+        keep_fits(job, work, board, fitted, plan)
         clean(job.store, job.hold, problem)
         history.clean(
             history.Folders(workspace.history(problem.name)), job.store.referred(problem.name)
@@ -190,68 +188,15 @@ def _open_run(job: Job, work: Work, snapshot: Snapshot, plan: Plan) -> str:
     return run_id
 
 
-def _sweep(job: Job, work: Work, plan: Plan) -> tuple[Board, float]:
-    _log.info("plan: %s, %s", plan.kind, plan.reason)
-    done = [Trial.from_json(content) for content in job.store.trials(job.cycle)]
-    # what failed or ran out of time is tried again: the family file may have been mended since
-    done = [t for t in done if t.status != "failed" and t.reason != BUDGET_ENDED]
-    done = [t for t in done if (work.scratch / "outputs" / f"{t.recipe.id}-0.npy").exists()]
-    budget = job.problem.sweep.budget
-    spent = max((t.elapsed for t in done), default=0.0)
-    left = max(0.4 * budget.seconds, budget.seconds - spent) if budget else float("inf")
-    deadline = time.monotonic() + left
-    if plan.kind == "refit":
-        return Board((), None, None, "plan", 0.0, 0.0, len(work.frame)), deadline
-    board = sweep(
-        work,
-        plan=plan,
-        deadline=deadline,
-        carried=_carried(job),
-        done=done,
-        on_trial=lambda t: job.store.save_trial(job.cycle, t.recipe.id, t.to_json()),
-    )
-    fault("retrain.swept")
-    return board, deadline
-
-
-def _carried(job: Job) -> list[Blend]:
-    champion = job.store.champion(job.problem.name, before=job.as_of)
-    shadows = [
-        b
-        for b, until in job.store.shadows(job.problem.name)
-        if until < job.problem.mature(job.as_of)
-    ]
-    return [*([champion.blend] if champion else []), *shadows]
-
-
-def _refit(
-    work: Work, board: Board, choice: Choice, deadline: float, plan: Plan
-) -> tuple[Path, Choice, list[str]]:
-    costs = {**plan.costs, **{t.recipe.id: t.seconds_refit for t in board.trials}}
-    done = refit(work, choice.blend, deadline, costs, board.overhead)
-    told = [
-        f"member {member} is left out of the release: {why}" for member, why in done.lost.items()
-    ]
-    if done.rows < len(work.frame):
-        told.append(
-            f"refit on {done.rows} of {len(work.frame)} rows: more would not fit the budget"
-        )
-    for warning in told:
-        _log.warning(warning)
-    model = assemble(done.parts, work.contract, list(work.contract.features))
-    path = work.scratch / "model.pickle"
-    path.write_bytes(pickle.dumps(model))
-    fault("retrain.refitted")
-    return path, replace(choice, blend=done.blend), told
-
-
 def _register(
-    job: Job, work: Work, board: Board, choice: Choice, fitted: Path, run_id: str
+    job: Job, work: Work, board: Board, choice: Choice, fitted: Fitted, run_id: str
 ) -> Release:
-    model = pd.read_pickle(fitted)
+    model = pd.read_pickle(fitted.model)
     cycle = cycle_tag(job.as_of, job.cycle.attempt)
     roles = {m.recipe.id: "chosen" for m in choice.blend.members}
+    started = time.monotonic()
     job.registry.log_trials(run_id, cycle, board.trials, work.families, roles)
+    job.store.note(job.cycle, logging_seconds=round(time.monotonic() - started, 2))
     members = {m.recipe.family for m in choice.blend.members}
     registered = job.registry.register(
         run_id,

@@ -36,11 +36,14 @@ class Choice:
 def make_choice(job: Job, work: Work, board: Board) -> Choice:
     """Judge challenger and shadows against the champion on all evidence there is.
 
-    A first cycle has no champion: start points averaged alike stand in, and the challenger must be better
-    by the same rule, only without the extra caution for evidence that took part in choosing.
+    A first cycle has no champion: what its start points give without a search stands in, and the challenger
+    must be better by the same rule, only without the extra caution for evidence that took part in choosing.
+    So it is where a champion cannot be refit because its family is no longer offered.
     """
     mature = job.problem.mature(job.as_of)
     champion = job.store.champion(job.problem.name, before=job.as_of)
+    lost = champion is not None and not champion.blend.offered(work.families)
+    before, champion = champion, None if lost else champion
     holder = champion.blend if champion else board.reference
     if holder is None:
         raise NoModelError(
@@ -60,8 +63,13 @@ def make_choice(job: Job, work: Work, board: Board) -> Choice:
         {name: _share(blend, holder) for name, (blend, _) in known.items()},
         sweep_confidence=SWEEP_CONFIDENCE if champion else confidence,
     )
-    outcome = decision.outcome if champion else "first"
-    reason = decision.reason if champion else _first_reason(decision)
+    outcome = decision.outcome if champion else "promote" if before else "first"
+    head = (
+        "instead of a champion whose family is no longer offered"
+        if before
+        else "the first model of this problem"
+    )
+    reason = decision.reason if champion else _first_reason(decision, head)
     blend, until = known[decision.blend]
     ranked = sorted(decision.verdicts, key=lambda v: -v.shrunk)
     waiting = [
@@ -92,14 +100,14 @@ def _rivals(
     }
     if board.challenger is not None:
         rivals.setdefault(board.challenger.id, (board.challenger, mature))
-    return {name: r for name, r in rivals.items() if set(r[0].families) <= set(work.families)}
+    return {name: r for name, r in rivals.items() if r[0].offered(work.families)}
 
 
-def _first_reason(decision: Decision) -> str:
+def _first_reason(decision: Decision, head: str) -> str:
     if decision.outcome == "promote":
-        return f"the first model of this problem; {decision.reason}"
+        return f"{head}; {decision.reason}"
     why = decision.reason.removeprefix("kept: ")
-    return f"the first model of this problem: a blend of good start points, which no challenger beat ({why})"
+    return f"{head}: a blend of good start points, which no challenger beat ({why})"
 
 
 def _losses(job: Job, work: Work, board: Board, blend: Blend, until: datetime) -> list[BlockLoss]:

@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -21,6 +21,7 @@ from automl.problem import family_folder
 
 __all__ = [
     "HALF_LIVES",
+    "RECENT",
     "Blend",
     "Family",
     "Member",
@@ -30,6 +31,7 @@ __all__ = [
     "Suggests",
     "load_families",
     "load_family",
+    "suggest_recency",
 ]
 
 Params = dict[str, Any]
@@ -38,6 +40,8 @@ Encoding = Literal["trees", "dense"]
 # Half-life of the row weights, as a share of the history's length; None weighs all rows alike.
 # Prefer weights to hard windows: when recency is useless they lose five times less.
 HALF_LIVES: tuple[float | None, ...] = (None, 0.5, 0.25, 0.125)
+# Newest share of the rows on which a fitted model goes on learning; 0 leaves it as it is.
+RECENT: tuple[float, ...] = (0.0, 0.2)
 
 
 class Suggests(Protocol):
@@ -94,6 +98,9 @@ class Family:
         Optional `fit(estimator, X, y, X_val, y_val, weights) -> learned params`: fits with early
         stopping on the given rows and says what it learned, for example {"n_estimators": 240}.
         The engine then builds and fits again on all rows with the learned params.
+    recent
+        Optional `recent(estimator, X, y, **fit_args)`: a fitted estimator goes on learning on the newest
+        rows alone. With it the search may choose recipes whose last stage follows a drift.
     """
 
     name: str
@@ -105,6 +112,7 @@ class Family:
     build: Callable[[Params, Shape, int], Any]
     fit: Callable[..., Params] | None = None
     fit_args: Callable[[Shape], Params] | None = None  # further keywords of the estimator's fit
+    recent: Callable[..., Any] | None = None
     weights: bool = True  # whether fit takes sample_weight; False: no half-life is searched
     path: Path = field(default=Path(), compare=False)  # set by load_family
     doc: str = field(default="", compare=False)
@@ -123,20 +131,34 @@ class Recipe:
     params: Params
     seed: int = 0
     half_life: float | None = None
+    recent: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads."""
-        return {
+        told = {
             "family": self.family,
             "params": self.params,
             "seed": self.seed,
             "half_life": self.half_life,
         }
+        return told | ({"recent": self.recent} if self.recent else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
         """The recipe of that JSON object."""
-        return cls(data["family"], dict(data["params"]), data["seed"], data["half_life"])
+        return cls(
+            data["family"],
+            dict(data["params"]),
+            data["seed"],
+            data["half_life"],
+            data.get("recent", 0.0),
+        )
+
+    @classmethod
+    def of_start(cls, family: Family, start: Params, seed: int) -> Recipe:
+        """The recipe of a start point, whose `half_life` and `recent` are the engine's, not the family's."""
+        params = {n: v for n, v in start.items() if n not in ("half_life", "recent")}
+        return cls(family.name, params, seed, start.get("half_life"), start.get("recent", 0.0))
 
     @property
     def id(self) -> str:
@@ -200,11 +222,25 @@ class Blend:
         ranked = sorted(self.members, key=lambda m: -m.weight)
         return tuple(dict.fromkeys(m.recipe.family for m in ranked))
 
+    def offered(self, families: Collection[str]) -> bool:
+        """Whether every member's family is among these."""
+        return set(self.families) <= set(families)
+
     def __str__(self) -> str:
         if len(self.members) == 1:
             return self.members[0].recipe.family
         parts = (f"{m.weight:.0%} {m.recipe.family}" for m in self.members)
         return f"blend of {' + '.join(parts)}"
+
+
+def suggest_recency(family: Family, trial: Suggests) -> tuple[float | None, float]:
+    """Half-life and recent share of a recipe, as far as the family can follow them."""
+    half_life = recent = 0
+    if family.weights:
+        half_life = trial.suggest_categorical("half_life", list(range(len(HALF_LIVES))))
+    if family.recent:
+        recent = trial.suggest_categorical("recent", list(range(len(RECENT))))
+    return HALF_LIVES[half_life], RECENT[recent]
 
 
 def load_families(entries: Sequence[str], root: Path) -> dict[str, Family]:

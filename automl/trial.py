@@ -1,22 +1,26 @@
 """One fit, in a child process that can be killed; whatever happens in there is a result, not a crash.
 
 The parent encodes and writes matrices once; children map them, fit with one thread, and answer with
-numbers and, for a refit, a file. Children are forked from a clean server process, never from the
-parent, because forking after OpenMP has run hangs.
+numbers and, for a refit, a file. A child fits one recipe after the other, because starting one costs as
+much as a small fit. Children are forked from a clean server process, never from the parent, because
+forking after OpenMP has run hangs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing as mp
 import os
 import pickle
 import resource
 import signal
+import threading
 import time
 import traceback
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -26,11 +30,20 @@ from numpy.typing import NDArray
 
 from automl.spaces import Params, Recipe, Shape, load_family
 
-__all__ = ["Fit", "FitResult", "Pool", "recency_weights"]
+__all__ = ["Fit", "FitResult", "Pool", "recency_weights", "warm_up"]
 
 EARLY_STOP_SHARE = 0.15  # newest share of the training rows that tells when to stop
 EARLY_STOP_ROWS = 500  # fewer training rows than this are not split again
+RECENT_ROWS = 200  # fewer newest rows than this have nothing to teach
 MOST_TREES_GROWTH = 1.1  # more rows deserve a few more trees, not proportionally more
+PRELOADED = [  # what most families import: once, in the server, not in every child
+    "automl.trial",
+    "lightgbm",
+    "sklearn.compose",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+    "sklearn.neural_network",
+]
 MEMORY_SHARE = 0.8  # of the machine's memory, divided among the workers
 
 
@@ -63,78 +76,127 @@ class FitResult:
     trace: str = ""
 
 
+def warm_up() -> None:
+    """Start the server that children are forked from, beside whatever the caller does meanwhile."""
+    threading.Thread(target=_serve, name="forkserver", daemon=True).start()
+
+
+def _serve() -> None:
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """A child and what it is at; it fits one job after the other until one goes wrong."""
+
+    process: Any
+    connection: Connection
+    fit: Fit | None = None
+    limit: float = 0.0
+    started: float = 0.0
+
+
 class Pool:
-    """At most `workers` children at a time, each with one thread."""
+    """At most `workers` children, each with one thread; a child whose fit fails or is killed is replaced."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._context = mp.get_context("forkserver")
-        self._context.set_forkserver_preload(["automl.trial", "lightgbm", "sklearn.ensemble"])
-        self._running: dict[Connection, tuple[Fit, Any, float, float]] = {}
+        self._context.set_forkserver_preload(PRELOADED)
+        self._children: list[_Worker] = []
 
     @property
     def running(self) -> int:
         """Children now at work."""
-        return len(self._running)
+        return len(self._busy)
 
     @property
     def free(self) -> int:
-        """Children that may be started."""
-        return self.workers - len(self._running)
+        """Fits that may be started."""
+        return self.workers - self.running
 
     def start(self, fit: Fit, limit: float) -> None:
         """Start a fit; it is killed at the monotonic moment `limit`."""
-        here, there = self._context.Pipe(duplex=False)
-        memory = int(
-            MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / self.workers
-        )
-        child = self._context.Process(target=_child, args=(fit, there, memory), daemon=True)
-        child.start()
-        there.close()
-        self._running[here] = (fit, child, limit, time.monotonic())
+        worker = next((w for w in self._children if w.fit is None), None) or self._hire()
+        worker.fit, worker.limit, worker.started = fit, limit, time.monotonic()
+        with contextlib.suppress(OSError):  # it died while idle; `collect` says so
+            worker.connection.send(fit)
 
-    def collect(self, until: float) -> list[tuple[Fit, FitResult]]:
-        """Wait until a child ends, a limit passes, or the moment `until`; return what has ended."""
-        while self._running:
-            horizon = min(until, *(limit for _, _, limit, _ in self._running.values()))
-            ready = wait(list(self._running), min(60.0, max(0.0, horizon - time.monotonic())))
-            late = [c for c, (_, _, limit, _) in self._running.items() if time.monotonic() >= limit]
-            ended = [self._finish(c) for c in ready if isinstance(c, Connection)]
-            ended += [self._kill(c, "out of time") for c in late if c in self._running]
+    def collect(self, until: float, waker: Connection | None = None) -> list[tuple[Fit, FitResult]]:
+        """Wait until a fit ends, a limit passes, `waker` is readable, or the moment `until`.
+
+        Returns what has ended.
+        """
+        while self.running or waker:
+            busy = {w.connection: w for w in self._busy}
+            horizon = min([until, *(w.limit for w in busy.values())])
+            heard = [*busy, *([waker] if waker else [])]
+            ready = wait(heard, min(60.0, max(0.0, horizon - time.monotonic())))
+            if waker in ready:
+                until = time.monotonic()
+            ended = [self._finish(w) for c, w in busy.items() if c in ready]
+            late = [w for w in self._busy if time.monotonic() >= w.limit]
+            ended += [self._kill(w, "out of time") for w in late]
             if ended or time.monotonic() >= until:
                 return ended
         return []
 
     def stop(self) -> list[tuple[Fit, FitResult]]:
-        """Kill every child."""
-        return [self._kill(connection, "stopped") for connection in list(self._running)]
+        """Kill every child; return the fits that were at work."""
+        ended = [self._kill(w, "stopped") for w in self._busy]
+        for worker in list(self._children):
+            self._dismiss(worker)
+        return ended
 
-    def _finish(self, connection: Connection) -> tuple[Fit, FitResult]:
-        fit, child, _, started = self._running[connection]
+    @property
+    def _busy(self) -> list[_Worker]:
+        return [w for w in self._children if w.fit is not None]
+
+    def _hire(self) -> _Worker:
+        here, there = self._context.Pipe()
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        process = self._context.Process(
+            target=_work, args=(there, int(MEMORY_SHARE * memory / self.workers)), daemon=True
+        )
+        process.start()
+        there.close()
+        self._children.append(_Worker(process, here))
+        return self._children[-1]
+
+    def _dismiss(self, worker: _Worker) -> None:
+        self._children.remove(worker)
+        worker.connection.close()
+        _end(worker.process)
+
+    def _finish(self, worker: _Worker) -> tuple[Fit, FitResult]:
+        fit = _busy_with(worker)
         try:
-            result: FitResult = connection.recv()
+            result: FitResult = worker.connection.recv()
         except (EOFError, OSError):
-            child.join(1)
-            code = child.exitcode
+            worker.process.join(1)
+            code = worker.process.exitcode
             how = (
                 signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
             )
-            result = FitResult(
-                error=f"process died without an answer: {how}", seconds=time.monotonic() - started
-            )
-        del self._running[connection]
-        connection.close()
-        _end(child)
+            spent = time.monotonic() - worker.started
+            result = FitResult(error=f"process died without an answer: {how}", seconds=spent)
+        worker.fit = None
+        if result.error:  # whatever it left in memory goes with it
+            self._dismiss(worker)
         return fit, result
 
-    def _kill(self, connection: Connection, why: str) -> tuple[Fit, FitResult]:
-        fit, child, _, started = self._running.pop(connection)
-        connection.close()
-        _end(child)
-        return fit, FitResult(
-            error=f"{why} after {time.monotonic() - started:.1f} s",
-            seconds=time.monotonic() - started,
-        )
+    def _kill(self, worker: _Worker, why: str) -> tuple[Fit, FitResult]:
+        fit, spent = _busy_with(worker), time.monotonic() - worker.started
+        self._dismiss(worker)
+        return fit, FitResult(error=f"{why} after {spent:.1f} s", seconds=spent)
+
+
+def _busy_with(worker: _Worker) -> Fit:
+    if worker.fit is None:
+        raise AssertionError("an idle child has nothing to answer")
+    return worker.fit
 
 
 def recency_weights(
@@ -164,27 +226,35 @@ def _end(child: Any) -> None:
     child.join(2)
 
 
-def _child(fit: Fit, answer: Connection, memory: int) -> None:
+def _work(jobs: Connection, memory: int) -> None:
+    """The life of a child: fit what comes, answer, until the parent closes or kills."""
     os.setsid()
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     warnings.simplefilter("ignore")
     _limit_memory(memory)
+    while True:
+        try:
+            fit: Fit = jobs.recv()
+        except (EOFError, OSError):
+            return
+        jobs.send(_answer(fit))
+
+
+def _answer(fit: Fit) -> FitResult:
     started = time.monotonic()
     try:
-        result = _run(fit)
+        return _run(fit)
     except MemoryError:
-        result = FitResult(error="out of memory", seconds=time.monotonic() - started)
+        return FitResult(error="out of memory", seconds=time.monotonic() - started)
     except BaseException as error:  # noqa: BLE001  a user's estimator may raise anything, also SystemExit
         text = f"{type(error).__name__}: {error}".strip()
-        result = FitResult(
+        return FitResult(
             error=text[:500],
             trace=traceback.format_exc()[-4000:],
             seconds=time.monotonic() - started,
         )
-    answer.send(result)
-    answer.close()
 
 
 def _limit_memory(memory: int) -> None:
@@ -208,6 +278,8 @@ def _run(fit: Fit) -> FitResult:
     if family.weights and not uniform:
         more = {**more, "sample_weight": weights}
     estimator.fit(X, y, **more)
+    if fit.recipe.recent and family.recent:
+        _go_on(family, fit, estimator, (X, y), more)
     seconds_fit = time.monotonic() - fitting
     if fit.refit:
         fit.output.write_bytes(pickle.dumps(estimator))
@@ -219,6 +291,16 @@ def _run(fit: Fit) -> FitResult:
     np.save(fit.output, output)
     ended = time.monotonic()
     return FitResult(seconds_fit, ended - started, ended - predicting, learned)
+
+
+def _go_on(family: Any, fit: Fit, estimator: Any, train: Sequence[Any], more: Params) -> None:
+    """The stage on the newest rows; left out where they are few, or lack a class."""
+    X, y = train
+    cut = int(len(y) * (1 - fit.recipe.recent))
+    if len(y) - cut < RECENT_ROWS or len(np.unique(y[cut:])) < fit.shape.classes:
+        return
+    newest = {n: v[cut:] if n == "sample_weight" else v for n, v in more.items()}
+    family.recent(estimator, X[cut:], y[cut:], **newest)
 
 
 def _learn(family: Any, fit: Fit, train: Sequence[Any], more: Params) -> Params:
@@ -245,6 +327,7 @@ def predict(estimator: Any, X: NDArray[np.float32], classes: int) -> NDArray[np.
         seen = np.asarray(estimator.predict_proba(X), dtype=np.float64)
         output = np.zeros((len(seen), classes))
         output[:, np.asarray(estimator.classes_, dtype=int)] = seen
+        output /= output.sum(axis=1, keepdims=True)  # some answer in single precision
     if output.ndim != (2 if classes else 1) or not np.isfinite(output).all():
         raise ValueError("predictions are not finite numbers")
     return output

@@ -83,6 +83,10 @@ class Workspace:
         """Matrices and predictions of a running sweep; removed when its cycle has ended."""
         return self.home / "scratch" / name
 
+    def shelf(self, name: str) -> Path:
+        """Fitted recipes kept from one cycle to the next; may be thrown away."""
+        return self.home / "shelf" / name
+
     def lock(self, name: str) -> Path:
         """The file whose lock a running cycle holds."""
         return self.home / "locks" / f"{name}.lock"

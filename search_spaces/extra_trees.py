@@ -32,7 +32,7 @@ family = Family(
     short="xt",
     tasks={"binary", "multiclass", "regression"},
     encoding="trees",  # codes of categories: one-hot columns would cost ten times the time
-    start=[(8, {"min_samples_leaf": 3, "max_features": 0.75})],
+    start=[(9, {"min_samples_leaf": 8, "max_features": 0.5})],
     space=space,
     build=build,
 )

@@ -39,16 +39,7 @@ family = Family(
     short="hgb",
     tasks={"binary", "multiclass", "regression"},
     encoding="trees",
-    start=[
-        (
-            5,
-            {"learning_rate": 0.1, "max_leaf_nodes": 31, "max_iter": 100},
-        ),  # the library's defaults
-        (
-            9,
-            {"learning_rate": 0.06, "max_features": 0.6, "max_iter": 150, "l2_regularization": 1.0},
-        ),
-    ],
+    start=[(6, {"learning_rate": 0.06, "max_features": 0.6, "max_iter": 150, "l2_regularization": 1.0})],
     space=space,
     build=build,
 )

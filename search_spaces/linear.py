@@ -31,7 +31,7 @@ family = Family(
     tasks={"binary", "multiclass", "regression"},
     encoding="dense",
     # names a task does not know are ignored: `C` for classes, `alpha` for numbers
-    start=[(2, {"C": 1.0, "alpha": 1.0}), (6, {"C": 0.03, "alpha": 100.0})],
+    start=[(2, {"C": 1.0, "alpha": 1.0}), (10, {"C": 0.03, "alpha": 100.0})],
     space=space,
     build=build,
 )

@@ -27,20 +27,29 @@ __all__ = ["CARRIED", "category_positions", "make_encoder"]
 CARRIED = "automl_carried"  # module name under which our own steps travel with a model
 TREE_LEVELS = 254  # HistGradientBoosting takes at most 255 codes; rarer levels share one
 ONE_HOT_LEVELS = 48  # wider blocks of 0/1 slow linear models and networks more than they help
+TREE_CODED = (
+    30  # more levels than this are coded by earlier outcomes too: a split over codes overfits
+)
+DENSE_CODED = 20
 CLIP = 5.0  # standard deviations; an outlier must not own a linear model
 
 
-def make_encoder(features: Mapping[str, Kind], encoding: Encoding) -> ColumnTransformer:
+def make_encoder(
+    features: Mapping[str, Kind], encoding: Encoding, classes: int = 0
+) -> ColumnTransformer:
     """An unfitted encoder of raw columns into a float matrix without names.
 
     "trees": numbers with gaps as NaN, categories as codes (unseen: NaN), times as calendar numbers.
-    "dense": the same, imputed, scaled, clipped and one-hot.
+    "dense": the same, imputed, scaled, clipped and one-hot. Columns of many categories are also coded by
+    the outcomes of earlier rows, for which `fit_transform` wants those: class numbers below `classes`, or
+    values if that is 0, of rows that ascend in time. Without outcomes there are no such codes.
     """
     of_kind = {
         kind: [name for name, k in features.items() if k == kind]
         for kind in ("number", "text", "time")
     }
-    steps = _dense_steps() if encoding == "dense" else _tree_steps()
+    steps = _dense_steps(classes) if encoding == "dense" else _tree_steps(classes)
+    of_kind["codes"] = of_kind["text"]
     return ColumnTransformer(
         [(kind, steps[kind], names) for kind, names in of_kind.items() if names],
         verbose_feature_names_out=False,
@@ -56,17 +65,22 @@ def category_positions(features: Mapping[str, Kind], encoding: Encoding) -> tupl
     return tuple(range(numbers, numbers + texts))
 
 
-def _tree_steps() -> dict[str, Any]:
+def _tree_steps(classes: int) -> dict[str, Any]:
     codes = OrdinalEncoder(
         handle_unknown="use_encoded_value",
         unknown_value=np.nan,
         encoded_missing_value=np.nan,
         max_categories=TREE_LEVELS,
     )
-    return {"number": "passthrough", "text": codes, "time": carried.Calendar()}
+    return {
+        "number": "passthrough",
+        "text": codes,
+        "time": carried.Calendar(),
+        "codes": carried.TargetCodes(TREE_CODED, classes),
+    }
 
 
-def _dense_steps() -> dict[str, Any]:
+def _dense_steps(classes: int) -> dict[str, Any]:
     clip = FunctionTransformer(np.clip, kw_args={"a_min": -CLIP, "a_max": CLIP})
     impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     one_hot = OneHotEncoder(
@@ -83,6 +97,7 @@ def _dense_steps() -> dict[str, Any]:
                 ("clip", clip),
             ]
         ),
+        "codes": carried.TargetCodes(DENSE_CODED, classes),
     }
 
 

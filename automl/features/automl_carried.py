@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
-__all__ = ["Calendar"]
+__all__ = ["Calendar", "TargetCodes"]
 
+MISSING = "\x00"  # stands for a gap among the levels: no text of a table holds it
+PRIOR_ROWS = 20.0  # rows' worth of the overall mean in every code
 PARTS = {  # name -> (period in its own unit, for the circle; period in days)
     "hour": (24.0, 1),
     "weekday": (7.0, 7),
@@ -50,6 +52,87 @@ class Calendar(TransformerMixin, BaseEstimator):
                         angle = 2 * np.pi * values / period
                         columns += [np.sin(angle), np.cos(angle)]
         return np.column_stack(columns) if columns else np.zeros((len(frame), 1))
+
+
+class TargetCodes(TransformerMixin, BaseEstimator):
+    """Categories as the mean outcome of their earlier rows, for columns with more than `levels` of them.
+
+    Training rows, which must ascend in time, see only rows before themselves; later rows see them all. So
+    a code never holds the outcome it helps to predict, nor a later one. The outcome is the number itself
+    for values, and being of each class but the first for `classes` of them; an unseen category gets the
+    overall mean, which is 0: codes are centred, and scaled by the deviation of the outcome. X has shape
+    (n_rows, n_columns), the codes (n_rows, n_coded_columns x max(1, classes - 1)), none without outcomes.
+
+    Source: the ordered target statistics of Prokhorenkova et al. 2018, "CatBoost: unbiased boosting with
+    categorical features", here in the order of time.
+    """
+
+    def __init__(self, levels: int = 20, classes: int = 0) -> None:
+        self.levels = levels
+        self.classes = classes
+
+    def fit(self, X: Any, y: Any = None) -> TargetCodes:
+        """Keep the mean outcome of every category."""
+        self.fit_transform(X, y)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:  # type: ignore[override]
+        """Codes of the training rows, each from the rows before it."""
+        frame = pd.DataFrame(X)
+        self.n_features_in_ = frame.shape[1]
+        self.coded_: list[int] = []
+        self.levels_: list[np.ndarray] = []
+        self.means_: list[np.ndarray] = []
+        if y is None:
+            return np.zeros((len(frame), 0))
+        outcomes = self._outcomes(y)
+        self.n_outcomes_ = outcomes.shape[1]
+        columns = []
+        for i in range(frame.shape[1]):
+            numbers, names = pd.factorize(frame.iloc[:, i], use_na_sentinel=False)
+            if len(names) <= self.levels:
+                continue
+            sums = np.zeros((len(names), self.n_outcomes_))
+            np.add.at(sums, numbers, outcomes)
+            self.coded_.append(i)
+            self.levels_.append(np.array([_text(name) for name in names]))
+            self.means_.append(sums / (np.bincount(numbers)[:, None] + PRIOR_ROWS))
+            columns.append(_earlier_means(numbers, outcomes))
+        return np.hstack(columns) if columns else np.zeros((len(frame), 0))
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Codes of later rows."""
+        frame = pd.DataFrame(X)
+        columns = []
+        for i, levels, means in zip(self.coded_, self.levels_, self.means_, strict=True):
+            numbers, names = pd.factorize(frame.iloc[:, i], use_na_sentinel=False)
+            known = dict(zip(levels.tolist(), means, strict=True))
+            unseen = np.zeros(self.n_outcomes_)
+            table = np.array([known.get(_text(name), unseen) for name in names])
+            columns.append(table.reshape(-1, self.n_outcomes_)[numbers])
+        return np.hstack(columns) if columns else np.zeros((len(frame), 0))
+
+    def _outcomes(self, y: Any) -> np.ndarray:
+        y = np.asarray(y, dtype="float64")
+        told = (y[:, None] == np.arange(1, self.classes)) if self.classes else y[:, None]
+        spread = told.std(axis=0)
+        return (told - told.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+
+
+def _earlier_means(numbers: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+    """Shrunk mean outcome of the rows of the same category before each row, shape of `outcomes`."""
+    order = np.argsort(numbers, kind="stable")
+    first = np.r_[True, np.diff(numbers[order]) != 0]
+    begins = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
+    before = np.vstack([np.zeros(outcomes.shape[1]), np.cumsum(outcomes[order], axis=0)])
+    counts = (np.arange(len(order)) - begins)[:, None]
+    told = np.empty_like(outcomes)
+    told[order] = (before[:-1] - before[begins]) / (counts + PRIOR_ROWS)
+    return told
+
+
+def _text(name: Any) -> str:
+    return MISSING if pd.isna(name) else str(name)
 
 
 def _moving(column: pd.Series) -> list[bool]:

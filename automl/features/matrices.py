@@ -90,13 +90,15 @@ def write_matrices(
     encoding: Encoding,
     folder: Path,
     *,
+    classes: int = 0,
     dtype: Literal["float32", "float64"] = "float32",
 ) -> ColumnTransformer:
     """Fit an encoder on the training rows and write what `trial.Fit` reads; returns the encoder."""
     folder.mkdir(parents=True, exist_ok=True)
-    encoder = make_encoder(features, encoding)  # type: ignore[arg-type]
+    encoder = make_encoder(features, encoding, classes)  # type: ignore[arg-type]
     columns = list(features)
-    np.save(folder / "train_X.npy", encoder.fit_transform(train.frame[columns]).astype(dtype))
+    encoded = encoder.fit_transform(train.frame[columns], train.y)
+    np.save(folder / "train_X.npy", encoded.astype(dtype))
     np.save(folder / "train_y.npy", train.y)
     np.save(folder / "train_w.npy", train.weight)
     np.save(folder / "train_age.npy", train.age)

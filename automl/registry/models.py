@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -146,10 +146,9 @@ def _arguments(
         if any(type(part).__module__ == family.module for part in _parts(model)):
             code.append(Path(shutil.copy(family.path, folder / f"{family.module}.py")))
     modules = {type(part).__module__.partition(".")[0] for part in _parts(model)}
-    wanted = [
-        *_REQUIRED,
-        *(m for m in ("lightgbm", "xgboost", "catboost") if m in modules and m in sys.modules),
-    ]
+    installed = packages_distributions()  # XGBoost goes by several names
+    boosters = [m for m in ("lightgbm", "xgboost", "catboost") if m in modules and m in sys.modules]
+    wanted = [*_REQUIRED, *(installed[m][0] for m in boosters)]
     return {
         "signature": _signature(model, sample),
         "serialization_format": "skops",

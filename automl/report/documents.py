@@ -139,6 +139,7 @@ def why(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[
         "as_of": _iso(cycle.as_of),
         "status": cycle.status,
         "reason": cycle.reason,
+        "cost": _cost(cycle),
     }
     if found:
         decided = found[0]
@@ -149,6 +150,15 @@ def why(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[
             **decided["content"],
         }
     return document
+
+
+def _cost(cycle: Cycle) -> dict[str, Any] | None:
+    """Where the time of a cycle's sweep and refit went; logging as a share of the sweep's."""
+    cost = cycle.receipts.get("cost")
+    if cost is None:
+        return None
+    logging = float(cycle.receipts.get("logging_seconds") or 0.0)
+    return {**cost, "logging_share": round(logging / max(1e-9, cost["sweep_seconds"]), 4)}
 
 
 def status(problem: Problem, workspace: Workspace) -> dict[str, Any]:

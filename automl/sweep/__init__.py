@@ -1,7 +1,7 @@
 """Spend the budget over families; the answer is a leaderboard. Optuna's only room.
 
 Carried recipes first, then the families' start points by priority, then one Optuna study per family
-with families halved by their best loss. Recipes race over blocks, newest first, against the incumbent
+with families halved by their best loss. Matrices are encoded once per block, beside the fits. Recipes race over blocks, newest first, against the incumbent
 on the same blocks. Every fit can be killed, every finished trial is handed to `on_trial` at once, and
 a killed sweep goes on from the trials it is given as `done`.
 """
@@ -15,8 +15,9 @@ from automl.sweep.board import (
     Work,
     blend_losses,
     blend_outputs,
+    output_file,
 )
-from automl.sweep.refit import refit
+from automl.sweep.refit import Refitted, refit
 from automl.sweep.search import BUDGET_ENDED, sweep
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "Past",
     "Plan",
     "PlanKind",
+    "Refitted",
     "Trial",
     "Work",
     "blend_losses",
     "blend_outputs",
+    "output_file",
     "refit",
     "sweep",
 ]

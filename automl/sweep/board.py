@@ -57,7 +57,7 @@ class Trial:
 
     number: int
     recipe: Recipe
-    source: str  # carried | start | search
+    source: str  # start | carried | live | search
     status: str  # complete | pruned | failed
     losses: tuple[float, ...]  # per block, newest first; shorter when pruned or failed
     scores: tuple[float, ...]
@@ -116,6 +116,9 @@ class Plan:
     challengers: int | None = None  # new points, at most; None: as many as time allows
     seconds: float | None = None  # wall clock of the search, at most; None: what the refit leaves
     costs: Mapping[str, float] = field(default_factory=dict)  # recipe -> seconds of a refit
+    favour: tuple[str, ...] = ()  # families by how they did before, best first
+    # (recipe, block) -> learned params, where a model of an earlier cycle has answered already
+    known: Mapping[tuple[str, int], Params] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +128,11 @@ class Board:
     trials: tuple[Trial, ...]
     challenger: Blend | None  # None: not one trial ended well
     reference: Blend | None  # stands in for the champion that a first cycle lacks
-    stopped: str  # time | configurations | trials | plan | nothing left
+    stopped: str  # time | configurations | trials | plan | nothing left | nothing more to be gained
     seconds: float
-    fit_seconds: float
+    fit_seconds: float  # core-seconds inside fits
     rows: int  # training rows of the newest block's fits, after the row cap
+    encode_seconds: float = 0.0
     overhead: float = 0.0  # estimated seconds of a refit before its fits begin
 
     @property
@@ -140,11 +144,14 @@ class Board:
         )
 
 
-def blend_outputs(work: Work, blend: Blend) -> list[tuple[Any, Any]]:
-    """(truth, output) of a blend per block, newest first, from its members' kept outputs; [] if one lacks."""
+def blend_outputs(work: Work, blend: Blend, blocks: int | None = None) -> list[tuple[Any, Any]]:
+    """(truth, output) of a blend per block, newest first, from its members' kept outputs; [] if one lacks.
+
+    `blocks` says how many of the newest are wanted; by default all.
+    """
     outcomes = to_outcomes(work.frame[work.problem.history.target], work.contract)
     pairs = []
-    for b, block in enumerate(work.blocks):
+    for b, block in enumerate(work.blocks[:blocks]):
         paths = [output_file(work, member.recipe, b) for member in blend.members]
         if not all(path.exists() for path in paths):
             return []
@@ -153,11 +160,11 @@ def blend_outputs(work: Work, blend: Blend) -> list[tuple[Any, Any]]:
     return pairs
 
 
-def blend_losses(work: Work, blend: Blend) -> list[float]:
+def blend_losses(work: Work, blend: Blend, blocks: int | None = None) -> list[float]:
     """Losses of a blend on the blocks, newest first; [] if a member has no outputs."""
     return [
         work.metric.loss(work.metric.score(truth, output))
-        for truth, output in blend_outputs(work, blend)
+        for truth, output in blend_outputs(work, blend, blocks)
     ]
 
 

@@ -28,6 +28,7 @@ class Refitted:
     blend: Blend
     rows: int  # that were fitted on
     lost: dict[str, str]  # member -> why it is missing
+    seconds: float = 0.0  # core-seconds of fits and encodings
 
 
 def refit(
@@ -56,6 +57,7 @@ def refit(
         most = max(1000, int(len(rows.y) * max(seconds, 1.0) / needed))
         rows = thin(rows, most, work.problem.sweep.seed)
     encoders: dict[str, Any] = {}
+    encoding = 0.0
     ended: list[tuple[Fit, FitResult]] = []
     pool = Pool(work.workers)
     try:
@@ -63,9 +65,17 @@ def refit(
             family = work.families[member.recipe.family]
             folder = work.scratch / f"refit-{family.encoding}"
             if family.encoding not in encoders:
+                started = time.monotonic()
                 encoders[family.encoding] = write_matrices(
-                    rows, None, work.contract.features, family.encoding, folder, dtype="float64"
+                    rows,
+                    None,
+                    work.contract.features,
+                    family.encoding,
+                    folder,
+                    classes=len(work.contract.classes),
+                    dtype="float64",
                 )
+                encoding += time.monotonic() - started
             shape = shape_of(folder, work.problem, work.contract, family.encoding)
             while not pool.free:
                 ended += pool.collect(deadline)
@@ -111,4 +121,5 @@ def refit(
         )
         for i, m in zip(sorted(fitted), left, strict=True)
     ]
-    return Refitted(parts, Blend(tuple(left)) if lost else blend, len(rows.y), lost)
+    seconds = encoding + sum(result.seconds for _, result in ended)
+    return Refitted(parts, Blend(tuple(left)) if lost else blend, len(rows.y), lost, seconds)

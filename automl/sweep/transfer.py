@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import optuna
 
-from automl.spaces import HALF_LIVES, Family, Shape
+from automl.spaces import HALF_LIVES, RECENT, Family, Shape, suggest_recency
 from automl.sweep.board import Past
 
 __all__ = ["lessons"]
@@ -36,11 +36,12 @@ def lessons(
         params = dict(recipe.params)
         if family.weights and recipe.half_life in HALF_LIVES:
             params["half_life"] = HALF_LIVES.index(recipe.half_life)
+        if family.recent and recipe.recent in RECENT:
+            params["recent"] = RECENT.index(recipe.recent)
         fixed = optuna.trial.FixedTrial(params)
         try:
             again = family.space(fixed, shape)
-            if family.weights:
-                fixed.suggest_categorical("half_life", list(range(len(HALF_LIVES))))
+            suggest_recency(family, fixed)
         except (ValueError, KeyError, TypeError):
             continue  # the space has changed
         fits = all(

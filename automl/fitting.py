@@ -1,0 +1,197 @@
+"""The sweep and the refit of a cycle: what was carried on to them, and what they hand on and cost."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from automl.ensemble import assemble
+from automl.errors import AutomlError
+from automl.faults import fault
+from automl.ruling import Choice
+from automl.shelf import Kept, Shelf
+from automl.spaces import Blend, Member, Params
+from automl.story import Job
+from automl.sweep import (
+    BUDGET_ENDED,
+    Board,
+    Plan,
+    Refitted,
+    Trial,
+    Work,
+    output_file,
+    refit,
+    sweep,
+)
+
+__all__ = ["Fitted", "fit_chosen", "keep_fits", "score_shadows", "search"]
+
+SHADOWS = 3  # recipes of challengers that wait, at most, fitted for the next block in the time left
+ANSWERS = 8  # best recipes whose answers are kept for the next cycle
+SHADOW_SECONDS = 1.0  # left over when the last shadow should have been fitted
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """The assembled model's file, the choice as it was fitted, and the fits for the shelf."""
+
+    model: Path
+    choice: Choice
+    warnings: list[str]
+    kept: tuple[Kept, ...]
+
+
+def score_shadows(job: Job, work: Work) -> dict[tuple[str, int], Params]:
+    """Answers of the recipes fitted in earlier cycles on this cycle's blocks; not one fit is made."""
+    return _shelf(job).answer(work)
+
+
+def search(job: Job, work: Work, plan: Plan) -> tuple[Board, float]:
+    """The sweep of this plan, and the moment at which its refit must have ended."""
+    _log.info("plan: %s, %s", plan.kind, plan.reason)
+    done = [Trial.from_json(content) for content in job.store.trials(job.cycle)]
+    # what failed or ran out of time is tried again: the family file may have been mended since
+    done = [t for t in done if t.status != "failed" and t.reason != BUDGET_ENDED]
+    done = [t for t in done if output_file(work, t.recipe, 0).exists()]
+    budget = job.problem.sweep.budget
+    spent = max((t.elapsed for t in done), default=0.0)
+    left = max(0.4 * budget.seconds, budget.seconds - spent) if budget else float("inf")
+    deadline = time.monotonic() + left
+    if plan.kind == "refit":
+        return Board((), None, None, "plan", 0.0, 0.0, len(work.frame)), deadline
+    board = sweep(
+        work,
+        plan=plan,
+        deadline=deadline,
+        carried=_carried(job),
+        done=done,
+        on_trial=lambda t: job.store.save_trial(job.cycle, t.recipe.id, t.to_json()),
+    )
+    fault("retrain.swept")
+    return board, deadline
+
+
+def fit_chosen(
+    job: Job, work: Work, board: Board, choice: Choice, deadline: float, plan: Plan
+) -> Fitted:
+    """Refit the chosen blend on everything; in the time left, what waits to be judged next time."""
+    costs = {**plan.costs, **{t.recipe.id: t.seconds_refit for t in board.trials}}
+    done = refit(work, choice.blend, deadline, costs, board.overhead)
+    told = [
+        f"member {member} is left out of the release: {why}" for member, why in done.lost.items()
+    ]
+    if done.rows < len(work.frame):
+        told.append(
+            f"refit on {done.rows} of {len(work.frame)} rows: more would not fit the budget"
+        )
+    for warning in told:
+        _log.warning(warning)
+    model = assemble(done.parts, work.contract, list(work.contract.features))
+    path = work.scratch / "model.pickle"
+    path.write_bytes(pickle.dumps(model))
+    fault("retrain.refitted")
+    shadows = _fit_shadows(work, board, choice, deadline, costs)
+    fitted = [done, *([shadows] if shadows else [])]
+    job.store.note(job.cycle, cost=_cost(work, board, fitted, deadline, plan))
+    kept = tuple(k for f in fitted if f.rows == len(work.frame) for k in _kept(job, work, f))
+    return Fitted(path, replace(choice, blend=done.blend), told, kept)
+
+
+def keep_fits(job: Job, work: Work, board: Board, fitted: Fitted, plan: Plan) -> None:
+    """Put on the shelf what the next cycle can use."""
+    ranked = [t for t in board.ranked if t.status == "complete"][:ANSWERS]
+    have = {k.recipe.id for k in fitted.kept}
+    answers = [
+        Kept(
+            t.recipe,
+            t.learned,
+            job.problem.mature(job.as_of),
+            dict(work.contract.features),
+            work.contract.classes,
+        )
+        for t in ranked
+        if t.recipe.id not in have
+    ]
+    answered = {(t.recipe.id, b) for t in board.trials for b in range(len(t.losses))}
+    blocks = range(len(work.blocks))
+    answered |= {(name, b) for name, b in plan.known if b in blocks}
+    _shelf(job).put([*fitted.kept, *answers], work, answered)
+
+
+def _fit_shadows(
+    work: Work, board: Board, choice: Choice, deadline: float, costs: Mapping[str, float]
+) -> Refitted | None:
+    """The best waiting challengers' recipes fitted on everything, if there is time for it."""
+    have = {m.recipe.id for m in choice.blend.members}
+    waiting: dict[str, Member] = {}
+    for blend, _ in choice.ruling.shadows:
+        waiting |= {m.recipe.id: m for m in blend.members if m.recipe.id not in have}
+    left = 2 * (deadline - time.monotonic() - SHADOW_SECONDS - board.overhead) / 1.5
+    chosen: list[Member] = []
+    for member in list(waiting.values())[:SHADOWS]:
+        left -= costs.get(member.recipe.id, float("inf"))
+        if left > 0:
+            chosen.append(replace(member, weight=1.0))
+    if not chosen:
+        return None
+    try:
+        return refit(work, Blend(tuple(chosen)), deadline - SHADOW_SECONDS / 2, costs)
+    except AutomlError as error:  # they are fitted in the next sweep then
+        _log.info("no shadow was fitted: %s", error)
+        return None
+
+
+def _kept(job: Job, work: Work, fitted: Refitted) -> list[Kept]:
+    # a member that was lost is in the blend no more, so parts and members go together
+    return [
+        Kept(
+            member.recipe,
+            member.learned,
+            job.problem.mature(job.as_of),
+            dict(work.contract.features),
+            work.contract.classes,
+            encoder,
+            estimator,
+        )
+        for member, (_, _, encoder, estimator) in zip(
+            fitted.blend.members, fitted.parts, strict=True
+        )
+    ]
+
+
+def _cost(
+    work: Work, board: Board, fitted: Sequence[Refitted], deadline: float, plan: Plan
+) -> dict[str, Any]:
+    """Where the time went; `core_seconds` are those of fits, encodings and refits."""
+    refit_seconds = sum(f.seconds for f in fitted)
+    within = board.fit_seconds + board.encode_seconds
+    return {
+        "plan": plan.kind,
+        "sweep_seconds": round(board.seconds, 2),
+        "fit_core_seconds": round(board.fit_seconds, 2),
+        "encode_core_seconds": round(board.encode_seconds, 2),
+        "refit_core_seconds": round(refit_seconds, 2),
+        "core_seconds": round(within + refit_seconds, 2),
+        "time_in_fits": round(within / max(1e-9, board.seconds * work.workers), 4),
+        "overrun_seconds": round(max(0.0, time.monotonic() - deadline), 2),
+    }
+
+
+def _carried(job: Job) -> list[Blend]:
+    champion = job.store.champion(job.problem.name, before=job.as_of)
+    shadows = [
+        b
+        for b, until in job.store.shadows(job.problem.name)
+        if until < job.problem.mature(job.as_of)
+    ]
+    return [*([champion.blend] if champion else []), *shadows]
+
+
+def _shelf(job: Job) -> Shelf:
+    return Shelf(job.workspace.shelf(job.problem.name))

@@ -1,0 +1,213 @@
+"""What to try next: what is carried on, start points by priority, then one Optuna study per family."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import optuna
+
+from automl.spaces import Blend, Family, Recipe, Shape, suggest_recency
+from automl.sweep.board import Plan, Trial, Work, mean
+from automl.sweep.transfer import lessons
+
+__all__ = ["Asked", "Proposals"]
+
+FIRST_CUT, SECOND_CUT = 3, 2  # families left after the start points, and after six more trials each
+TRIALS_BETWEEN_CUTS = 6
+REPEATS = 5  # a discrete space may propose what was tried; after so many the family is passed over
+# Search ends when so many newest trials of it, or that share if more, have lowered the best loss by
+# less than that part of its standard error
+STILL, STILL_SHARE, STILL_GAIN = 15, 0.2, 0.1
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # studies are ours alone
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A recipe to try; `trial` is Optuna's, to be told, if a study proposed it."""
+
+    recipe: Recipe
+    source: str  # start | carried | live | search
+    trial: Any = None
+
+
+@dataclass(slots=True, eq=False)
+class Proposals:
+    """The order in which a sweep tries recipes. Knows only the trials that it was told."""
+
+    work: Work
+    plan: Plan
+    carried: Sequence[Blend]
+    shape: Callable[[Family], Shape]
+    told: list[Trial] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+    passed_over: set[str] = field(
+        default_factory=set
+    )  # families that take too long, or offer no more
+    queue: list[tuple[Recipe, str]] = field(init=False)
+    starts: list[Recipe] = field(init=False)  # best priority first, the floor last
+    asked: Counter[str] = field(default_factory=Counter)
+    studies: dict[str, optuna.Study] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Line up what needs no search."""
+        ordered = self._start_points()
+        floor = [r for p, r in ordered if p == 0]
+        others = [r for p, r in ordered if p > 0]
+        self.starts = [*others, *floor]
+        known = [
+            m.recipe
+            for blend in self.carried
+            for m in blend.members
+            if m.recipe.family in self.work.families
+        ]
+        # the floor first: every other loss is read against it
+        self.queue = [(r, "start") for r in floor] + [(r, "carried") for r in known]
+        self.queue += [(r, "live") for r in self.plan.live]
+        if self.plan.kind != "warm":
+            self.queue += [(r, "start") for r in others]
+
+    def next(self, affordable: Callable[[str], bool]) -> Asked | None:
+        """The next recipe of a family that is `affordable`; None if there is none for now."""
+        while self.queue:
+            recipe, source = self.queue.pop(0)
+            if recipe.id not in self.seen and affordable(recipe.family):
+                self.seen.add(recipe.id)
+                return Asked(recipe, source)
+        if self.spent:
+            return None
+        for family in self._families_left():
+            if affordable(family):
+                asked = self._ask(family)
+                if asked:
+                    return asked
+        return None
+
+    @property
+    def spent(self) -> bool:
+        """Whether the plan allows no further point."""
+        most = self.plan.challengers
+        return most is not None and self.asked.total() >= most
+
+    @property
+    def still(self) -> bool:
+        """Whether the newest trials of the search have gained less than the noise of the loss."""
+        searched = [t for t in self.told if t.source == "search"]
+        window = max(STILL, int(STILL_SHARE * len(searched)))
+        complete = [t for t in self.told if t.status == "complete"]
+        if len(searched) < 2 * window or len(complete) < 2:
+            return False
+        newest = {t.number for t in searched[-window:]}
+        before = [t for t in complete if t.number not in newest]
+        best = min(complete, key=lambda t: t.loss)
+        gain = (min(t.loss for t in before) - best.loss) / best.loss if before else 1.0
+        return gain < STILL_GAIN * _noise(complete, best)
+
+    def tell(self, asked: Asked, trial: Trial) -> None:
+        """Let later choices know how a recipe ended."""
+        self.told.append(trial)
+        if asked.trial is None:
+            return
+        study = self.studies[trial.recipe.family]
+        if trial.losses:
+            study.tell(asked.trial, self._estimate(trial))
+        else:
+            study.tell(asked.trial, state=optuna.trial.TrialState.FAIL)
+
+    def rank(self, recipe: Recipe) -> int:
+        """Place among the start points; those come first."""
+        return self.starts.index(recipe) if recipe in self.starts else len(self.starts)
+
+    # ---- start points
+
+    def _start_points(self) -> list[tuple[int, Recipe]]:
+        """Start points by priority; families that won before come first in a later full search."""
+        favour = {name: i for i, name in enumerate(self.plan.favour)}
+        points = [
+            (priority, favour.get(family.name, 0), i, Recipe.of_start(family, start, self._seed))
+            for i, family in enumerate(self.work.families.values())
+            if self.work.problem.task in family.tasks
+            for priority, start in family.start
+        ]
+        points.sort(key=lambda p: (p[0] > 0, p[1], p[0], p[2]))
+        return [(p[0], p[3]) for p in points]
+
+    @property
+    def _seed(self) -> int:
+        return self.work.problem.sweep.seed
+
+    # ---- studies
+
+    def _families_left(self) -> list[str]:
+        """Families worth searching, the least searched first."""
+        best: dict[str, float] = {}
+        for trial in self.told:
+            if trial.status == "complete":
+                best[trial.recipe.family] = min(best.get(trial.recipe.family, np.inf), trial.loss)
+        ranked = sorted((f for f in best if self._searchable(f)), key=lambda f: best[f])
+        searched = Counter(t.recipe.family for t in self.told if t.source == "search")
+        keep = ranked[:FIRST_CUT]
+        if all(searched[f] >= TRIALS_BETWEEN_CUTS for f in keep):
+            keep = ranked[:SECOND_CUT]
+        return sorted(keep, key=lambda f: (self.asked[f], best[f]))
+
+    def _searchable(self, name: str) -> bool:
+        if name in self.passed_over:
+            return False
+        family = self.work.families[name]
+        try:
+            family.space(optuna.trial.FixedTrial({}), self.shape(family))
+        except ValueError:  # it asked for a value
+            return True
+        return False
+
+    def _ask(self, name: str) -> Asked | None:
+        family, study = self.work.families[name], self._study(name)
+        for _ in range(REPEATS):
+            trial = study.ask()
+            params = family.space(trial, self.shape(family))
+            recipe = Recipe(name, params, self._seed, *suggest_recency(family, trial))
+            if recipe.id not in self.seen:
+                self.seen.add(recipe.id)
+                self.asked[name] += 1
+                return Asked(recipe, "search", trial)
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        self.passed_over.add(name)
+        return None
+
+    def _study(self, name: str) -> optuna.Study:
+        """A family's study, which begins with what earlier cycles learned, in units of this cycle's best."""
+        if name not in self.studies:
+            seed = self._seed + list(self.work.families).index(name)
+            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
+            self.studies[name] = optuna.create_study(sampler=sampler)
+            family = self.work.families[name]
+            mine = [p for p in self.plan.past if p.trial.recipe.family == name]
+            best = min(t.loss for t in self.told if t.status == "complete")
+            for lesson in lessons(family, mine, self.shape(family), best):
+                self.studies[name].add_trial(lesson)
+        return self.studies[name]
+
+    def _estimate(self, trial: Trial) -> float:
+        """The loss; for a pruned trial the incumbent's, scaled by how far it was behind."""
+        complete = [t for t in self.told if t.status == "complete"]
+        if trial.status == "complete" or not complete:
+            return trial.loss
+        incumbent = min(complete, key=lambda t: t.loss)
+        seen = mean(incumbent.losses[: len(trial.losses)])
+        return incumbent.loss * mean(trial.losses) / max(1e-12, seen)
+
+
+def _noise(complete: Sequence[Trial], best: Trial) -> float:
+    """Standard error of a relative loss difference to the best, from its spread over blocks."""
+    gaps = [
+        (np.asarray(t.losses) - np.asarray(best.losses)) / np.maximum(1e-12, best.losses)
+        for t in complete
+        if t is not best and t.loss <= 1.1 * best.loss
+    ]
+    if not gaps or len(best.losses) < 2:
+        return 0.0
+    return float(np.sqrt(np.mean([g.var(ddof=1) for g in gaps]) / len(best.losses)))

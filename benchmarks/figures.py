@@ -1,0 +1,103 @@
+"""From lines of runs to the figures that are quoted: ranks, ratios of losses per pair, costs."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+__all__ = ["carried_figures", "compared_figures", "cost_figures", "lines_of"]
+
+Lines = Sequence[dict[str, Any]]
+
+
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    """The lines of a JSON-lines file; none if it does not exist."""
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def compared_figures(lines: Lines, ours: str) -> dict[str, Any]:
+    """Ranks and loss ratios over all (table, cycle) pairs; a failed run ranks last and has no ratio."""
+    pairs: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
+    for line in lines:
+        if line["part"] == "compare":
+            loss = line["loss"] if line["loss"] is not None else np.inf
+            pairs[line["table"], line["cycle"]][line["tool"]] = loss
+    pairs = {at: told for at, told in pairs.items() if len(told) > 1 and ours in told}
+    if not pairs:
+        return {}
+    ranks = [dict(zip(p, rankdata(list(p.values())), strict=True)) for p in pairs.values()]
+    tools = sorted({t for p in pairs.values() for t in p} - {ours})
+    over = {tool: _mean_ratio(pairs, ours, tool) for tool in tools}
+    figures: dict[str, Any] = {
+        "pairs": len(pairs),
+        "mean_rank": round(float(np.mean([r[ours] for r in ranks])), 3),
+        **{
+            f"mean_rank_{t}": round(float(np.mean([r[t] for r in ranks if t in r])), 3)
+            for t in tools
+        },
+        **{f"loss_over_{tool}": round(ratio, 4) for tool, ratio in over.items()},
+        "gain_over_best_peer": round(1 - max(over.values()), 4),
+    }
+    if "autogluon" in tools:
+        wins = [p[ours] < p["autogluon"] for p in pairs.values() if "autogluon" in p]
+        figures["wins_over_autogluon_best"] = round(float(np.mean(wins)), 3)
+    if "lightgbm" in tools:
+        by_table = {
+            name: _mean_ratio({at: p for at, p in pairs.items() if at[0] == name}, ours, "lightgbm")
+            for name in sorted({at[0] for at in pairs})
+        }
+        figures["worst_against_lightgbm"] = round(max(by_table.values()) - 1, 4)
+    return figures
+
+
+def _mean_ratio(pairs: dict[tuple[str, int], dict[str, float]], ours: str, tool: str) -> float:
+    """Geometric mean over pairs of our loss over the tool's."""
+    ratios = [p[ours] / p[tool] for p in pairs.values() if np.isfinite(p.get(tool, np.inf))]
+    return float(np.exp(np.mean(np.log(ratios)))) if ratios else float("nan")
+
+
+def carried_figures(lines: Lines) -> dict[str, Any]:
+    """Cost and loss of carried-on cycles, and of mere refits, against cold ones of the same cut."""
+    cut: dict[tuple[str, int], dict[str, dict[str, Any]]] = defaultdict(dict)
+    for line in lines:
+        if line["part"] == "carry" and line["loss"] is not None:
+            cut[line["table"], line["cycle"]][line["tool"]] = line
+    whole = [told for told in cut.values() if {"cold", "chain", "refit"} <= set(told)]
+    if not whole:
+        return {}
+
+    def cost(tool: str) -> float:
+        return sum(told[tool]["more"]["cost"]["core_seconds"] for told in whole)
+
+    def gap(tool: str) -> float:
+        return float(np.exp(np.mean([np.log(t[tool]["loss"] / t["cold"]["loss"]) for t in whole])))
+
+    return {
+        "warm_cycles": len(whole),
+        "warm_cost": round(cost("chain") / cost("cold"), 4),
+        "warm_loss_gap": round(gap("chain") - 1, 4),
+        "refit_cost": round(cost("refit") / cost("cold"), 4),
+        "refit_loss_gap": round(gap("refit") - 1, 4),
+    }
+
+
+def cost_figures(lines: Lines) -> dict[str, Any]:
+    """Where the time of our cold sweeps went; the worst sweep counts."""
+    costs = [line["more"]["cost"] for line in lines if "cost" in line["more"]]
+    costs = [c for c in costs if c["plan"] == "full"]
+    if not costs:
+        return {}
+    return {
+        "time_in_fits": round(float(np.mean([c["time_in_fits"] for c in costs])), 4),
+        "time_in_fits_least": round(min(c["time_in_fits"] for c in costs), 4),
+        "logging_share": round(max(c["logging_share"] for c in costs), 4),
+        "overrun_seconds": round(max(c["overrun_seconds"] for c in costs), 2),
+    }

@@ -1,0 +1,153 @@
+"""Catalogued tables as retraining problems: rows up to a cut, the block after it, and its truth.
+
+A catalogue is a folder with `catalog.json` and one parquet file per table; it says which column is the
+time, which are known only after the outcome, and where the retraining periods begin. Columns it calls
+suspect are left out too, for every tool alike, except where a table is nothing without them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from automl.metrics import Metric, get_metric
+
+__all__ = ["DRIFTING", "Cut", "Table", "drifting", "find_tables", "open_tables"]
+
+METRICS = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
+BLOCKS = {"1D": "1d", "1MS": "1mo", "2MS": "2mo", "6MS": "6mo", "QS": "1q", "1YS": "12mo"}
+KEEP_SUSPECTS = {"elec2"}  # its label is made from the suspect: the literature keeps it
+DRIFTING = "drifting"  # made here, for machines without a catalogue
+KEY = "row"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cut:
+    """One cycle of a table: train on `train`, predict `judged`; `truth` is its target."""
+
+    table: str
+    cycle: int
+    task: str
+    metric: Metric
+    target: str
+    time: str
+    as_of: datetime
+    train: pd.DataFrame
+    judged: pd.DataFrame
+    truth: np.ndarray
+    classes: tuple[Any, ...]
+
+    def loss(self, output: np.ndarray) -> float:
+        """1 - AUC, log loss, or RMSE of probabilities in the order of `classes`, or of values."""
+        if not self.classes:
+            return self.metric.loss(self.metric.score(self.truth, output))
+        numbers = np.searchsorted(np.asarray(self.classes), self.truth).astype("float64")
+        return self.metric.loss(self.metric.score(numbers, output))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """A dated table and its retraining calendar."""
+
+    name: str
+    task: str
+    target: str
+    time: str
+    block: str
+    bounds: Sequence[datetime]
+    frame: pd.DataFrame
+
+    def cut(self, cycle: int) -> Cut:
+        """The cycle that begins at that boundary."""
+        start = self.bounds[cycle]
+        times = self.frame[self.time]
+        after = self.frame[times >= start]
+        judged = (
+            after[after[self.time] < self.bounds[cycle + 1]]
+            if cycle + 1 < len(self.bounds)
+            else after
+        )
+        train = self.frame[times < start]
+        classes = (
+            () if self.task == "regression" else tuple(sorted(train[self.target].unique().tolist()))
+        )
+        known = judged[judged[self.target].isin(classes)] if classes else judged
+        return Cut(
+            self.name,
+            cycle,
+            self.task,
+            get_metric(METRICS[self.task]),
+            self.target,
+            self.time,
+            start,
+            train.reset_index(drop=True),
+            known.drop(columns=self.target).reset_index(drop=True),
+            known[self.target].to_numpy(),
+            classes,
+        )
+
+
+def find_tables(given: str | None) -> Path | None:
+    """The catalogue's folder: given, `AUTOML_TABLES`, or `datasets` beside the checkout; None if absent."""
+    beside = Path(__file__).resolve().parents[2]
+    places = [
+        given,
+        os.environ.get("AUTOML_TABLES"),
+        beside / "datasets",
+        beside / "shared/datasets",
+    ]
+    return next((Path(p) for p in places if p and (Path(p) / "catalog.json").is_file()), None)
+
+
+def open_tables(folder: Path, names: Sequence[str]) -> list[Table]:
+    """The named tables; raises `SystemExit` for one that the catalogue lacks or that has no calendar."""
+    known = {
+        d["name"]: d
+        for d in json.loads((folder / "catalog.json").read_text(encoding="utf-8"))["datasets"]
+    }
+    told = []
+    for name in names:
+        if name not in known or known[name]["cycle"].get("freq") not in BLOCKS:
+            raise SystemExit(f"{name}: not a table with a retraining calendar in {folder}")
+        entry = known[name]
+        unfit = [*entry["leakage_columns"], *entry["drop_columns"]]
+        unfit += [] if name in KEEP_SUSPECTS else entry["suspect_columns"]
+        frame = pd.read_parquet(folder / entry["file"]).drop(columns=unfit)
+        frame = frame.dropna(subset=entry["target"]).reset_index(drop=True)
+        told.append(
+            Table(
+                name,
+                entry["task"],
+                entry["target"],
+                entry["time_column"],
+                BLOCKS[entry["cycle"]["freq"]],
+                [datetime.fromisoformat(b) for b in entry["cycle"]["boundaries"]],
+                frame,
+            )
+        )
+    return told
+
+
+def drifting(rows: int = 6000, seed: int = 3) -> Table:
+    """A made table of two years whose relations turn slowly: for trying the benchmark without a catalogue."""
+    random = np.random.default_rng(seed)
+    start = datetime.fromisoformat("2021-01-01")
+    age = np.sort(random.uniform(0, 1, rows))
+    X = random.normal(size=(rows, 6))
+    shop = random.integers(0, 30, rows)
+    turning = np.cos(2 * age)[:, None] * X[:, :3] + np.sin(2 * age)[:, None] * X[:, 3:]
+    signal = turning[:, 0] + turning[:, 1] * turning[:, 2] + 0.1 * (shop % 7)
+    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(6)])
+    frame["shop"] = [f"shop {s}" for s in shop]
+    frame["at"] = [start + timedelta(minutes=round(a * 2 * 365 * 24 * 60)) for a in age]
+    frame["hit"] = (signal + random.normal(size=rows) > 0.3).astype(int)
+    bounds = [datetime.fromisoformat(f"2022-{month:02}-01") for month in range(7, 13)]
+    return Table(DRIFTING, "binary", "hit", "at", "1mo", bounds, frame)
