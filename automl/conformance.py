@@ -23,7 +23,16 @@ from automl.features import category_positions, make_encoder
 from automl.history import Kind
 from automl.predict import model_output
 from automl.registry.models import digest_folder, load_folder, save_folder
-from automl.spaces import HALF_LIVES, RECENT, Family, Params, Recipe, Shape, load_family
+from automl.spaces import (
+    HALF_LIVES,
+    RECENT,
+    Family,
+    Params,
+    Recipe,
+    Shape,
+    load_family,
+    refuse_missing,
+)
 from automl.trial import predict
 
 __all__ = ["Check", "Findings", "check_family", "to_json"]
@@ -64,9 +73,10 @@ def check_family(entry: str, root: Path) -> Findings:
     Raises
     ------
     SpaceError
-        The file cannot be loaded at all.
+        The file cannot be loaded at all, or a library that it needs is missing.
     """
     family = load_family(entry, root)
+    refuse_missing(family, entry)
     checks: list[Check] = []
     ranges: dict[str, str] = {}
     seconds = 0.0
@@ -89,7 +99,9 @@ def to_json(findings: Findings) -> dict[str, Any]:
         "checks": [asdict(c) for c in findings.checks],
         "ranges": dict(findings.ranges),
         "needs": f"encoding {family.encoding}, tasks {', '.join(sorted(family.tasks))}"
+        + (f", {', '.join(family.needs)}" if family.needs else "")
         + (", early stopping" if family.fit else "")
+        + (", a stage on the newest rows" if family.recent else "")
         + ("" if family.weights else ", no row weights"),
         "seconds_per_fit": findings.seconds_per_fit,
     }

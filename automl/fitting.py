@@ -14,7 +14,7 @@ from automl.ensemble import assemble
 from automl.errors import AutomlError
 from automl.faults import fault
 from automl.ruling import Choice
-from automl.shelf import Kept, Shelf
+from automl.shelf import Kept, Shelf, columns_of
 from automl.spaces import Blend, Member, Params
 from automl.story import Job
 from automl.sweep import (
@@ -112,8 +112,7 @@ def keep_fits(job: Job, work: Work, board: Board, fitted: Fitted, plan: Plan) ->
             t.recipe,
             t.learned,
             job.problem.mature(job.as_of),
-            dict(work.contract.features),
-            work.contract.classes,
+            **columns_of(work),
         )
         for t in ranked
         if t.recipe.id not in have
@@ -154,10 +153,9 @@ def _kept(job: Job, work: Work, fitted: Refitted) -> list[Kept]:
             member.recipe,
             member.learned,
             job.problem.mature(job.as_of),
-            dict(work.contract.features),
-            work.contract.classes,
-            encoder,
-            estimator,
+            encoder=encoder,
+            estimator=estimator,
+            **columns_of(work),
         )
         for member, (_, _, encoder, estimator) in zip(
             fitted.blend.members, fitted.parts, strict=True

@@ -166,6 +166,7 @@ def signature(problem: Problem, work: Work) -> str:
         list(work.contract.classes),
         problem.metric.name,
         str(problem.validation.block),
+        *([work.columns.digest] if work.columns else []),
     ]
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]
 

@@ -181,6 +181,12 @@ class MetricSection(_Table):
     slices: tuple[str, ...] = ()
 
 
+class FeaturesSection(_Table):
+    """What becomes of the columns before they are encoded."""
+
+    transformer: str = ""
+
+
 class SweepSection(_Table):
     """How much search a cycle may spend."""
 
@@ -289,6 +295,7 @@ class Problem(_Table):
     history: HistorySection
     batch: BatchSection = BatchSection()
     metric: MetricSection
+    features: FeaturesSection = FeaturesSection()
     sweep: SweepSection
     validation: ValidationSection
     promotion: PromotionSection = PromotionSection()
@@ -308,6 +315,12 @@ class Problem(_Table):
     def table(self) -> str:
         """The table analysts read; default: the name with `_` for `-`."""
         return self.publish.table or re.sub(r"[^a-z0-9_]", "_", self.name.lower())[:40]
+
+    @property
+    def transformer(self) -> Path | None:
+        """The file of the user's own columns."""
+        given = self.features.transformer
+        return (self.file.parent / given).resolve() if given else None
 
     @property
     def horizon(self) -> Span:
@@ -442,7 +455,23 @@ def _conflicts(content: Mapping[str, Any], file: Path) -> list[str]:
             for name in _texts(names)
             if name not in METRICS[task]
         ]
-    for entry in _texts(sweep.get("families")):
+    wrong += _missing_files(content, file)
+    if sweep and "budget" not in sweep and "trials" not in sweep:
+        wrong.append('sweep: found neither budget nor trials; wanted for example budget = "3m"')
+    if _section(content, "batch").get("query") and h and not h.get("source"):
+        wrong.append("batch.query: found a query; wanted none, because history has no source URL")
+    if task in ("multiclass", "regression") and h.get("positive") is not None:
+        wrong.append(f"history.positive: found {h['positive']!r}; only task 'binary' has one")
+    return wrong
+
+
+def _missing_files(content: Mapping[str, Any], file: Path) -> list[str]:
+    """Families and transformers that are not where the file says."""
+    wrong = []
+    for entry in _texts([_section(content, "features").get("transformer")]):
+        if entry and not (file.parent / entry).is_file():
+            wrong.append(f"features.transformer: {entry!r} is not a file beside {file.name}")
+    for entry in _texts(_section(content, "sweep").get("families")):
         if not _is_path(entry) and entry not in family_names():
             wrong.append(
                 f"sweep.families: {entry!r} is no family; wanted one of {', '.join(family_names())}, "
@@ -450,12 +479,6 @@ def _conflicts(content: Mapping[str, Any], file: Path) -> list[str]:
             )
         elif _is_path(entry) and not (file.parent / entry).is_file():
             wrong.append(f"sweep.families: {entry!r} is not a file beside {file.name}")
-    if sweep and "budget" not in sweep and "trials" not in sweep:
-        wrong.append('sweep: found neither budget nor trials; wanted for example budget = "3m"')
-    if _section(content, "batch").get("query") and h and not h.get("source"):
-        wrong.append("batch.query: found a query; wanted none, because history has no source URL")
-    if task in ("multiclass", "regression") and h.get("positive") is not None:
-        wrong.append(f"history.positive: found {h['positive']!r}; only task 'binary' has one")
     return wrong
 
 

@@ -169,6 +169,7 @@ def _work(job: Job, snapshot: Snapshot, contract: Contract) -> Work:
         scratch=job.workspace.scratch(job.problem.name)
         / f"{job.as_of:%Y%m%dT%H%M}-{snapshot.digest[:12]}",
         workers=job.workspace.workers,
+        columns=job.columns,
     )
 
 
@@ -202,7 +203,7 @@ def _register(
         run_id,
         model,
         sample_rows(work.frame, work.contract),
-        [work.families[f] for f in sorted(members)],
+        [*(work.families[f] for f in sorted(members)), *([work.columns] if work.columns else [])],
         {"cycle": cycle, "decision": choice.outcome, "recipe": choice.blend.id},
     )
     fault("retrain.registered")

@@ -27,7 +27,7 @@ from automl.spaces import Params, Recipe
 from automl.sweep import Work, output_file
 from automl.trial import predict
 
-__all__ = ["Kept", "Shelf"]
+__all__ = ["Kept", "Shelf", "columns_of"]
 
 _log = logging.getLogger(__name__)
 Known = dict[tuple[str, int], Params]
@@ -45,6 +45,7 @@ class Kept:
     labels_until: datetime
     features: Mapping[str, str]
     classes: tuple[Any, ...]
+    columns: str = ""  # digest of the user's own
     encoder: Any = None
     estimator: Any = None
 
@@ -67,9 +68,7 @@ class Shelf:
         names = [block_name(work, block) for block in work.blocks]
         models = [m for m in map(_load, sorted(self.folder.glob("*.pickle"))) if m]
         for model in models:
-            if dict(model.features) != dict(work.contract.features):
-                continue  # it wants other columns
-            if model.classes != work.contract.classes:
+            if not _fits(model, work):
                 continue
             for b, block in enumerate(work.blocks):
                 there = output_file(work, model.recipe, b)
@@ -109,6 +108,19 @@ def block_name(work: Work, block: Block) -> str:
     digest = hashlib.sha256(f"{block.start} {block.end} {columns}".encode())
     digest.update(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def columns_of(work: Work) -> dict[str, Any]:
+    """What a kept recipe must have in common with the work that it answers for."""
+    return {
+        "features": dict(work.contract.features),
+        "classes": work.contract.classes,
+        "columns": work.columns.digest if work.columns else "",
+    }
+
+
+def _fits(model: Kept, work: Work) -> bool:
+    return all(getattr(model, name) == value for name, value in columns_of(work).items())
 
 
 def _ask(model: Kept, work: Work, block: Block, there: Path) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "Suggests",
     "load_families",
     "load_family",
+    "refuse_missing",
     "suggest_recency",
 ]
 
@@ -114,6 +115,7 @@ class Family:
     fit_args: Callable[[Shape], Params] | None = None  # further keywords of the estimator's fit
     recent: Callable[..., Any] | None = None
     weights: bool = True  # whether fit takes sample_weight; False: no half-life is searched
+    needs: Sequence[str] = ()  # modules that build() imports and this package does not bring along
     path: Path = field(default=Path(), compare=False)  # set by load_family
     doc: str = field(default="", compare=False)
 
@@ -249,11 +251,12 @@ def load_families(entries: Sequence[str], root: Path) -> dict[str, Family]:
     Raises
     ------
     SpaceError
-        A file cannot be loaded, or two of them define the same name.
+        A file cannot be loaded, two of them define the same name, or a library that one needs is missing.
     """
     families: dict[str, Family] = {}
     for entry in entries:
         family = load_family(entry, root)
+        refuse_missing(family, entry)
         if family.name in families:
             raise SpaceError(
                 f"{family.path}: family {family.name!r} is also defined by {families[family.name].path}",
@@ -269,6 +272,18 @@ def load_families(entries: Sequence[str], root: Path) -> dict[str, Family]:
             )
         families[family.name] = family
     return families
+
+
+def refuse_missing(family: Family, entry: str) -> None:
+    """Raise `SpaceError` if a library that the family needs is not installed."""
+    missing = [m for m in family.needs if importlib.util.find_spec(m) is None]
+    if missing:
+        how = f"pip install 'automl-retrain[{entry}]'" if entry == family.name else "Install it"
+        raise SpaceError(
+            f"family {family.name!r} needs {', '.join(missing)}, which is not installed",
+            code="library_missing",
+            next_step=f"{how}, or take the family out of sweep.families.",
+        )
 
 
 def load_family(entry: str, root: Path) -> Family:

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 from automl.ask import Ask, Ending, default_as_of, ended_already, same_problem
 from automl.errors import AutomlError, HistoryError, ProblemError
 from automl.faults import fault
+from automl.features.columns import Columns, load_columns
 from automl.problem import Problem
 from automl.publish import check_owner
 from automl.registry import Registry
@@ -57,6 +58,7 @@ class Job:
     registry: Registry
     families: dict[str, Family]
     ask: Ask
+    columns: Columns | None = None  # the user's own
 
     @property
     def as_of(self) -> datetime:
@@ -86,6 +88,7 @@ def open_job(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ite
         yield ended_already(store, problem, found)
         return
     families = load_families(problem.sweep.families, problem.file.parent)
+    columns = load_columns(problem.transformer)
     with store.hold(problem.name) as hold:
         found = store.find_cycle(problem.name, verb, as_of)
         if found and found.ended and not ask.again:  # another run finished it while we waited
@@ -98,9 +101,8 @@ def open_job(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ite
         registry.reap()
         attempt = (found.attempt + (1 if found.ended else 0)) if found else 1
         cycle = store.open_cycle(problem.name, verb, as_of, attempt, problem.digest)
-        job = Job(
-            _with_budget(problem, ask), workspace, store, hold, cycle, registry, families, ask
-        )
+        asked = _with_budget(problem, ask)
+        job = Job(asked, workspace, store, hold, cycle, registry, families, ask, columns)
         fault(f"{verb}.opened")
         try:
             yield job

@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 ENVIRONMENTS = ROOT / "benchmarks" / ".peers"
 PEERS = {  # what each environment holds
-    "autogluon": ["autogluon.tabular[lightgbm,catboost,xgboost]>=1.5,<1.6"],
+    "autogluon": ["autogluon.tabular[lightgbm,catboost,xgboost]>=1.5,<1.6", "typing_extensions"],
     "flaml": ["flaml[automl]>=2.4,<3", "pyarrow"],
     "optuna": ["optuna>=5,<6", "lightgbm>=4.7,<5", "pandas", "pyarrow", "scikit-learn"],
     "lightgbm": ["lightgbm>=4.7,<5", "pandas", "pyarrow", "scikit-learn"],

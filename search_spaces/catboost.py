@@ -36,4 +36,5 @@ family = Family(
     start=[(11, {"learning_rate": 0.08, "depth": 6, "iterations": 250})],
     space=space,
     build=build,
+    needs=("catboost",),
 )

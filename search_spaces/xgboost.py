@@ -49,4 +49,5 @@ family = Family(
     ],
     space=space,
     build=build,
+    needs=("xgboost",),
 )

@@ -54,7 +54,7 @@ def fits(problem: Problem, seen: Seen) -> None:
     for family in families.values():
         folder = problem.file.parent / family.encoding
         encoder = write_matrices(rows, None, contract.features, family.encoding, folder)
-        shape = shape_of(folder, problem, contract, family.encoding)
+        shape = shape_of(folder, problem, contract)
         estimator = family.build(family.start[0][1], shape, 0)
         estimator.fit(np.load(folder / "train_X.npy"), rows.y)
         members.append((family.name, 0.5, encoder, estimator))

@@ -358,7 +358,7 @@ def test_written_matrices_say_their_shape(
 ) -> None:
     train, judged = parcels(80), parcels(40, 1, "2026-06-01")
     encoder = write_matrices(rows_of(train), rows_of(judged), KINDS, encoding, tmp_path)
-    shape = shape_of(tmp_path, make_problem(), Contract(KINDS, {}, (0, 1)), encoding)
+    shape = shape_of(tmp_path, make_problem(), Contract(KINDS, {}, (0, 1)))
     written = np.load(tmp_path / "judged_X.npy")
     assert (shape.rows, shape.classes, shape.task) == (80, 2, "binary")
     assert shape.columns == written.shape[1]

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
 
 from automl.contract import Contract
 from automl.features import category_positions, make_encoder
+from automl.features.columns import Columns, kinds_of
 from automl.problem import Problem
 from automl.spaces import Encoding, Shape
 
-__all__ = ["Rows", "thin", "to_outcomes", "write_matrices"]
+__all__ = ["Rows", "shape_of", "thin", "to_outcomes", "write_matrices"]
 
 ALWAYS_KEPT = (
     0.25  # share of a row cap that goes to the newest rows; the rest samples the older ones
@@ -91,23 +92,41 @@ def write_matrices(
     folder: Path,
     *,
     classes: int = 0,
+    columns: Columns | None = None,
     dtype: Literal["float32", "float64"] = "float32",
-) -> ColumnTransformer:
-    """Fit an encoder on the training rows and write what `trial.Fit` reads; returns the encoder."""
+) -> Any:
+    """Fit an encoder on the training rows and write what `trial.Fit` reads; returns the encoder.
+
+    With the user's own `columns` the encoder is a pipeline of their transformer and ours.
+
+    Raises
+    ------
+    SpaceError
+        The user's transformer raises, or makes something else than a DataFrame of as many rows.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    encoder = make_encoder(features, encoding, classes)  # type: ignore[arg-type]
-    columns = list(features)
-    encoded = encoder.fit_transform(train.frame[columns], train.y)
+    rows = train.frame[list(features)]
+    kinds: Mapping[str, Any] = features
+    steps: list[tuple[str, Any]] = []
+    if columns is not None:
+        own, rows = columns.fit_transform(rows, train.y)
+        kinds = kinds_of(rows)
+        steps = [("columns", own)]
+    encode = make_encoder(kinds, encoding, classes)
+    encoded = encode.fit_transform(rows[list(kinds)], train.y)
+    encoder = Pipeline([*steps, ("encode", encode)]) if steps else encode
     np.save(folder / "train_X.npy", encoded.astype(dtype))
     np.save(folder / "train_y.npy", train.y)
     np.save(folder / "train_w.npy", train.weight)
     np.save(folder / "train_age.npy", train.age)
+    np.save(folder / "categories.npy", np.array(category_positions(kinds, encoding), dtype="int64"))
     if judged is not None:
-        np.save(folder / "judged_X.npy", encoder.transform(judged.frame[columns]).astype(dtype))
+        judged_X = encoder.transform(judged.frame[list(features)])
+        np.save(folder / "judged_X.npy", judged_X.astype(dtype))
     return encoder
 
 
-def shape_of(folder: Path, problem: Problem, contract: Contract, encoding: Encoding) -> Shape:
+def shape_of(folder: Path, problem: Problem, contract: Contract) -> Shape:
     """The shape of written training rows."""
     rows, columns = np.load(folder / "train_X.npy", mmap_mode="r").shape
     return Shape(
@@ -115,5 +134,5 @@ def shape_of(folder: Path, problem: Problem, contract: Contract, encoding: Encod
         columns=columns,
         classes=len(contract.classes),
         task=problem.task,
-        categories=category_positions(contract.features, encoding),
+        categories=tuple(np.load(folder / "categories.npy").tolist()),
     )

@@ -30,7 +30,7 @@ from automl.errors import PredictError, UnreachableError
 from automl.history import Snapshot
 from automl.metrics import get_metric
 from automl.problem import Problem
-from automl.registry.models import digest_folder, load_folder, log_model
+from automl.registry.models import Code, digest_folder, load_folder, log_model
 from automl.registry.views import saved_views
 from automl.spaces import Family
 from automl.store import Release
@@ -272,7 +272,7 @@ class Registry:
         run_id: str,
         model: Any,
         sample: pd.DataFrame,
-        families: Sequence[Family],
+        families: Sequence[Code],
         tags: Mapping[str, str],
     ) -> Registered:
         """Log and register a model as the challenger; it serves nobody until it is released."""

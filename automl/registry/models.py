@@ -23,6 +23,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from automl.errors import DigestError, PredictError, SpaceError
 from automl.features import CARRIED
 from automl.features import __path__ as features_path
+from automl.features.columns import Columns
 from automl.spaces import Family
 
 __all__ = ["digest_folder", "load_folder", "log_model", "save_folder", "trusted_types"]
@@ -40,8 +41,11 @@ ALLOWED = (
     "functools.partial",
     f"{CARRIED}.",
     "automl_family_",
+    "automl_columns_",
 )
 _log = logging.getLogger(__name__)
+# what can travel with a model: its file under a module name of its own
+Code = Family | Columns
 _REQUIRED = ("scikit-learn", "numpy", "pandas", "skops")
 
 
@@ -64,7 +68,7 @@ def trusted_types(model: Any) -> list[str]:
     return found
 
 
-def log_model(model: Any, sample: pd.DataFrame, families: Sequence[Family], run_id: str) -> Any:
+def log_model(model: Any, sample: pd.DataFrame, families: Sequence[Code], run_id: str) -> Any:
     """Log a model to a run, with signature, requirements and the code it needs; no row of data."""
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
         return mlflow.sklearn.log_model(
@@ -72,7 +76,7 @@ def log_model(model: Any, sample: pd.DataFrame, families: Sequence[Family], run_
         )
 
 
-def save_folder(model: Any, sample: pd.DataFrame, families: Sequence[Family], folder: Path) -> None:
+def save_folder(model: Any, sample: pd.DataFrame, families: Sequence[Code], folder: Path) -> None:
     """Write the same files into a folder, without a server."""
     with tempfile.TemporaryDirectory() as code:
         mlflow.sklearn.save_model(
@@ -138,11 +142,11 @@ def _refuse_missing_libraries(folder: Path) -> None:
 
 
 def _arguments(
-    model: Any, sample: pd.DataFrame, families: Sequence[Family], folder: Path
+    model: Any, sample: pd.DataFrame, families: Sequence[Code], folder: Path
 ) -> dict[str, Any]:
     code = [Path(features_path[0]) / f"{CARRIED}.py"]
     for family in families:
-        # a family's file imports this package; only those whose classes the model holds must travel
+        # a family's file may import this package; only those whose classes the model holds must travel
         if any(type(part).__module__ == family.module for part in _parts(model)):
             code.append(Path(shutil.copy(family.path, folder / f"{family.module}.py")))
     modules = {type(part).__module__.partition(".")[0] for part in _parts(model)}

@@ -13,6 +13,7 @@ import pandas as pd
 from automl.blocks import Block
 from automl.contract import Contract
 from automl.ensemble import block_weights
+from automl.features.columns import Columns
 from automl.features.matrices import to_outcomes
 from automl.metrics import Metric, get_metric
 from automl.problem import Problem
@@ -44,6 +45,7 @@ class Work:
     blocks: Sequence[Block]  # newest first
     scratch: Path
     workers: int
+    columns: Columns | None = None  # the user's own
 
     @property
     def metric(self) -> Metric:

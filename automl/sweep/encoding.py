@@ -70,8 +70,9 @@ class Matrices:
             encoding,
             folder,
             classes=len(work.contract.classes),
+            columns=work.columns,
         )
         seconds = time.monotonic() - started
         self.seconds += seconds
         self.slowest = max(self.slowest, seconds)
-        return shape_of(folder, work.problem, work.contract, encoding)
+        return shape_of(folder, work.problem, work.contract)

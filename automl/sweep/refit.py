@@ -73,10 +73,11 @@ def refit(
                     family.encoding,
                     folder,
                     classes=len(work.contract.classes),
+                    columns=work.columns,
                     dtype="float64",
                 )
                 encoding += time.monotonic() - started
-            shape = shape_of(folder, work.problem, work.contract, family.encoding)
+            shape = shape_of(folder, work.problem, work.contract)
             while not pool.free:
                 ended += pool.collect(deadline)
             output = work.scratch / f"refit-{member.recipe.id}.pickle"

@@ -1,0 +1,106 @@
+"""The command line with one part of the sweep taken out, for ablations; never imported by the product.
+
+python -m benchmarks.lacking recency|ensemble|time|studies COMMAND ...
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import optuna
+
+from automl import ensemble, spaces
+from automl.blocks import Block
+from automl.cli import main
+from automl.spaces import Blend, Recipe
+from automl.sweep import Trial, answer, transfer
+from automl.sweep.proposals import Asked, Proposals
+
+
+def recency() -> None:
+    """No half-lives, no stage on the newest rows."""
+    plain = Recipe.of_start
+
+    def of_start(family: Any, start: dict[str, Any], seed: int) -> Recipe:
+        return replace(plain(family, start, seed), half_life=None, recent=0.0)
+
+    Recipe.of_start = staticmethod(of_start)  # type: ignore[assignment,method-assign]
+    for module in (spaces, transfer):
+        module.HALF_LIVES, module.RECENT = (None,), (0.0,)  # type: ignore[attr-defined]
+
+
+def single() -> None:
+    """The best recipe alone, no blend."""
+    ensemble.MOST_MEMBERS = answer.MOST_MEMBERS = 1  # type: ignore[attr-defined]
+    ensemble.ANCHOR_VOTES = 0
+
+    def reference(_: Any, finished: Sequence[Trial]) -> Blend | None:
+        complete = [t for t in finished if t.source == "start" and t.status == "complete"]
+        best = min(complete, key=lambda t: t.loss, default=None)
+        return Blend.single(best.recipe, best.learned) if best else None
+
+    answer.Answer.reference = reference  # type: ignore[method-assign]
+
+
+def time_order() -> None:
+    """Judged on rows drawn at random, as many as the blocks held."""
+    from automl import retrain
+
+    ordered: Callable[..., list[Block]] = retrain.make_blocks
+
+    def make_blocks(frame: Any, problem: Any, as_of: Any) -> list[Block]:
+        blocks = ordered(frame, problem, as_of)
+        drawn = np.random.default_rng(0).permutation(len(frame))
+        told, at = [], 0
+        for block in blocks:
+            count = len(block.judged)
+            judged = np.sort(drawn[at : at + count])
+            told.append(replace(block, judged=judged, train=np.setdiff1d(drawn, judged)))
+            at += count
+        return told
+
+    retrain.make_blocks = make_blocks  # type: ignore[attr-defined]
+
+
+class _Prefixed:
+    """A trial that puts the family before every name."""
+
+    def __init__(self, trial: Any, family: str) -> None:
+        self.trial, self.family = trial, family
+
+    def __getattr__(self, what: str) -> Any:
+        suggest = getattr(self.trial, what)
+        return lambda name, *args, **more: suggest(f"{self.family}.{name}", *args, **more)
+
+
+def one_study() -> None:
+    """One study for all families, the family being one of its choices."""
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=5))
+
+    def ask(self: Proposals, _: str) -> Asked | None:
+        trial = study.ask()
+        name = trial.suggest_categorical("family", sorted(self.work.families))
+        family = self.work.families[name]
+        asked = _Prefixed(trial, name)  # ranges of one name differ from family to family
+        params = family.space(asked, self.shape(family))
+        recipe = Recipe(name, params, self._seed, *spaces.suggest_recency(family, asked))
+        self.studies[name] = study
+        if recipe.id in self.seen:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            return None
+        self.seen.add(recipe.id)
+        self.asked[name] += 1
+        return Asked(recipe, "search", trial)
+
+    Proposals._ask = ask  # type: ignore[method-assign]
+
+
+PARTS = {"recency": recency, "ensemble": single, "time": time_order, "studies": one_study}
+
+if __name__ == "__main__":
+    PARTS[sys.argv.pop(1)]()
+    main()

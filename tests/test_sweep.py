@@ -1,0 +1,244 @@
+"""A sweep ends in time with an answer, says why it stopped, and nothing a trial does brings it down."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from automl.blocks import make_blocks
+from automl.contract import infer
+from automl.history import pull, read
+from automl.problem import Problem
+from automl.spaces import Blend, Member, Recipe, load_families
+from automl.sweep import Board, Plan, Trial, Work, output_file, sweep
+from automl.sweep.proposals import Asked, Proposals
+from automl.workspace import open_workspace
+from tests.conftest import AS_OF
+from tests.troubles import HOWS, write_troubled
+
+MakeProblem = Callable[..., Problem]
+
+
+@pytest.fixture
+def make_work(make_problem: MakeProblem, tmp_path: Path) -> Callable[..., Work]:
+    """The work of a sweep on the made-up world; `edits` change the problem file."""
+
+    def make(edits: dict[str, str] | None = None, *, scratch: str = "scratch") -> Work:
+        problem = make_problem(replace=edits or {})
+        frame = read(pull(problem, open_workspace(problem.file), AS_OF))
+        families = load_families(problem.sweep.families, tmp_path)
+        blocks = make_blocks(frame, problem, AS_OF)
+        contract = infer(frame, problem)
+        return Work(problem, contract, families, frame, blocks, tmp_path / scratch, workers=2)
+
+    return make
+
+
+def told(board: Board) -> list[Any]:
+    """A leaderboard as numbers that must be equal when nothing has changed."""
+    return [(t.number, t.recipe, t.source, t.status, t.losses, t.reason) for t in board.trials]
+
+
+# ---------------------------------------------------------------- never down
+
+
+def test_every_way_to_go_wrong_is_a_failed_trial_with_its_reason(
+    make_work: Callable[..., Work], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hows = [how for how in HOWS if how != "sleeps"]  # without a budget a fit may take long
+    entry = write_troubled(tmp_path, *hows)
+    work = make_work({'"linear"]': f'"linear", "{entry}"]', "trials   = 4": "trials   = 12"})
+    with caplog.at_level(logging.WARNING):
+        board = sweep(work, deadline=float("inf"))
+    failed = {t.recipe.params["how"]: t.reason for t in board.trials if t.status == "failed"}
+    assert set(failed) == set(hows)
+    for how, reason in failed.items():
+        assert HOWS[how] in reason
+    assert all(HOWS[how] in caplog.text for how in hows)  # a start point that fails is said aloud
+    others = [t for t in board.trials if t.recipe.family != "troubled"]
+    assert {t.status for t in others} <= {"complete", "pruned"}
+    assert board.challenger is not None
+    assert "troubled" not in board.challenger.families
+
+
+def test_a_fit_that_hangs_ends_with_the_budget_and_the_answer_is_there(
+    make_work: Callable[..., Work], tmp_path: Path
+) -> None:
+    entry = write_troubled(tmp_path, "sleeps")
+    edits = {'"linear"]': f'"linear", "{entry}"]', "trials   = 4": 'budget   = "10s"'}
+    work, started = make_work(edits), time.monotonic()
+    board = sweep(work, deadline=started + 6)
+    assert time.monotonic() - started <= 6 + 2
+    hung = next(t for t in board.trials if t.recipe.family == "troubled")
+    assert hung.reason == "the budget ended"
+    assert board.challenger is not None
+
+
+def test_without_one_good_trial_there_is_no_challenger_but_a_reason_each(
+    make_work: Callable[..., Work], tmp_path: Path
+) -> None:
+    entry = write_troubled(tmp_path, "raises", "exits")
+    work = make_work({'["baseline", "linear"]': f'["{entry}"]'})
+    board = sweep(work, deadline=float("inf"))
+    assert board.challenger is board.reference is None
+    assert board.stopped == "nothing left"
+    assert [t.status for t in board.trials] == ["failed", "failed"]
+
+
+def test_a_killed_sweep_goes_on_with_the_trials_that_were_told(
+    make_work: Callable[..., Work],
+) -> None:
+    heard: list[Trial] = []
+    whole = sweep(make_work(), deadline=float("inf"), on_trial=heard.append)
+    half = heard[:2]
+    again: list[Trial] = []
+    board = sweep(make_work(), deadline=float("inf"), done=half, on_trial=again.append)
+    assert told(board) == told(whole)
+    assert {t.recipe.id for t in again} == {t.recipe.id for t in heard[2:]}
+
+
+# ---------------------------------------------------------------- the same again
+
+
+def test_n_trials_with_two_workers_give_the_same_leaderboard_twice(
+    make_work: Callable[..., Work],
+) -> None:
+    edits = {
+        '"linear"]': '"linear", "lightgbm", "mlp"]',
+        "trials   = 4": "trials   = 18",
+    }
+    boards = [sweep(make_work(edits, scratch=s), deadline=float("inf")) for s in ("one", "two")]
+    assert told(boards[0]) == told(boards[1])
+    assert boards[0].challenger == boards[1].challenger
+    assert len(boards[0].trials) == 18
+    assert boards[0].stopped == "trials"
+    assert {t.source for t in boards[0].trials} == {"start", "search"}
+
+
+# ---------------------------------------------------------------- stopping
+
+
+def test_a_small_budget_ends_in_time_and_time_in_fits_is_counted(
+    make_work: Callable[..., Work],
+) -> None:
+    edits = {'"linear"]': '"linear", "extra_trees"]', "trials   = 4": 'budget   = "10s"'}
+    work, started = make_work(edits), time.monotonic()
+    board = sweep(work, deadline=started + 5)
+    assert time.monotonic() - started <= 5 + 2
+    assert board.stopped in ("time", "configurations", "nothing more to be gained")
+    assert 0 < board.fit_seconds <= 2 * board.seconds
+    assert board.encode_seconds > 0
+    assert sum(t.seconds for t in board.trials) == pytest.approx(board.fit_seconds, abs=0.5)
+
+
+def test_few_rows_allow_few_configurations(make_work: Callable[..., Work]) -> None:
+    edits = {"trials   = 4": 'budget   = "60s"', 'block   = "7d"': 'block   = "21d"'}
+    board = sweep(make_work(edits), deadline=time.monotonic() + 60)
+    assert board.stopped in ("configurations", "nothing more to be gained")
+    assert len(board.trials) <= 15
+
+
+def proposals(work: Work, losses: list[float], **plan: Any) -> Proposals:
+    """Proposals that were told of search trials with these losses, in order."""
+    asked = Proposals(work, Plan(**plan), (), lambda _: None)  # type: ignore[arg-type,return-value]
+    for i, loss in enumerate(losses):
+        recipe = Recipe("linear", {"C": 1.0 + i}, 0)
+        pair = (loss, loss * (1 + 0.001 * (i % 3)))
+        trial = Trial(i, recipe, "search", "complete", pair, pair)
+        asked.tell(Asked(recipe, "search"), trial)
+    return asked
+
+
+def test_a_search_that_gains_nothing_any_more_is_still(make_work: Callable[..., Work]) -> None:
+    work = make_work()
+    flat = [1.0] * 40
+    falling = [1.0 - 0.01 * i for i in range(40)]
+    assert proposals(work, flat).still
+    assert not proposals(work, falling).still
+    assert not proposals(work, flat[:10]).still
+
+
+# ---------------------------------------------------------------- what is carried on
+
+
+def test_a_known_answer_takes_the_place_of_a_fit(make_work: Callable[..., Work]) -> None:
+    work = make_work()
+    recipe = Recipe("linear", {"C": 7.0}, 3)
+    (work.scratch / "outputs").mkdir(parents=True)
+    for b, block in enumerate(work.blocks):
+        outcome = work.frame["late"].to_numpy()[block.judged]
+        np.save(output_file(work, recipe, b), np.column_stack([1 - outcome, outcome]) * 0.8 + 0.1)
+    known = {(recipe.id, b): {} for b in range(len(work.blocks))}
+    champion = Blend((Member(recipe, 1.0, {}),))
+    plan = Plan("warm", challengers=0, known=known, costs={recipe.id: 2.5})
+    board = sweep(work, deadline=float("inf"), carried=[champion], plan=plan)
+    mine = next(t for t in board.trials if t.recipe == recipe)
+    assert mine.losses == (0.0, 0.0)
+    assert mine.seconds == 0
+    assert mine.seconds_fit == 2.5  # what a refit will cost is still known
+    assert board.challenger == champion
+
+
+def test_a_warm_plan_tries_what_is_carried_and_a_few_more(make_work: Callable[..., Work]) -> None:
+    work = make_work({"trials   = 4": "trials   = 40"})
+    champion = Blend((Member(Recipe("linear", {"C": 2.0}, 3), 1.0, {}),))
+    live = (Recipe("linear", {"C": 0.5}, 3),)
+    plan = Plan("warm", live=live, challengers=3)
+    board = sweep(work, deadline=float("inf"), carried=[champion], plan=plan)
+    sources = [t.source for t in board.trials]
+    assert sources == ["start", "carried", "live", "search", "search", "search"]
+    assert board.stopped == "plan"
+
+
+def test_families_that_won_before_start_first(make_work: Callable[..., Work]) -> None:
+    work = make_work({'"linear"]': '"linear", "lightgbm", "mlp"]'})
+    order = Proposals(work, Plan(favour=("mlp", "lightgbm", "linear")), (), lambda _: None)  # type: ignore[arg-type,return-value]
+    families = list(dict.fromkeys(r.family for r, _ in order.queue))
+    assert families == ["baseline", "mlp", "lightgbm", "linear"]
+    plain = Proposals(work, Plan(), (), lambda _: None)  # type: ignore[arg-type,return-value]
+    assert [r.family for r, _ in plain.queue][:3] == ["baseline", "lightgbm", "linear"]
+
+
+def test_start_points_bring_their_recency(make_work: Callable[..., Work]) -> None:
+    work = make_work({'"linear"]': '"lightgbm"]'})
+    found = {(r.half_life, r.recent) for r, _ in Proposals(work, Plan(), (), lambda _: None).queue}  # type: ignore[arg-type,return-value]
+    assert found >= {(None, 0.0), (0.25, 0.0), (None, 0.2)}
+    assert all(
+        "half_life" not in r.params for r, _ in Proposals(work, Plan(), (), lambda _: None).queue
+    )  # type: ignore[arg-type,return-value]
+
+
+def test_a_family_too_slow_to_refit_is_skipped_aloud(
+    make_work: Callable[..., Work], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "slow.py").write_text(
+        '''"""Slow: sleeps while it fits."""
+import time
+from sklearn.linear_model import LogisticRegression
+from automl import Family
+
+class Slow(LogisticRegression):
+    def fit(self, X, y, sample_weight=None):
+        time.sleep(3)
+        return super().fit(X, y, sample_weight)
+
+family = Family(name="slow", short="slow", tasks={"binary"}, encoding="dense",
+                start=[(1, {"C": 1.0})],
+                space=lambda trial, shape: {"C": trial.suggest_float("C", 0.1, 1.0)},
+                build=lambda params, shape, seed: Slow(**params))
+''',
+        encoding="utf-8",
+    )
+    work = make_work({'"linear"]': '"linear", "./slow.py"]', "trials   = 4": 'budget   = "12s"'})
+    with caplog.at_level(logging.WARNING):
+        board = sweep(work, deadline=time.monotonic() + 12)
+    assert "slow is skipped: refitting it would take about" in caplog.text
+    assert sum(t.recipe.family == "slow" for t in board.trials) == 1
+    assert board.challenger is not None
+    assert "slow" not in board.challenger.families
