@@ -29,6 +29,7 @@ from automl.trial import predict
 
 __all__ = ["Kept", "Shelf", "columns_of"]
 
+AS_OLD = 0.25  # of a block's length: so much more or less of training rows is the same model
 _log = logging.getLogger(__name__)
 Known = dict[tuple[str, int], Params]
 
@@ -75,7 +76,7 @@ class Shelf:
                 kept = self.folder / f"{model.recipe.id}-{names[b]}.npy"
                 if kept.exists():
                     shutil.copyfile(kept, there)
-                elif model.estimator is not None and model.labels_until <= block.start:
+                elif model.estimator is not None and _as_old(model, work, block):
                     _ask(model, work, block, there)
                 else:
                     continue
@@ -121,6 +122,16 @@ def columns_of(work: Work) -> dict[str, Any]:
 
 def _fits(model: Kept, work: Work) -> bool:
     return all(getattr(model, name) == value for name, value in columns_of(work).items())
+
+
+def _as_old(model: Kept, work: Work, block: Block) -> bool:
+    """Whether a model has seen about the rows that a fit for this block would see, and none of it.
+
+    A cycle's model is fitted at as_of, a block begins where its labels do: with a long label delay the
+    model has seen rows that lie within the block's gap, and would look better than a fit of the block.
+    """
+    apart = abs(model.labels_until - work.problem.mature(block.start))
+    return model.labels_until <= block.start and apart <= AS_OLD * (block.end - block.start)
 
 
 def _ask(model: Kept, work: Work, block: Block, there: Path) -> None:

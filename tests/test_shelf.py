@@ -14,7 +14,7 @@ from automl.blocks import make_blocks
 from automl.contract import infer
 from automl.features import make_encoder
 from automl.history import pull, read
-from automl.problem import Problem
+from automl.problem import Problem, Span
 from automl.shelf import Kept, Shelf, columns_of
 from automl.spaces import Blend, Member, Recipe, Shape, load_families
 from automl.sweep import Work, output_file, refit
@@ -58,8 +58,9 @@ def test_a_kept_fit_scores_the_next_block_as_a_fit_of_that_block_would(
     shelf.put([kept(before, before.problem.mature(AS_OF - WEEK))], before, set())
     assert shelf.answer(now) == {(RECIPE.id, 0): {}}
     answer = np.load(output_file(now, RECIPE, 0))
-    block = now.blocks[0]
-    train, judged = now.frame.iloc[block.train], now.frame.iloc[block.judged]
+    known = before.problem.mature(AS_OF - WEEK).replace(tzinfo=None)
+    train = now.frame[now.frame["sent_at"] < known]
+    judged = now.frame.iloc[now.blocks[0].judged]
     columns = list(now.contract.features)
     encoder = make_encoder(now.contract.features, "dense", 2)
     y = train["late"].to_numpy("float64")
@@ -76,6 +77,18 @@ def test_a_kept_fit_is_never_asked_about_rows_it_has_seen(
     shelf = Shelf(tmp_path / "shelf")
     shelf.put([kept(now, now.problem.mature(AS_OF))], now, set())
     assert shelf.answer(now) == {}
+
+
+def test_a_fit_that_saw_much_more_than_a_fit_of_the_block_would_is_not_asked(
+    works: tuple[Work, Work], tmp_path: Path
+) -> None:
+    now, before = works
+    shelf = Shelf(tmp_path / "shelf")
+    shelf.put([kept(before, now.blocks[0].start)], before, set())
+    assert shelf.answer(now) == {(RECIPE.id, 0): {}}  # a day more than the block's gap allows
+    late = now.problem.history.model_copy(update={"label_delay": Span.parse("5d")})
+    slow = replace(now, problem=now.problem.model_copy(update={"history": late}))
+    assert shelf.answer(slow) == {}
 
 
 def test_an_answer_is_used_again_as_long_as_the_rows_are_the_same(
