@@ -114,6 +114,7 @@ def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
             **t.also,
             "fit_s": t.seconds_fit,
             "half_life": t.recipe.half_life,
+            "recent": t.recipe.recent,
             "params": t.recipe.params,
             "reason": t.reason,
         }

@@ -12,7 +12,7 @@ new or changed is fetched; parts that did not change are shared by all snapshots
     parts, snapshots, disk  how rows are kept
     versions, upserts       one row per key, and rows replaced by key
     increments, audit       what is new, and whether the source agrees with the rest
-    verdicts                what is refused, and what is told of a pull
+    limits                  what is refused, and what is told of a pull
     pulling, batches        the story of one pull, and that of rows to predict
 """
 

@@ -26,7 +26,7 @@ from automl.history.shape import (
 )
 from automl.history.snapshots import Folders, Snapshot, freeze
 from automl.history.sources import Since, Source, open_source
-from automl.history.verdicts import accounted, empty_batch, nothing_left, within_limit
+from automl.history.limits import accounted, empty_batch, nothing_left, within_limit
 from automl.history.versions import without_twins
 from automl.problem import Problem
 from automl.workspace import Workspace

@@ -38,7 +38,7 @@ from automl.history.shape import (
 from automl.history.snapshots import Folders, Pull, Snapshot, freeze, load, pulls, record
 from automl.history.sources import Since, Source, open_source
 from automl.history.upserts import place, upsert
-from automl.history.verdicts import accounted, nothing_left, within_limit
+from automl.history.limits import accounted, nothing_left, within_limit
 from automl.history.versions import Delta, without_twins
 from automl.problem import Problem
 from automl.workspace import Workspace, now

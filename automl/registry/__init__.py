@@ -211,6 +211,7 @@ class Registry:
             **trial.recipe.params,
             **trial.learned,
             "half_life": trial.recipe.half_life,
+            "recent": trial.recipe.recent or None,
         }
         params = [Param(k, _short(v)) for k, v in told.items()]
         self.client.log_batch(run.info.run_id, metrics=metrics, params=params)
