@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from automl.history.columns import Kinds, also_named, as_kind, as_times, require, unread, utc_naive
 from automl.history.disk import writing
+from automl.history.limits import accounted, empty_batch, nothing_left, within_limit
 from automl.history.oddities import refuse_names
 from automl.history.parts import PartWriter, digest_of
 from automl.history.personal import discreet, hashed, personal_keys, require_secret
@@ -26,7 +27,6 @@ from automl.history.shape import (
 )
 from automl.history.snapshots import Folders, Snapshot, freeze
 from automl.history.sources import Since, Source, open_source
-from automl.history.limits import accounted, empty_batch, nothing_left, within_limit
 from automl.history.versions import without_twins
 from automl.problem import Problem
 from automl.workspace import Workspace

@@ -23,6 +23,7 @@ from automl.history.audit import Audit
 from automl.history.columns import Kinds, also_named, require, utc_naive
 from automl.history.disk import writing
 from automl.history.increments import AnewError, Tally, elsewhere, fetch, wanted
+from automl.history.limits import accounted, nothing_left, within_limit
 from automl.history.oddities import refuse_names
 from automl.history.parts import Part, PartWriter, digest_of
 from automl.history.personal import discreet, hashed, personal_keys, require_secret
@@ -38,7 +39,6 @@ from automl.history.shape import (
 from automl.history.snapshots import Folders, Pull, Snapshot, freeze, load, pulls, record
 from automl.history.sources import Since, Source, open_source
 from automl.history.upserts import place, upsert
-from automl.history.limits import accounted, nothing_left, within_limit
 from automl.history.versions import Delta, without_twins
 from automl.problem import Problem
 from automl.workspace import Workspace, now
