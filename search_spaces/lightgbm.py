@@ -7,7 +7,7 @@ from automl.spaces import Params, Shape, Suggests
 
 SMALL = {"learning_rate": 0.05, "num_leaves": 8, "min_child_samples": 50, "n_estimators": 300}
 MIDDLE = {"learning_rate": 0.04, "num_leaves": 50, "subsample": 0.75, "n_estimators": 200}
-RANDOM = {"learning_rate": 0.03, "num_leaves": 40, "n_estimators": 400, "extra_trees": True}
+RANDOM = {"learning_rate": 0.03, "num_leaves": 40, "min_child_samples": 5, "subsample": 0.88, "n_estimators": 400}
 
 
 def space(trial: Suggests, shape: Shape) -> Params:
@@ -49,7 +49,7 @@ family = Family(
         (1, {"learning_rate": 0.1, "num_leaves": 31, "n_estimators": 100}),  # the library's defaults
         (3, {**SMALL, "half_life": 0.25}),
         (4, {**MIDDLE, "recent": 0.2}),
-        (5, {**RANDOM, "colsample_bytree": 0.5, "recent": 0.2}),
+        (5, {**RANDOM, "extra_trees": True, "colsample_bytree": 0.5, "recent": 0.2}),
         (7, SMALL),
     ],
     space=space,

@@ -471,3 +471,41 @@ def _finished(database: Path) -> int:
             return int(connection.execute("select count(*) from automl_trial").fetchone()[0])
         except sqlite3.OperationalError:
             return 0
+
+
+def test_a_champion_whose_family_is_no_longer_offered_is_replaced_whatever_was_asked(
+    tmp_path: Path,
+) -> None:
+    file = write_problem(tmp_path, frame=make_world())
+    assert _cycle(file, AS_OF - WEEK).status == "published"
+    write_problem(tmp_path, replace={'["baseline", "linear"]': '["baseline", "lightgbm"]'})
+    done = _cycle(file, AS_OF, plan="refit")
+    assert done.status == "published"
+    assert done.board is not None
+    assert {t.recipe.family for t in done.board.trials} == {"baseline", "lightgbm"}
+    assert "instead of a champion whose family is no longer offered" in done.reason
+    assert _rows(file, "select outcome from automl_decision order by id") == [
+        ("first",),
+        ("promote",),
+    ]
+
+
+def test_the_next_cycle_scores_what_was_kept_before_it_fits_anything(tmp_path: Path) -> None:
+    edits = {"trials   = 4": "trials   = 8", 'label_delay = "1d"\n': ""}
+    file = write_problem(tmp_path, replace=edits, frame=make_world())
+    first = _cycle(file, AS_OF - WEEK)
+    shelf = tmp_path / ".automl" / "shelf" / "parcels"
+    kept = {f.stem for f in shelf.glob("*.pickle")}
+    assert first.board is not None
+    assert kept
+    second = _cycle(file, AS_OF)
+    assert second.board is not None
+    carried = [t for t in second.board.trials if t.source == "carried"]
+    assert carried
+    assert all(
+        t.seconds == 0 for t in carried
+    )  # the newest block by the kept fit, the other by its answer
+    assert {t.recipe.id for t in carried} <= kept
+    store = Store(open_workspace(file))
+    losses = [e for e in store.evidence("parcels") if e.cycle == AS_OF]
+    assert any(e.kind == "virgin" for e in losses)

@@ -12,6 +12,7 @@ __all__ = ["Calendar", "TargetCodes"]
 
 MISSING = "\x00"  # stands for a gap among the levels: no text of a table holds it
 PRIOR_ROWS = 20.0  # rows' worth of the overall mean in every code
+TIMES_SEEN = 2.0  # how often a period must have gone round before its parts are used
 PARTS = {  # name -> (period in its own unit, for the circle; period in days)
     "hour": (24.0, 1),
     "weekday": (7.0, 7),
@@ -140,7 +141,7 @@ def _moving(column: pd.Series) -> list[bool]:
     times = _times(column)
     days = (times.max() - times.min()) / pd.Timedelta(days=1) if times.notna().any() else 0.0
     return [
-        bool(days >= 2 * period and np.nanmin(values) < np.nanmax(values))
+        bool(days >= TIMES_SEEN * period and np.nanmin(values) < np.nanmax(values))
         for values, (_, period) in zip(_parts(column), PARTS.values(), strict=True)
     ]
 
