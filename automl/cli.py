@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
+CHANGING = (
+    "cycle", "retrain", "score", "rollback", "approve", "reject", "history", "contract",
+)  # commands after whose failure people ask what stands  # fmt: skip
 
 app = App(
     name="automl",
@@ -46,8 +49,9 @@ app = App(
     suppress_keyboard_interrupt=False,  # `main` says what an interrupted command has left
 )
 _RUN = Group("Run", sort_key=1)
-_LOOK = Group("Look", sort_key=2)
-_SETUP = Group("Set up", sort_key=3)
+_UNDO = Group("Undo", sort_key=2)
+_LOOK = Group("Look", sort_key=3)
+_SETUP = Group("Set up", sort_key=4)
 
 File = Annotated[Path, Parameter(help="The problem file.")]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout.")]
@@ -65,6 +69,7 @@ Plan = Annotated[
     Literal["auto", "refit", "warm", "full"],
     Parameter(help="How much to search; auto decides by what has changed."),
 ]
+Said = Annotated[str, Parameter(name="--reason", help="Why; kept in the ledger.")]
 DryRun = Annotated[bool, Parameter(negative="", help="Sweep and decide, change nothing.")]
 
 
@@ -179,6 +184,66 @@ def schedule(*files: File, check: bool = False, debug: Debug = False) -> int:
     return 0
 
 
+# ---------------------------------------------------------------- undo
+
+
+@app.command(group=_UNDO)
+def rollback(
+    file: File, *, to: int | None = None, reason: Said, json: Json = False, debug: Debug = False
+) -> int:
+    """Make a former version champion again, with its predictions, in one transaction.
+
+    Parameters
+    ----------
+    to
+        The version. Default: the newest release of another version than the champion's.
+    """
+    problem, workspace = _open(file)
+    with _quiet():
+        from automl.undo import rollback as story
+
+        done = story(problem, workspace, reason, to=to)
+    return _ended(done, workspace, json)
+
+
+@app.command(group=_UNDO)
+def approve(
+    file: File, version: str = "", *, reason: Said, json: Json = False, debug: Debug = False
+) -> int:
+    """Fit and release the challenger that waits (promotion.mode = "review").
+
+    Parameters
+    ----------
+    version
+        The blend that is meant, as `automl why` names it. Default: whoever waits.
+    """
+    problem, workspace = _open(file)
+    with _quiet():
+        from automl.undo import approve as story
+
+        done = story(problem, workspace, reason, version=version)
+    return _ended(done, workspace, json)
+
+
+@app.command(group=_UNDO)
+def reject(
+    file: File, version: str = "", *, reason: Said, json: Json = False, debug: Debug = False
+) -> int:
+    """Turn down the challenger that waits.
+
+    Parameters
+    ----------
+    version
+        The blend that is meant, as `automl why` names it. Default: whoever waits.
+    """
+    problem, workspace = _open(file)
+    with _quiet():
+        from automl.undo import reject as story
+
+        done = story(problem, workspace, reason, version=version)
+    return _ended(done, workspace, json)
+
+
 # ---------------------------------------------------------------- look
 
 
@@ -209,6 +274,22 @@ def why(file: File, *, cycle: AsOf = None, json: Json = False, debug: Debug = Fa
     from automl import report
 
     return _answer(report.why(problem, workspace, _moment(cycle)), json, report.why_text)
+
+
+@app.command(group=_LOOK)
+def champion(file: File, *, at: AsOf = None, json: Json = False, debug: Debug = False) -> int:
+    """Which version was live at a moment, since when, why, and who released it.
+
+    Parameters
+    ----------
+    at
+        Wall clock, UTC. Default: now.
+    """
+    problem, workspace = _open(file)
+    from automl import report
+
+    moment = _moment(at, "--at")
+    return _answer(report.champion(problem, workspace, moment), json, report.champion_text)
 
 
 @app.command(group=_LOOK)
@@ -325,6 +406,12 @@ def _story(verb: Literal["cycle", "retrain", "score"], file: Path, ask: Ask, as_
                 "score": score_room.score,
             }
             done = stories[verb](problem, workspace, ask)
+    return _ended(done, workspace, as_json)
+
+
+def _ended(done: Ending, workspace: Workspace, as_json: bool) -> int:
+    from automl import report
+
     return _answer(report.ending(done, workspace), as_json, report.ending_text)
 
 
@@ -348,7 +435,7 @@ def _asked(
     return Ask(_moment(as_of), span, again, reason, backfill, dry_run, plan)
 
 
-def _moment(text: str | None) -> datetime | None:
+def _moment(text: str | None, option: str = "--as-of") -> datetime | None:
     from automl.errors import ProblemError
 
     if text is None:
@@ -357,7 +444,7 @@ def _moment(text: str | None) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ProblemError(
-            f"--as-of: found {text!r}; wanted a time such as 2013-11-04 or 2013-11-04T06:00",
+            f"{option}: found {text!r}; wanted a time such as 2013-11-04 or 2013-11-04T06:00",
             code="usage",
         ) from None
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -438,11 +525,7 @@ def _fail(error: AutomlError, arguments: list[str]) -> None:
 
 def _unchanged(arguments: list[str]) -> str:
     """What stands after the error, looked up, for commands that could have changed it."""
-    if (
-        not arguments
-        or arguments[0] not in ("cycle", "retrain", "score", "history", "contract")
-        or len(arguments) < 2
-    ):
+    if not arguments or arguments[0] not in CHANGING or len(arguments) < 2:
         return ""
     try:
         file = next(

@@ -232,13 +232,6 @@ class PromotionSection(_Table):
     mode: Literal["auto", "review"] = "auto"
     confidence: float = Field(default=0.8, gt=0.5, lt=1)
 
-    @field_validator("mode")
-    @classmethod
-    def _mode(cls, value: str) -> str:
-        if value == "review":
-            raise ValueError("'review' is not offered by this version; wanted 'auto'")
-        return value
-
 
 class PublishSection(_Table):
     """Where analysts read."""

@@ -1,11 +1,14 @@
-"""The decision made effective: decision, champion, evidence and, in a cycle, the pointer, at once.
+"""The decision made effective: decision, champion, evidence, ledger and, in a cycle, the pointer, at once.
 
-Release and publish are each one transaction with a fence check; `cycle` does both in one. MLflow's
-aliases follow afterwards, and the next command rolls them forward if this one dies in between.
+Release and publish are each one transaction with a fence check; `cycle` does both in one, and so does
+what a person undoes. Every release leaves a row in the ledger. MLflow's aliases follow afterwards, and
+the next command rolls them forward if this one dies in between.
 """
 
 from __future__ import annotations
 
+import getpass
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,13 +22,15 @@ from automl.faults import fault
 from automl.problem import Problem
 from automl.registry import Registry
 from automl.spaces import Blend
-from automl.store import Cycle, Hold, Release, Store, naive
+from automl.store import Cycle, Entry, Hold, Release, Store, Waiting, ledger, naive
 from automl.store import tables as t
 from automl.workspace import now
 
-__all__ = ["Ruling", "commit_publish", "commit_release", "reconcile"]
+__all__ = ["Ruling", "actor", "commit_publish", "commit_release", "commit_undo", "reconcile"]
 
 MOST_SHADOWS = 2  # each is evaluated on every block of the next cycle
+KIND = {"first": "promote", "promote": "promote", "keep": "refit", "revert": "revert"}
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,18 @@ class Ruling:
     content: Mapping[str, Any]  # what `automl why` shows
     evidence: Sequence[BlockLoss]
     shadows: Sequence[tuple[Blend, datetime]]  # (blend, end of the labels that chose it)
+    actor: str = ""
+    waiting: Waiting | None = None  # the challenger that a person has to approve
+
+
+def actor(trigger: str = "command") -> str:
+    """Who is at work: the schedule, or the user of this process."""
+    if trigger != "command":
+        return "schedule"
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"
 
 
 def commit_release(
@@ -58,27 +75,18 @@ def commit_release(
                 problem=problem.name,
                 as_of=naive(cycle.as_of),
                 attempt=cycle.attempt,
-                outcome=verdict.outcome,
+                outcome="wait" if verdict.waiting else verdict.outcome,
                 reason=verdict.reason,
                 content=dict(verdict.content),
                 decided_at=naive(now()),
             ),
         )
-        made = t.inserted(
-            connection,
-            t.release.insert().values(
-                problem=problem.name,
-                as_of=naive(release.as_of),
-                decision_id=decided,
-                model_version=release.model_version,
-                run_id=release.run_id,
-                digests=dict(release.digests),
-                fingerprint=release.fingerprint,
-                blend=release.blend.to_json(),
-                labels_until=naive(release.labels_until),
-                released_at=naive(now()),
-            ),
-        )
+        who = verdict.actor or actor()
+        told = Entry(now(), release.as_of, KIND[verdict.outcome], who, verdict.reason)
+        told = replace(told, decision_id=decided, generation=generation)
+        made = _release(connection, problem, replace(release, decision_id=decided), told)
+        if verdict.waiting is not None:
+            _let_wait(connection, problem, replace(verdict.waiting, decision_id=decided), who)
         store.add_evidence(connection, problem.name, verdict.evidence)
         _keep_shadows(connection, problem, verdict.shadows)
         if generation is not None:
@@ -87,7 +95,37 @@ def commit_release(
         store.end_cycle(cycle, status, verdict.reason, connection)
         fault("release.in_commit")
     fault("release.committed")
-    return replace(release, id=int(made))
+    return made
+
+
+def commit_undo(
+    store: Store,
+    hold: Hold,
+    problem: Problem,
+    *,
+    release: Release,
+    told: Entry,
+    generation: int | None = None,
+) -> Release:
+    """What a person decided made effective: champion, ledger and, with a generation, the pointer.
+
+    `told.kind` is rollback, revert, approve or adopt. A generation that was published before keeps the
+    time of its first publication; the ledger says when it came back.
+    """
+    with store.commit(hold) as connection:
+        told = replace(told, decision_id=release.decision_id, generation=generation)
+        made = _release(connection, problem, release, told)
+        if told.kind == "approve":
+            ledger.drop_waiting(connection, problem.name)
+        if generation is not None:
+            one = t.generation.c.id == generation
+            before = connection.scalar(sa.select(t.generation.c.published_at).where(one))
+            publish.point(connection, store, hold, problem, generation)
+            if before is not None:
+                connection.execute(t.generation.update().where(one).values(published_at=before))
+        fault(f"{told.kind}.in_commit")
+    fault(f"{told.kind}.committed")
+    return made
 
 
 def commit_publish(
@@ -102,26 +140,93 @@ def commit_publish(
 
 
 def reconcile(store: Store, registry: Registry, problem: Problem) -> bool:
-    """Let MLflow follow the newest release; returns whether anything had to change."""
-    releases = store.releases(problem.name, limit=2)
-    if not releases or releases[0].projected:
+    """Let MLflow follow the newest release; returns whether anything had to change.
+
+    An alias that somebody moved or removed by hand is told of and put back: who is champion is decided
+    here, and undone with `automl rollback`.
+
+    Raises
+    ------
+    PredictError
+        The champion's version was deleted in MLflow (`version_gone`).
+    """
+    releases = store.releases(problem.name)
+    if not releases:
         return False
     newest = releases[0]
-    decision = next(
-        (d for d in store.decisions(problem.name) if d["as_of"] == naive(newest.as_of)),
-        {"outcome": "", "reason": ""},
-    )
+    found = registry.champion_alias()
+    projected = next((r.model_version for r in releases if r.projected), None)
+    if found not in (projected, newest.model_version):
+        _log.warning("%s [registry_tampered]", _moved(found, newest))
+    if newest.projected and found == newest.model_version:
+        return False
+    registry.require_version(newest.model_version)
+    outcome, reason = _told(store, problem, newest)
     tags = {
         "cycle": f"{newest.as_of:%Y-%m-%d %H:%M}",
-        "decision": decision["outcome"],
+        "decision": outcome,
         "family": ", ".join(newest.blend.families),
         "fingerprint": newest.fingerprint[:16],
     }
-    description = f"{newest.as_of:%Y-%m-%d}: {decision['reason']}. Run: {newest.run_id}"
-    registry.project(releases, {newest.model_version: (description, tags)})
-    registry.finish(newest.run_id, decision["outcome"], decision["reason"])
+    description = f"{newest.as_of:%Y-%m-%d}: {reason}. Run: {newest.run_id}"
+    registry.project(releases[:2], {newest.model_version: (description, tags)})
+    registry.finish(newest.run_id, outcome, reason)
     store.projected(newest)
     return True
+
+
+def _moved(found: int | None, newest: Release) -> str:
+    there = "was removed" if found is None else f"was moved to version {found}"
+    return (
+        f"the alias champion {there} by hand; it is put back to version {newest.model_version}, which "
+        "was released. To release another one: automl rollback FILE --to VERSION --reason R"
+    )
+
+
+def _told(store: Store, problem: Problem, release: Release) -> tuple[str, str]:
+    """How a release came about, in a word and a sentence."""
+    entry = ledger.champion_entry(store.ledger(problem.name))
+    if entry is not None and entry.kind not in KIND.values():  # a person's doing
+        return entry.kind, entry.reason
+    decided = (d for d in store.decisions(problem.name) if d["id"] == release.decision_id)
+    return next(((d["outcome"], d["reason"]) for d in decided), ("", ""))
+
+
+def _release(connection: sa.Connection, problem: Problem, release: Release, told: Entry) -> Release:
+    """A release row, and the row of the ledger that says how it came about."""
+    query = sa.select(t.release.c.model_version).where(
+        t.release.c.problem == problem.name, t.release.c.as_of <= naive(release.as_of)
+    )
+    newest = (t.release.c.as_of.desc(), t.release.c.id.desc())
+    before = connection.scalar(query.order_by(*newest).limit(1))
+    made = t.inserted(
+        connection,
+        t.release.insert().values(
+            problem=problem.name,
+            as_of=naive(release.as_of),
+            decision_id=release.decision_id,
+            model_version=release.model_version,
+            run_id=release.run_id,
+            digests=dict(release.digests),
+            fingerprint=release.fingerprint,
+            blend=release.blend.to_json(),
+            labels_until=naive(release.labels_until),
+            released_at=naive(told.at),
+        ),
+    )
+    told = replace(told, from_version=before, to_version=release.model_version)
+    ledger.write(connection, problem.name, told)
+    return replace(release, id=made, released_at=told.at, projected=False)
+
+
+def _let_wait(connection: sa.Connection, problem: Problem, one: Waiting, who: str) -> None:
+    before = ledger.waiting(connection, problem.name)
+    reason = one.reason
+    if before is not None:
+        reason += f"; replaces {before.blend.id} of {before.as_of:%Y-%m-%d}, which nobody answered"
+    ledger.write_waiting(connection, problem.name, one)
+    told = Entry(one.waits_since, one.as_of, "wait", who, reason, decision_id=one.decision_id)
+    ledger.write(connection, problem.name, replace(told, blend_id=one.blend.id))
 
 
 def _keep_shadows(

@@ -6,19 +6,26 @@ for both. The rule itself is `automl.decide`; nothing here is effective.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from automl.decide import SWEEP_CONFIDENCE, Decision, decide
+from automl.decide import SWEEP_CONFIDENCE, Decision, Verdict, decide
 from automl.errors import NoModelError
-from automl.evidence import BlockLoss, duels, kind_of
-from automl.release import Ruling
+from automl.evidence import BlockLoss, Duel, duels, kind_of
+from automl.release import Ruling, actor
 from automl.spaces import Blend
+from automl.store import Release, Store, Waiting
 from automl.story import Job
 from automl.sweep import Board, Work, blend_losses
+from automl.workspace import now
 
-__all__ = ["Choice", "make_choice"]
+__all__ = ["Choice", "doubted", "make_choice", "rule"]
+
+DOUBT_CYCLES = 5  # for so long a blend that was put out must be sure to be better
+DOUBT_CONFIDENCE = 0.9
+WAIT = timedelta(days=14)  # by then its evidence and its rows are two weekly cycles old
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,13 +63,15 @@ def make_choice(job: Job, work: Work, board: Board) -> Choice:
     losses = [x for blend, until in known.values() for x in _losses(job, work, board, blend, until)]
     past = [e for e in job.store.evidence(job.problem.name) if e.cycle < job.as_of]
     confidence = job.problem.promotion.confidence
-    decision = decide(
+    decision = rule(
         [d for d in duels([*past, *losses], holder.id) if d.challenger in known],
         holder.id,
-        confidence,
+        (confidence, SWEEP_CONFIDENCE if champion else confidence),
         {name: _share(blend, holder) for name, (blend, _) in known.items()},
-        sweep_confidence=SWEEP_CONFIDENCE if champion else confidence,
+        beware=doubted(job.store, job.problem.name, job.as_of, [b for b, _ in known.values()]),
     )
+    if champion and decision.outcome == "promote" and job.problem.promotion.mode == "review":
+        return _waits(job, work, board, decision, known, losses, champion)
     outcome = decision.outcome if champion else "promote" if before else "first"
     head = (
         "instead of a champion whose family is no longer offered"
@@ -71,22 +80,119 @@ def make_choice(job: Job, work: Work, board: Board) -> Choice:
     )
     reason = decision.reason if champion else _first_reason(decision, head)
     blend, until = known[decision.blend]
-    ranked = sorted(decision.verdicts, key=lambda v: -v.shrunk)
-    waiting = [
-        known[v.challenger] for v in ranked if v.challenger != decision.blend and v.shrunk > 0
-    ]
-    mine = next(
-        (e for e in losses if e.blend == blend.id and e.start == work.blocks[0].start), None
-    )
     content = _content(board, decision, outcome, known, losses)
+    shadows = _shadows(decision, decision.blend, known)
     return Choice(
         decision,
         outcome,
         _relearned(blend, board),
         until,
-        Ruling(outcome, reason, content, losses, waiting),
-        {"model": mine.loss, "floor": mine.floor} if mine else {"model": 0.0, "floor": 1.0},
+        Ruling(outcome, reason, content, losses, shadows, actor(job.ask.trigger)),
+        _newest(work, losses, blend.id),
     )
+
+
+def rule(
+    rivals: Sequence[Duel],
+    holder: str,
+    confidence: tuple[float, float],
+    share: Mapping[str, float],
+    *,
+    beware: Collection[str] = (),
+) -> Decision:
+    """Judge the rivals; one to beware of is promoted only if it is surely better.
+
+    `confidence` is needed with virgin evidence, and without; `beware` are blends that were put out by a
+    rollback or turned down by a person not long ago.
+    """
+    held: list[Verdict] = []
+    while True:
+        decision = decide(rivals, holder, confidence[0], share, sweep_confidence=confidence[1])
+        best = next((v for v in decision.verdicts if v.challenger == decision.blend), None)
+        sure = best is None or best.probability >= max(best.needed, DOUBT_CONFIDENCE)
+        if decision.outcome != "promote" or best is None or best.challenger not in beware or sure:
+            return replace(decision, verdicts=(*decision.verdicts, *held))
+        why = (
+            f"P(better) {best.probability:.3f} is below {DOUBT_CONFIDENCE:.2f}, needed by a blend "
+            "that was put out or turned down not long ago"
+        )
+        held.append(replace(best, passed=False, needed=DOUBT_CONFIDENCE, reason=why))
+        rivals = [d for d in rivals if d.challenger != best.challenger]
+
+
+def doubted(store: Store, problem: str, as_of: datetime, blends: Sequence[Blend]) -> set[str]:
+    """Which of these blends were put out or turned down in the last five cycles.
+
+    Weights do not count: the same recipes, weighed a little differently, are the same on old evidence.
+    """
+    rows = [e for e in store.ledger(problem) if e.kind in ("rollback", "revert", "reject")]
+    if not rows:
+        return set()
+    decided = {d["as_of"].replace(tzinfo=UTC) for d in store.decisions(problem)}
+    names = {
+        e.blend_id
+        for e in rows
+        if e.as_of <= as_of and sum(e.as_of < d < as_of for d in decided) < DOUBT_CYCLES
+    }
+    known = [*(r.blend for r in store.releases(problem)), *(b for b, _ in store.shadows(problem))]
+    alike = {_recipes(b) for b in known if b.id in names}
+    return {b.id for b in blends if b.id in names or _recipes(b) in alike}
+
+
+def _waits(
+    job: Job,
+    work: Work,
+    board: Board,
+    decision: Decision,
+    known: dict[str, tuple[Blend, datetime]],
+    losses: list[BlockLoss],
+    champion: Release,
+) -> Choice:
+    """Where a person decides, the champion is refit and what would have been promoted waits."""
+    blend, until = known[decision.blend]
+    told = decision.reason.removeprefix("promoted: ")
+    reason = f"kept; {blend} waits for approval: {told}"
+    moment = now()
+    one = Waiting(
+        job.as_of,
+        _relearned(blend, board),
+        until,
+        told,
+        _newest(work, losses, blend.id),
+        moment,
+        moment + WAIT,
+    )
+    held = replace(decision, outcome="keep", blend=champion.blend.id, reason=reason)
+    shadows = [(blend, until), *_shadows(decision, decision.blend, known)]
+    shadows = [s for s in shadows if s[0].id != champion.blend.id]
+    content = _content(board, held, "wait", known, losses)
+    return Choice(
+        held,
+        "keep",
+        _relearned(champion.blend, board),
+        champion.labels_until,
+        Ruling("keep", reason, content, losses, shadows, actor(job.ask.trigger), one),
+        _newest(work, losses, champion.blend.id),
+    )
+
+
+def _shadows(
+    decision: Decision, chosen: str, known: Mapping[str, tuple[Blend, datetime]]
+) -> list[tuple[Blend, datetime]]:
+    """Those who may become champion on the next block, best first."""
+    ranked = sorted(decision.verdicts, key=lambda v: -v.shrunk)
+    return [known[v.challenger] for v in ranked if v.challenger != chosen and v.shrunk > 0]
+
+
+def _newest(work: Work, losses: Sequence[BlockLoss], blend: str) -> dict[str, float]:
+    """Losses of a blend and of the floor on the newest block."""
+    start = work.blocks[0].start
+    mine = next((e for e in losses if e.blend == blend and e.start == start), None)
+    return {"model": mine.loss, "floor": mine.floor} if mine else {"model": 0.0, "floor": 1.0}
+
+
+def _recipes(blend: Blend) -> frozenset[str]:
+    return frozenset(m.recipe.id for m in blend.members)
 
 
 def _rivals(

@@ -42,6 +42,8 @@ __all__ = ["Registered", "Registry", "cycle_tag"]
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 COLOURS = ("#2b7bba", "#e08214", "#4d9221", "#8073ac", "#c51b7d", "#01665e", "#b35806", "#5f5f5f")
 PING_SECONDS = 5
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter for an alias
+_GONE = "automl rollback FILE --to VERSION --reason R, or automl retrain FILE --again --reason R"
 _log = logging.getLogger(__name__)
 
 
@@ -322,7 +324,30 @@ class Registry:
             raise PredictError(
                 f"model version {version} of {self.problem.name} cannot be fetched: {str(error).splitlines()[0]}",
                 code="version_gone",
-                next_step="Restore the version in MLflow, or retrain with --again --reason.",
+                next_step=_GONE,
+            ) from error
+
+    def champion_alias(self) -> int | None:
+        """The version that the alias `champion` names now; somebody may have moved or removed it."""
+        try:
+            found = self.client.get_model_version_by_alias(self.problem.name, CHAMPION)
+        except MlflowException as error:
+            if error.error_code in ABSENT:
+                return None
+            raise
+        return int(found.version)
+
+    def require_version(self, version: int) -> None:
+        """Raise PredictError if somebody deleted a version."""
+        try:
+            self.client.get_model_version(self.problem.name, str(version))
+        except MlflowException as error:
+            if error.error_code not in ABSENT:
+                raise
+            raise PredictError(
+                f"model version {version} of {self.problem.name} was deleted in MLflow",
+                code="version_gone",
+                next_step=_GONE,
             ) from error
 
     def project(
@@ -354,7 +379,11 @@ class Registry:
 
     def log_live(self, release: Release, scores: Mapping[str, float], rows: int) -> None:
         """How the version's predictions have turned out, as metrics of its run and model."""
-        version = self.client.get_model_version(self.problem.name, str(release.model_version))
+        try:
+            version = self.client.get_model_version(self.problem.name, str(release.model_version))
+        except MlflowException as error:  # somebody deleted it; the scores stand in the store
+            _log.warning("version %d: %s", release.model_version, str(error).splitlines()[0])
+            return
         for name, score in scores.items():
             self.client.log_metric(
                 release.run_id, f"live_{name}", _round(score), model_id=version.tags.get("model_id")

@@ -5,6 +5,7 @@ columns. Nothing here imports MLflow or scikit-learn.
 """
 
 from automl.report.documents import (
+    champion,
     checked,
     deployments,
     ended,
@@ -18,6 +19,7 @@ from automl.report.documents import (
     why,
 )
 from automl.report.texts import (
+    champion_text,
     checked_text,
     ending_text,
     families_text,
@@ -29,6 +31,8 @@ from automl.report.texts import (
 )
 
 __all__ = [
+    "champion",
+    "champion_text",
     "checked",
     "checked_text",
     "deployments",

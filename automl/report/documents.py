@@ -15,7 +15,7 @@ from automl.ask import Ask, Ending, default_as_of, ended_already, same_problem
 from automl.errors import ProblemError
 from automl.problem import METRICS, Problem, family_names
 from automl.spaces import Family, Recipe, load_family
-from automl.store import Cycle, Release, Store, naive
+from automl.store import Cycle, Entry, Release, Store, ledger, naive
 from automl.workspace import Workspace, now
 
 HIGHER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1_macro", "r2"}
@@ -116,7 +116,11 @@ def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) 
             t["number"],
         )
     )
-    release = next((r for r in store.releases(problem.name) if r.as_of == cycle.as_of), None)
+    decided = next(
+        (d["id"] for d in store.decisions(problem.name) if d["as_of"] == naive(cycle.as_of)), None
+    )
+    releases = store.releases(problem.name)  # a rollback's stands at the as_of of who was put out
+    release = next((r for r in releases if r.decision_id == decided), None) if decided else None
     chosen = {m.recipe.id: m.weight for m in release.blend.members} if release else {}
     for rank, trial in enumerate(trials, 1):
         trial["rank"], trial["weight"] = rank, chosen.get(trial["recipe"])
@@ -149,7 +153,57 @@ def why(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[
             "decided_at": decided["decided_at"].isoformat(),
             **decided["content"],
         }
+    rows = store.ledger(problem.name)
+    document["ledger"] = [_entry(e) for e in rows if e.as_of == cycle.as_of]
     return document
+
+
+def champion(problem: Problem, workspace: Workspace, at: datetime | None) -> dict[str, Any]:
+    """Which version was live at a moment of the wall clock, since when, why, and who said so."""
+    store, moment = Store(workspace), at or now()
+    rows = store.ledger(problem.name)
+    entry = ledger.champion_entry(rows, moment)
+    document: dict[str, Any] = {
+        "problem": problem.name,
+        "at": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
+        "champion": None,
+        "live": None,
+        "waiting": None,
+    }
+    if entry is None:
+        first = min((e.at for e in rows), default=None)
+        return document | {"first": f"{first:%Y-%m-%dT%H:%M:%SZ}" if first else None}
+    released = next(
+        r
+        for r in store.releases(problem.name, limit=100_000)
+        if r.model_version == entry.to_version
+    )
+    document["champion"] = _champion(released) | _entry(entry)
+    seen = store.seen(problem.name, moment)
+    document["live"] = _generation(seen) if seen else None
+    one = store.waiting(problem.name) if at is None else None
+    if one is not None:
+        document["waiting"] = {
+            "blend_id": one.blend.id,
+            "blend": str(one.blend),
+            "as_of": _iso(one.as_of),
+            "reason": one.reason,
+            "expires": f"{one.expires_at:%Y-%m-%d %H:%M}",
+        }
+    return document
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {
+        "since": f"{entry.at:%Y-%m-%dT%H:%M:%S.%fZ}",
+        "as_of": _iso(entry.as_of),
+        "kind": entry.kind,
+        "actor": entry.actor,
+        "reason": entry.reason,
+        "from_version": entry.from_version,
+        "to_version": entry.to_version,
+        "blend_id": entry.blend_id or None,
+    }
 
 
 def _cost(cycle: Cycle) -> dict[str, Any] | None:

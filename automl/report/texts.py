@@ -126,7 +126,49 @@ def why_text(document: Mapping[str, Any]) -> Group:
                 f"  sweep: {s['trials']} trials on {s['rows']} rows in {s['seconds']} s, stopped by {s['stopped']}"
             )
         )
+    return Group(*parts, *_ledger_lines(document.get("ledger", ())))
+
+
+def champion_text(document: Mapping[str, Any]) -> Group:
+    """A few lines: version, since when, who, why."""
+    told, live, one = document["champion"], document["live"], document["waiting"]
+    parts: list[Any] = [Text(f"{document['problem']} at {document['at']}", style="bold")]
+    if told is None:
+        first = document["first"]
+        more = f"; the first release is of {first}" if first else ""
+        return Group(*parts, Text(f"  nothing was released yet{more}"))
+    parts += [
+        Text(f"  champion  version {told['model_version']}: {told['blend']}"),
+        Text(f"  since     {told['since'][:19]}Z, by {told['actor']}"),
+        Text(f"  why       {_line(told)}", overflow="fold"),
+    ]
+    if live:
+        parts.append(
+            Text(
+                f"  readers   generation {live['generation']}, {live['rows']} rows by version "
+                f"{live['model_version']}, {live['as_of']} to {live['until']}"
+            )
+        )
+    if one:
+        parts.append(
+            Text(
+                f"  waiting   {one['blend_id']} ({one['blend']}) until {one['expires']}: {one['reason']}",
+                style="yellow",
+            )
+        )
     return Group(*parts)
+
+
+def _ledger_lines(rows: Sequence[Mapping[str, Any]]) -> list[Text]:
+    return [
+        Text(f"  {e['since'][:16].replace('T', ' ')}  {e['actor']}  {_line(e)}", overflow="fold")
+        for e in rows
+    ]
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    versions = [f"v{v}" for v in (entry["from_version"], entry["to_version"]) if v is not None]
+    return f"{entry['kind']} {' to '.join(versions)}: {entry['reason']}"
 
 
 def status_text(document: Mapping[str, Any]) -> Group:

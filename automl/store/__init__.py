@@ -11,11 +11,11 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 import sqlalchemy as sa
@@ -23,11 +23,14 @@ import sqlalchemy as sa
 from automl.errors import BusyError, ProblemError, UnreachableError
 from automl.evidence import BlockLoss
 from automl.spaces import Blend
+from automl.store import ledger
 from automl.store import tables as t
+from automl.store.ledger import Entry, Waiting
 from automl.workspace import Workspace, now, redact
 
-__all__ = ["Cycle", "Hold", "Release", "Store", "naive"]
+__all__ = ["Cycle", "Entry", "Hold", "Release", "Store", "Waiting", "naive"]
 
+T = TypeVar("T")
 ENDED = (
     "published",
     "released",
@@ -79,6 +82,8 @@ class Release:
     blend: Blend
     labels_until: datetime
     projected: bool
+    decision_id: int = field(default=0, compare=False)  # that made this version
+    released_at: datetime | None = field(default=None, compare=False)
 
 
 class Store:
@@ -114,9 +119,8 @@ class Store:
                         if t.meta.name in tables
                         else None
                     )
-                if found is None or (
-                    found <= t.SCHEMA_VERSION and not tables.issuperset(t.metadata.tables)
-                ):
+                whole = found == t.SCHEMA_VERSION and tables.issuperset(t.metadata.tables)
+                if found is None or (found <= t.SCHEMA_VERSION and not whole):
                     self._create(found)
         except sa.exc.DBAPIError as error:
             raise UnreachableError(
@@ -136,6 +140,9 @@ class Store:
             t.metadata.create_all(connection)
             if found is None:
                 connection.execute(t.meta.insert().values(version=t.SCHEMA_VERSION))
+            elif found < t.SCHEMA_VERSION:
+                ledger.adopt_releases(connection)  # 1 -> 2
+                connection.execute(t.meta.update().values(version=t.SCHEMA_VERSION))
 
     def _lock_file(self, name: str) -> str:
         path = self.workspace.lock(name)
@@ -419,6 +426,14 @@ class Store:
             for row in self._all(query.order_by(t.decision.c.id.desc()).limit(limit))
         ]
 
+    def ledger(self, problem: str) -> list[Entry]:
+        """Every row of the ledger, oldest first."""
+        return self._ask(lambda connection: ledger.entries(connection, problem))
+
+    def waiting(self, problem: str) -> Waiting | None:
+        """The challenger that waits for a person, expired or not."""
+        return self._ask(lambda connection: ledger.waiting(connection, problem))
+
     def shadows(self, problem: str) -> list[tuple[Blend, datetime]]:
         """Challengers that wait for a virgin block, with the end of the labels that chose them."""
         query = (
@@ -477,10 +492,35 @@ class Store:
                 .values(judged_rows=rows, judged=_plain(dict(scores)))
             )
 
+    def seen(self, problem: str, at: datetime) -> dict[str, Any] | None:
+        """The generation that readers saw at a moment; a backfill never came before their eyes."""
+        g = t.generation.c
+        query = sa.select(t.generation).where(g.problem == problem, g.published_at.is_not(None))
+        rows = {row.id: dict(row._mapping) for row in self._all(query)}
+        told = [(row["published_at"].replace(tzinfo=UTC), name) for name, row in rows.items()]
+        told += [(e.at, e.generation) for e in self.ledger(problem) if e.generation in rows]
+        past = [(rows[name]["as_of"], moment, name) for moment, name in told if moment <= at]
+        return rows[max(past)[2]] if past else None
+
+    def staged(self, problem: str, like: Mapping[str, Any], version: int) -> int | None:
+        """A generation of another version for the same batch as this one, ready to be pointed at."""
+        g = t.generation.c
+        query = sa.select(g.id).where(
+            g.problem == problem,
+            g.model_version == version,
+            g.state.in_(("staged", "published")),
+            *(g[name] == like[name] for name in ("as_of", "until", "batch")),
+        )
+        rows = self._all(query.order_by(g.id.desc()).limit(1))
+        return int(rows[0].id) if rows else None
+
     def _all(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        return self._ask(lambda connection: connection.execute(query).all())
+
+    def _ask(self, question: Callable[[sa.Connection], T]) -> T:
         try:
             with self.engine.connect() as connection:
-                return connection.execute(query).all()
+                return question(connection)
         except sa.exc.OperationalError as error:
             raise UnreachableError(
                 f"the store {redact(self.workspace.database_url)} does not answer: {redact(str(error.orig))}",
@@ -529,6 +569,8 @@ def _release(row: sa.Row[Any]) -> Release:
         Blend.from_json(row.blend),
         _aware(row.labels_until),
         row.projected_at is not None,
+        row.decision_id,
+        _aware(row.released_at),
     )
 
 

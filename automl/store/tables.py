@@ -12,15 +12,17 @@ __all__ = [
     "fence",
     "generation",
     "inserted",
+    "ledger",
     "meta",
     "metadata",
     "pointer",
     "release",
     "shadow",
     "trial",
+    "waiting",
 ]
 
-SCHEMA_VERSION = 1  # raised with every change that older code cannot read
+SCHEMA_VERSION = 2  # raised with every change that older code cannot read; 2: a release leaves a row in the ledger
 
 metadata = sa.MetaData()
 
@@ -125,6 +127,38 @@ shadow = sa.Table(
     sa.Column("blend_id", sa.Text, primary_key=True),
     sa.Column("blend", sa.JSON, nullable=False),
     sa.Column("labels_until", sa.DateTime, nullable=False),
+)
+
+ledger = sa.Table(  # append-only: rows are inserted, and nothing changes or removes them
+    "automl_ledger",
+    metadata,
+    sa.Column("id", Id, primary_key=True, autoincrement=True),
+    sa.Column("problem", sa.Text, nullable=False),
+    sa.Column("at", sa.DateTime, nullable=False),  # wall clock of the commit
+    sa.Column("as_of", sa.DateTime, nullable=False),  # of the release it is about
+    sa.Column("kind", sa.Text, nullable=False),  # see automl.store.ledger
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("from_version", sa.Integer),  # champion before
+    sa.Column("to_version", sa.Integer),  # champion after
+    sa.Column("decision_id", Id),  # whose evidence it rests on
+    sa.Column("generation", Id),  # that was published in the same transaction
+    sa.Column("blend_id", sa.Text, nullable=False, default=""),  # put out, turned down, or waiting
+)
+
+waiting = sa.Table(
+    "automl_waiting",
+    metadata,
+    sa.Column("problem", sa.Text, primary_key=True),  # one waits at a time
+    sa.Column("as_of", sa.DateTime, nullable=False),
+    sa.Column("decision_id", Id, nullable=False),
+    sa.Column("blend_id", sa.Text, nullable=False),
+    sa.Column("blend", sa.JSON, nullable=False),
+    sa.Column("labels_until", sa.DateTime, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),  # why it should be champion
+    sa.Column("losses", sa.JSON, nullable=False),  # of it and of the floor, on the newest block
+    sa.Column("waits_since", sa.DateTime, nullable=False),
+    sa.Column("expires_at", sa.DateTime, nullable=False),  # wall clock
 )
 
 generation = sa.Table(

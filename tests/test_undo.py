@@ -1,0 +1,381 @@
+"""Undoing: a person's word is effective at once and as a whole, or nothing has changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from automl import faults, score, undo
+from automl.ask import Ask
+from automl.errors import PredictError, ProblemError
+from automl.problem import load_problem
+from automl.publish import read_predictions
+from automl.score import cycle
+from automl.spaces import Blend, Recipe
+from automl.store import Entry, Store, Waiting, ledger
+from automl.story import call
+from automl.undo import approve, reject, rollback
+from automl.workspace import now, open_workspace
+from tests.conftest import AS_OF, make_world, write_problem
+
+WEEK = timedelta(days=7)
+POINTS = {
+    "rollback": ["opened", "staged", "in_commit", "committed"],
+    "approve": ["opened", "registered", "fitted", "staged", "in_commit", "committed"],
+    "reject": ["opened", "in_commit", "committed"],
+}
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which two weekly cycles have run: versions 1 and 2."""
+    folder = tmp_path_factory.mktemp("released")
+    file = write_problem(
+        folder,
+        replace={
+            "trials   = 4": "trials   = 3",
+            "[validation]": '[publish]\nparquet = "out"\n\n[validation]',
+        },
+        frame=make_world(),
+    )
+    for as_of in (AS_OF - WEEK, AS_OF):
+        cycle(load_problem(file), open_workspace(file), Ask(as_of=as_of))
+    return file
+
+
+@pytest.fixture
+def file(released: Path, tmp_path: Path) -> Path:
+    """The problem file of a copy of that folder; paths inside it lead to the copy."""
+    folder = tmp_path / "copy"
+    shutil.copytree(released.parent, folder)
+    for database, table, columns in (
+        ("mlflow", "experiments", ["artifact_location"]),
+        ("mlflow", "runs", ["artifact_uri"]),
+        ("mlflow", "logged_models", ["artifact_location"]),
+        ("mlflow", "model_versions", ["source", "storage_location"]),
+        ("automl", "automl_cycle", ["receipts"]),
+    ):
+        with sqlite3.connect(folder / ".automl" / f"{database}.db") as connection:
+            for column in columns:
+                connection.execute(
+                    f"update {table} set {column} = replace({column}, ?, ?)",
+                    (str(released.parent), str(folder)),
+                )
+    return folder / released.name
+
+
+def _rows(file: Path, query: str) -> list[Any]:
+    with sqlite3.connect(file.parent / ".automl" / "automl.db") as database:
+        return database.execute(query).fetchall()
+
+
+def _standing(file: Path) -> dict[str, Any]:
+    """What readers and the registry see, through nothing of ours."""
+    uri = f"sqlite:///{file.parent / '.automl' / 'mlflow.db'}"
+    client = mlflow.MlflowClient(uri, registry_uri=uri)
+    aliases = client.get_registered_model("parcels").aliases
+    return {
+        "live": _rows(file, "select generation, model_version, count(*) from parcels group by 1, 2"),
+        "releases": _rows(file, "select as_of, model_version from automl_release order by id"),
+        "ledger": _rows(file, "select kind, from_version, to_version from automl_ledger order by id"),
+        "waiting": _rows(file, "select blend_id from automl_waiting"),
+        "champion": int(aliases["champion"]),
+        "running": len(client.search_runs(["1"], "attributes.status = 'RUNNING'")),
+    }  # fmt: skip
+
+
+def _automl(file: Path, *arguments: str, fault: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "automl.cli", arguments[0], str(file), *arguments[1:], "--json"],
+        env={**os.environ, "AUTOML_FAULT": fault},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _open(file: Path) -> tuple[Any, Any, Store]:
+    workspace = open_workspace(file)
+    return load_problem(file), workspace, Store(workspace)
+
+
+def _let_wait(file: Path, *, days: int = 14) -> Blend:
+    """A challenger waits, as a cycle in review mode leaves it."""
+    _, _, store = _open(file)
+    blend = Blend.single(Recipe("linear", {"C": 0.5}))
+    champion = store.champion("parcels")
+    assert champion is not None
+    moment = now()
+    one = Waiting(
+        champion.as_of, blend, champion.labels_until, "it gains", {"model": 0.2, "floor": 0.5},
+        moment, moment + timedelta(days=days), champion.decision_id,
+    )  # fmt: skip
+    told = Entry(moment, one.as_of, "wait", "schedule", "it gains", blend_id=blend.id)
+    with store.writer.begin() as connection:
+        ledger.write_waiting(connection, "parcels", one)
+        ledger.write(connection, "parcels", told)
+    return blend
+
+
+# ---------------------------------------------------------------- rollback
+
+
+def test_a_rollback_brings_the_former_version_and_its_predictions(file: Path) -> None:
+    problem, workspace, store = _open(file)
+    before = _standing(file)
+
+    done = rollback(problem, workspace, "it shouts", who="ann")
+
+    after = _standing(file)
+    assert (done.status, done.model_version, done.already) == ("rolled back", 1, False)
+    assert done.warnings == []
+    assert [v for _, v, _ in after["live"]] == [1] == [after["champion"]]
+    assert after["live"][0][2] == before["live"][0][2], "the same batch"
+    assert after["releases"] == [*before["releases"], (before["releases"][-1][0], 1)]
+    assert after["ledger"][-1] == ("rollback", 2, 1)
+    batches = _rows(
+        file, "select distinct batch from automl_generation where as_of >= '2026-03-02'"
+    )
+    assert len(batches) == 1
+    old, new = store.releases("parcels")[-1], store.releases("parcels")[0]
+    assert (new.digests, new.blend, new.run_id) == (old.digests, old.blend, old.run_id)
+    told = store.ledger("parcels")[-1]
+    assert (told.actor, told.reason, told.generation) == ("ann", "it shouts", done.generation)
+
+
+def test_the_same_rollback_again_changes_nothing_and_another_must_say_where_to(file: Path) -> None:
+    problem, workspace, _ = _open(file)
+    rollback(problem, workspace, "it shouts")
+    after = _standing(file)
+
+    assert rollback(problem, workspace, "it shouts").already
+    assert rollback(problem, workspace, "whatever", to=1).already
+    with pytest.raises(ProblemError, match="is itself a rollback from version 2"):
+        rollback(problem, workspace, "it whispers")
+    assert _standing(file) == after
+
+    there = rollback(problem, workspace, "it was the data", to=2)
+    assert (there.model_version, there.already) == (2, False)
+    assert [v for _, v, _ in _standing(file)["live"]] == [2]
+
+
+def test_a_rollback_to_a_generation_made_beforehand_loads_no_model(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem, workspace, store = _open(file)
+    live = store.live(problem.table)
+    assert live is not None
+    with undo._desk(problem, workspace, "as score does in a probation") as desk:
+        standby = undo._score(desk, store.releases("parcels")[-1], live)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("nothing may be scored")
+
+    monkeypatch.setattr(undo, "_stage", refuse)
+    monkeypatch.setattr(undo, "_follow", lambda _: [])  # projections: not what readers wait for
+    started = time.monotonic()
+    done = rollback(problem, workspace, "quick")
+
+    assert time.monotonic() - started < 1
+    assert done.generation == standby
+    assert _rows(file, "select distinct generation from parcels") == [(standby,)]
+
+
+def test_back_and_forth_keeps_what_was_seen_when(file: Path) -> None:
+    problem, workspace, store = _open(file)
+    first = store.live(problem.table)
+    assert first is not None
+    moments = [now()]
+    for version in (1, 2, 1):
+        rollback(problem, workspace, f"to {version}", to=version)
+        moments.append(now())
+
+    seen = [store.seen("parcels", moment) for moment in moments]
+
+    assert [g and g["model_version"] for g in seen] == [2, 1, 2, 1]
+    assert [g and g["id"] for g in seen][0::2] == [first["id"]] * 2
+    assert _rows(file, "select count(*) from automl_generation where as_of >= '2026-03-02'") == [
+        (2,)
+    ], "no generation is made twice"
+
+
+def test_the_next_score_stays_with_the_version_that_was_brought_back(file: Path) -> None:
+    problem, workspace, _ = _open(file)
+    rollback(problem, workspace, "it shouts")
+
+    later = score.score(problem, workspace, Ask(as_of=AS_OF + timedelta(days=1)), run=call)
+    again = cycle(problem, workspace, Ask(as_of=AS_OF))
+
+    assert later.model_version == again.model_version == 1
+    assert again.already
+
+
+def test_the_parquet_copy_follows_a_rollback(file: Path) -> None:
+    problem, workspace, _ = _open(file)
+
+    done = rollback(problem, workspace, "it shouts")
+
+    copy = read_predictions(file.parent / "out")
+    assert set(copy["generation"]) == {done.generation}
+    assert set(copy["model_version"]) == {1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"to": 9}, "version 9 was never released; found 1"),
+        ({"reason": " "}, "--reason: found none"),
+    ],
+)
+def test_what_cannot_be_undone_is_refused(
+    file: Path, arguments: dict[str, Any], message: str
+) -> None:
+    problem, workspace, _ = _open(file)
+    before = _standing(file)
+
+    with pytest.raises(ProblemError, match=message):
+        rollback(problem, workspace, **{"reason": "why", **arguments})
+
+    assert _standing(file) == before
+
+
+def test_a_version_deleted_in_mlflow_stops_scoring_and_says_what_to_do(file: Path) -> None:
+    before = _standing(file)
+    uri = f"sqlite:///{file.parent / '.automl' / 'mlflow.db'}"
+    mlflow.MlflowClient(uri, registry_uri=uri).delete_model_version("parcels", "2")
+    problem, workspace, _ = _open(file)
+
+    with pytest.raises(PredictError, match="version 2 of parcels was deleted") as caught:
+        score.score(problem, workspace, Ask(as_of=AS_OF + timedelta(days=1)))
+
+    assert (caught.value.code, caught.value.exit_code) == ("version_gone", 6)
+    assert "automl rollback" in caught.value.next_step
+    assert _rows(file, "select generation, model_version, count(*) from parcels") == before["live"]
+    done = rollback(problem, workspace, "deleted")
+    assert (done.model_version, _standing(file)["champion"]) == (1, 1)
+
+
+# ---------------------------------------------------------------- review
+
+
+def test_an_approved_challenger_is_fitted_released_and_seen(file: Path) -> None:
+    problem, workspace, store = _open(file)
+    blend = _let_wait(file)
+
+    done = approve(problem, workspace, "looks right", version=blend.id, who="ann")
+
+    after = _standing(file)
+    assert (done.status, done.model_version, done.warnings) == ("approved", 3, [])
+    assert [v for _, v, _ in after["live"]] == [3] == [after["champion"]]
+    assert after["ledger"][-1] == ("approve", 2, 3)
+    assert (after["waiting"], after["running"]) == ([], 0)
+    champion = store.champion("parcels")
+    assert champion is not None
+    assert champion.blend == blend
+    assert champion.fingerprint
+    assert approve(problem, workspace, "looks right").already
+    with pytest.raises(ProblemError, match="no challenger waits"):
+        approve(problem, workspace, "another one")
+    assert _standing(file) == after
+
+
+def test_a_rejected_challenger_waits_no_more_and_nothing_else_changes(file: Path) -> None:
+    problem, workspace, store = _open(file)
+    before = _standing(file)
+    blend = _let_wait(file)
+    with pytest.raises(ProblemError, match=f"abc does not wait; found {blend.id}"):
+        reject(problem, workspace, "no", version="abc")
+
+    done = reject(problem, workspace, "no", who="ann")
+
+    after = _standing(file)
+    assert (done.status, done.model_version) == ("rejected", 2)
+    assert after["ledger"] == [*before["ledger"], ("wait", None, None), ("reject", None, None)]
+    assert {k: v for k, v in after.items() if k != "ledger"} == {
+        k: v for k, v in before.items() if k != "ledger"
+    }
+    assert store.ledger("parcels")[-1].blend_id == blend.id
+    assert reject(problem, workspace, "no").already
+
+
+def test_old_evidence_cannot_be_approved(file: Path) -> None:
+    problem, workspace, _ = _open(file)
+    _let_wait(file, days=-1)
+
+    with pytest.raises(ProblemError, match="its evidence is old"):
+        approve(problem, workspace, "late")
+
+
+# ---------------------------------------------------------------- power cuts
+
+
+def test_the_points_are_those_that_a_whole_command_passes(file: Path) -> None:
+    problem, workspace, _ = _open(file)
+    faults.POINTS.clear()
+    rollback(problem, workspace, "one")
+    _let_wait(file)
+    approve(problem, workspace, "two")
+    _let_wait(file)
+    reject(problem, workspace, "three")
+
+    passed = {p for p in faults.POINTS if p.partition(".")[0] in POINTS}
+    assert passed == {f"{verb}.{step}" for verb, steps in POINTS.items() for step in steps}
+
+
+@pytest.mark.parametrize(
+    ("verb", "step"),
+    [
+        (verb, step) if step == "committed" and verb == "rollback"
+        else pytest.param(verb, step, marks=pytest.mark.slow)
+        for verb, steps in POINTS.items() for step in steps
+    ],
+)  # fmt: skip
+def test_killed_at_a_boundary_then_run_again_twice(file: Path, verb: str, step: str) -> None:
+    if verb != "rollback":
+        _let_wait(file)
+    before = _standing(file)
+
+    assert _automl(file, verb, "--reason", "why", fault=f"{verb}.{step}").returncode == -9
+
+    killed = _standing(file)
+    effective = ("live", "releases", "ledger", "waiting")
+    assert ({k: killed[k] for k in effective} == {k: before[k] for k in effective}) is (
+        step != "committed"
+    ), "all of it, or nothing"
+    once = _automl(file, verb, "--reason", "why")
+    after = _standing(file)
+    twice = _automl(file, verb, "--reason", "why")
+    assert (once.returncode, twice.returncode) == (0, 0), once.stderr + twice.stderr
+    assert _standing(file) == after, "run again, it is a no-op"
+    assert json.loads(twice.stdout)["already"]
+    version = {"rollback": 1, "approve": after["releases"][-1][1], "reject": 2}[verb]
+    assert [v for _, v, _ in after["live"]] == [version] == [after["champion"]]
+    assert after["releases"][-1][1] == version
+    assert len(after["releases"]) == len(before["releases"]) + (verb != "reject")
+    assert len(after["ledger"]) == len(before["ledger"]) + 1
+    assert after["ledger"][-1][0] == verb
+    assert (after["waiting"], after["running"]) == ([], 0)
+
+
+def test_what_people_type_names_who_and_why(file: Path) -> None:
+    done = _automl(file, "rollback", "--reason", "it shouts")
+    told = json.loads(_automl(file, "champion").stdout)
+    early = json.loads(_automl(file, "champion", "--at", "2020-01-01").stdout)
+
+    assert json.loads(done.stdout)["model_version"] == 1
+    assert told["champion"]["model_version"] == told["live"]["model_version"] == 1
+    assert (told["champion"]["kind"], told["champion"]["reason"]) == ("rollback", "it shouts")
+    assert told["champion"]["actor"]
+    assert early["champion"] is None
+    assert _automl(file, "rollback").returncode == 2
