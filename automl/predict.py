@@ -1,27 +1,43 @@
-"""Model and batch in, prediction frame out; no file, no database, no MLflow."""
+"""Model and batch in, prediction frame out, in one piece or in many; no database, no MLflow.
+
+Pieces answer to the last bit as the whole would, because a row's prediction depends on that row alone.
+That is so of every family here; it need not be of a user's own transformer, so with one there are no
+pieces.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from automl import history
 from automl.contract import Contract
 from automl.errors import PredictError
-from automl.history import ROW_ID
+from automl.history import ROW_ID, Snapshot
+from automl.history.columns import learning_only
+from automl.history.shape import UPDATED
+from automl.history.snapshots import row_ids
 from automl.problem import Problem
 
-__all__ = ["fingerprint", "model_output", "predict"]
+__all__ = ["fingerprint", "model_output", "predict", "predict_pieces", "read_pieces"]
 
 ROUNDING = 1e-6  # by which averaged probabilities may exceed 1
+# Rows of a piece. A multiple of every vector width, so that linear algebra groups the rows of a piece as
+# it would group them in the whole; a last piece of less than half is added to the one before it.
+PIECE_ROWS = 131_072
+
+Predictions = tuple[pd.DataFrame, pd.DataFrame | None]
 
 
-def predict(
-    model: Any, batch: pd.DataFrame, problem: Problem, contract: Contract
-) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+def predict(model: Any, batch: pd.DataFrame, problem: Problem, contract: Contract) -> Predictions:
     """Predictions of a batch, in the batch's order.
 
     Returns
@@ -57,6 +73,77 @@ def predict(
     ) if problem.task == "multiclass" else None
 
 
+def predict_pieces(
+    model: Any,
+    pieces: Iterable[pd.DataFrame],
+    problem: Problem,
+    contract: Contract,
+    *,
+    workers: int = 1,
+) -> Generator[Predictions, None, None]:
+    """Predictions of each piece, in the order of the pieces; up to `workers` at the same time.
+
+    Assumes that a fitted model answers several threads alike, as scikit-learn's, LightGBM's, XGBoost's
+    and CatBoost's do. While the caller does something with a piece, the next ones are predicted; no more
+    than `workers + 1` pieces are held.
+
+    Raises
+    ------
+    PredictError
+        As `predict`.
+    """
+    waiting: deque[Future[Predictions]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="predict") as pool:
+        try:
+            for piece in pieces:
+                waiting.append(pool.submit(predict, model, piece, problem, contract))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for left in waiting:
+                left.cancel()
+
+
+def read_pieces(
+    batch: Snapshot, problem: Problem, rows: int = PIECE_ROWS
+) -> Iterator[pd.DataFrame]:
+    """The rows of a frozen batch as `history.read` gives them, `rows` at a time.
+
+    Without a key rows are told apart by their content, and equal ones by their number, so those of one
+    part of the batch, whole days, come together. With a transformer of the user's there is one piece.
+    """
+    if problem.transformer is not None:
+        yield history.read(batch)
+        return
+    dataset = history.scan(batch)
+    names = [name for name in dataset.schema.names if name != UPDATED]
+    if problem.history.key:
+        batches = dataset.to_batches(
+            columns=names, batch_size=rows // 2, batch_readahead=1, fragment_readahead=1
+        )
+        yield from (table.to_pandas() for table in _regrouped(batches, rows))
+        return
+    later = learning_only(problem)
+    for part in dataset.get_fragments():
+        frame = part.to_table(schema=dataset.schema, columns=names).to_pandas()
+        yield row_ids(frame, problem.history.time, later)
+
+
+def _regrouped(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """Tables of exactly `rows` rows, the last of half to one and a half times as many."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        while sum(map(len, held)) >= rows + rows // 2:
+            table = pa.Table.from_batches(held)
+            yield table.slice(0, rows)
+            held = table.slice(rows).to_batches()
+    if held:
+        yield pa.Table.from_batches(held)
+
+
 def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray[np.float64]:
     """Probabilities, shape (n_rows, n_classes), or values, shape (n_rows,)."""
     missing = [name for name in contract.features if name not in batch.columns]
@@ -90,7 +177,7 @@ def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray
             f"the model's probabilities lie between {output.min():g} and {output.max():g}; wanted 0 to 1",
             code="predict_out_of_range",
         )
-    return output
+    return np.minimum(output, 1.0) if contract.classes else output
 
 
 def fingerprint(output: NDArray[np.float64], recipe: str) -> str:

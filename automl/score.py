@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from datetime import datetime
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
 from automl import history, publish
 from automl.ask import Ask, Ending
-from automl.contract import check_batch, load_contract
+from automl.contract import Contract, Finding, check_batch, load_contract
 from automl.errors import BusyError, HistoryError, NoModelError, PredictError
 from automl.faults import fault
 from automl.history import Snapshot
-from automl.predict import predict
+from automl.predict import Predictions, predict_pieces, read_pieces
 from automl.problem import Problem
 from automl.registry import Registry
 from automl.release import commit_publish, reconcile
@@ -31,6 +32,7 @@ __all__ = ["cycle", "roll_forward", "score"]
 
 SHRUNK, GROWN = 0.5, 3.0  # share of the rows readers see now; beyond, some are missing or double
 COMPARED = 100  # rows; below, numbers halve and double by chance
+PROBATION = 3  # scorings after a release during which the former version's predictions stand by
 _log = logging.getLogger(__name__)
 
 
@@ -53,6 +55,7 @@ def score(
         reason = f"{rows} rows by version {champion.model_version}"
         run("publish", _publish, job, generation, reason)
         run("export", _finish, job, io=True)
+        _stand_by(job, champion, generation, run)
         return Ending(
             problem,
             job.as_of,
@@ -78,7 +81,9 @@ def cycle(
     """
 
     def stage(job: Job, release: Release) -> tuple[int, int]:
-        return _stage(job, release, call)
+        generation, rows = _stage(job, release, call)
+        _stand_by(job, release, generation, call)
+        return generation, rows
 
     ending = retrain(problem, workspace, ask, run=run, stage=stage)
     if ending.status == "released":  # by an earlier `automl retrain`: only the scoring is missing
@@ -121,6 +126,45 @@ def _stage(job: Job, release: Release, run: Run) -> tuple[int, int]:
     return generation, batch.rows
 
 
+def _stand_by(job: Job, champion: Release, generation: int, run: Run) -> None:
+    """Stage what the former version says of the same batch, so that a rollback need only point at it.
+
+    Whatever goes wrong is told and harms nothing: a rollback then scores first.
+    """
+    try:
+        former = _former(job, champion)
+        if former is not None:
+            run("stand by", _stage_standby, job, former, generation)
+    except Exception as error:  # noqa: BLE001  the former version may fail in any way
+        _log.warning("no standby: %s [no_standby]", history.words(error, job.problem))
+
+
+def _former(job: Job, champion: Release) -> Release | None:
+    """The release before this one, while this one is on probation; None if it is the same version."""
+    told = [r for r in job.store.releases(job.problem.name) if r.as_of <= job.as_of]
+    ids = [r.id for r in told]  # in a cycle the champion is not released yet
+    before = told[ids.index(champion.id) + 1 :] if champion.id in ids else told
+    scored = {
+        c.as_of
+        for c in job.store.cycles(job.problem.name, limit=100)
+        if c.verb == "score" and c.ended and champion.as_of <= c.as_of < job.as_of
+    }
+    if not before or len(scored) >= PROBATION:
+        return None
+    return before[0] if before[0].model_version != champion.model_version else None
+
+
+def _stage_standby(job: Job, former: Release, generation: int) -> None:
+    batch = _pull_batch(job)
+    staged = _predict(job, former, batch)
+    try:
+        publish.audit(job.store, job.problem, staged)
+    except PredictError:
+        publish.discard(job.store, job.hold, job.problem, staged)
+        raise
+    _log.info("generation %d stands by for %d", staged, generation)
+
+
 def _pull_batch(job: Job) -> Snapshot:
     contract = load_contract(job.problem)
     if contract is None:
@@ -154,68 +198,111 @@ def _check_size(job: Job, batch: Snapshot) -> None:
 
 
 def _predict(job: Job, release: Release, batch: Snapshot) -> int:
+    """Read, check, predict and write the batch piece by piece; returns the staged generation."""
     contract = load_contract(job.problem)
     if contract is None:
         raise AssertionError("a model cannot be older than its contract")
-    frame = history.read(batch)
-    for finding in check_batch(frame, contract, job.problem, batch.offered):
-        _log.warning(finding)
-    for warning in batch.warnings:
-        _log.warning(warning)
     model = job.registry.load(release.model_version, release.digests)
     fault("score.loaded")
-    window: tuple[datetime, datetime] = (job.as_of, job.problem.until(job.as_of))
-    predictions = predict(model, frame, job.problem, contract)
-    _warn_if_constant(predictions[0])
-    with history.discreet(job.problem):
-        generation = publish.stage(
-            job.store,
-            job.hold,
-            job.problem,
-            release,
-            _with_plain_keys(job, predictions),
-            window=window,
-            batch=batch.digest,
-            attempt=job.cycle.attempt,
+    told = _Told(batch)
+    frames = told.check(read_pieces(batch, job.problem), contract, job.problem)
+    pieces = predict_pieces(model, frames, job.problem, contract, workers=job.workspace.workers)
+    origin = publish.Origin(
+        release,
+        (job.as_of, job.problem.until(job.as_of)),
+        batch.digest,
+        job.cycle.attempt,
+        _keys(batch, job.problem),
+    )
+    with history.discreet(job.problem), contextlib.closing(pieces):
+        generation = publish.stage_pieces(
+            job.store, job.hold, job.problem, origin, _with_plain_keys(job, told.watch(pieces))
         )
+    told.warn()
     fault("score.staged")
     return generation
 
 
-def _warn_if_constant(predictions: pd.DataFrame) -> None:
-    """One answer for all rows may be right, for a calm week; a person should look."""
-    said = predictions["probability" if "probability" in predictions.columns else "prediction"]
-    if len(said) > 1 and (said == said.iloc[0]).all():
-        _log.warning(
-            "all %d predictions are %g [constant_predictions]", len(said), float(said.iloc[0])
-        )
+class _Told:
+    """What a person should know of a batch that passes by in pieces."""
+
+    def __init__(self, batch: Snapshot) -> None:
+        self.batch = batch
+        self.rows: Counter[tuple[str, str]] = Counter()  # (code, column) -> rows that show it
+        self.first: dict[tuple[str, str], Finding] = {}
+        self.low, self.high = float("inf"), float("-inf")
+
+    def check(
+        self, frames: Iterable[pd.DataFrame], contract: Contract, problem: Problem
+    ) -> Iterator[pd.DataFrame]:
+        """The frames, each refused if a model cannot score it."""
+        for frame in frames:
+            for finding in check_batch(frame, contract, problem, self.batch.offered):
+                what = finding.code, finding.text.partition(":")[0]
+                self.rows[what] += len(frame)
+                self.first.setdefault(what, finding)
+            yield frame
+
+    def watch(self, pieces: Iterable[Predictions]) -> Iterator[Predictions]:
+        """The predictions, and between which numbers they lie."""
+        for predictions, classes in pieces:
+            name = "probability" if "probability" in predictions.columns else "prediction"
+            self.low = min(self.low, float(predictions[name].min()))
+            self.high = max(self.high, float(predictions[name].max()))
+            yield predictions, classes
+
+    def warn(self) -> None:
+        """A finding is told once, if half of the rows show it; an empty column only if all do."""
+        for what, finding in self.first.items():
+            share = 1.0 if what[0] == "all_missing" else 0.5
+            if self.rows[what] >= share * self.batch.rows:
+                _log.warning(finding)
+        for warning in self.batch.warnings:
+            _log.warning(warning)
+        if self.batch.rows > 1 and self.low == self.high:
+            # one answer for all rows may be right, for a calm week; a person should look
+            _log.warning(
+                "all %d predictions are %g [constant_predictions]", self.batch.rows, self.low
+            )
 
 
-def _with_plain_keys(
-    job: Job, predictions: tuple[pd.DataFrame, pd.DataFrame | None]
-) -> list[pd.DataFrame | None]:
+def _keys(batch: Snapshot, problem: Problem) -> publish.KeySum | None:
+    """The keys of the frozen batch, read apart from the rows that are scored.
+
+    None where they are not in it as they are published: made from the content, or hashed.
+    """
+    key = list(problem.history.key)
+    if not key or history.personal_keys(problem):
+        return None
+    told = publish.KeySum()
+    for part in history.scan(batch).to_batches(columns=key):
+        told += publish.sum_keys(part.to_pandas(), key)
+    return told
+
+
+def _with_plain_keys(job: Job, pieces: Iterable[Predictions]) -> Iterator[publish.Piece]:
     """Predictions under the keys that analysts know; only here do personal keys stand in plain text."""
     keys = history.plain_keys(job.problem, job.workspace, job.as_of)
     if keys is None:
-        return list(predictions)
-    personal = history.personal_keys(job.problem)
+        yield from pieces
+        return
+    for predictions, classes in pieces:
+        rows = _plain(job.problem, predictions, keys)
+        yield rows, None if classes is None else _plain(job.problem, classes, keys)
+
+
+def _plain(problem: Problem, rows: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:
+    personal = history.personal_keys(problem)
     plain = {f"{name}:plain": name for name in personal}
-    told: list[pd.DataFrame | None] = []
-    for frame in predictions:
-        if frame is None:
-            told.append(None)
-            continue
-        joined = frame.merge(keys, on=personal, how="left", validate="many_to_one")
-        lost = int(joined[list(plain)].isna().any(axis=1).sum())
-        if lost:
-            raise PredictError(
-                f"{lost} rows of the batch are no longer in the source, so their key is not known",
-                code="key_gone",
-                next_step="Run the same command again: the batch is pulled anew.",
-            )
-        joined = joined.drop(columns=personal).rename(columns=plain)
-        told.append(joined[list(frame.columns)])
-    return told
+    joined = rows.merge(keys, on=personal, how="left", validate="many_to_one")
+    lost = int(joined[list(plain)].isna().any(axis=1).sum())
+    if lost:
+        raise PredictError(
+            f"{lost} rows of the batch are no longer in the source, so their key is not known",
+            code="key_gone",
+            next_step="Run the same command again: the batch is pulled anew.",
+        )
+    return joined.drop(columns=personal).rename(columns=plain)[list(rows.columns)]
 
 
 def _publish(job: Job, generation: int, reason: str) -> None:

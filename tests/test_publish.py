@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import psycopg
 import pytest
 import sqlalchemy as sa
 
 from automl.errors import BusyError, PredictError, ProblemError
 from automl.problem import Problem
 from automl.publish import (
+    KeySum,
+    Origin,
+    Piece,
     audit,
     check_owner,
     clean,
+    discard,
     export,
     point,
     read_generation,
     read_predictions,
     stage,
+    stage_pieces,
+    sum_keys,
 )
 from automl.spaces import Blend, Recipe
 from automl.store import Hold, Release, Store
 from automl.workspace import Workspace
+from tests.postgres import PostgresServer
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 WEEK = timedelta(weeks=1)
@@ -293,6 +303,204 @@ def test_a_problem_without_classes_has_no_class_view(site: Site) -> None:
         site.select("select * from parcels_classes")
 
 
+# ---------------------------------------------------------------- piece by piece
+
+
+def pieces_of(frame: pd.DataFrame, rows: int) -> Iterator[Piece]:
+    for start in range(0, len(frame), rows):
+        yield frame.iloc[start : start + rows], None
+
+
+def origin_of(week: int = 0, keys: KeySum | None = None) -> Origin:
+    return Origin(RELEASE, (MONDAY + week * WEEK, MONDAY + (week + 1) * WEEK), "b" * 64, 1, keys)
+
+
+def test_a_generation_written_in_pieces_is_the_one_written_at_once(site: Site) -> None:
+    whole = site.publish(50)
+
+    with site.store.hold("parcels") as hold:
+        pieces = pieces_of(frame_of(50), 7)
+        generation = stage_pieces(site.store, hold, site.problem, origin_of(1), pieces)
+        audit(site.store, site.problem, generation)
+
+    said = [read_generation(site.store, site.problem, g) for g in (whole, generation)]
+    pd.testing.assert_frame_equal(
+        *(f.drop(columns=["generation", "scored_at", "as_of"]) for f in said)
+    )
+
+
+def failing(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    yield next(pieces)
+    raise PredictError("the second piece cannot be scored")
+
+
+def test_half_a_generation_is_never_seen_and_cleaned_up(site: Site) -> None:
+    first = site.publish(5)
+
+    with site.store.hold("parcels") as hold:
+        with pytest.raises(PredictError, match="the second piece"):
+            stage_pieces(
+                site.store, hold, site.problem, origin_of(1), failing(pieces_of(frame_of(50), 7))
+            )
+        assert state_of(site) == {first: ("published", 5), first + 1: ("staging", 7)}
+        assert site.shown() == {first}
+
+        clean(site.store, hold, site.problem)
+
+    assert state_of(site) == {first: ("published", 5), first + 1: ("removed", 0)}
+
+
+def test_another_writer_of_the_store_gets_its_turn_between_two_pieces(site: Site) -> None:
+    turns = []
+
+    def watched(pieces: Iterator[Piece]) -> Iterator[Piece]:
+        for piece in pieces:
+            with site.store.writer.begin() as connection:
+                turns.append(connection.scalar(sa.text("select 1")))
+            yield piece
+
+    with site.store.hold("parcels") as hold:
+        stage_pieces(
+            site.store, hold, site.problem, origin_of(), watched(pieces_of(frame_of(9), 3))
+        )
+
+    assert turns == [1, 1, 1]
+
+
+# ---------------------------------------------------------------- history
+
+
+def history_of(site: Site) -> dict[int, int]:
+    return dict(site.select("select generation, count(*) from parcels_history group by 1"))
+
+
+def test_history_shows_all_that_was_published_and_nothing_staged(site: Site) -> None:
+    weeks = [site.publish(5 + week, week=week) for week in range(2)]
+    with site.store.hold("parcels") as hold:
+        site.stage(hold, frame_of(9, week=2), week=2)
+
+    assert history_of(site) == {weeks[0]: 5, weeks[1]: 6}
+
+
+def test_history_keeps_as_it_was_made_what_retention_removes(site: Site) -> None:
+    weeks = [site.publish(5 + week, week=week) for week in range(5)]
+    query = "select * from parcels_history order by generation, parcel"
+    before = site.select(query)
+    for generation in weeks:
+        site.store.judged(generation, 5, {})
+
+    with site.store.hold("parcels") as hold:
+        assert clean(site.store, hold, site.problem) == 3
+
+    assert site.select("select distinct generation from parcels_generations") == [(4,), (5,)]
+    assert site.select(query) == before
+    assert history_of(site) == {g: 5 + week for week, g in enumerate(weeks)}
+
+
+def test_history_of_classes_stays_too(make_site: Callable[..., Site]) -> None:
+    site = make_site("multiclass")
+    for week in range(4):
+        site.store.judged(site.publish(2, week=week, classes=True), 2, {})
+
+    with site.store.hold("parcels") as hold:
+        clean(site.store, hold, site.problem)
+
+    assert site.select("select generation, count(*) from parcels_classes_history group by 1") == [
+        (g, 6) for g in (1, 2, 3, 4)
+    ]
+
+
+def test_a_store_without_history_gets_it_with_the_next_generation(site: Site) -> None:
+    first = site.publish(5)
+    with site.store.writer.begin() as connection:  # as an earlier version left it
+        for statement in (
+            "drop view parcels_history",
+            "drop table parcels_past",
+            "drop table automl_publication",
+            "drop table automl_audit",
+        ):
+            connection.execute(sa.text(statement))
+
+    check_owner(site.store, site.problem)
+    second = site.publish(6, week=1)
+
+    assert history_of(site) == {first: 5, second: 6}
+
+
+# ---------------------------------------------------------------- on PostgreSQL
+
+
+@pytest.fixture
+def server(
+    postgres: PostgresServer, make_problem: Callable[..., Problem], workspace: Workspace
+) -> Site:
+    end = 'origins = 2\n\n[publish]\nkeep = 2\nparquet = "copies"'
+    problem = make_problem("multiclass", replace={"origins = 2": end})
+    url = postgres.new_database()
+    return ServerSite(Store(replace(workspace, database_url=url)), problem)
+
+
+class ServerSite(Site):
+    """A site in PostgreSQL."""
+
+    def select(self, query: str) -> list[tuple]:
+        url = self.store.workspace.database_url.replace("+psycopg", "")
+        with psycopg.connect(url) as connection:
+            return connection.execute(query).fetchall()
+
+
+def test_postgres_holds_every_cell_as_it_was_predicted(server: Site) -> None:
+    frame = frame_of(6, task="multiclass").assign(
+        parcel=['a"b', "c,d", "e\nf", "g\\.", "ü 'h'", ""],
+        low=[0.1, 1e-300, np.nan, -0.0, 1e300, 5],
+    )
+    with server.store.hold("parcels") as hold:
+        generation = server.stage(hold, frame, classes=classes_of(frame))
+        audit(server.store, server.problem, generation)
+        server.point(hold, generation)
+
+    told = server.select("select parcel, sent_at, prediction, probability, low, high from parcels")
+    rows = pd.DataFrame(told, columns=frame.columns).set_index("parcel").loc[frame["parcel"]]
+    wanted = frame.set_index("parcel")
+    assert rows["probability"].tolist() == wanted["probability"].tolist()
+    assert rows["prediction"].tolist() == wanted["prediction"].tolist()
+    assert rows["sent_at"].tolist() == wanted["sent_at"].tolist()
+    assert rows["low"].fillna(7).tolist() == wanted["low"].fillna(7).tolist()
+    assert server.select("select count(*), count(high) from parcels") == [(6, 0)]
+    assert server.select("select count(*) from parcels_classes") == [(18,)]
+
+
+def test_postgres_keeps_history_and_copies_like_sqlite(server: Site) -> None:
+    for week in range(4):
+        server.store.judged(server.publish(3 + week, week=week, classes=True), 3, {})
+        export(server.store, server.problem)
+    with server.store.hold("parcels") as hold:
+        assert clean(server.store, hold, server.problem) == 2
+
+    assert server.select("select count(*) from parcels_generations") == [(5 + 6,)]
+    counts = "select generation, count(*) from {} group by 1 order by 1"
+    assert server.select(counts.format("parcels_history")) == [(1, 3), (2, 4), (3, 5), (4, 6)]
+    assert server.select(counts.format("parcels_classes_history"))[0] == (1, 9)
+    assert len(read_predictions(folder_of(server))) == 6
+    pd.testing.assert_frame_equal(
+        read_predictions(folder_of(server)),
+        read_generation(server.store, server.problem, 4),
+        check_dtype=False,
+    )
+
+
+def test_postgres_refuses_a_key_that_is_there_twice(server: Site) -> None:
+    frame = pd.concat([frame_of(3, task="multiclass"), frame_of(1, task="multiclass")])
+
+    with (
+        server.store.hold("parcels") as hold,
+        pytest.raises(sa.exc.IntegrityError, match="duplicate key"),
+    ):
+        server.stage(hold, frame)
+
+    assert server.select("select count(*) from automl_generation") == [(0,)]
+
+
 # ---------------------------------------------------------------- audit
 
 
@@ -341,11 +549,76 @@ def test_audit_refuses_a_generation_that_is_not_whole(site: Site, harm: str, fou
         audit(site.store, site.problem, generation)
 
 
+@pytest.mark.parametrize(
+    ("harm", "found"),
+    [
+        ("prediction = prediction, probability = 1.25 where parcel = 11", "probabilities between .* and 1.25; wanted 0 to 1"),
+        ("probability = -0.5 where parcel = 11", "probabilities between -0.5 and"),
+        ("probability = 9e999 where parcel < 12", "found 2 values that are not finite"),
+        ("probability = null where parcel = 11", r"1 empty predictions \(20.0%\)"),
+        ("parcel = 99 where parcel = 12", "5 keys that are not those of the batch"),
+    ],
+)  # fmt: skip
+def test_audit_refuses_what_no_model_may_say(site: Site, harm: str, found: str) -> None:
+    site.publish(9)
+    with site.store.hold("parcels") as hold:
+        generation = site.stage(hold, frame_of(5, week=1), week=1)
+    with site.store.writer.begin() as connection:
+        connection.execute(
+            sa.text(f"update parcels_generations set {harm} and generation = {generation}")
+        )
+
+    with pytest.raises(PredictError, match=found):
+        audit(site.store, site.problem, generation)
+
+
+def test_audit_refuses_other_keys_than_the_batch_has(site: Site) -> None:
+    batch = sum_keys(frame_of(6), ["parcel"])
+    with site.store.hold("parcels") as hold:
+        pieces = pieces_of(frame_of(5), 3)  # a row has got lost on the way
+        generation = stage_pieces(site.store, hold, site.problem, origin_of(0, batch), pieces)
+
+    with pytest.raises(PredictError, match=r"found 5 rows, 5 keys, 0 empty .*; wanted 6 rows"):
+        audit(site.store, site.problem, generation)
+
+
+def publish_mean(site: Site, mean: float, week: int) -> int:
+    with site.store.hold("parcels") as hold:
+        frame = frame_of(100, week=week).assign(probability=mean)
+        generation = site.stage(hold, frame, week=week)
+        audit(site.store, site.problem, generation)
+        site.point(hold, generation)
+    return generation
+
+
+def test_a_jump_of_the_mean_is_told_and_refuses_nothing(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    for week, mean in enumerate([0.30, 0.32, 0.28, 0.31, 0.29, 0.33]):
+        publish_mean(site, mean, week)
+    assert "mean_jump" not in caplog.text
+
+    far = publish_mean(site, 0.9, 6)
+
+    assert "the mean prediction is 0.9, that of generation 6 is 0.33" in caplog.text
+    assert site.shown() == {far}
+
+
+def test_few_generations_say_nothing_about_a_jump(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    for week, mean in enumerate([0.30, 0.30, 0.30, 0.9]):
+        publish_mean(site, mean, week)
+
+    assert "mean_jump" not in caplog.text
+
+
 def _without_primary_key(site: Site) -> None:
     """The same rows in a table that does not itself forbid what an audit must find."""
     with site.store.writer.begin() as connection:
         for statement in (
             "drop view parcels",
+            "drop view parcels_history",
             "create table bare as select * from parcels_generations",
             "drop table parcels_generations",
             "alter table bare rename to parcels_generations",
@@ -540,6 +813,44 @@ def test_clean_also_removes_probabilities_of_classes(make_site: Callable[..., Si
     ]
 
 
+def staged_by(site: Site, hold: Hold, version: int, *, week: int) -> int:
+    release = replace(RELEASE, model_version=version)
+    origin = origin_of(week)._replace(release=release)
+    return stage_pieces(site.store, hold, site.problem, origin, pieces_of(frame_of(5), 5))
+
+
+def test_clean_keeps_the_former_versions_standby_for_the_live_batch_alone(site: Site) -> None:
+    site.publish(5, week=0)
+    live = site.publish(5, week=1)
+    with site.store.hold("parcels") as hold:
+        standby = staged_by(site, hold, 6, week=1)
+        of_another_batch = staged_by(site, hold, 6, week=0)
+        of_the_live_version = staged_by(site, hold, 7, week=1)
+
+        assert clean(site.store, hold, site.problem) == 2
+
+    states = {g: state for g, (state, _) in state_of(site).items()}
+    assert states[standby] == "staged"
+    assert {states[of_another_batch], states[of_the_live_version]} == {"removed"}
+    assert site.shown() == {live}
+
+    site.publish(5, week=2)
+    with site.store.hold("parcels") as hold:
+        clean(site.store, hold, site.problem)
+    assert state_of(site)[standby] == ("removed", 0)
+
+
+def test_what_is_discarded_was_never_published(site: Site) -> None:
+    first = site.publish(5)
+    with site.store.hold("parcels") as hold:
+        second = site.stage(hold, frame_of(5, week=1), week=1)
+        discard(site.store, hold, site.problem, second)
+        with pytest.raises(AssertionError, match="never discarded"):
+            discard(site.store, hold, site.problem, first)
+
+    assert state_of(site) == {first: ("published", 5), second: ("removed", 0)}
+
+
 def test_clean_leaves_other_problems_alone(make_site: Callable[..., Site]) -> None:
     other = make_site(name="letters")
     with other.store.hold("letters") as hold:
@@ -593,7 +904,6 @@ def test_readers_of_the_copy_get_the_newest_complete_generation(copied: Site) ->
     export(copied.store, copied.problem)
     second = copied.publish(7, week=1)
     half = folder_of(copied) / f"generation={second}"
-    half.mkdir()
     (half / "part-0.parquet").write_bytes(b"half a file")
 
     assert set(read_predictions(folder_of(copied))["generation"]) == {first}
@@ -617,6 +927,7 @@ def test_a_commit_file_is_never_overwritten(copied: Site) -> None:
     assert (commit.read_bytes(), commit.stat().st_ino, commit.stat().st_mtime_ns) == written
     assert data.stat().st_ino == file
     assert json.loads(written[0]) == {
+        "publication": generation,
         "generation": generation,
         "rows": 5,
         "files": [f"generation={generation}/part-0.parquet"],
@@ -637,6 +948,95 @@ def test_copies_beyond_keep_are_removed_and_the_newest_stays_readable(copied: Si
     assert sorted(p.name for p in folder_of(copied).glob("generation=*")) == [
         f"generation={g}" for g in generations[-2:]
     ]
+    assert len(read_predictions(folder_of(copied))) == 8
+
+
+def test_a_pointer_moved_to_an_older_generation_is_what_the_copy_answers_next(
+    copied: Site,
+) -> None:
+    first, second = copied.publish(5), copied.publish(7)  # the same as_of, decided anew
+    export(copied.store, copied.problem)
+    with copied.store.hold("parcels") as hold:
+        copied.point(hold, first)
+    assert copied.shown() == {first}
+    assert set(read_predictions(folder_of(copied))["generation"]) == {second}  # it may lag
+
+    live = copied.store.live("parcels")
+    assert live is not None
+    assert live["exported_at"] is None  # so that the next command brings it up
+    export(copied.store, copied.problem)
+
+    assert set(read_predictions(folder_of(copied))["generation"]) == {first}
+    assert commits(copied) == [second, second + 1]
+    third = copied.publish(6, week=1)
+    export(copied.store, copied.problem)
+    assert set(read_predictions(folder_of(copied))["generation"]) == {third}
+    assert commits(copied) == [second + 1, second + 2]
+
+
+def test_a_copy_of_the_older_format_is_read_and_carried_on(copied: Site) -> None:
+    first, second = copied.publish(5), copied.publish(7)
+    export(copied.store, copied.problem)
+    root = folder_of(copied)
+    shutil.rmtree(root / "_commits")
+    (root / "_commits").mkdir()
+    for generation, rows in ((first, 5), (second, 7)):  # numbered by the generation
+        folder = root / f"generation={generation}"
+        folder.mkdir(exist_ok=True)
+        frame = read_generation(copied.store, copied.problem, generation)
+        frame.to_parquet(folder / "part-0.parquet", index=False)
+        content = {
+            "generation": generation,
+            "rows": rows,
+            "files": [f"{folder.name}/part-0.parquet"],
+        }
+        (root / "_commits" / f"{generation:012d}.json").write_text(json.dumps(content))
+    with copied.store.writer.begin() as connection:
+        connection.execute(sa.text("drop table automl_publication"))
+    assert set(read_predictions(root)["generation"]) == {second}
+    export(copied.store, copied.problem)
+    assert commits(copied) == [first, second]
+
+    with copied.store.hold("parcels") as hold:
+        copied.point(hold, first)
+    export(copied.store, copied.problem)
+
+    assert set(read_predictions(root)["generation"]) == {first}
+    assert commits(copied) == [second, second + 1]
+
+
+def test_a_copy_in_several_files_is_one_generation(copied: Site) -> None:
+    with copied.store.hold("parcels") as hold:
+        pieces = pieces_of(frame_of(50), 4)
+        generation = stage_pieces(copied.store, hold, copied.problem, origin_of(), pieces)
+        copied.point(hold, generation)
+
+    export(copied.store, copied.problem)
+
+    assert len(list(folder_of(copied).glob("generation=*/*.parquet"))) == 13
+    pd.testing.assert_frame_equal(
+        read_predictions(folder_of(copied)),
+        read_generation(copied.store, copied.problem, generation),
+        check_dtype=False,
+    )
+
+
+def test_a_reader_whose_files_are_removed_reads_the_newest_commit_again(
+    copied: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied.publish(5)
+    export(copied.store, copied.problem)
+    read = pd.read_parquet
+
+    def overtaken(path: Path, **more: Any) -> pd.DataFrame:
+        monkeypatch.setattr(pd, "read_parquet", read)
+        for week in range(1, 4):
+            copied.publish(5 + week, week=week)
+            export(copied.store, copied.problem)
+        return read(path, **more)
+
+    monkeypatch.setattr(pd, "read_parquet", overtaken)
+
     assert len(read_predictions(folder_of(copied))) == 8
 
 
@@ -667,8 +1067,8 @@ def test_without_a_copy_to_make_nothing_is_made(
 def test_a_folder_that_cannot_be_written_is_told_and_mended_by_the_next_export(
     copied: Site,
 ) -> None:
-    generation = copied.publish(5)
     folder_of(copied).write_text("a file where the folder should be")
+    generation = copied.publish(5)
 
     with pytest.raises(PredictError, match=r"publish\.parquet .*copies"):
         export(copied.store, copied.problem)

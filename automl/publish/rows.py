@@ -1,0 +1,159 @@
+"""The quickest way of rows into a database, and of keys back out of it.
+
+PostgreSQL takes them through COPY as CSV that Arrow writes, SQLite as tuples, any other database as
+SQLAlchemy would have it; always inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import sqlalchemy as sa
+
+__all__ = ["read_columns", "write_rows"]
+
+ROWS_AT_ONCE = 20_000  # tuples, or rows of a CSV text, that are held at once
+_CSV = pa.csv.WriteOptions(include_header=False, batch_size=ROWS_AT_ONCE)
+
+
+def write_rows(
+    connection: sa.Connection, table: sa.Table, frame: pd.DataFrame, stamps: Mapping[str, Any]
+) -> None:
+    """Insert rows, each with the same stamps.
+
+    Raises
+    ------
+    sqlalchemy.exc.DBAPIError
+        The database refuses a row.
+    """
+    if not len(frame):
+        return
+    rows = _arrow(table, frame, stamps)
+    if connection.dialect.driver == "psycopg":
+        _copy(connection, table, rows)
+    elif connection.dialect.name == "sqlite":
+        _insert_tuples(connection, table, rows, stamps)
+    else:
+        for part in rows.to_batches(ROWS_AT_ONCE):
+            connection.execute(table.insert(), part.to_pylist())
+
+
+def read_columns(
+    connection: sa.Connection, table: sa.Table, names: Sequence[str], generation: int
+) -> Iterator[pd.DataFrame]:
+    """Some columns of a generation, in pieces and in no order."""
+    if connection.dialect.driver == "psycopg":
+        yield _copied(connection, table, names, generation)
+        return
+    query = sa.select(*(table.c[n] for n in names)).where(table.c.generation == generation)
+    result = connection.execution_options(stream_results=True).execute(query)
+    for part in result.partitions(ROWS_AT_ONCE * 5):
+        cells = zip(names, zip(*part, strict=True), strict=True)
+        yield pd.DataFrame({n: pd.Series(c, dtype=_pandas(table.c[n].type)) for n, c in cells})
+
+
+def _arrow(table: sa.Table, frame: pd.DataFrame, stamps: Mapping[str, Any]) -> pa.Table:
+    """The rows in the types of the table; NaN is no number, so it becomes null."""
+    cells = {}
+    for column in table.columns:
+        kind = _arrow_type(column.type)
+        if column.name in stamps:
+            cells[column.name] = pa.repeat(pa.scalar(stamps[column.name], kind), len(frame))
+            continue
+        given = frame[column.name]
+        if kind == pa.string() and not pd.api.types.is_string_dtype(given):
+            given = given.astype("object").map(str, na_action="ignore")
+        cells[column.name] = pa.Array.from_pandas(given, type=kind, safe=False)
+    return pa.table(cells)
+
+
+def _copy(connection: sa.Connection, table: sa.Table, rows: pa.Table) -> None:
+    names = ", ".join(map(connection.dialect.identifier_preparer.quote, rows.column_names))
+    target = connection.dialect.identifier_preparer.format_table(table)
+    command = f"copy {target} ({names}) from stdin with (format csv, encoding 'UTF8')"
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.cursor() as cursor, cursor.copy(command) as copy:
+            for start in range(0, len(rows), ROWS_AT_ONCE):
+                text = io.BytesIO()
+                pa.csv.write_csv(rows.slice(start, ROWS_AT_ONCE), text, _CSV)
+                copy.write(text.getbuffer())
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise _told(connection, command, error) from error
+
+
+def _insert_tuples(
+    connection: sa.Connection, table: sa.Table, rows: pa.Table, stamps: Mapping[str, Any]
+) -> None:
+    names = ", ".join(map(connection.dialect.identifier_preparer.quote, rows.column_names))
+    target = connection.dialect.identifier_preparer.format_table(table)
+    marks = ", ".join("?" * rows.num_columns)
+    insert = f"insert into {target} ({names}) values ({marks})"  # noqa: S608  quoted names
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows.slice(start, ROWS_AT_ONCE)
+        cells = [_cells(part[name], constant=name in stamps) for name in part.column_names]
+        connection.exec_driver_sql(insert, list(zip(*cells, strict=True)))
+
+
+def _cells(column: pa.ChunkedArray, *, constant: bool) -> Any:
+    """Python cells as SQLite holds them: times are text."""
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.string())
+    if constant or column.null_count == len(column):
+        return list(repeat(column[0].as_py(), len(column)))
+    if column.null_count or pa.types.is_string(column.type):
+        return column.to_pylist()
+    return np.asarray(column.to_numpy()).tolist()
+
+
+def _copied(
+    connection: sa.Connection, table: sa.Table, names: Sequence[str], generation: int
+) -> pd.DataFrame:
+    quoted = ", ".join(map(connection.dialect.identifier_preparer.quote, names))
+    source = connection.dialect.identifier_preparer.format_table(table)
+    query = f"select {quoted} from {source} where generation = {int(generation)}"  # noqa: S608
+    command = f"copy ({query}) to stdout with (format csv, encoding 'UTF8')"
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.cursor() as cursor, cursor.copy(command) as copy:
+            text = b"".join(bytes(block) for block in copy)
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise _told(connection, command, error) from error
+    types = {name: _arrow_type(table.c[name].type) for name in names}
+    if not text:
+        return pa.schema(list(types.items())).empty_table().to_pandas()
+    told = pa.csv.read_csv(
+        pa.BufferReader(text),
+        read_options=pa.csv.ReadOptions(column_names=list(names)),
+        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa.csv.ConvertOptions(column_types=types, quoted_strings_can_be_null=False),
+    )
+    return told.to_pandas()
+
+
+def _told(connection: sa.Connection, command: str, error: Exception) -> BaseException:
+    """A driver's error as SQLAlchemy would raise it; rows are not shown."""
+    base = connection.dialect.loaded_dbapi.Error
+    return sa.exc.DBAPIError.instance(
+        command, (), error, base, hide_parameters=True, dialect=connection.dialect
+    )
+
+
+def _arrow_type(kind: sa.types.TypeEngine[Any]) -> pa.DataType:
+    if isinstance(kind, sa.Integer):
+        return pa.int64()
+    if isinstance(kind, sa.DateTime):
+        return pa.timestamp("us")
+    return pa.float64() if isinstance(kind, sa.Numeric) else pa.string()
+
+
+def _pandas(kind: sa.types.TypeEngine[Any]) -> str:
+    names = {pa.int64(): "int64", pa.float64(): "float64", pa.string(): "str"}
+    return names.get(_arrow_type(kind), "datetime64[us]")

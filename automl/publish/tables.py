@@ -1,0 +1,158 @@
+"""What publishing makes in the database: names, columns, and whose they are.
+
+`automl_publication` counts every move of the pointer, `automl_audit` keeps what was found in each
+generation. Both are made with the first generation, so that an older store needs no migration.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+
+from automl.errors import ProblemError
+from automl.history import ROW_ID
+from automl.problem import Problem
+from automl.store import Store
+from automl.store import tables as t
+
+__all__ = [
+    "SUFFIXES",
+    "audited",
+    "check_columns",
+    "check_owner",
+    "key_of",
+    "own",
+    "publication",
+    "quote",
+    "reflected",
+    "table_of",
+]
+
+SUFFIXES = ("", "_classes")
+KINDS = ("", "_generations", "_past", "_history")
+
+own = sa.MetaData()
+
+publication = sa.Table(
+    "automl_publication",
+    own,
+    sa.Column("table_name", sa.Text, primary_key=True),
+    sa.Column("number", t.Id, primary_key=True, autoincrement=False),  # of the commit file, too
+    sa.Column("generation", t.Id, nullable=False),
+    sa.Column("published_at", sa.DateTime, nullable=False),
+)
+
+audited = sa.Table(
+    "automl_audit",
+    own,
+    sa.Column("generation", t.Id, primary_key=True, autoincrement=False),
+    sa.Column("problem", sa.Text, nullable=False),
+    sa.Column("rows", t.Id, nullable=False),  # of the batch
+    sa.Column("key_sum", sa.Text, nullable=False),  # of the batch, as `KeySum`
+    sa.Column("mean", sa.Double),  # of probability, or of prediction
+    sa.Column("found", sa.JSON),  # every number that the audit looked at
+)
+
+
+def check_owner(store: Store, problem: Problem) -> None:
+    """Refuse to publish into a table that is not this problem's.
+
+    Raises
+    ------
+    ProblemError
+        The name belongs to another problem, or to a table or view that we did not make.
+    """
+    name, mine = problem.table, _names(problem.table, classes=problem.task == "multiclass")
+    with store.engine.connect() as connection:
+        inspector = sa.inspect(connection)
+        there = {*inspector.get_table_names(), *inspector.get_view_names(), *own.tables} & mine
+        owners = {row.table_name: row.problem for row in connection.execute(sa.select(t.pointer))}
+        staged = connection.scalar(
+            sa.select(t.generation.c.id).where(t.generation.c.problem == problem.name).limit(1)
+        )
+    for table, owner in owners.items():
+        if owner != problem.name and there & _names(table, classes=True):
+            raise ProblemError(
+                f"publish.table {name!r} belongs to problem {owner!r}",
+                code="table_owner",
+                next_step="Choose another publish.table.",
+            )
+    # before the first pointer there may be rows of ours that a dead run has staged, but no view
+    ours = mine if name in owners else _staged_names(name) if staged else set()
+    foreign = there - ours
+    if foreign:
+        raise ProblemError(
+            f"publish.table {name!r}: {min(foreign)!r} exists and was not made by this product",
+            code="table_owner",
+            next_step="Choose another publish.table; nothing is ever dropped.",
+        )
+
+
+def table_of(name: str, frame: pd.DataFrame, problem: Problem) -> sa.Table:
+    """The table that generations of such a frame stand in."""
+    keys = key_of(problem) + (["class"] if "class" in frame.columns else [])
+    columns = [
+        sa.Column("generation", t.Id, primary_key=True, autoincrement=False),
+        *(sa.Column(k, _type(frame[k]), primary_key=True) for k in keys),
+        *(sa.Column(c, _type(frame[c]), nullable=True) for c in frame.columns if c not in keys),
+        sa.Column("model_version", sa.Integer, nullable=False),
+        sa.Column("run_id", sa.Text, nullable=False),
+        sa.Column("as_of", sa.DateTime, nullable=False),
+        sa.Column("scored_at", sa.DateTime, nullable=False),
+    ]
+    return sa.Table(name, sa.MetaData(), *columns)
+
+
+def reflected(connection: sa.Connection, name: str) -> sa.Table:
+    """A table as it stands in the database."""
+    return sa.Table(name, sa.MetaData(), autoload_with=connection)
+
+
+def check_columns(store: Store, table: sa.Table) -> None:
+    """Refuse to stage into a table of other columns.
+
+    Raises
+    ------
+    ProblemError
+        The problem publishes other columns now than when the table was made.
+    """
+    inspector = sa.inspect(store.engine)
+    if inspector.has_table(table.name):
+        found = {c["name"] for c in inspector.get_columns(table.name)}
+        wanted = {c.name for c in table.columns}
+        if found != wanted:
+            raise ProblemError(
+                f"table {table.name!r} has columns {', '.join(sorted(found))}; this problem publishes "
+                f"{', '.join(sorted(wanted))}",
+                code="table_columns",
+                next_step="Choose another publish.table for the changed problem.",
+            )
+
+
+def key_of(problem: Problem) -> list[str]:
+    """The columns that tell published rows apart."""
+    return list(problem.history.key or (ROW_ID,))
+
+
+def quote(store: Store, name: str) -> str:
+    """A name as this database wants it written."""
+    return store.engine.dialect.identifier_preparer.quote(name)
+
+
+def _names(table: str, *, classes: bool) -> set[str]:
+    """Everything that publishing a table makes in the database."""
+    return {f"{table}{suffix}{kind}" for suffix in SUFFIXES[: 1 + classes] for kind in KINDS}
+
+
+def _staged_names(table: str) -> set[str]:
+    return {f"{table}{suffix}_generations" for suffix in SUFFIXES}
+
+
+def _type(column: pd.Series) -> sa.types.TypeEngine[Any]:
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return sa.DateTime()
+    if pd.api.types.is_integer_dtype(column):
+        return sa.BigInteger()
+    return sa.Double() if pd.api.types.is_float_dtype(column) else sa.Text()
