@@ -1,33 +1,50 @@
 """Evidence in, decision out; a pure function of numbers. A tie never promotes.
 
 Assumes that relative losses of neighbouring blocks vary alike for all challengers; if one is far
-noisier, its probability is too high. Source of the rule: paired relative block differences, discounted
-by age and by how the evidence was made, shrunk towards zero by the spread over challengers (an
-empirical-Bayes normal-normal model, method of moments), because the best of many always looks good.
+noisier, its probability is too high. Sources: paired relative block differences, discounted by age and
+by how the evidence was made; the effective number of autocorrelated blocks, n (1 - rho) / (1 + rho) (Bayley
+and Hammersley 1946, JRSS 8); shrinkage towards zero by the spread over challengers, a normal-normal
+model by the method of moments (Morris 1983, JASA 78; DerSimonian and Laird 1986), because the best
+of many always looks good (Efron 2011, "Tweedie's formula and selection bias", JASA 106).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from automl.evidence import Duel
+from automl.evidence import BlockLoss, Duel, duels
 
-__all__ = ["SWEEP_CONFIDENCE", "Decision", "Verdict", "decide"]
+__all__ = [
+    "REVERTED_CONFIDENCE",
+    "REVERTED_CYCLES",
+    "SWEEP_CONFIDENCE",
+    "Decision",
+    "Probation",
+    "Verdict",
+    "decide",
+    "probation",
+]
 
 DISCOUNT = 0.85  # per cycle of age
+SHIFTED_DISCOUNT = 0.6  # after a sudden shift old blocks speak of another world
 SWEEP_WEIGHT = 0.5  # of evidence that took part in choosing
 SWEEP_CONFIDENCE = 0.95  # needed when no block is virgin
+REVERTED_CONFIDENCE = 0.9  # needed by a blend that was rolled back, for so many cycles
+REVERTED_CYCLES = 5
 NOISE_FLOOR = 0.002  # block standard deviation is never believed to be smaller
 PRIOR_SD = (0.003, 0.03)  # bounds of the prior's standard deviation of true advantages
 MARGIN = 0.001  # cost of switching; none for a blend that holds a fifth of the champion
 ANCHORED = 0.2
 MANY_BLOCKS = 4  # from here on, at least half of the blocks must agree
+REVERT = 0.8  # probability that a new champion is worse than the old one, at which it goes
+REVERT_BLOCKS = 2  # virgin ones, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,26 @@ class Decision:
     verdicts: tuple[Verdict, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Probation:
+    """How a new champion does against the one that it dethroned, on blocks that chose neither."""
+
+    outcome: Literal["revert", "stay"]
+    probability: float  # that the new one is worse
+    worse: float  # mean relative loss above the old one's, 0.01 = 1 %
+    blocks: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """What all challengers together say: noise of a block, spread of true gains, memory."""
+
+    variance: float
+    tau2: float
+    discount: float
+
+
 def decide(
     duels: Sequence[Duel],
     champion: str,
@@ -67,6 +104,9 @@ def decide(
     champion_share: Mapping[str, float],
     *,
     sweep_confidence: float = SWEEP_CONFIDENCE,
+    least: Mapping[str, float] | None = None,
+    others: Sequence[Duel] = (),
+    shifted: bool = False,
 ) -> Decision:
     """Judge every challenger against the champion.
 
@@ -83,11 +123,25 @@ def decide(
     sweep_confidence
         Probability needed while no block is virgin; a first cycle, which has no champion to protect,
         asks for no more than `confidence`.
+    least
+        Probability that single challengers need at least, whatever their evidence: what was rolled
+        back before asks for `REVERTED_CONFIDENCE`.
+    others
+        Duels of what else was tried. They cannot be promoted, but they tell how far apart recipes
+        are, and so how much of the best one's lead is luck. Those more than 3 % behind are left out:
+        how bad the bad ones are says nothing of how good a good one can be.
+    shifted
+        The champion's newest loss is an outlier against its past: old blocks count less.
     """
     ordered = sorted(
         (d for d in duels if d.gains), key=lambda d: d.challenger
     )  # ties and sums must not depend on order
-    verdicts = _verdicts(ordered, (confidence, max(confidence, sweep_confidence)), champion_share)
+    field = _field(ordered, others, SHIFTED_DISCOUNT if shifted else DISCOUNT)
+    needed = {d.challenger: _needed(d, confidence, sweep_confidence, least or {}) for d in ordered}
+    verdicts = [
+        _verdict(d, field, needed[d.challenger], champion_share.get(d.challenger, 0.0))
+        for d in ordered
+    ]
     passed = sorted((v for v in verdicts if v.passed), key=lambda v: -v.shrunk)
     if passed:
         best = passed[0]
@@ -98,39 +152,98 @@ def decide(
     return Decision("keep", champion, f"kept: {best.reason}; {_numbers(best)}", tuple(verdicts))
 
 
-def _verdicts(
-    duels: Sequence[Duel], confidence: tuple[float, float], champion_share: Mapping[str, float]
-) -> list[Verdict]:
-    weights = [_weights(d) for d in duels]
-    means = [float(np.average(d.gains, weights=w)) for d, w in zip(duels, weights, strict=True)]
-    variance = _pooled_variance(duels)
-    n_eff = [_effective(w, d.gains) for d, w in zip(duels, weights, strict=True)]
-    se2 = [variance / n for n in n_eff]
-    spread = float(np.var(means, ddof=1)) if len(means) > 1 else 0.0
-    tau2 = float(
-        np.clip(spread - float(np.mean(se2 or [0.0])) / 2, PRIOR_SD[0] ** 2, PRIOR_SD[1] ** 2)
+def probation(
+    losses: Iterable[BlockLoss], champion: str, dethroned: str, since: datetime
+) -> Probation:
+    """Whether a new champion must give its place back to the one that it dethroned.
+
+    Only virgin blocks that begin at or after `since`, the promotion's as_of, count. There are two rivals
+    and no choice among many, so nothing is shrunk: P(worse) is Student's t of the mean difference, with
+    the freedom that all duels against the champion leave for the noise of a block. Assumes what
+    `decide` does; two equal champions are told apart wrongly about once in eight looks, which costs
+    a refit and no accuracy.
+
+    Parameters
+    ----------
+    losses
+        All evidence; what other blends did on the blocks tells how noisy blocks are.
+    champion, dethroned
+        Blend ids of the new and of the old champion.
+    """
+    every = duels(losses, champion)
+    mine = next((_since(d, since) for d in every if d.challenger == dethroned), None)
+    blocks = len(mine.gains) if mine else 0
+    if mine is None or blocks < REVERT_BLOCKS:
+        reason = f"{blocks} virgin blocks since the promotion, {REVERT_BLOCKS} needed"
+        return Probation("stay", 0.5, 0.0, blocks, reason)
+    weights = _weights(mine, DISCOUNT)
+    worse = float(np.average(mine.gains, weights=weights))
+    se = float(np.sqrt(_pooled_variance(every) / _effective(weights, mine.gains)))
+    probability = float(stats.t.cdf(worse / se, df=max(1, sum(len(d.gains) - 1 for d in every))))
+    outcome: Literal["revert", "stay"] = "revert" if probability >= REVERT else "stay"
+    reason = (
+        f"the new champion is {worse:+.2%} worse than the old one on {blocks} virgin blocks, "
+        f"P(worse) {probability:.2f}, {REVERT:.2f} reverts"
     )
-    return [
-        _verdict(d, m, tau2, s, n, variance, confidence, champion_share.get(d.challenger, 0.0))
-        for d, m, s, n in zip(duels, means, se2, n_eff, strict=True)
+    return Probation(outcome, probability, worse, blocks, reason)
+
+
+def _since(duel: Duel, since: datetime) -> Duel:
+    kept = [
+        i
+        for i, (kind, start) in enumerate(zip(duel.kinds, duel.blocks, strict=True))
+        if kind == "virgin" and start >= since
     ]
+    return Duel(
+        duel.challenger,
+        tuple(duel.gains[i] for i in kept),
+        tuple(duel.kinds[i] for i in kept),
+        tuple(duel.ages[i] for i in kept),
+        tuple(duel.blocks[i] for i in kept),
+    )
 
 
-def _verdict(
-    duel: Duel,
-    mean: float,
-    tau2: float,
-    se2: float,
-    n: float,
-    variance: float,
-    confidence: tuple[float, float],
-    share: float,
-) -> Verdict:
+def _needed(
+    duel: Duel, confidence: float, sweep_confidence: float, least: Mapping[str, float]
+) -> float:
+    virgin = "virgin" in duel.kinds
+    asked = confidence if virgin else max(confidence, sweep_confidence)
+    return max(asked, least.get(duel.challenger, 0.0))
+
+
+def _field(judged: Sequence[Duel], others: Sequence[Duel], discount: float) -> _Field:
+    """Noise of a block and spread of true gains, over challengers and what else came near.
+
+    var(m) holds the true spread and half of the noise: the champion's own half is in every mean alike.
+    What makes a single verdict more careful, sweep evidence and autocorrelation, adds nothing to var(m)
+    and is not taken off it.
+    """
+    names = {d.challenger for d in judged}
+    rest = sorted(
+        (d for d in others if d.gains and d.challenger not in names), key=lambda d: d.challenger
+    )
+    near = [d for d in rest if _mean(d, discount) >= -PRIOR_SD[1]]
+    known = [*judged, *near]
+    variance = _pooled_variance(known)
+    means = [_mean(d, discount) for d in known]
+    noise = [variance / _kish(_weights(d, discount)) for d in known]
+    spread = float(np.var(means, ddof=1)) if len(means) > 1 else 0.0
+    tau2 = spread - float(np.mean(noise or [0.0])) / 2
+    return _Field(variance, float(np.clip(tau2, PRIOR_SD[0] ** 2, PRIOR_SD[1] ** 2)), discount)
+
+
+def _mean(duel: Duel, discount: float) -> float:
+    return float(np.average(duel.gains, weights=_weights(duel, discount)))
+
+
+def _verdict(duel: Duel, field: _Field, needed: float, share: float) -> Verdict:
+    weights = _weights(duel, field.discount)
+    mean, n = _mean(duel, field.discount), _effective(weights, duel.gains)
+    tau2, se2 = field.tau2, field.variance / n
     shrunk = mean * tau2 / (tau2 + se2)
     sd = float(np.sqrt(tau2 * se2 / (tau2 + se2)))
     probability = float(stats.norm.cdf(shrunk / sd))
     virgin = duel.kinds.count("virgin")
-    needed = confidence[0] if virgin else confidence[1]
     margin = 0.0 if share >= ANCHORED else MARGIN
     better = sum(g > 0 for g in duel.gains) / len(duel.gains)
     rules = [
@@ -141,7 +254,7 @@ def _verdict(
             + ("" if virgin else ", needed while no block is virgin"),
         ),
         (
-            duel.gains[0] > -2 * np.sqrt(variance),
+            duel.gains[0] > -2 * np.sqrt(field.variance),
             f"it fell behind by {-duel.gains[0]:.1%} on the newest block",
         ),
         (
@@ -169,16 +282,20 @@ def _verdict(
     )
 
 
-def _weights(duel: Duel) -> NDArray[np.float64]:
+def _weights(duel: Duel, discount: float) -> NDArray[np.float64]:
     kind = np.array([1.0 if k == "virgin" else SWEEP_WEIGHT for k in duel.kinds])
-    return kind * DISCOUNT ** np.array(duel.ages, dtype=float)
+    return kind * discount ** np.array(duel.ages, dtype=float)
 
 
 def _effective(weights: NDArray[np.float64], gains: Sequence[float]) -> float:
+    """Blocks of evidence: fewer if alike, if all of it is old, and half if all of it is of a sweep."""
     rho = _autocorrelation(gains)
-    # fewer equal blocks that hold as much evidence; sweep blocks count half even when all are alike
-    kish = weights.sum() ** 2 / (weights**2).sum() * min(1.0, float(weights.max()))
-    return float(kish * (1 - rho) / (1 + rho))
+    return _kish(weights) * min(1.0, float(weights.max())) * (1 - rho) / (1 + rho)
+
+
+def _kish(weights: NDArray[np.float64]) -> float:
+    """Equally weighted blocks whose mean is as noisy as the weighted one (Kish 1965)."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def _autocorrelation(gains: Sequence[float]) -> float:

@@ -13,9 +13,24 @@ from datetime import datetime
 from math import isfinite
 from typing import Literal
 
-__all__ = ["BlockLoss", "Duel", "duels", "kind_of"]
+import numpy as np
+from numpy.typing import ArrayLike
+
+__all__ = [
+    "Attribution",
+    "BlockLoss",
+    "Duel",
+    "attribute",
+    "bootstrap_interval",
+    "duels",
+    "e_value",
+    "kind_of",
+]
 
 Kind = Literal["virgin", "sweep"]
+LEAST_SHARE = 0.05  # of the floor's loss: what a champion without loss is measured by
+BETS = 3.0  # block standard deviations at which a bet is capped
+MOST_STAKED = 0.5  # of the wealth, on one block
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +60,19 @@ class Duel:
     kinds: tuple[Kind, ...]
     ages: tuple[int, ...]
     blocks: tuple[datetime, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """What a gain is made of, relative to the loss of what was published; 0.01 = 1 %."""
+
+    fresh: float  # the champion's recipe, fitted again on newer rows
+    recipe: float  # the challenger instead of the refitted champion
+
+    @property
+    def total(self) -> float:
+        """The challenger instead of what was published."""
+        return self.fresh + self.recipe
 
 
 def kind_of(labels_until: datetime, start: datetime) -> Kind:
@@ -95,8 +123,84 @@ def _duel(
     both: list[Kind] = ["virgin" if a.kind == b.kind == "virgin" else "sweep" for a, b in pairs]
     return Duel(
         challenger=name,
-        gains=tuple((b.loss - a.loss) / max(b.loss, 0.05 * b.floor, 1e-12) for a, b in pairs),
+        gains=tuple((b.loss - a.loss) / _unit(b.loss, b.floor) for a, b in pairs),
         kinds=tuple(both),
         ages=tuple(starts.index(a.start) for a, _ in pairs),
         blocks=tuple(a.start for a, _ in pairs),
     )
+
+
+def attribute(published: float, refit: float, challenger: float, floor: float) -> Attribution:
+    """Split a gain on one block into fresh data and new recipe.
+
+    Parameters
+    ----------
+    published
+        Loss of the champion as it was: of the predictions that were published for the block.
+    refit
+        Loss of the champion's recipe, fitted on what was known at the block's start.
+    challenger, floor
+        Losses of the challenger and of the baseline, fitted alike.
+
+    The parts have one denominator and sum to the whole. Assumes that all three were judged on the same
+    rows; if not, the share of fresh data holds the difference.
+    """
+    unit = _unit(published, floor)
+    return Attribution((published - refit) / unit, (refit - challenger) / unit)
+
+
+def e_value(gains: Sequence[float], block_sd: float) -> float:
+    """Evidence that a challenger is better which may be looked at after every block; 10 is strong.
+
+    Starts with 1 and bets on each block what the earlier ones suggest; if the challenger is no better,
+    the chance that it ever reaches 10 is at most one in ten. Assumes virgin blocks, gains whose mean,
+    capped at three `block_sd`, is not above zero, and a `block_sd` not made of these gains.
+
+    Parameters
+    ----------
+    gains
+        Relative gains, newest block first, shape (n_blocks,).
+    block_sd
+        Standard deviation of a block's gain, from earlier cycles.
+
+    Source: Choe and Ramdas, "Comparing sequential forecasters", arXiv 2110.00115; bets as in Waudby-Smith
+    and Ramdas, "Estimating means of bounded random variables by betting", arXiv 2010.09686.
+    """
+    wealth, told = 1.0, list[float]()
+    for gain in reversed(gains):
+        outcome = float(np.clip(gain / (BETS * block_sd), -1, 1))
+        wealth *= 1 + _stake(told) * outcome
+        told.append(outcome)
+    return wealth
+
+
+def bootstrap_interval(
+    champion: ArrayLike, challenger: ArrayLike, *, seed: int, draws: int = 10_000
+) -> tuple[float, float]:
+    """90 % interval of the relative gain, by drawing whole blocks with replacement.
+
+    Rows of a block share its luck, so blocks are drawn and not rows. Assumes that blocks are
+    exchangeable; with fewer than about eight of them, or under drift, the interval is too narrow.
+
+    Parameters
+    ----------
+    champion, challenger
+        Losses per block, shape (n_blocks,) each, in the same order.
+
+    Source: Efron 1979; Field and Welsh 2007, "Bootstrapping clustered data", JRSS B 69.
+    """
+    mine, theirs = np.asarray(challenger, dtype="float64"), np.asarray(champion, dtype="float64")
+    chosen = np.random.default_rng(seed).integers(0, len(mine), (draws, len(mine)))
+    gains = 1 - mine[chosen].mean(axis=1) / np.maximum(theirs[chosen].mean(axis=1), 1e-12)
+    low, high = np.quantile(gains, [0.05, 0.95])
+    return float(low), float(high)
+
+
+def _stake(told: Sequence[float]) -> float:
+    """Share of the wealth to bet: mean / (variance + mean squared) of the outcomes so far."""
+    square = float(np.mean(np.square(told))) if told else 0.0  # variance + mean squared
+    return float(np.clip(np.mean(told) / square, 0.0, MOST_STAKED)) if square else 0.0
+
+
+def _unit(loss: float, floor: float) -> float:
+    return max(loss, LEAST_SHARE * floor, 1e-12)

@@ -69,7 +69,7 @@ def slow_verdicts(rivals: Sequence[Duel]) -> dict[str, tuple[float, float, float
         sum(w * g for w, g in zip(ws, d.gains, strict=True)) / sum(ws)
         for ws, d in zip(weights, rivals, strict=True)
     ]
-    n_eff = []
+    n_eff, spread_noise = [], []
     for ws, d in zip(weights, rivals, strict=True):
         centre = sum(d.gains) / len(d.gains)
         rho = 0.3
@@ -80,13 +80,14 @@ def slow_verdicts(rivals: Sequence[Duel]) -> dict[str, tuple[float, float, float
         alike = sum(ws) ** 2 / sum(w * w for w in ws)
         # the scale of weights cancels in the line above; evidence that is all old or all sweep is worth less
         n_eff.append(alike * min(1.0, max(ws)) * (1 - rho) / (1 + rho))
+        spread_noise.append(1 / alike / 2)  # the champion's half is common to all means
     freedom = sum(len(d.gains) - 1 for d in rivals)
     squares = sum((g - sum(d.gains) / len(d.gains)) ** 2 for d in rivals for g in d.gains)
     s2 = max(squares / freedom if freedom else 0.01**2, 0.002**2)
     se2 = [s2 / n for n in n_eff]
     centre = sum(m) / len(m)
     spread = sum((x - centre) ** 2 for x in m) / (len(m) - 1) if len(m) > 1 else 0.0
-    tau2 = min(0.03**2, max(0.003**2, spread - sum(se2) / len(se2) / 2))
+    tau2 = min(0.03**2, max(0.003**2, spread - s2 * sum(spread_noise) / len(spread_noise)))
     answer = {}
     for d, mean, n, e in zip(rivals, m, n_eff, se2, strict=True):
         m_hat, sd = mean * tau2 / (tau2 + e), sqrt(tau2 * e / (tau2 + e))

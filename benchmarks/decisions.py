@@ -1,0 +1,342 @@
+"""How the decision does over thirty cycles of made-up rivals: luck, skill and what both cost.
+
+Ten recipes, one of them the champion; a recipe's loss on a block is its own level plus noise, and two
+recipes' difference has a standard deviation of 1.4 % of the loss per block (paired). Evidence arises as in a
+real cycle: the sweep looks at the newest blocks, the best of it challenges, who is not promoted waits as
+a shadow and meets the next block as one that had no part in choosing it. No model is fitted.
+
+    python -m benchmarks.decisions [--small] [--json] [--runs N] [--keep]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automl.decide import (
+    REVERTED_CONFIDENCE,
+    REVERTED_CYCLES,
+    Decision,
+    decide,
+    probation,
+)
+from automl.ensemble import block_weights
+from automl.evidence import BlockLoss, duels, kind_of
+from automl.plan import FULL_AFTER, WARM_BLOCKS
+from automl.release import MOST_SHADOWS
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "decisions.json"
+FIRST = datetime(2026, 1, 5, tzinfo=UTC)
+WEEK = timedelta(weeks=1)
+CYCLES, RECIPES, ORIGINS = 30, 10, 3
+NOISE = 0.014  # paired block standard deviation of relative losses
+APART = 0.005  # standard deviation of recipes' true levels, where they differ
+KEEPS = 0.95  # of its level from cycle to cycle, under slow drift
+CONFIDENCE = 0.8
+ARRIVES = 5  # cycle in which the better rival is first tried
+PROBATION = 3  # cycles
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """True advantages and losses per block and recipe, shapes (n_blocks, n_recipes)."""
+
+    advantage: Array
+    losses: Array
+    arrives: Array  # first cycle in which a recipe can be tried, shape (n_recipes,)
+
+
+@dataclass(slots=True)
+class Problem:
+    """What a problem's store knows between two cycles."""
+
+    champion: int
+    until: datetime  # end of the labels that chose the champion
+    shadows: dict[int, datetime] = field(default_factory=dict)
+    past: list[BlockLoss] = field(default_factory=list)
+    dethroned: tuple[int, datetime, int] | None = None  # recipe, labels that chose it, since cycle
+    reverted: dict[int, int] = field(default_factory=dict)  # recipe -> cycle
+    promotions: int = 0
+    reverts: int = 0
+
+
+def main() -> None:
+    """Simulate every world, print the table or the document."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--small", action="store_true", help="40 runs a world")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--runs", type=int, default=400, help="of a world")
+    parser.add_argument(
+        "--keep", action="store_true", help="write benchmarks/results/decisions.json"
+    )
+    asked = parser.parse_args()
+    document = _document(40 if asked.small else asked.runs)
+    if asked.keep:
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(json.dumps(document) + "\n" if asked.json else _table(document))
+
+
+# ---------------------------------------------------------------- worlds
+
+
+def world(
+    seed: int, levels: Array, *, keeps: float = 1.0, noise: float = NOISE, arrives: int = 0
+) -> World:
+    """A world of so many recipes; the last of them can be tried from cycle `arrives` on."""
+    random = np.random.default_rng(seed)
+    blocks = CYCLES + ORIGINS
+    advantage = np.empty((blocks, len(levels)))
+    advantage[0] = levels
+    for b in range(1, blocks):
+        moved = random.normal(0, APART * sqrt(1 - keeps**2), len(levels))
+        advantage[b] = keeps * advantage[b - 1] + moved
+    luck = random.normal(0, noise / sqrt(2), advantage.shape)
+    since = np.zeros(len(levels))
+    since[-1] = arrives
+    return World(advantage, 0.3 * (1 - advantage + luck), since)
+
+
+# ---------------------------------------------------------------- a cycle, as the real one makes it
+
+
+def live(place: World, first: int | None = None) -> tuple[list[int], Problem]:
+    """The champion after each cycle. Without `first` it is the best of the first cycle."""
+    start = _best(place, 0) if first is None else first
+    problem = Problem(start, _mature(0))
+    history = []
+    for cycle in range(CYCLES):
+        _cycle(place, problem, cycle)
+        history.append(problem.champion)
+    return history, problem
+
+
+def _cycle(place: World, problem: Problem, cycle: int) -> None:
+    mature = _mature(cycle)
+    if problem.dethroned and cycle > problem.dethroned[2] + PROBATION:
+        problem.dethroned = None
+    known = {i: until for i, until in problem.shadows.items() if until < mature}
+    best = _best(place, cycle)
+    if best != problem.champion:
+        known.setdefault(best, mature)
+    watched = {problem.dethroned[0]: problem.dethroned[1]} if problem.dethroned else {}
+    judged = {**watched, **known, problem.champion: problem.until}
+    losses = [x for i, until in judged.items() for x in _losses(place, cycle, i, until)]
+    tried = [i for i in _pool(place, cycle) if i not in judged]
+    beside = [x for i in tried for x in _losses(place, cycle, i, mature)]
+    evidence = [*problem.past, *losses]
+    problem.past = evidence
+    if _reverts(problem, evidence, cycle):
+        return
+    every = duels([*evidence, *beside], str(problem.champion))
+    decision = decide(
+        [d for d in every if int(d.challenger) in known],
+        str(problem.champion),
+        CONFIDENCE,
+        {},
+        least={
+            str(i): REVERTED_CONFIDENCE
+            for i, since in problem.reverted.items()
+            if cycle <= since + REVERTED_CYCLES
+        },
+        others=[d for d in every if int(d.challenger) not in known],
+    )
+    _release(problem, decision, known, cycle)
+
+
+def _reverts(problem: Problem, evidence: Sequence[BlockLoss], cycle: int) -> bool:
+    if problem.dethroned is None:
+        return False
+    old, until, since = problem.dethroned
+    told = probation(evidence, str(problem.champion), str(old), _mature(since))
+    if told.outcome != "revert":
+        return False
+    problem.reverted[problem.champion] = cycle
+    problem.champion, problem.until, problem.dethroned = old, until, None
+    problem.shadows = {}
+    problem.reverts += 1
+    return True
+
+
+def _release(problem: Problem, decision: Decision, known: dict[int, datetime], cycle: int) -> None:
+    ranked = sorted(decision.verdicts, key=lambda v: -v.shrunk)
+    waiting = [v.challenger for v in ranked if v.challenger != decision.blend and v.shrunk > 0]
+    problem.shadows = {int(name): known[int(name)] for name in waiting[:MOST_SHADOWS]}
+    if decision.outcome == "promote":
+        problem.dethroned = (problem.champion, problem.until, cycle)
+        problem.champion = int(decision.blend)
+        problem.until = known[problem.champion]
+        problem.promotions += 1
+
+
+def _losses(place: World, cycle: int, recipe: int, until: datetime) -> list[BlockLoss]:
+    return [
+        BlockLoss(
+            _mature(cycle),
+            str(recipe),
+            start := FIRST + b * WEEK,
+            start + WEEK,
+            1000,
+            float(place.losses[b, recipe]),
+            1.0,
+            kind_of(until, start),
+        )
+        for b in _window(cycle)
+    ]
+
+
+def _window(cycle: int) -> list[int]:
+    """The blocks of a cycle, newest first; a warm one looks at fewer."""
+    newest = cycle + ORIGINS - 1
+    return [newest - i for i in range(ORIGINS if cycle % FULL_AFTER == 0 else WARM_BLOCKS)]
+
+
+def _mature(cycle: int) -> datetime:
+    """End of the labels of a cycle."""
+    return FIRST + (cycle + ORIGINS) * WEEK
+
+
+def _pool(place: World, cycle: int) -> list[int]:
+    return [int(i) for i in np.flatnonzero(place.arrives <= cycle)]
+
+
+def _best(place: World, cycle: int) -> int:
+    """The recipe that a sweep of this cycle likes best."""
+    window = _window(cycle)
+    pool = _pool(place, cycle)
+    means = block_weights(len(window)) @ place.losses[window][:, pool]
+    return pool[int(np.argmin(means))]
+
+
+# ---------------------------------------------------------------- other rules, for comparison
+
+
+def _best_of_cycle(place: World) -> list[int]:
+    return [_best(place, cycle) for cycle in range(CYCLES)]
+
+
+def _never(place: World) -> list[int]:
+    return [_best(place, 0)] * CYCLES
+
+
+def _ours(place: World) -> list[int]:
+    return live(place)[0]
+
+
+def _regret(place: World, champions: Sequence[int]) -> float:
+    """Mean relative loss above the best recipe's, on the block after each cycle, in percent."""
+    after = place.advantage[ORIGINS:]
+    return 100 * float(np.mean(after.max(axis=1) - after[np.arange(CYCLES), list(champions)]))
+
+
+# ---------------------------------------------------------------- what is told
+
+
+def _document(runs: int) -> dict[str, Any]:
+    started = time.monotonic()
+    null = [live(world(seed, np.zeros(RECIPES)), 0)[1] for seed in range(runs)]
+    ties = [live(world(seed, np.zeros(RECIPES), noise=0.0), 0)[1] for seed in range(3)]
+    adopted = {size: _adopted(size, runs) for size in (2.0, 1.0, 0.5)}
+    worlds = {name: _regrets(keeps, runs) for name, keeps in (("static", 1.0), ("drift", KEEPS))}
+
+    def regret(rule: str) -> float:
+        return round(float(np.mean([told[rule] for told in worlds.values()])), 4)
+
+    promotions = [p.promotions for p in null]
+    commit = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return {
+        "benchmark": "decisions",
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "commit": commit.stdout.strip() or "unknown",
+        "cores": os.cpu_count(),
+        "runs": runs,
+        "figures": {
+            "null_promotions_per_30": round(float(np.mean(promotions)), 3),
+            "null_promotions_most": max(promotions),
+            "null_reverts_per_30": round(float(np.mean([p.reverts for p in null])), 3),
+            "tie_promotions": sum(p.promotions for p in ties),
+            "adopted_within_3": adopted[2.0]["within_3"],
+            "adopted_within_3_at_1": adopted[1.0]["within_3"],
+            "adopted_within_3_at_0_5": adopted[0.5]["within_3"],
+            "regret": regret("ours"),
+            "regret_best_of_cycle": regret("best_of_cycle"),
+            "regret_never": regret("never"),
+        },
+        "adopted": {str(size): told for size, told in adopted.items()},
+        "worlds": worlds,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def _adopted(size: float, runs: int) -> dict[str, float]:
+    """Share of runs in which a rival better by so many block deviations is champion by then."""
+    levels = np.zeros(RECIPES)
+    levels[-1] = size * NOISE
+    histories = [live(world(10_000 + s, levels, arrives=ARRIVES), 0)[0] for s in range(runs)]
+    told = {
+        f"within_{n}": np.mean([h[ARRIVES + n - 1] == RECIPES - 1 for h in histories])
+        for n in (1, 2, 3, 5, 10)
+    }
+    told["in_the_end"] = np.mean([h[-1] == RECIPES - 1 for h in histories])
+    return {name: round(float(share), 4) for name, share in told.items()}
+
+
+def _regrets(keeps: float, runs: int) -> dict[str, float]:
+    rules: dict[str, Callable[[World], list[int]]] = {
+        "ours": _ours,
+        "best_of_cycle": _best_of_cycle,
+        "never": _never,
+    }
+    told: dict[str, list[float]] = {name: [] for name in rules}
+    switched: list[int] = []
+    worse: list[float] = []
+    for seed in range(runs):
+        levels = np.random.default_rng(50_000 + seed).normal(0, APART, RECIPES)
+        place = world(20_000 + seed, levels, keeps=keeps)
+        for name, rule in rules.items():
+            champions = rule(place)
+            told[name].append(_regret(place, champions))
+            if name == "ours":
+                pairs = zip([champions[0], *champions], champions, strict=False)
+                switched.append(sum(a != b for a, b in pairs))
+                after = place.advantage[ORIGINS:]
+                rows = np.arange(CYCLES)
+                worse.append(float(np.mean(after[rows, champions] < after[rows, champions[0]])))
+    return {
+        **{name: round(float(np.mean(values)), 4) for name, values in told.items()},
+        "standard_error": round(float(np.std(told["ours"]) / sqrt(runs)), 4),
+        "switches": round(float(np.mean(switched)), 3),
+        "worse_than_never": round(float(np.mean(worse)), 4),
+    }
+
+
+def _table(document: dict[str, Any]) -> str:
+    lines = [f"{document['runs']} runs of {CYCLES} cycles in {document['seconds']:.0f} s", ""]
+    lines += [f"{name:26}{value:>10}" for name, value in document["figures"].items()]
+    for name, told in {**document["worlds"], **document["adopted"]}.items():
+        lines.append(f"{name:10}" + "  ".join(f"{k} {v}" for k, v in told.items()))
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
