@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from math import erf, sqrt
+from math import atan, erf, pi, sqrt
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automl.decide import Decision, Verdict, decide
+from automl.decide import Decision, Verdict, decide, probation
 from automl.evidence import BlockLoss, Duel, Kind, duels
 
 FIRST = datetime(2026, 1, 5, tzinfo=UTC)
@@ -294,6 +294,154 @@ def test_the_reason_is_a_sentence_with_the_numbers_that_decided() -> None:
         f"promoted: gain +{v.shrunk:.2%} (90 % interval +{v.low:.2%} to +{v.high:.2%}), "
         f"P(better) {v.probability:.2f}, 0.80 needed, 3 blocks, 2 virgin"
     )
+
+
+def test_a_blend_that_was_rolled_back_needs_more() -> None:
+    rival, nulls = (
+        duel("r", [0.006, 0.004, 0.006, 0.005]),
+        [duel(f"null{i}", [0.004, -0.006, 0.006, -0.004]) for i in range(3)],
+    )
+    fresh = decide([rival, *nulls], "champion", CONFIDENCE, {})
+    burnt = decide([rival, *nulls], "champion", CONFIDENCE, {}, least={"r": 0.9})
+
+    assert fresh.blend == "r"
+    assert CONFIDENCE < verdict_of(fresh, "r").probability < 0.9
+    assert burnt.blend == "champion"
+    assert "below 0.90" in burnt.reason
+    assert verdict_of(burnt, "null0") == verdict_of(fresh, "null0")  # the others' affair it is not
+
+
+def test_a_lower_least_confidence_lowers_nothing() -> None:
+    decision = decide([duel("r", [0.01], virgin=0)], "champion", CONFIDENCE, {}, least={"r": 0.6})
+
+    assert verdict_of(decision, "r").needed == 0.95
+
+
+def test_after_a_shift_old_blocks_count_less() -> None:
+    rival = duel("r", [0.03, 0.03, *[-0.01] * 6])
+    calm = verdict_of(decide([rival], "champion", CONFIDENCE, {}), "r")
+    shifted = verdict_of(decide([rival], "champion", CONFIDENCE, {}, shifted=True), "r")
+
+    weights = [0.6**age for age in range(8)]
+    by_hand = sum(w * g for w, g in zip(weights, rival.gains, strict=True)) / sum(weights)
+    assert shifted.mean == pytest.approx(by_hand)
+    assert shifted.mean > calm.mean
+    assert shifted.n_effective < calm.n_effective
+
+
+@LAW
+@given(fields(), fields())
+def test_what_else_was_tried_is_never_promoted_and_moves_no_mean(
+    rivals: list[Duel], tried: list[Duel]
+) -> None:
+    others = [replace(d, challenger=f"tried {d.challenger}") for d in tried]
+    alone = judge(*rivals)
+    beside = decide(rivals, "champion", CONFIDENCE, {}, others=others)
+
+    assert [v.challenger for v in beside.verdicts] == [v.challenger for v in alone.verdicts]
+    assert [v.mean for v in beside.verdicts] == [v.mean for v in alone.verdicts]
+    assert beside == decide(rivals, "champion", CONFIDENCE, {}, others=others[::-1])
+
+
+def test_a_lead_is_believed_less_where_all_that_was_tried_lies_close_together() -> None:
+    rival = duel("r", [0.02, 0.005, 0.015, 0.01])
+    alike = [duel(f"t{i}", [0.005, -0.005, 0.005, -0.005]) for i in range(8)]
+    apart = [duel(f"t{i}", [x + 0.005, x - 0.005] * 2) for i, x in enumerate((-0.03, 0.03) * 4)]
+
+    def shrunk(others: Sequence[Duel]) -> float:
+        return verdict_of(decide([rival], "champion", CONFIDENCE, {}, others=others), "r").shrunk
+
+    assert shrunk(alike) < shrunk(apart) / 2
+
+
+def test_what_is_hopelessly_behind_makes_no_lead_more_credible() -> None:
+    rival = duel("r", [0.02, 0.005, 0.015, 0.01])
+    near = [duel(f"t{i}", [0.004, -0.004] * 2) for i in range(4)]
+    far = [duel(f"far{i}", [-0.2 * i, -0.3 * i]) for i in range(1, 9)]
+
+    assert decide([rival], "champion", CONFIDENCE, {}, others=near) == decide(
+        [rival], "champion", CONFIDENCE, {}, others=[*near, *far]
+    )
+
+
+# ---------------------------------------------------------------- probation
+
+
+def block_losses(blend: str, losses: Sequence[float], kind: Kind = "virgin") -> list[BlockLoss]:
+    """One block a week from FIRST on, each judged in the cycle after it."""
+    weeks = [FIRST + timedelta(weeks=i) for i in range(len(losses) + 1)]
+    return [
+        BlockLoss(end, blend, start, end, 100, loss, 1.0, kind)
+        for start, end, loss in zip(weeks, weeks[1:], losses, strict=False)
+    ]
+
+
+def on_probation(
+    new: Sequence[float], old: Sequence[float], *, since: int = 0, kind: Kind = "virgin"
+) -> str:
+    others = [0.301, 0.305, 0.297, 0.303, 0.299][: len(new)]
+    losses = [
+        *block_losses("new", new),
+        *block_losses("old", old, kind),
+        *block_losses("other", others),
+    ]
+    return probation(losses, "new", "old", FIRST + timedelta(weeks=since)).outcome
+
+
+def test_a_new_champion_that_does_worse_gives_its_place_back() -> None:
+    assert on_probation([0.32, 0.33, 0.32], [0.30, 0.30, 0.30]) == "revert"
+
+
+@pytest.mark.parametrize(
+    ("new", "old"),
+    [
+        ([0.30, 0.30, 0.30], [0.32, 0.33, 0.32]),
+        ([0.30, 0.30, 0.30], [0.30, 0.30, 0.30]),
+        ([0.33, 0.30], [0.30, 0.33]),
+    ],
+    ids=["better", "equal", "now worse, now better"],
+)
+def test_a_new_champion_that_does_no_worse_stays(new: list[float], old: list[float]) -> None:
+    assert on_probation(new, old) == "stay"
+
+
+def test_one_bad_block_reverts_nothing() -> None:
+    assert on_probation([0.50], [0.30]) == "stay"
+    assert on_probation([0.50, 0.50, 0.50], [0.30, 0.30, 0.30], since=2) == "stay"
+
+
+def test_blocks_that_chose_one_of_the_two_revert_nothing() -> None:
+    assert on_probation([0.32, 0.33, 0.32], [0.30, 0.30, 0.30], kind="sweep") == "stay"
+
+
+def test_a_dethroned_champion_that_nobody_judged_again_reverts_nothing() -> None:
+    told = probation(block_losses("new", [0.3, 0.3]), "new", "old", FIRST)
+
+    assert (told.outcome, told.blocks) == ("stay", 0)
+    assert "2 needed" in told.reason
+
+
+def test_probation_equals_the_formula_computed_by_hand() -> None:
+    losses = [*block_losses("new", [0.31, 0.33]), *block_losses("old", [0.30, 0.31])]
+    told = probation(losses, "new", "old", FIRST)
+
+    newer, older = 0.02 / 0.33, 0.01 / 0.31
+    mean = (newer + 0.85 * older) / 1.85
+    variance = (newer - older) ** 2 / 2
+    n = 1.85**2 / (1 + 0.85**2) * (1 - 0.3) / (1 + 0.3)
+    assert told.worse == pytest.approx(mean)
+    # one degree of freedom: Student's t is Cauchy's distribution
+    assert told.probability == pytest.approx(0.5 + atan(mean / sqrt(variance / n)) / pi)
+
+
+def test_equal_champions_are_told_apart_wrongly_about_once_in_eight_looks() -> None:
+    rng, reverts = np.random.default_rng(11), 0
+    for _ in range(400):
+        rivals = 0.3 * (1 + rng.normal(0, NOISE / sqrt(2), (10, 6)))
+        losses = [x for i, row in enumerate(rivals) for x in block_losses(str(i), list(row))]
+        reverts += probation(losses, "0", "1", FIRST + timedelta(weeks=4)).outcome == "revert"
+
+    assert 0.07 <= reverts / 400 <= 0.18
 
 
 # ---------------------------------------------------------------- luck and skill, simulated

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automl.evidence import BlockLoss, Duel, Kind, duels, kind_of
+from automl.evidence import (
+    BlockLoss,
+    Duel,
+    Kind,
+    attribute,
+    bootstrap_interval,
+    duels,
+    e_value,
+    kind_of,
+)
 
 FIRST = datetime(2026, 1, 5, tzinfo=UTC)
 CHAMPION = "champion"
@@ -184,3 +194,105 @@ def test_a_block_is_virgin_from_the_moment_at_which_the_known_labels_ended(
     start: datetime, kind: Kind
 ) -> None:
     assert kind_of(week(3), start) == kind
+
+
+# ---------------------------------------------------------------- what a gain is made of
+
+small_losses = st.floats(0.001, 5.0)
+
+
+@LAW
+@given(small_losses, small_losses, small_losses)
+def test_fresh_data_and_new_recipe_sum_to_the_whole_gain(
+    published: float, refit: float, challenger: float
+) -> None:
+    told = attribute(published, refit, challenger, floor=1.0)
+
+    assert told.total == pytest.approx((published - challenger) / max(published, 0.05), abs=1e-9)
+
+
+def test_a_gain_is_split_at_the_champion_fitted_again() -> None:
+    told = attribute(0.50, 0.45, 0.40, floor=1.0)
+
+    assert (told.fresh, told.recipe) == (pytest.approx(0.1), pytest.approx(0.1))
+
+
+def test_a_champion_that_is_kept_gains_from_fresh_data_alone() -> None:
+    assert attribute(0.50, 0.45, 0.45, floor=1.0).recipe == 0
+
+
+# ---------------------------------------------------------------- for the report
+
+LITTLE = st.lists(st.floats(-0.1, 0.1), max_size=12)
+
+
+def slow_e_value(gains: Sequence[float], block_sd: float) -> float:
+    """The definition, read aloud, oldest block first."""
+    outcomes = [min(1.0, max(-1.0, gain / (3 * block_sd))) for gain in reversed(gains)]
+    wealth = 1.0
+    for number, outcome in enumerate(outcomes):
+        past, stake = outcomes[:number], 0.0
+        centre = sum(past) / max(1, len(past))
+        variance = sum((x - centre) ** 2 for x in past) / max(1, len(past))
+        if variance + centre**2 > 0:
+            stake = min(0.5, max(0.0, centre / (variance + centre**2)))
+        wealth *= 1 + stake * outcome
+    return wealth
+
+
+@LAW
+@given(LITTLE, st.floats(0.002, 0.05))
+def test_e_values_equal_the_slow_reading_of_their_definition(
+    gains: list[float], block_sd: float
+) -> None:
+    assert e_value(gains, block_sd) == pytest.approx(slow_e_value(gains, block_sd), rel=1e-6)
+
+
+def test_an_e_value_rarely_ever_reaches_ten_without_a_gain_and_soon_with_one() -> None:
+    rng = np.random.default_rng(3)
+
+    def reaches(mean: float) -> float:
+        runs = [list(rng.normal(mean, 0.014, 40)) for _ in range(100)]
+        return float(
+            np.mean([max(e_value(g[-n:], 0.014) for n in range(5, 41, 5)) >= 10 for g in runs])
+        )
+
+    assert reaches(0.0) <= 0.1
+    assert reaches(0.014) >= 0.9
+
+
+def slow_interval(champion: list[float], challenger: list[float], seed: int, draws: int) -> tuple:
+    """Draw after draw."""
+    rng, gains = np.random.default_rng(seed), []
+    for _ in range(draws):
+        chosen = [int(rng.integers(0, len(champion))) for _ in champion]
+        mine = sum(challenger[i] for i in chosen)
+        theirs = sum(champion[i] for i in chosen)
+        gains.append((theirs - mine) / theirs)
+    gains.sort()
+    return gains[int(0.05 * draws)], gains[int(0.95 * draws)]
+
+
+def test_the_bootstrap_equals_a_slow_loop_but_for_its_own_noise() -> None:
+    rng = np.random.default_rng(1)
+    champion = list(0.3 + rng.normal(0, 0.02, 10))
+    challenger = list(np.array(champion) * 0.97 + rng.normal(0, 0.003, 10))
+
+    assert bootstrap_interval(champion, challenger, seed=1) == pytest.approx(
+        slow_interval(champion, challenger, 2, 4000), abs=0.001
+    )
+
+
+def test_the_bootstrap_covers_the_truth_nearly_as_often_as_it_says() -> None:
+    rng, covered = np.random.default_rng(7), 0
+    for seed in range(300):
+        champion = 0.3 + rng.normal(0, 0.02, 12)
+        challenger = 0.97 * champion + rng.normal(0, 0.004, 12)
+        low, high = bootstrap_interval(champion, challenger, seed=seed, draws=500)
+        covered += low <= 0.03 <= high
+
+    assert 0.80 <= covered / 300 <= 0.94  # a little too narrow, as its page says
+
+
+def test_twins_have_an_interval_of_nothing() -> None:
+    assert bootstrap_interval([0.3, 0.4], [0.3, 0.4], seed=0) == (0, 0)
