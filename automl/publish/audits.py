@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import logging
 from statistics import stdev
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from automl.errors import PredictError
 from automl.problem import Problem
 from automl.publish.keys import KeySum, hash_keys
-from automl.publish.rows import read_columns
+from automl.publish.rows import read_rows
 from automl.publish.tables import audited, key_of, reflected
 from automl.store import Store
 from automl.store import tables as t
 
 __all__ = ["audit"]
 
-LARGEST = np.finfo("float64").max  # beyond lies infinity; PostgreSQL counts NaN there too
 JUMP = 6.0  # standard deviations; calm weeks and holidays stay below, a broken feed does not
 FEWEST_MEANS = 5  # past generations that a standard deviation needs to say anything
+_SAID, _EMPTY = "automl:said", "automl:empty"  # beside key columns of any name
 _log = logging.getLogger(__name__)
 
 
@@ -85,47 +86,41 @@ def _mistakes(found: _Found, wanted: int, keys: str | None) -> list[str]:
 
 
 def _count(connection: sa.Connection, problem: Problem, generation: int) -> _Found:
-    table = reflected(connection, f"{problem.table}_generations")
-    chance = table.c.probability if "probability" in table.c else None
-    said = table.c.prediction if chance is None else chance
-    empty = table.c.prediction.is_(None) | said.is_(None)
-    edge = sa.literal(float(LARGEST), sa.Double)
-    infinite = (said > edge) | (said < -edge)
-    told = connection.execute(
-        sa.select(
-            sa.func.count(),
-            sa.func.sum(sa.case((empty, 1), else_=0)),
-            sa.func.sum(sa.case((infinite, 1), else_=0)),
-            sa.func.min(said),
-            sa.func.max(said),
-            sa.func.avg(sa.case((~infinite, said))),
-        ).where(table.c.generation == generation)
-    ).one()
-    keys, different = _count_keys(connection, problem, table, generation)
-    low, high = (None, None) if chance is None else (_number(told[3]), _number(told[4]))
+    table, key = reflected(connection, f"{problem.table}_generations"), key_of(problem)
+    chance = "probability" in table.c
+    said = table.c.probability if chance else table.c.prediction
+    empty = sa.case((table.c.prediction.is_(None) | said.is_(None), 1), else_=0)
+    query = sa.select(*(table.c[k] for k in key), said.label(_SAID), empty.label(_EMPTY))
+    hashes, values = [np.empty(0, "uint64")], [np.empty(0)]
+    gaps = 0
+    for part in read_rows(connection, query.where(table.c.generation == generation)):
+        hashes.append(hash_keys(part, key))
+        values.append(part[_SAID].to_numpy("float64"))
+        gaps += int(part[_EMPTY].sum())
+    keys, different = _add_up(np.concatenate(hashes))
+    numbers = np.concatenate(values)
+    finite = numbers[np.isfinite(numbers)]
+    low, high = (
+        (float(finite.min()), float(finite.max())) if chance and len(finite) else (None,) * 2
+    )
     return _Found(
-        rows=told[0],
+        rows=keys.rows,
         keys=different,
         keys_told=str(keys),
-        empty=int(told[1] or 0),
-        infinite=int(told[2] or 0),
+        empty=gaps,
+        infinite=int(np.isinf(numbers).sum()),
         low=low,
         high=high,
-        mean=_number(told[5]),
+        mean=float(finite.mean()) if len(finite) else None,
     )
 
 
-def _count_keys(
-    connection: sa.Connection, problem: Problem, table: sa.Table, generation: int
-) -> tuple[KeySum, int]:
-    """The keys that stand there, and how many of them differ."""
-    key = key_of(problem)
-    hashes = [hash_keys(part, key) for part in read_columns(connection, table, key, generation)]
-    every = np.concatenate([np.empty(0, "uint64"), *hashes])
-    total = int(every.sum(dtype="uint64"))
-    every.sort()
-    different = len(every) and 1 + int(np.count_nonzero(every[1:] != every[:-1]))
-    return KeySum(len(every), total), different
+def _add_up(hashes: NDArray[np.uint64]) -> tuple[KeySum, int]:
+    """Hashed keys as one number, and how many of them differ."""
+    total = int(hashes.sum(dtype="uint64"))
+    hashes.sort()
+    different = int(len(hashes) > 0) + int(np.count_nonzero(hashes[1:] != hashes[:-1]))
+    return KeySum(len(hashes), total), different
 
 
 def _warn_of_jump(store: Store, problem: Problem, found: _Found) -> None:
@@ -164,7 +159,3 @@ def _means(store: Store, problem: Problem) -> dict[int, float]:
     )
     with store.engine.connect() as connection:
         return {row.generation: row.mean for row in connection.execute(query)}
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

@@ -7,7 +7,7 @@ SQLAlchemy would have it; always inside the caller's transaction.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import repeat
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 import sqlalchemy as sa
 
-__all__ = ["read_columns", "write_rows"]
+__all__ = ["read_rows", "write_rows"]
 
 ROWS_AT_ONCE = 20_000  # tuples, or rows of a CSV text, that are held at once
 _CSV = pa.csv.WriteOptions(include_header=False, batch_size=ROWS_AT_ONCE)
@@ -45,18 +45,18 @@ def write_rows(
             connection.execute(table.insert(), part.to_pylist())
 
 
-def read_columns(
-    connection: sa.Connection, table: sa.Table, names: Sequence[str], generation: int
-) -> Iterator[pd.DataFrame]:
-    """Some columns of a generation, in pieces and in no order."""
-    if connection.dialect.driver == "psycopg":
-        yield _copied(connection, table, names, generation)
-        return
-    query = sa.select(*(table.c[n] for n in names)).where(table.c.generation == generation)
+def read_rows(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[pd.DataFrame]:
+    """What a query answers of rows that are committed, in pieces and in no order."""
+    if connection.dialect.name == "postgresql":
+        told = _arrow_answer(connection, query)
+        if told is not None:
+            yield told.to_pandas()
+            return
+    columns = query.selected_columns
     result = connection.execution_options(stream_results=True).execute(query)
     for part in result.partitions(ROWS_AT_ONCE * 5):
-        cells = zip(names, zip(*part, strict=True), strict=True)
-        yield pd.DataFrame({n: pd.Series(c, dtype=_pandas(table.c[n].type)) for n, c in cells})
+        cells = zip(columns, zip(*part, strict=True), strict=True)
+        yield pd.DataFrame({c.name: pd.Series(told, dtype=_pandas(c.type)) for c, told in cells})
 
 
 def _arrow(table: sa.Table, frame: pd.DataFrame, stamps: Mapping[str, Any]) -> pa.Table:
@@ -113,29 +113,23 @@ def _cells(column: pa.ChunkedArray, *, constant: bool) -> Any:
     return np.asarray(column.to_numpy()).tolist()
 
 
-def _copied(
-    connection: sa.Connection, table: sa.Table, names: Sequence[str], generation: int
-) -> pd.DataFrame:
-    quoted = ", ".join(map(connection.dialect.identifier_preparer.quote, names))
-    source = connection.dialect.identifier_preparer.format_table(table)
-    query = f"select {quoted} from {source} where generation = {int(generation)}"  # noqa: S608
-    command = f"copy ({query}) to stdout with (format csv, encoding 'UTF8')"
-    driver: Any = connection.connection.driver_connection
+def _arrow_answer(connection: sa.Connection, query: sa.Select[Any]) -> pa.Table | None:
+    """What PostgreSQL answers over ADBC, ten times as fast as row by row; None without ADBC."""
     try:
-        with driver.cursor() as cursor, cursor.copy(command) as copy:
-            text = b"".join(bytes(block) for block in copy)
-    except connection.dialect.loaded_dbapi.Error as error:
-        raise _told(connection, command, error) from error
-    types = {name: _arrow_type(table.c[name].type) for name in names}
-    if not text:
-        return pa.schema(list(types.items())).empty_table().to_pandas()
-    told = pa.csv.read_csv(
-        pa.BufferReader(text),
-        read_options=pa.csv.ReadOptions(column_names=list(names)),
-        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-        convert_options=pa.csv.ConvertOptions(column_types=types, quoted_strings_can_be_null=False),
-    )
-    return told.to_pandas()
+        import adbc_driver_postgresql.dbapi as fast  # noqa: PLC0415  optional
+    except ImportError:
+        return None
+    url = connection.engine.url.set(drivername="postgresql")
+    text = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
+    try:
+        with (
+            fast.connect(url.render_as_string(hide_password=False)) as own,
+            own.cursor() as cursor,
+        ):
+            cursor.execute(text)
+            return cursor.fetch_arrow_table()
+    except fast.Error:  # it knows fewer ways to connect than psycopg
+        return None
 
 
 def _told(connection: sa.Connection, command: str, error: Exception) -> BaseException:

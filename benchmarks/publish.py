@@ -1,0 +1,355 @@
+"""Publishing and scoring beside what a bare script needs for the same rows.
+
+`publish`: 1 million predictions staged, audited and pointed at in PostgreSQL, beside a COPY of the same
+rows, rendered by the same Arrow writer, into a table of the same columns and primary key. Both are
+repeated in turn on one server; the medians count.
+
+`score`: 5 million rows x 20 columns from parquet to parquet with a LightGBM champion of 200 trees x 31
+leaves, in a process of its own whose peak memory is told. The bare script reads the same files batch by
+batch, asks the same model on all cores and writes key, prediction and probability; it freezes nothing,
+checks nothing and publishes nothing. Imports count for neither.
+
+    python -m benchmarks.publish [--small] [--json] [--only publish|score] [--keep]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "publish.json"
+AS_OF = datetime(2026, 3, 2, tzinfo=UTC)
+LEARNED, DAYS = 20_000, 60  # rows and days before as_of
+NUMBERS, TEXTS = 16, 2  # with key and time: 20 columns
+AT_ONCE = 250_000
+REPEATS = 5
+PROBLEM = """
+name = "publish"
+task = "binary"
+[history]
+{source}
+time = "at"
+key = ["id"]
+target = "late"
+[metric]
+name = "roc_auc"
+[sweep]
+families = ["champion.py"]
+trials = 1
+[validation]
+block = "7d"
+origins = 1
+[publish]
+{publish}
+"""
+CHAMPION = '''"""LightGBM as it is: 200 trees of 31 leaves."""
+from automl import Family
+
+
+def space(trial, shape):
+    return {"learning_rate": trial.suggest_float("learning_rate", 0.05, 0.05)}
+
+
+def build(params, shape, seed):
+    from lightgbm import LGBMClassifier
+
+    return LGBMClassifier(n_estimators=200, num_leaves=31, n_jobs=1, verbose=-1, random_state=seed, **params)
+
+
+family = Family(name="champion", short="champ", tasks={"binary"}, encoding="trees",
+                start=[(1, {"learning_rate": 0.05})], space=space, build=build)
+'''
+
+
+def main() -> None:
+    """Measure both, print the table or the document."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--small", action="store_true", help="200,000 and 500,000 rows")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", choices=["publish", "score"])
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results/publish.json")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.child:
+        sys.stdout.write(json.dumps(_child(*asked.child)) + "\n")
+        return
+    rows = {"publish": 200_000, "score": 500_000}
+    rows = rows if asked.small else {"publish": 1_000_000, "score": 5_000_000}
+    runs: dict[str, Any] = {}
+    if asked.only != "score":
+        runs["publish"] = _publishing(rows["publish"], 3 if asked.small else REPEATS)
+    if asked.only != "publish":
+        runs["score"] = _scoring(rows["score"])
+    document = _document(runs, rows)
+    if asked.keep:
+        RESULT.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(json.dumps(document) + "\n" if asked.json else _table(document))
+
+
+# ---------------------------------------------------------------- publishing beside COPY
+
+
+def _publishing(rows: int, repeats: int) -> dict[str, Any]:
+    from dataclasses import replace
+
+    from automl.problem import load_problem
+    from automl.store import Store
+    from automl.workspace import open_workspace
+    from tests.postgres import open_server
+
+    with tempfile.TemporaryDirectory() as place, open_server() as server:
+        file = _problem(Path(place), 'files = "rows/*.parquet"', "keep = 3")
+        problem = load_problem(file)
+        workspace = replace(open_workspace(file), database_url=server.new_database())
+        store = Store(workspace)
+        told: list[dict[str, float]] = []
+        for week in range(repeats + 1):
+            frame = _predictions(rows, week)
+            bare = _copy(workspace.database_url, frame, week)
+            told.append({**bare, **_publish(store, problem, frame, week)})
+            print(json.dumps(told[-1]), file=sys.stderr, flush=True)
+    warm = told[1:]  # the first makes the tables
+    return {name: round(statistics.median(t[name] for t in warm), 3) for name in warm[0]}
+
+
+def _predictions(rows: int, week: int) -> pd.DataFrame:
+    rng = np.random.default_rng(week)
+    start = pd.Timestamp(AS_OF.replace(tzinfo=None)) + pd.Timedelta(weeks=week)
+    return pd.DataFrame(
+        {
+            "id": np.arange(rows) + week * rows,
+            "at": start + pd.to_timedelta(np.arange(rows) * (7 * 86400 * 1000 // rows), unit="ms"),
+            "prediction": rng.integers(0, 2, rows),
+            "probability": rng.random(rows),
+            "low": np.nan,
+            "high": np.nan,
+        }
+    )
+
+
+def _copy(url: str, frame: pd.DataFrame, week: int) -> dict[str, float]:
+    """Seconds of a bare COPY, and those of writing its text."""
+    import psycopg
+
+    stamps = {"generation": week, "model_version": 1, "run_id": "r" * 32}
+    times = {"as_of": AS_OF.replace(tzinfo=None), "scored_at": AS_OF.replace(tzinfo=None)}
+    types = "generation bigint, id bigint, at timestamp, prediction bigint, probability double precision, "
+    types += "low double precision, high double precision, model_version integer, run_id text, as_of timestamp"
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        connection.execute(
+            f"create table if not exists bare ({types}, scored_at timestamp, primary key (generation, id))"
+        )
+        connection.commit()
+        started = time.monotonic()
+        names = [n.split()[0] for n in f"{types}, scored_at timestamp".split(", ")]
+        table = pa.Table.from_pandas(frame.assign(**stamps, **times)[names], preserve_index=False)
+        text = io.BytesIO()
+        pa.csv.write_csv(table, text, pa.csv.WriteOptions(include_header=False))
+        rendered = time.monotonic() - started
+        with connection.cursor() as cursor, cursor.copy("copy bare from stdin (format csv)") as to:
+            view = text.getbuffer()
+            for place in range(0, len(view), 1 << 20):
+                to.write(view[place : place + (1 << 20)])
+        connection.commit()
+        return {"copy": time.monotonic() - started, "copy_text": rendered}
+
+
+def _publish(store: Any, problem: Any, frame: pd.DataFrame, week: int) -> dict[str, float]:
+    from automl import publish
+    from automl.spaces import Blend, Recipe
+    from automl.store import Release
+
+    as_of = AS_OF + timedelta(weeks=week)
+    release = Release(1, as_of, 1, "r" * 32, {}, "", Blend.single(Recipe("x", {})), as_of, True)
+    with store.hold(problem.name) as hold:
+        started = time.monotonic()
+        window = (as_of, as_of + timedelta(weeks=1))
+        generation = publish.stage(
+            store, hold, problem, release, (frame, None), window=window, batch="b", attempt=1
+        )
+        staged = time.monotonic()
+        publish.audit(store, problem, generation)
+        audited = time.monotonic()
+        with store.commit(hold) as connection:
+            publish.point(connection, store, hold, problem, generation)
+        ended = time.monotonic()
+    return {
+        "publish": ended - started,
+        "stage": staged - started,
+        "audit": audited - staged,
+        "point": ended - audited,
+    }
+
+
+# ---------------------------------------------------------------- scoring beside a script
+
+
+def _scoring(rows: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        file = _problem(folder, 'files = "rows/*.parquet"', 'parquet = "out"')
+        (folder / "rows").mkdir()
+        pq.write_table(_rows(0, LEARNED, LEARNED, before=True), folder / "rows" / "learned.parquet")
+        _run("retrain", file)
+        for number, start in enumerate(range(0, rows, AT_ONCE)):
+            table = _rows(start, min(start + AT_ONCE, rows), rows, before=False)
+            pq.write_table(table, folder / "rows" / f"batch-{number:04d}.parquet")
+        told = {what: _run(what, file) for what in ("bare", "score")}
+        told["same"] = _run("compare", file)
+    return told
+
+
+def _run(what: str, file: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.publish", "--child", what, str(file)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps({what: told}), file=sys.stderr, flush=True)
+    return told
+
+
+def _child(what: str, place: str) -> dict[str, Any]:
+    from automl.workspace import export_settings
+
+    export_settings(Path(place).parent)
+    from automl.ask import Ask
+    from automl.problem import load_problem
+    from automl.retrain import retrain
+    from automl.score import score
+    from automl.workspace import open_workspace
+
+    problem = load_problem(place)
+    workspace = open_workspace(problem.file)
+    if what == "compare":
+        return _compare(problem.file.parent)
+    started = time.monotonic()
+    rows = 0
+    if what == "retrain":
+        retrain(problem, workspace, Ask(as_of=AS_OF))
+    elif what == "score":
+        rows = score(problem, workspace, Ask(as_of=AS_OF)).rows or 0
+    else:
+        rows = _bare(problem.file.parent)
+    return {"seconds": time.monotonic() - started, "rows": rows, "peak_gb": _peak()}
+
+
+def _bare(folder: Path) -> int:
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{folder / '.automl' / 'mlflow.db'}")
+    model = mlflow.sklearn.load_model("models:/publish@champion")
+    for pipeline in getattr(model, "estimators_", [model]):
+        pipeline.steps[-1][1].set_params(n_jobs=os.cpu_count())
+    rows = 0
+    writer = None
+    for file in sorted((folder / "rows").glob("batch-*.parquet")):
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=131_072):
+            frame = batch.to_pandas()
+            chance = model.predict_proba(frame[list(model.feature_names_in_)])[:, 1]
+            said = {"id": frame["id"], "prediction": (chance > 0.5).astype(int)}
+            table = pa.table({**said, "probability": chance})
+            writer = writer or pq.ParquetWriter(folder / "bare.parquet", table.schema)
+            writer.write_table(table)
+            rows += len(table)
+    if writer is not None:
+        writer.close()
+    return rows
+
+
+def _compare(folder: Path) -> dict[str, Any]:
+    """How many published probabilities are those of the bare script, to the last bit."""
+    from automl.publish import read_predictions
+
+    published = read_predictions(folder / "out").set_index("id")["probability"].sort_index()
+    bare = pd.read_parquet(folder / "bare.parquet").set_index("id")["probability"].sort_index()
+    return {"rows": len(published), "equal": int((published == bare).sum())}
+
+
+def _problem(folder: Path, source: str, publish: str) -> Path:
+    file = folder / "problem.toml"
+    file.write_text(PROBLEM.format(source=source, publish=publish), encoding="utf-8")
+    (folder / "champion.py").write_text(CHAMPION, encoding="utf-8")
+    return file
+
+
+def _rows(low: int, high: int, whole: int, *, before: bool) -> pa.Table:
+    """Rows `low` to `high` of `whole`, spread over the days before as_of or the week after."""
+    number = np.arange(low, high)
+    random = np.random.default_rng([low, int(before)])
+    days = DAYS if before else 7
+    start = AS_OF.replace(tzinfo=None) - timedelta(days=DAYS if before else 0)
+    at = np.datetime64(start, "us") + (number * (days * 86_400_000_000 // whole)).astype(
+        "timedelta64[us]"
+    )
+    numbers = {f"x{i}": random.normal(size=len(number)) for i in range(NUMBERS)}
+    texts = {
+        f"t{i}": np.char.add("kind ", random.integers(0, 20, len(number)).astype(str))
+        for i in range(TEXTS)
+    }
+    drive = numbers["x0"] + numbers["x1"] * numbers["x2"] + (texts["t0"] == "kind 3")
+    late = {"late": (drive + random.normal(size=len(number)) > 0).astype(int)} if before else {}
+    keys = random.permutation(number) + (0 if before else LEARNED)
+    return pa.table({"id": keys, "at": pa.array(at), **numbers, **texts, **late})
+
+
+def _peak() -> float:
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    line = next(x for x in status.splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) / 1e6
+
+
+# ---------------------------------------------------------------- what is told
+
+
+def _figures(runs: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    if "publish" in runs:
+        yield "publish_over_copy", round(runs["publish"]["publish"] / runs["publish"]["copy"], 3)
+    if "score" in runs:
+        bare, ours = runs["score"]["bare"], runs["score"]["score"]
+        yield "score_speed_over_bare", round(bare["seconds"] / ours["seconds"], 3)
+        yield "peak_gb", round(ours["peak_gb"], 3)
+
+
+def _document(runs: dict[str, Any], rows: dict[str, int]) -> dict[str, Any]:
+    commit = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return {
+        "benchmark": "publish",
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "commit": commit.stdout.strip() or "unknown",
+        "cores": os.cpu_count(),
+        "rows": {name: rows[name] for name in runs},
+        "figures": dict(_figures(runs)),
+        "runs": runs,
+    }
+
+
+def _table(document: dict[str, Any]) -> str:
+    lines = [f"{name:24}{value:>8}" for name, value in document["figures"].items()]
+    told = ", ".join(f"{name} {rows:,} rows" for name, rows in document["rows"].items())
+    return "\n".join([f"{told}; {document['cores']} cores", "", *lines]) + "\n"
+
+
+if __name__ == "__main__":
+    main()
