@@ -9,6 +9,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,14 @@ from typing import Any
 import mlflow
 import pytest
 
-from automl import faults, score, undo
+from automl import faults, ruling, score, undo
 from automl.ask import Ask
+from automl.decide import Decision, decide
 from automl.errors import PredictError, ProblemError
+from automl.evidence import Duel
 from automl.problem import load_problem
 from automl.publish import read_predictions
+from automl.retrain import retrain
 from automl.score import cycle
 from automl.spaces import Blend, Recipe
 from automl.store import Entry, Store, Waiting, ledger
@@ -267,6 +272,45 @@ def test_a_version_deleted_in_mlflow_stops_scoring_and_says_what_to_do(file: Pat
 
 
 # ---------------------------------------------------------------- review
+
+
+def _promoting(rivals: Sequence[Duel], holder: str, *_: Any, **__: Any) -> Decision:
+    """A rule that finds any challenger better."""
+    told = decide([d for d in rivals if d.challenger != holder], holder, 0.8, {}).verdicts
+    best = replace(told[0], passed=True, reason="")
+    return Decision("promote", best.challenger, "promoted: it gains", (best, *told[1:]))
+
+
+def test_in_review_mode_the_champion_is_refit_and_who_is_better_waits(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text + '\n[promotion]\nmode = "review"\n', encoding="utf-8")
+    problem, workspace, store = _open(file)
+    before = _standing(file)
+    held = store.champion("parcels")
+    assert held is not None
+    monkeypatch.setattr(ruling, "rule", _promoting)
+
+    ending = retrain(problem, workspace, Ask(as_of=AS_OF + timedelta(days=3), plan="full"))
+
+    assert ending.warnings == []
+    assert ending.reason.startswith("kept; ")
+    waiting, champion = store.waiting("parcels"), store.champion("parcels")
+    assert waiting is not None
+    assert champion is not None
+    assert champion.model_version == 3
+    assert champion.blend.id == held.blend.id != waiting.blend.id
+    assert waiting.expires_at - waiting.waits_since == timedelta(days=14)
+    assert waiting.losses["model"] < waiting.losses["floor"]
+    assert store.decisions("parcels")[0]["outcome"] == "wait"
+    assert waiting.blend.id in {b.id for b, _ in store.shadows("parcels")}, "and is judged again"
+    told = _standing(file)
+    assert told["ledger"][len(before["ledger"]) :] == [("refit", 2, 3), ("wait", None, None)]
+    assert told["live"] == before["live"]
+    done = approve(problem, workspace, "yes")
+    assert (done.model_version, store.champion("parcels").blend) == (4, waiting.blend)  # type: ignore[union-attr]
+    assert [v for _, v, _ in _standing(file)["live"]] == [4]
 
 
 def test_an_approved_challenger_is_fitted_released_and_seen(file: Path) -> None:
