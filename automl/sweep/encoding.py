@@ -22,7 +22,7 @@ class Matrices:
     def __init__(self, work: Work, rows: Rows, most_rows: int) -> None:
         self.work, self.rows, self.most_rows = work, rows, most_rows
         self.seconds = 0.0  # all in all
-        self.slowest = 0.0  # of one matrix
+        self.slowest = 0.0  # of one matrix, what it would take with a core to itself
         self.waker, self._bell = Pipe(duplex=False)
         self._shapes: dict[tuple[Encoding, int], Future[Shape]] = {}
         self._threads = ThreadPoolExecutor(work.workers, "encode")
@@ -60,7 +60,7 @@ class Matrices:
         return self._shapes[at]
 
     def _encode(self, encoding: Encoding, block: int) -> Shape:
-        work, started = self.work, time.monotonic()
+        work, started, used = self.work, time.monotonic(), time.thread_time()
         cut = work.blocks[block]
         folder = work.scratch / f"{encoding}-{block}"
         write_matrices(
@@ -72,7 +72,6 @@ class Matrices:
             classes=len(work.contract.classes),
             columns=work.columns,
         )
-        seconds = time.monotonic() - started
-        self.seconds += seconds
-        self.slowest = max(self.slowest, seconds)
+        self.seconds += time.monotonic() - started
+        self.slowest = max(self.slowest, time.thread_time() - used)
         return shape_of(folder, work.problem, work.contract)
