@@ -304,9 +304,10 @@ def _rows(low: int, high: int, whole: int, *, before: bool) -> pa.Table:
         for i in range(TEXTS)
     }
     drive = numbers["x0"] + numbers["x1"] * numbers["x2"] + (texts["t0"] == "kind 3")
-    late = {"late": (drive + random.normal(size=len(number)) > 0).astype(int)} if before else {}
+    late = pa.array((drive + random.normal(size=len(number)) > 0).astype(int))
+    late = late if before else pa.nulls(len(number), pa.int64())  # files of one source are alike
     keys = random.permutation(number) + (0 if before else LEARNED)
-    return pa.table({"id": keys, "at": pa.array(at), **numbers, **texts, **late})
+    return pa.table({"id": keys, "at": pa.array(at), **numbers, **texts, "late": late})
 
 
 def _peak() -> float:

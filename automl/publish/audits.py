@@ -90,10 +90,10 @@ def _count(connection: sa.Connection, problem: Problem, generation: int) -> _Fou
     chance = "probability" in table.c
     said = table.c.probability if chance else table.c.prediction
     empty = sa.case((table.c.prediction.is_(None) | said.is_(None), 1), else_=0)
-    query = sa.select(*(table.c[k] for k in key), said.label(_SAID), empty.label(_EMPTY))
+    columns = [*(table.c[k] for k in key), said.label(_SAID), empty.label(_EMPTY)]
     hashes, values = [np.empty(0, "uint64")], [np.empty(0)]
     gaps = 0
-    for part in read_rows(connection, query.where(table.c.generation == generation)):
+    for part in read_rows(connection, table, columns, generation):
         hashes.append(hash_keys(part, key))
         values.append(part[_SAID].to_numpy("float64"))
         gaps += int(part[_EMPTY].sum())
