@@ -39,8 +39,8 @@ class Answer:
     def reference(self, finished: Sequence[Trial]) -> Blend | None:
         """What the start points give without any search: stands in for the champion a first cycle lacks.
 
-        Half of it are the best five, averaged alike, whatever the blocks say of their order; the other
-        half is what greedy selection takes of them all
+        Half of it are the best five, or the better half if a small budget left few, averaged alike,
+        whatever the blocks say of their order; the other half is what greedy selection takes of them all
         (docs/decisions/0001-the-first-cycle-is-judged-too.md).
         """
         starts = [t for t in finished if t.source == "start" and t.status == "complete"]
@@ -80,10 +80,11 @@ class Answer:
         return _blend(usable, weights)
 
     def _best_alike(self, starts: Sequence[Trial]) -> dict[str, float]:
-        """The best start points, averaged alike."""
+        """The better half of the start points, at most five, averaged alike."""
         best = min(t.loss for t in starts)
         near = [t for t in starts if t.loss <= best * (1 + ALIKE_MARGIN)]
-        chosen = sorted(near, key=lambda t: (t.loss, self.rank(t.recipe)))[:MOST_MEMBERS]
+        ranked = sorted(near, key=lambda t: (t.loss, self.rank(t.recipe)))
+        chosen = ranked[: min(MOST_MEMBERS, (len(starts) + 1) // 2)]
         return {t.recipe.id: 1 / len(chosen) for t in chosen}
 
     def _selected(self, starts: Sequence[Trial]) -> dict[str, float]:
