@@ -272,15 +272,18 @@ def _document(runs: int) -> dict[str, Any]:
         "runs": runs,
         "figures": {
             "null_promotions_per_30": round(float(np.mean(promotions)), 3),
-            "null_promotions_most": max(promotions),
-            "null_reverts_per_30": round(float(np.mean([p.reverts for p in null])), 3),
-            "tie_promotions": sum(p.promotions for p in ties),
             "adopted_within_3": adopted[2.0]["within_3"],
             "adopted_within_3_at_1": adopted[1.0]["within_3"],
             "adopted_within_3_at_0_5": adopted[0.5]["within_3"],
             "regret": regret("ours"),
             "regret_best_of_cycle": regret("best_of_cycle"),
             "regret_never": regret("never"),
+        },
+        "null": {
+            "at_most_2": round(float(np.mean([n <= 2 for n in promotions])), 4),
+            "most": max(promotions),
+            "reverts": round(float(np.mean([p.reverts for p in null])), 3),
+            "promotions_of_ties": sum(p.promotions for p in ties),
         },
         "adopted": {str(size): told for size, told in adopted.items()},
         "worlds": worlds,
@@ -333,7 +336,11 @@ def _regrets(keeps: float, runs: int) -> dict[str, float]:
 def _table(document: dict[str, Any]) -> str:
     lines = [f"{document['runs']} runs of {CYCLES} cycles in {document['seconds']:.0f} s", ""]
     lines += [f"{name:26}{value:>10}" for name, value in document["figures"].items()]
-    for name, told in {**document["worlds"], **document["adopted"]}.items():
+    for name, told in {
+        "null": document["null"],
+        **document["worlds"],
+        **document["adopted"],
+    }.items():
         lines.append(f"{name:10}" + "  ".join(f"{k} {v}" for k, v in told.items()))
     return "\n".join(lines) + "\n"
 

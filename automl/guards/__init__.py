@@ -1,0 +1,201 @@
+"""What a model must pass before release, each guard with its number.
+
+The model is loaded from the registry in a fresh process, because that is how everybody else will get
+it. A guard that fails refuses the release; champion and predictions stay.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from automl.contract import Contract
+from automl.errors import AutomlError
+from automl.guards.checks import (
+    Guard,
+    SliceGains,
+    agreement,
+    drift,
+    latency,
+    leak,
+    mean_level,
+    size,
+    slice_gains,
+    worst_slice,
+)
+from automl.problem import Problem
+
+__all__ = ["Against", "Guard", "SliceGains", "check_model", "sample_rows", "slice_gains"]
+
+SAMPLE_ROWS = 200
+JUDGED_ROWS = 2000  # of the newest block, evenly thinned; enough for a mean and a correlation
+CONSTANT_SHARE = 0.99  # more equal predictions than this say nothing
+SECONDS = 120  # a model that cannot answer 200 rows in this time serves nobody
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Against:
+    """What else a new model is held against; what is left out is not checked.
+
+    `champion` is the version and the digests of the champion that it follows. `judged` are the newest
+    block's rows and `answers` what the sweep's fits of the blend said on them, shape (n_rows,) or
+    (n_rows, n_classes). `labels` are the target's mean, or the classes' shares, per recent block, shape
+    (n_blocks,) or (n_blocks, n_classes). `slices` are gains over the champion per declared slice.
+    """
+
+    champion: tuple[int, Mapping[str, str]] | None = None
+    judged: pd.DataFrame | None = None
+    answers: Array | None = None
+    labels: Array | None = None
+    slices: Sequence[SliceGains] = ()
+
+
+def sample_rows(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """The newest rows, features only: the fixed sample of fingerprints."""
+    return frame[list(contract.features)].tail(SAMPLE_ROWS).reset_index(drop=True)
+
+
+def check_model(
+    problem: Problem,
+    version: int,
+    digests: Mapping[str, str],
+    sample: pd.DataFrame,
+    *,
+    recipe: str,
+    losses: Mapping[str, float],
+    against: Against | None = None,
+) -> tuple[list[Guard], str]:
+    """Run all guards; returns them and the model's fingerprint.
+
+    `losses` holds "model" and "floor", the losses on the newest block.
+
+    Raises
+    ------
+    AutomlError
+        A guard failed; the message names each with its number.
+    """
+    against = against or Against()
+    rows = _thinned(len(against.judged)) if against.judged is not None else None
+    spec = {
+        "problem": str(problem.file),
+        "version": version,
+        "digests": dict(digests),
+        "recipe": recipe,
+        "champion": (against.champion[0], dict(against.champion[1])) if against.champion else None,
+    }
+    judged = against.judged.iloc[rows] if against.judged is not None else None
+    told, outputs = _asked(spec, sample, judged)
+    floor = losses["model"] < losses["floor"] or problem.sweep.families == ("baseline",)
+    beaten, wanted = f"loss {losses['model']:.5g}", f"below {losses['floor']:.5g}"
+    guards = [
+        Guard(
+            "loads in a fresh process, digests equal", True, f"{len(digests)} files", "all equal"
+        ),
+        *_of_answers(outputs),
+        Guard("beats the floor", floor, beaten, wanted),
+        latency(told["seconds_per_1000"]),
+        size(told["megabytes"]),
+        leak(told["shares"]),
+        *_beside(against, rows, outputs, told["champion_lacks"]),
+    ]
+    if any(not g.passed for g in guards):
+        raise _refused(guards)
+    return guards, told["fingerprint"]
+
+
+def _asked(
+    spec: Mapping[str, Any], sample: pd.DataFrame, judged: pd.DataFrame | None
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """What a fresh process measured, and the model's outputs there."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        sample.to_parquet(place / "sample.parquet")
+        if judged is not None:
+            judged[list(sample.columns)].reset_index(drop=True).to_parquet(place / "judged.parquet")
+        (place / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+        command = [sys.executable, "-m", "automl.guards.fresh", folder]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise _refused(
+                [Guard("fresh process", False, f"no answer in {SECONDS} s", "an answer")]
+            ) from None
+        answer = place / "answer.json"
+        if done.returncode or not answer.exists():
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise _refused(
+                [Guard("fresh process", False, last[:300], "the model loads and predicts")]
+            )
+        with np.load(place / "outputs.npz") as arrays:
+            outputs = {name: arrays[name] for name in arrays.files}
+        return json.loads(answer.read_text(encoding="utf-8")), outputs
+
+
+def _of_answers(outputs: Mapping[str, Array]) -> list[Guard]:
+    """What the sample's outputs say by themselves; that all are finite was checked where they were made."""
+    output, alone = outputs["output"], outputs["alone"]
+    same = float(np.abs(alone - output[::40]).max())
+    first = output if output.ndim == 1 else output[:, 0]
+    equal = float(pd.Series(first).value_counts(normalize=True).iloc[0])
+    return [
+        Guard("finite", True, f"{len(output)} rows", "all finite"),
+        Guard(
+            "one row = the same row in a batch",
+            same <= 1e-9,
+            f"difference {same:.2g}",
+            "at most 1e-9",
+        ),
+        Guard(
+            "not constant",
+            equal <= CONSTANT_SHARE,
+            f"{equal:.0%} equal",
+            f"at most {CONSTANT_SHARE:.0%}",
+        ),
+    ]
+
+
+def _beside(
+    against: Against, rows: NDArray[np.int64] | None, outputs: Mapping[str, Array], lacks: str
+) -> list[Guard]:
+    """The guards that hold the model against champion, labels and sweep, as far as these are known."""
+    guards = []
+    if "champion" in outputs:
+        guards.append(drift(outputs["champion"], outputs["output"]))
+    elif lacks:
+        told = f"cannot be compared: {lacks}"[:200]
+        guards.append(Guard("drift against the champion", True, told, "told only"))
+    if "judged" in outputs and against.labels is not None:
+        guards.append(mean_level(outputs["judged"], against.labels))
+    if "judged" in outputs and against.answers is not None:
+        guards.append(agreement(against.answers[rows], outputs["judged"]))
+    if against.slices:
+        guards.append(worst_slice(against.slices))
+    return guards
+
+
+def _thinned(n_rows: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, n_rows - 1, min(n_rows, JUDGED_ROWS)).astype(np.int64))
+
+
+def _refused(guards: list[Guard]) -> AutomlError:
+    lines = "; ".join(
+        f"{g.name}: found {g.found}, wanted {g.wanted}" for g in guards if not g.passed
+    )
+    return AutomlError(
+        f"the new model did not pass its guards: {lines}",
+        code="guards",
+        next_step="Look at the model's run in MLflow; the next cycle tries again.",
+    )

@@ -1,0 +1,110 @@
+"""The process that loads a model as everybody else will get it, asks it, and measures.
+
+Run as `python -m automl.guards.fresh FOLDER`; it reads the question from the folder and writes the
+answer there. It judges nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from automl.contract import Contract, load_contract
+from automl.predict import fingerprint, model_output
+from automl.problem import load_problem
+from automl.registry import Registry
+from automl.registry.models import load_folder
+from automl.spaces import load_families
+from automl.workspace import open_workspace
+
+__all__ = ["shares_of_gain"]
+
+
+def shares_of_gain(model: Any) -> dict[str, float]:
+    """Share of the gain per feature of the most one-sided tree member; {} where no member tells.
+
+    `model` averages pipelines of an encoder and an estimator.
+    """
+    told: dict[str, float] = {}
+    for pipeline in getattr(model, "estimators_", ()):
+        encoder, estimator = pipeline[0], pipeline[-1]
+        gains = _gains(estimator)
+        if gains is None or gains.sum() <= 0:
+            continue
+        try:
+            names = [str(n) for n in encoder.get_feature_names_out()]
+        except (AttributeError, ValueError):
+            names = []
+        if len(names) != len(gains):
+            names = [f"column {i}" for i in range(len(gains))]
+        shares = dict(zip(names, map(float, gains / gains.sum()), strict=True))
+        if max(shares.values()) > max(told.values(), default=0.0):
+            told = shares
+    return told
+
+
+def _gains(estimator: Any) -> np.ndarray | None:
+    booster = getattr(estimator, "booster_", None)
+    if booster is not None:  # LightGBM's own importances count splits
+        return np.asarray(booster.feature_importance("gain"), dtype="float64")
+    if hasattr(estimator, "tree_") or hasattr(estimator, "estimators_"):
+        found = getattr(estimator, "feature_importances_", None)
+        return None if found is None else np.asarray(found, dtype="float64")
+    return None
+
+
+def _main(folder: Path) -> None:
+    spec: dict[str, Any] = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+    problem = load_problem(spec["problem"])
+    contract = load_contract(problem)
+    if contract is None:
+        raise AssertionError("a model cannot be older than its contract")
+    load_families(problem.sweep.families, problem.file.parent)
+    registry = Registry(problem, open_workspace(problem.file))
+    with tempfile.TemporaryDirectory() as place:
+        files = registry._download(spec["version"], place)
+        size = sum(f.stat().st_size for f in files.rglob("*") if f.is_file())
+        model = load_folder(files, spec["digests"])
+    sample = pd.read_parquet(folder / "sample.parquet")
+    outputs = {"output": model_output(model, sample, contract)}
+    outputs["alone"] = np.concatenate(
+        [model_output(model, sample.iloc[[i]], contract) for i in range(0, len(sample), 40)]
+    )
+    if (folder / "judged.parquet").exists():
+        judged = pd.read_parquet(folder / "judged.parquet")
+        outputs["judged"] = model_output(model, judged, contract)
+    answer = {
+        "fingerprint": fingerprint(outputs["output"], spec["recipe"]),
+        "megabytes": size / 1e6,
+        "seconds_per_1000": _seconds(model, sample, contract),
+        "shares": shares_of_gain(model),
+        "champion_lacks": "",
+    }
+    if spec["champion"]:
+        try:
+            version, digests = spec["champion"]
+            champion = registry.load(version, digests)
+            outputs["champion"] = model_output(champion, sample, contract)
+        except Exception as error:  # noqa: BLE001  other columns, other classes, deleted: told, not refused
+            answer["champion_lacks"] = (str(error).splitlines() or [type(error).__name__])[0]
+    np.savez(folder / "outputs.npz", allow_pickle=False, **outputs)
+    (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+
+
+def _seconds(model: Any, sample: pd.DataFrame, contract: Contract) -> float:
+    """Per 1,000 rows, with everything loaded; a small batch's fixed costs are not counted five times."""
+    rows = sample.iloc[np.resize(np.arange(len(sample)), 1000)].reset_index(drop=True)
+    started = time.perf_counter()
+    model_output(model, rows, contract)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))

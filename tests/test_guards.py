@@ -1,0 +1,239 @@
+"""Guards: each is a number with a limit; sound models pass, and what serves nobody does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import log
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from automl.guards import Against, SliceGains, slice_gains
+from automl.guards.checks import (
+    agreement,
+    drift,
+    latency,
+    leak,
+    mean_level,
+    psi,
+    size,
+    worst_slice,
+)
+from automl.guards.fresh import shares_of_gain
+from automl.metrics import get_metric
+
+LAW = settings(max_examples=60, deadline=None, derandomize=True)
+RNG = np.random.default_rng(0)
+SKEWED = RNG.beta(2, 5, 400)
+
+
+def two_classes(positive: np.ndarray) -> np.ndarray:
+    return np.column_stack([1 - positive, positive])
+
+
+# ---------------------------------------------------------------- drift
+
+
+def slow_psi(expected: Sequence[float], found: Sequence[float]) -> float:
+    """The formula over tenths of the first sample, bin by bin, for values without ties."""
+    inner = [float(np.quantile(expected, q / 10)) for q in range(1, 10)]
+    edges, total = [-np.inf, *inner, np.inf], 0.0
+    for low, high in pairwise(edges):
+        a, b = (
+            (sum(low <= v < high for v in values) + 0.5) / (len(values) + 5)
+            for values in (expected, found)
+        )
+        total += (b - a) * log(b / a)
+    return total
+
+
+@LAW
+@given(st.integers(0, 1000), st.floats(-1, 1))
+def test_psi_equals_the_formula_bin_by_bin(seed: int, shift: float) -> None:
+    rng = np.random.default_rng(seed)
+    before, after = rng.normal(size=120), rng.normal(shift, 1, size=80)
+
+    assert psi(before, after) == pytest.approx(slow_psi(list(before), list(after)))
+
+
+def test_equal_predictions_have_not_drifted_even_if_they_are_all_the_same() -> None:
+    assert psi(SKEWED, SKEWED) == pytest.approx(0)
+    assert psi(np.full(50, 0.3), np.full(50, 0.3)) == pytest.approx(0)
+
+
+def test_a_drift_is_told_and_only_another_question_is_refused() -> None:
+    near = drift(two_classes(SKEWED), two_classes(SKEWED + RNG.normal(0, 0.02, 400)))
+    moved = drift(two_classes(SKEWED), two_classes(SKEWED + 0.1))
+    swapped = drift(two_classes(SKEWED), two_classes(1 - SKEWED))
+
+    assert (near.passed, "shifted" in near.found) == (True, False)
+    assert (moved.passed, "shifted" in moved.found) == (True, True)
+    assert not swapped.passed
+    assert swapped.wanted == "below 0.25, refused above 1"
+
+
+def test_of_several_classes_the_one_that_moved_most_counts() -> None:
+    before = RNG.dirichlet([2, 3, 4], 300)
+    after = before[:, [0, 2, 1]]
+
+    worst = max(psi(before[:, i], after[:, i]) for i in range(3))
+
+    assert drift(before, after).found == f"PSI {worst:.2f}, shifted"
+
+
+# ---------------------------------------------------------------- level
+
+LABELS = np.array([0.20, 0.22, 0.19, 0.21, 0.23, 0.20])
+
+
+@pytest.mark.parametrize(
+    ("mean", "passed"), [(0.20, True), (0.25, True), (0.35, False), (0.05, False)]
+)
+def test_predictions_whose_mean_no_recent_block_came_near_are_refused(
+    mean: float, passed: bool
+) -> None:
+    output = two_classes(np.full(500, mean))
+
+    assert mean_level(output, np.column_stack([1 - LABELS, LABELS])).passed is passed
+    assert mean_level(output[:, 1], LABELS).passed is passed
+
+
+def test_few_blocks_refuse_nobody() -> None:
+    guard = mean_level(np.full(100, 0.9), LABELS[:3])
+
+    assert guard.passed
+    assert "too few" in guard.found
+
+
+def test_few_rows_are_not_taken_for_a_wrong_level() -> None:
+    output = np.array([0.0, 0.9, 0.4, 0.1])  # their mean is 0.35, and means little
+
+    assert mean_level(output, LABELS).passed
+
+
+# ---------------------------------------------------------------- slices
+
+
+def some_slices(gains: dict[str, Sequence[float]], rows: int = 200) -> list[SliceGains]:
+    return [SliceGains(name, tuple(g), (rows,) * len(g)) for name, g in gains.items()]
+
+
+def test_a_slice_that_surely_became_worse_is_refused_and_named() -> None:
+    steady = {f"carrier = {c}": (0.01, 0.012, 0.008) for c in "ABCDE"}
+    guard = worst_slice(some_slices({**steady, "carrier = F": (-0.09, -0.10, -0.11)}))
+
+    assert not guard.passed
+    assert guard.found.startswith("carrier = F: gain -10.0%")
+
+
+def test_a_slice_that_became_a_little_worse_passes() -> None:
+    assert worst_slice(some_slices({"a": (0.01, 0.01), "b": (-0.012, -0.010)})).passed
+
+
+def test_the_worst_of_many_equal_slices_is_seldom_refused() -> None:
+    rng, refused, alone = np.random.default_rng(2), [], []
+    for _ in range(200):
+        gains = {f"s{i}": rng.normal(0.005, 0.06, 3) for i in range(16)}
+        refused.append(not worst_slice(some_slices(gains)).passed)
+        # each by its own mean and the true noise: P(gain < -2 %) >= 0.8
+        alone.append(min(g.mean() for g in gains.values()) < -0.02 - 0.84 * 0.06 / np.sqrt(3))
+
+    assert np.mean(alone) >= 0.4
+    assert np.mean(refused) <= 0.03
+
+
+@pytest.mark.parametrize("slices", [[], some_slices({"a": (-0.5,), "b": (0.1,)})])
+def test_slices_seen_on_one_block_refuse_nobody(slices: list[SliceGains]) -> None:
+    assert worst_slice(slices).passed
+
+
+def test_gains_of_slices_are_those_of_their_own_rows() -> None:
+    metric = get_metric("rmse")
+    truth = RNG.normal(size=200)
+    carrier = np.repeat(["UA", "AA"], [120, 80])
+    champion = truth + 1.0
+    challenger = truth + np.where(carrier == "UA", 0.5, 2.0)
+    columns = [pd.DataFrame({"carrier": carrier})] * 2
+
+    told = slice_gains(columns, [(truth, champion)] * 2, [(truth, challenger)] * 2, metric)
+
+    assert [(s.name, s.rows) for s in told] == [
+        ("carrier = UA", (120, 120)),
+        ("carrier = AA", (80, 80)),
+    ]
+    assert told[0].gains == pytest.approx([0.5, 0.5])
+    assert told[1].gains == pytest.approx([-1.0, -1.0])
+
+
+def test_slices_of_few_rows_or_one_class_are_no_evidence() -> None:
+    metric = get_metric("roc_auc")
+    truth = np.array([0, 1] * 40 + [0] * 50 + [0, 1] * 5)
+    columns = [pd.DataFrame({"c": ["both"] * 80 + ["one"] * 50 + ["few"] * 10})]
+    output = two_classes(RNG.random(140))
+
+    told = slice_gains(columns, [(truth, output)], [(truth, output)], metric)
+
+    assert [s.name for s in told] == ["c = both"]
+
+
+# ---------------------------------------------------------------- the rest
+
+
+def test_a_model_that_needs_a_night_for_a_batch_is_refused() -> None:
+    assert latency(9.9).passed
+    assert not latency(10.1).passed
+
+
+def test_a_model_too_large_to_fetch_is_refused() -> None:
+    assert size(500).passed
+    assert not size(501).passed
+
+
+def test_a_refit_with_swapped_classes_is_refused_and_a_deep_one_is_told() -> None:
+    swept = two_classes(SKEWED)
+    deep = two_classes(np.clip(0.3 * SKEWED + 0.7 * (RNG.random(400) < SKEWED), 0, 1))
+
+    assert agreement(swept, swept).found == "correlation 1.00"
+    told = agreement(swept, deep)
+    assert (told.passed, "low" in told.found) == (True, True)
+    assert not agreement(swept, two_classes(1 - SKEWED)).passed
+
+
+def test_a_constant_contradicts_nobody() -> None:
+    assert agreement(np.full(20, 0.3), np.full(20, 0.4)).passed
+
+
+def test_a_feature_that_carries_nearly_all_of_the_gain_is_told_and_not_refused() -> None:
+    alarm = leak({"arr_delay": 0.97, "hour": 0.03})
+
+    assert alarm.passed
+    assert "arr_delay 97%: is it known in time?" in alarm.found
+    assert "known" not in leak({"a": 0.6, "b": 0.4}).found
+    assert leak({}).found == "no tree model"
+
+
+def test_gains_are_read_from_tree_members_by_feature_name() -> None:
+    X = pd.DataFrame({"noise": RNG.normal(size=300), "leak": RNG.normal(size=300)})
+    encoder = FunctionTransformer(feature_names_out="one-to-one")
+    trees = make_pipeline(encoder, ExtraTreesRegressor(10, random_state=0)).fit(X, X["leak"])
+    linear = make_pipeline(encoder, LinearRegression()).fit(X, X["leak"])
+
+    shares = shares_of_gain(SimpleNamespace(estimators_=[linear, trees]))
+
+    assert sum(shares.values()) == pytest.approx(1)
+    assert max(shares, key=shares.__getitem__) == "leak"
+    assert shares_of_gain(SimpleNamespace(estimators_=[linear])) == {}
+
+
+def test_what_a_model_is_held_against_may_be_left_out() -> None:
+    assert Against().champion is None
+    assert Against().slices == ()
