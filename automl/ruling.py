@@ -6,14 +6,14 @@ for both. The rule itself is `automl.decide`; nothing here is effective.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from automl.decide import SWEEP_CONFIDENCE, Decision, Verdict, decide
+from automl.decide import REVERTED_CONFIDENCE, REVERTED_CYCLES, SWEEP_CONFIDENCE, Decision, decide
 from automl.errors import NoModelError
-from automl.evidence import BlockLoss, Duel, duels, kind_of
+from automl.evidence import BlockLoss, duels, kind_of
 from automl.release import Ruling, actor
 from automl.spaces import Blend
 from automl.store import Release, Store, Waiting
@@ -21,10 +21,8 @@ from automl.story import Job
 from automl.sweep import Board, Work, blend_losses
 from automl.workspace import now
 
-__all__ = ["Choice", "doubted", "make_choice", "rule"]
+__all__ = ["Choice", "doubted", "make_choice"]
 
-DOUBT_CYCLES = 5  # for so long a blend that was put out must be sure to be better
-DOUBT_CONFIDENCE = 0.9
 WAIT = timedelta(days=14)  # by then its evidence and its rows are two weekly cycles old
 
 
@@ -63,12 +61,16 @@ def make_choice(job: Job, work: Work, board: Board) -> Choice:
     losses = [x for blend, until in known.values() for x in _losses(job, work, board, blend, until)]
     past = [e for e in job.store.evidence(job.problem.name) if e.cycle < job.as_of]
     confidence = job.problem.promotion.confidence
-    decision = rule(
+    blends = [b for b, _ in known.values()]
+    decision = decide(
         [d for d in duels([*past, *losses], holder.id) if d.challenger in known],
         holder.id,
-        (confidence, SWEEP_CONFIDENCE if champion else confidence),
+        confidence,
         {name: _share(blend, holder) for name, (blend, _) in known.items()},
-        beware=doubted(job.store, job.problem.name, job.as_of, [b for b, _ in known.values()]),
+        sweep_confidence=SWEEP_CONFIDENCE if champion else confidence,
+        least=dict.fromkeys(
+            doubted(job.store, job.problem.name, job.as_of, blends), REVERTED_CONFIDENCE
+        ),
     )
     if champion and decision.outcome == "promote" and job.problem.promotion.mode == "review":
         return _waits(job, work, board, decision, known, losses, champion)
@@ -92,34 +94,6 @@ def make_choice(job: Job, work: Work, board: Board) -> Choice:
     )
 
 
-def rule(
-    rivals: Sequence[Duel],
-    holder: str,
-    confidence: tuple[float, float],
-    share: Mapping[str, float],
-    *,
-    beware: Collection[str] = (),
-) -> Decision:
-    """Judge the rivals; one to beware of is promoted only if it is surely better.
-
-    `confidence` is needed with virgin evidence, and without; `beware` are blends that were put out by a
-    rollback or turned down by a person not long ago.
-    """
-    held: list[Verdict] = []
-    while True:
-        decision = decide(rivals, holder, confidence[0], share, sweep_confidence=confidence[1])
-        best = next((v for v in decision.verdicts if v.challenger == decision.blend), None)
-        sure = best is None or best.probability >= max(best.needed, DOUBT_CONFIDENCE)
-        if decision.outcome != "promote" or best is None or best.challenger not in beware or sure:
-            return replace(decision, verdicts=(*decision.verdicts, *held))
-        why = (
-            f"P(better) {best.probability:.3f} is below {DOUBT_CONFIDENCE:.2f}, needed by a blend "
-            "that was put out or turned down not long ago"
-        )
-        held.append(replace(best, passed=False, needed=DOUBT_CONFIDENCE, reason=why))
-        rivals = [d for d in rivals if d.challenger != best.challenger]
-
-
 def doubted(store: Store, problem: str, as_of: datetime, blends: Sequence[Blend]) -> set[str]:
     """Which of these blends were put out or turned down in the last five cycles.
 
@@ -132,7 +106,7 @@ def doubted(store: Store, problem: str, as_of: datetime, blends: Sequence[Blend]
     names = {
         e.blend_id
         for e in rows
-        if e.as_of <= as_of and sum(e.as_of < d < as_of for d in decided) < DOUBT_CYCLES
+        if e.as_of <= as_of and sum(e.as_of < d < as_of for d in decided) < REVERTED_CYCLES
     }
     known = [*(r.blend for r in store.releases(problem)), *(b for b, _ in store.shadows(problem))]
     alike = {_recipes(b) for b in known if b.id in names}

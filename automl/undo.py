@@ -17,6 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import sqlalchemy as sa
+
 from automl import publish
 from automl.ask import Ask, Ending
 from automl.contract import load_contract
@@ -27,6 +29,7 @@ from automl.features.columns import load_columns
 from automl.guards import check_model, sample_rows
 from automl.history import Folders, Snapshot
 from automl.problem import Problem
+from automl.publish.tables import audited
 from automl.registry import Registry, cycle_tag
 from automl.release import actor, commit_undo, reconcile
 from automl.retrain import _pull, _work
@@ -308,9 +311,17 @@ def _generation(desk: _Desk, release: Release) -> int | None:
         return None
     found = desk.store.staged(desk.problem.name, live, release.model_version)
     if found is not None:
-        publish.audit(desk.store, desk.problem, found)
+        if not _audited(desk, found):
+            publish.audit(desk.store, desk.problem, found)
         return found
     return _score(desk, release, live)
+
+
+def _audited(desk: _Desk, generation: int) -> bool:
+    """Whether an audit has passed it already; what is read for it again costs the seconds of a rollback."""
+    query = sa.select(audited.c.found).where(audited.c.generation == generation)
+    with desk.store.engine.connect() as connection:
+        return connection.scalar(query) is not None
 
 
 def _score(desk: _Desk, release: Release, live: dict[str, Any]) -> int:

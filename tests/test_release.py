@@ -14,10 +14,9 @@ import sqlalchemy as sa
 from automl import release as room
 from automl import report
 from automl.errors import BusyError, PredictError
-from automl.evidence import Duel
 from automl.problem import Problem
 from automl.release import Ruling, commit_release, commit_undo, reconcile
-from automl.ruling import doubted, rule
+from automl.ruling import doubted
 from automl.spaces import Blend, Recipe
 from automl.store import Entry, Hold, Release, Store, Waiting
 from automl.store import tables as t
@@ -219,29 +218,6 @@ def test_what_was_put_out_is_doubted_for_five_cycles(desk: Desk, cycles: int, st
     found = doubted(desk.store, "parcels", as_of, [blend_of(1), blend_of(2), blend_of(3)])
 
     assert found == ({blend_of(2).id} if still else set())
-
-
-def duel_of(name: str, gains: tuple[float, ...]) -> Duel:
-    weeks = tuple(MONDAY - i * WEEK for i in range(len(gains)))
-    return Duel(name, gains, ("virgin",) * len(gains), tuple(range(len(gains))), weeks)
-
-
-def test_who_is_doubted_must_be_surely_better_and_the_next_best_takes_the_place() -> None:
-    unsure = duel_of("out", (0.03, -0.01, 0.03, 0.0, 0.02, 0.0))
-    plain = rule([unsure], "champ", (0.6, 0.95), {})
-    assert plain.outcome == "promote"
-    assert plain.verdicts[0].probability < 0.9
-
-    held = rule([unsure], "champ", (0.6, 0.95), {}, beware={"out"})
-    assert (held.outcome, held.blend) == ("keep", "champ")
-    assert "put out or turned down" in held.verdicts[-1].reason
-    assert held.verdicts[-1].needed == 0.9
-
-    sure = duel_of("out", (0.03, 0.031, 0.029, 0.03, 0.03, 0.03))
-    assert rule([sure], "champ", (0.6, 0.95), {}, beware={"out"}).blend == "out"
-
-    other = duel_of("other", (0.03, 0.031, 0.029, 0.03, 0.03, 0.03))
-    assert rule([unsure, other], "champ", (0.6, 0.95), {}, beware={"out"}).blend == "other"
 
 
 # ---------------------------------------------------------------- what follows in MLflow

@@ -18,7 +18,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from automl import faults, ruling, score, undo
+from automl import faults, publish, ruling, score, undo
 from automl.ask import Ask
 from automl.decide import Decision, decide
 from automl.errors import PredictError, ProblemError
@@ -175,19 +175,20 @@ def test_the_same_rollback_again_changes_nothing_and_another_must_say_where_to(f
     assert [v for _, v, _ in _standing(file)["live"]] == [2]
 
 
-def test_a_rollback_to_a_generation_made_beforehand_loads_no_model(
+def test_a_rollback_to_a_generation_made_beforehand_scores_nothing(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem, workspace, store = _open(file)
     live = store.live(problem.table)
     assert live is not None
-    with undo._desk(problem, workspace, "as score does in a probation") as desk:
-        standby = undo._score(desk, store.releases("parcels")[-1], live)
+    standby = store.staged("parcels", live, 1)
+    assert standby is not None
 
     def refuse(*_: Any) -> None:
         raise AssertionError("nothing may be scored")
 
     monkeypatch.setattr(undo, "_stage", refuse)
+    monkeypatch.setattr(publish, "audit", refuse)
     monkeypatch.setattr(undo, "_follow", lambda _: [])  # projections: not what readers wait for
     started = time.monotonic()
     done = rollback(problem, workspace, "quick")
@@ -195,6 +196,32 @@ def test_a_rollback_to_a_generation_made_beforehand_loads_no_model(
     assert time.monotonic() - started < 1
     assert done.generation == standby
     assert _rows(file, "select distinct generation from parcels") == [(standby,)]
+
+
+def _without_standby(file: Path) -> None:
+    problem, _, store = _open(file)
+    live = store.live(problem.table)
+    assert live is not None
+    standby = store.staged("parcels", live, 1)
+    assert standby is not None
+    with store.hold("parcels") as hold:
+        publish.discard(store, hold, problem, standby)
+
+
+def test_without_a_standby_the_frozen_batch_is_scored_first(file: Path) -> None:
+    problem, workspace, store = _open(file)
+    rollback(problem, workspace, "a", to=1)
+    told = _rows(file, "select parcel, probability from parcels order by parcel")
+    rollback(problem, workspace, "b", to=2)
+    with sqlite3.connect(file.parent / ".automl" / "automl.db") as database:
+        database.execute("update automl_generation set state = 'removed' where model_version = 1")
+    (file.parent / "world.db").unlink()  # nothing is pulled anew
+
+    done = rollback(problem, workspace, "c", to=1)
+
+    assert (done.model_version, done.warnings) == (1, [])
+    assert _rows(file, "select parcel, probability from parcels order by parcel") == told
+    assert store.ledger("parcels")[-1].generation == done.generation
 
 
 def test_back_and_forth_keeps_what_was_seen_when(file: Path) -> None:
@@ -210,9 +237,8 @@ def test_back_and_forth_keeps_what_was_seen_when(file: Path) -> None:
 
     assert [g and g["model_version"] for g in seen] == [2, 1, 2, 1]
     assert [g and g["id"] for g in seen][0::2] == [first["id"]] * 2
-    assert _rows(file, "select count(*) from automl_generation where as_of >= '2026-03-02'") == [
-        (2,)
-    ], "no generation is made twice"
+    here = "as_of >= '2026-03-02' and state = 'published'"
+    assert _rows(file, f"select count(*) from automl_generation where {here}") == [(2,)]
 
 
 def test_the_next_score_stays_with_the_version_that_was_brought_back(file: Path) -> None:
@@ -290,7 +316,7 @@ def test_in_review_mode_the_champion_is_refit_and_who_is_better_waits(
     before = _standing(file)
     held = store.champion("parcels")
     assert held is not None
-    monkeypatch.setattr(ruling, "rule", _promoting)
+    monkeypatch.setattr(ruling, "decide", _promoting)
 
     ending = retrain(problem, workspace, Ask(as_of=AS_OF + timedelta(days=3), plan="full"))
 
@@ -386,7 +412,9 @@ def test_the_points_are_those_that_a_whole_command_passes(file: Path) -> None:
     ],
 )  # fmt: skip
 def test_killed_at_a_boundary_then_run_again_twice(file: Path, verb: str, step: str) -> None:
-    if verb != "rollback":
+    if verb == "rollback":
+        _without_standby(file)
+    else:
         _let_wait(file)
     before = _standing(file)
 
