@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,14 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from automl import history
 from automl.contract import Contract
 from automl.errors import PredictError
-from automl.predict import fingerprint, model_output, predict
+from automl.history import Kind
+from automl.predict import fingerprint, model_output, predict, predict_pieces, read_pieces
 from automl.problem import Problem
+from automl.workspace import Workspace
+from tests.conftest import AS_OF
 
 FEATURES = {"weight": "number", "carrier": "text"}
 CLASSES: dict[str, tuple[str | int, ...]] = {
@@ -234,6 +238,88 @@ def test_a_model_that_raises_without_a_word_is_refused_too() -> None:
 
     with pytest.raises(PredictError, match="cannot score the batch: RuntimeError"):
         model_output(Failing(), batch_of(20), contract_of("binary"))
+
+
+# ---------------------------------------------------------------- in pieces
+
+
+def test_averages_that_rounding_lifts_above_one_are_one() -> None:
+    output = np.array([[1 - 1e-9, 1e-9], [-0.0, 1 + 1e-9]])
+
+    assert model_output(Model(output), batch_of(2), contract_of("binary"))[1].tolist() == [0.0, 1.0]
+
+
+class Linear:
+    """Answers by the row alone, and knows how many rows it was asked about at once."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def predict(self, columns: pd.DataFrame) -> NDArray[np.float64]:
+        self.asked.append(len(columns))
+        return columns["weight"].to_numpy() * 1.7 + (columns["carrier"] == "ant").to_numpy()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_pieces_answer_as_the_whole_and_in_its_order(
+    make_problem: Callable[..., Problem], workers: int
+) -> None:
+    problem, contract, batch = make_problem("regression"), contract_of("regression"), batch_of(100)
+    pieces = (batch.iloc[start : start + 9] for start in range(0, 100, 9))
+
+    told = list(predict_pieces(Linear(), pieces, problem, contract, workers=workers))
+
+    assert len(told) == 12
+    whole, _ = predict(Linear(), batch, problem, contract)
+    pd.testing.assert_frame_equal(pd.concat([frame for frame, _ in told]), whole, check_exact=True)
+
+
+def test_no_more_pieces_are_held_than_are_being_predicted(
+    make_problem: Callable[..., Problem],
+) -> None:
+    read = []
+
+    def pieces() -> Iterator[pd.DataFrame]:
+        for number in range(20):
+            read.append(number)
+            yield batch_of(4)
+
+    told = predict_pieces(
+        Linear(), pieces(), make_problem("regression"), contract_of("regression"), workers=2
+    )
+    for taken, _ in enumerate(told, start=1):
+        assert len(read) <= taken + 2
+
+
+def test_a_piece_that_cannot_be_scored_ends_it(make_problem: Callable[..., Problem]) -> None:
+    pieces = [batch_of(4), batch_of(4).drop(columns="carrier"), batch_of(4)]
+
+    with pytest.raises(PredictError, match="lacks column 'carrier'"):
+        list(
+            predict_pieces(Linear(), pieces, make_problem("regression"), contract_of("regression"))
+        )
+
+
+@pytest.mark.parametrize("rows", [10, 37, 64, 1000])
+@pytest.mark.parametrize("key", [True, False])
+def test_the_pieces_of_a_frozen_batch_are_the_batch(
+    make_problem: Callable[..., Problem], workspace: Workspace, rows: int, key: bool
+) -> None:
+    problem = make_problem()
+    history_ = problem.history if key else problem.history.model_copy(update={"key": ()})
+    problem = problem.model_copy(update={"history": history_})
+    kinds: dict[str, Kind] = {"weight": "number", "carrier": "text", "parcel": "whole"}
+    kinds |= {"sent_at": "time", "late": "whole"}
+    batch = history.pull_batch(problem, workspace, AS_OF, kinds=kinds)
+
+    pieces = list(read_pieces(batch, problem, rows))
+
+    pd.testing.assert_frame_equal(
+        pd.concat(pieces, ignore_index=True), history.read(batch), check_exact=True
+    )
+    if key:
+        assert {len(p) for p in pieces[:-1]} <= {rows}
+        assert len(pieces[-1]) >= min(rows // 2, batch.rows)
 
 
 # ---------------------------------------------------------------- fingerprint
