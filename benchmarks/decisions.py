@@ -115,18 +115,23 @@ def world(
 # ---------------------------------------------------------------- a cycle, as the real one makes it
 
 
-def live(place: World, first: int | None = None) -> tuple[list[int], Problem]:
-    """The champion after each cycle. Without `first` it is the best of the first cycle."""
+def live(
+    place: World, first: int | None = None, *, beside: bool = True
+) -> tuple[list[int], Problem]:
+    """The champion after each cycle. Without `first` it is the best of the first cycle.
+
+    With `beside` the decision is told what else was tried.
+    """
     start = _best(place, 0) if first is None else first
     problem = Problem(start, _mature(0))
     history = []
     for cycle in range(CYCLES):
-        _cycle(place, problem, cycle)
+        _cycle(place, problem, cycle, beside=beside)
         history.append(problem.champion)
     return history, problem
 
 
-def _cycle(place: World, problem: Problem, cycle: int) -> None:
+def _cycle(place: World, problem: Problem, cycle: int, *, beside: bool) -> None:
     mature = _mature(cycle)
     if problem.dethroned and cycle > problem.dethroned[2] + PROBATION:
         problem.dethroned = None
@@ -138,12 +143,12 @@ def _cycle(place: World, problem: Problem, cycle: int) -> None:
     judged = {**watched, **known, problem.champion: problem.until}
     losses = [x for i, until in judged.items() for x in _losses(place, cycle, i, until)]
     tried = [i for i in _pool(place, cycle) if i not in judged]
-    beside = [x for i in tried for x in _losses(place, cycle, i, mature)]
+    rest = [x for i in tried for x in _losses(place, cycle, i, mature)]
     evidence = [*problem.past, *losses]
     problem.past = evidence
     if _reverts(problem, evidence, cycle):
         return
-    every = duels([*evidence, *beside], str(problem.champion))
+    every = duels([*evidence, *rest], str(problem.champion))
     decision = decide(
         [d for d in every if int(d.challenger) in known],
         str(problem.champion),
@@ -154,7 +159,7 @@ def _cycle(place: World, problem: Problem, cycle: int) -> None:
             for i, since in problem.reverted.items()
             if cycle <= since + REVERTED_CYCLES
         },
-        others=[d for d in every if int(d.challenger) not in known],
+        others=[d for d in every if beside and int(d.challenger) not in known],
     )
     _release(problem, decision, known, cycle)
 
@@ -251,6 +256,7 @@ def _document(runs: int) -> dict[str, Any]:
     started = time.monotonic()
     null = [live(world(seed, np.zeros(RECIPES)), 0)[1] for seed in range(runs)]
     ties = [live(world(seed, np.zeros(RECIPES), noise=0.0), 0)[1] for seed in range(3)]
+    blind = [live(world(s, np.zeros(RECIPES)), 0, beside=False)[1] for s in range(runs)]
     adopted = {size: _adopted(size, runs) for size in (2.0, 1.0, 0.5)}
     worlds = {name: _regrets(keeps, runs) for name, keeps in (("static", 1.0), ("drift", KEEPS))}
 
@@ -285,17 +291,22 @@ def _document(runs: int) -> dict[str, Any]:
             "reverts": round(float(np.mean([p.reverts for p in null])), 3),
             "promotions_of_ties": sum(p.promotions for p in ties),
         },
+        "told_of_challengers_alone": {
+            "null_promotions_per_30": round(float(np.mean([p.promotions for p in blind])), 3),
+            "adopted_within_3": _adopted(2.0, runs, beside=False)["within_3"],
+        },
         "adopted": {str(size): told for size, told in adopted.items()},
         "worlds": worlds,
         "seconds": round(time.monotonic() - started, 1),
     }
 
 
-def _adopted(size: float, runs: int) -> dict[str, float]:
+def _adopted(size: float, runs: int, *, beside: bool = True) -> dict[str, float]:
     """Share of runs in which a rival better by so many block deviations is champion by then."""
     levels = np.zeros(RECIPES)
     levels[-1] = size * NOISE
-    histories = [live(world(10_000 + s, levels, arrives=ARRIVES), 0)[0] for s in range(runs)]
+    places = [world(10_000 + s, levels, arrives=ARRIVES) for s in range(runs)]
+    histories = [live(place, 0, beside=beside)[0] for place in places]
     told = {
         f"within_{n}": np.mean([h[ARRIVES + n - 1] == RECIPES - 1 for h in histories])
         for n in (1, 2, 3, 5, 10)

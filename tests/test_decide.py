@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from automl.decide import Decision, Verdict, decide, probation
 from automl.evidence import BlockLoss, Duel, Kind, duels
+from benchmarks.decisions import ARRIVES, RECIPES, live, world
 
 FIRST = datetime(2026, 1, 5, tzinfo=UTC)
 LAW = settings(max_examples=100, deadline=None, derandomize=True)
@@ -514,3 +515,17 @@ def test_the_best_of_many_lucky_rivals_is_shrunk_far_below_its_mean() -> None:
     # nobody is better, yet the luckiest mean promises about +1 %
     assert np.mean([v.mean for v in best]) > 0.008
     assert np.mean([v.shrunk for v in best]) < 0.4 * np.mean([v.mean for v in best])
+
+
+@pytest.mark.slow
+def test_shadows_and_virgin_blocks_promote_few_equals_no_ties_and_most_of_the_better() -> None:
+    levels = np.zeros(RECIPES)
+    levels[-1] = 2 * NOISE
+    null = [live(world(seed, np.zeros(RECIPES)), 0)[1].promotions for seed in range(60)]
+    ties = live(world(0, np.zeros(RECIPES), noise=0.0), 0)[1].promotions
+    better = [live(world(500 + seed, levels, arrives=ARRIVES), 0)[0] for seed in range(60)]
+
+    # over 400 runs 1.43 (standard error 0.06) and 87 %; of 60 runs the standard errors are 0.15 and 4.4 %
+    assert np.mean(null) <= 2.0
+    assert ties == 0
+    assert np.mean([h[ARRIVES + 2] == RECIPES - 1 for h in better]) >= 0.75

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import log
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,8 +18,11 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from automl.guards import Against, SliceGains, slice_gains
+from automl.blocks import make_blocks
+from automl.contract import infer
+from automl.guards import Against, held_against
 from automl.guards.checks import (
+    SliceGains,
     agreement,
     drift,
     latency,
@@ -26,14 +30,23 @@ from automl.guards.checks import (
     mean_level,
     psi,
     size,
+    slice_gains,
     worst_slice,
 )
 from automl.guards.fresh import shares_of_gain
+from automl.history import pull, read
 from automl.metrics import get_metric
+from automl.problem import Problem
+from automl.spaces import Blend, Recipe
+from automl.store import Release
+from automl.sweep import Work, output_file
+from automl.workspace import open_workspace
+from tests.conftest import AS_OF
 
 LAW = settings(max_examples=60, deadline=None, derandomize=True)
 RNG = np.random.default_rng(0)
 SKEWED = RNG.beta(2, 5, 400)
+CHAMPION, CHALLENGER = Recipe("linear", {"C": 1.0}, 0), Recipe("linear", {"C": 2.0}, 0)
 
 
 def two_classes(positive: np.ndarray) -> np.ndarray:
@@ -237,3 +250,53 @@ def test_gains_are_read_from_tree_members_by_feature_name() -> None:
 def test_what_a_model_is_held_against_may_be_left_out() -> None:
     assert Against().champion is None
     assert Against().slices == ()
+
+
+# ---------------------------------------------------------------- what a cycle has to compare with
+
+
+@pytest.fixture
+def work(make_problem: Callable[..., Problem], tmp_path: Path) -> Work:
+    """A sweep's work on the made-up world, on which two recipes have answered."""
+    problem = make_problem(replace={'name = "roc_auc"': 'name = "log_loss"\nslices = ["carrier"]'})
+    snapshot = pull(problem, open_workspace(problem.file), AS_OF)
+    frame = read(snapshot)
+    contract = infer(frame, problem)
+    blocks = make_blocks(frame, problem, AS_OF)
+    work = Work(problem, contract, {}, frame, blocks, tmp_path / "scratch", 1)
+    (work.scratch / "outputs").mkdir(parents=True)
+    for recipe, positive in ((CHAMPION, 0.3), (CHALLENGER, 0.4)):
+        for b, block in enumerate(blocks):
+            output = two_classes(np.full(len(block.judged), positive))
+            np.save(output_file(work, recipe, b), output)
+    return work
+
+
+def test_a_cycle_offers_its_newest_rows_the_labels_of_its_blocks_and_its_slices(work: Work) -> None:
+    blend, champion = Blend.single(CHALLENGER), Blend.single(CHAMPION)
+    release = Release(1, AS_OF, 4, "run", {"a": "b"}, "", champion, AS_OF, False)
+
+    told = held_against(work, blend, release)
+
+    assert told.champion == (4, {"a": "b"})
+    newest = work.blocks[0].judged
+    assert told.judged is not None
+    assert list(told.judged.index) == list(newest)
+    assert told.answers is not None
+    assert told.answers.shape == (len(newest), 2)
+    assert told.labels is not None
+    target = work.frame[work.problem.history.target].to_numpy()
+    for mean, block in zip(told.labels, work.blocks, strict=False):
+        assert mean[1] == pytest.approx((target[block.judged] == work.contract.classes[1]).mean())
+    assert len(told.labels) > len(work.blocks)
+    carriers = work.frame["carrier"].iloc[newest].nunique()
+    assert len({s.name for s in told.slices}) == carriers
+
+
+def test_a_first_model_and_a_refit_of_the_champion_have_no_slices_to_fear(work: Work) -> None:
+    champion = Blend.single(CHAMPION)
+    release = Release(1, AS_OF, 4, "run", {}, "", champion, AS_OF, False)
+
+    assert held_against(work, champion, None).champion is None
+    assert held_against(work, champion, None).slices == ()
+    assert held_against(work, champion, release).slices == []

@@ -10,8 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,44 +20,26 @@ from numpy.typing import NDArray
 
 from automl.contract import Contract
 from automl.errors import AutomlError
+from automl.guards.beside import Against, held_against
 from automl.guards.checks import (
     Guard,
-    SliceGains,
     agreement,
     drift,
     latency,
     leak,
     mean_level,
     size,
-    slice_gains,
     worst_slice,
 )
 from automl.problem import Problem
 
-__all__ = ["Against", "Guard", "SliceGains", "check_model", "sample_rows", "slice_gains"]
+__all__ = ["Against", "Guard", "check_model", "held_against", "sample_rows"]
 
 SAMPLE_ROWS = 200
 JUDGED_ROWS = 2000  # of the newest block, evenly thinned; enough for a mean and a correlation
 CONSTANT_SHARE = 0.99  # more equal predictions than this say nothing
 SECONDS = 120  # a model that cannot answer 200 rows in this time serves nobody
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Against:
-    """What else a new model is held against; what is left out is not checked.
-
-    `champion` is the version and the digests of the champion that it follows. `judged` are the newest
-    block's rows and `answers` what the sweep's fits of the blend said on them, shape (n_rows,) or
-    (n_rows, n_classes). `labels` are the target's mean, or the classes' shares, per recent block, shape
-    (n_blocks,) or (n_blocks, n_classes). `slices` are gains over the champion per declared slice.
-    """
-
-    champion: tuple[int, Mapping[str, str]] | None = None
-    judged: pd.DataFrame | None = None
-    answers: Array | None = None
-    labels: Array | None = None
-    slices: Sequence[SliceGains] = ()
 
 
 def sample_rows(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
