@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,11 @@ from automl.publish import (
     stage_pieces,
     sum_keys,
 )
+from automl.score import _former, _stand_by
 from automl.spaces import Blend, Recipe
-from automl.store import Hold, Release, Store
+from automl.store import Hold, Release, Store, naive
+from automl.store import tables as t
+from automl.story import call
 from automl.workspace import Workspace
 from tests.postgres import PostgresServer
 
@@ -865,6 +869,88 @@ def test_clean_leaves_other_problems_alone(make_site: Callable[..., Site]) -> No
         ("letters", "staged"),
         ("parcels", "published"),
     ]
+
+
+# ---------------------------------------------------------------- who stands by
+
+
+def release_row(site: Site, version: int, week: int) -> None:
+    values = {"problem": "parcels", "as_of": naive(MONDAY + week * WEEK), "decision_id": 1}
+    values |= {
+        "model_version": version,
+        "run_id": f"run{version}",
+        "digests": {},
+        "blend": RELEASE.blend.to_json(),
+    }
+    values |= {"fingerprint": "", "labels_until": naive(MONDAY), "released_at": naive(MONDAY)}
+    with site.store.writer.begin() as connection:
+        connection.execute(t.release.insert().values(**values))
+
+
+def scored(site: Site, week: int) -> None:
+    cycle = site.store.open_cycle("parcels", "score", MONDAY + week * WEEK, 1, "d")
+    site.store.end_cycle(cycle, "published", "")
+
+
+def former(site: Site, week: int) -> int | None:
+    """The version that stands by while that week is scored."""
+    as_of = MONDAY + week * WEEK
+    job: Any = SimpleNamespace(store=site.store, problem=site.problem, as_of=as_of)
+    champion = site.store.champion("parcels", at=as_of)
+    assert champion is not None
+    found = _former(job, champion)
+    return None if found is None else found.model_version
+
+
+def test_the_former_version_stands_by_for_three_scorings(site: Site) -> None:
+    release_row(site, 1, week=0)
+    assert former(site, 0) is None  # there is none
+    release_row(site, 2, week=1)
+
+    stood_by = []
+    for week in range(1, 6):
+        stood_by.append(former(site, week))
+        scored(site, week)
+
+    assert stood_by == [1, 1, 1, None, None]
+    assert former(site, 0) is None  # a backfill of a time when there was none
+
+
+def test_the_same_version_released_again_needs_no_standby(site: Site) -> None:
+    for week in range(2):
+        release_row(site, 1, week=week)
+
+    assert former(site, 1) is None
+
+
+def test_before_a_release_the_standing_champion_is_the_former_one(site: Site) -> None:
+    release_row(site, 1, week=0)
+    job: Any = SimpleNamespace(store=site.store, problem=site.problem, as_of=MONDAY + WEEK)
+
+    found = _former(job, replace(RELEASE, id=0, as_of=MONDAY + WEEK, model_version=2))
+
+    assert found is not None
+    assert found.model_version == 1
+
+
+def test_a_standby_that_fails_is_told_and_harms_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = site.publish(5, week=1)
+    release_row(site, 1, week=0)
+    release_row(site, 2, week=1)
+    champion = site.store.champion("parcels")
+    assert champion is not None
+    job: Any = SimpleNamespace(store=site.store, problem=site.problem, as_of=MONDAY + WEEK)
+
+    def broken(*_: Any) -> None:
+        raise MemoryError("no room for another model")
+
+    monkeypatch.setattr("automl.score._stage_standby", broken)
+    _stand_by(job, champion, live, call)
+
+    assert "no standby: no room for another model [no_standby]" in caplog.text
+    assert site.shown() == {live}
 
 
 # ---------------------------------------------------------------- parquet copy
