@@ -96,7 +96,7 @@ def _tuples(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Sequen
     text = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
     cursor = connection.connection.cursor()
     cursor.execute(text)
-    while part := cursor.fetchmany(ROWS_AT_ONCE * 5):
+    while part := cursor.fetchmany(ROWS_AT_ONCE):
         yield part
 
 
