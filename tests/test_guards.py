@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import OrdinalEncoder
 
 from automl.blocks import make_blocks
 from automl.contract import infer
@@ -234,14 +235,17 @@ def test_a_feature_that_carries_nearly_all_of_the_gain_is_told_and_not_refused()
     assert leak({}).found == "no tree model"
 
 
-def test_gains_are_read_from_tree_members_by_feature_name() -> None:
-    X = pd.DataFrame({"noise": RNG.normal(size=300), "leak": RNG.normal(size=300)})
-    encoder = FunctionTransformer(feature_names_out="one-to-one")
+def test_gains_are_read_from_tree_members_by_raw_column() -> None:
+    X = pd.DataFrame({"noise": RNG.normal(size=300), "text": "a", "leak": RNG.normal(size=300)})
+    encoder = ColumnTransformer(
+        [("text", OrdinalEncoder(), ["text"]), ("number", "passthrough", ["noise", "leak"])]
+    )
     trees = make_pipeline(encoder, ExtraTreesRegressor(10, random_state=0)).fit(X, X["leak"])
     linear = make_pipeline(encoder, LinearRegression()).fit(X, X["leak"])
 
     shares = shares_of_gain(SimpleNamespace(estimators_=[linear, trees]))
 
+    assert set(shares) == {"text", "noise", "leak"}
     assert sum(shares.values()) == pytest.approx(1)
     assert max(shares, key=shares.__getitem__) == "leak"
     assert shares_of_gain(SimpleNamespace(estimators_=[linear])) == {}

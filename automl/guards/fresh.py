@@ -28,9 +28,9 @@ __all__ = ["shares_of_gain"]
 
 
 def shares_of_gain(model: Any) -> dict[str, float]:
-    """Share of the gain per feature of the most one-sided tree member; {} where no member tells.
+    """Share of the gain per raw column of the most one-sided tree member; {} where no member tells.
 
-    `model` averages pipelines of an encoder and an estimator.
+    `model` averages pipelines of a column transformer and an estimator.
     """
     told: dict[str, float] = {}
     for pipeline in getattr(model, "estimators_", ()):
@@ -38,16 +38,23 @@ def shares_of_gain(model: Any) -> dict[str, float]:
         gains = _gains(estimator)
         if gains is None or gains.sum() <= 0:
             continue
-        try:
-            names = [str(n) for n in encoder.get_feature_names_out()]
-        except (AttributeError, ValueError):
-            names = []
-        if len(names) != len(gains):
-            names = [f"column {i}" for i in range(len(gains))]
-        shares = dict(zip(names, map(float, gains / gains.sum()), strict=True))
+        shares: dict[str, float] = {}
+        for name, gain in zip(_raw_columns(encoder, len(gains)), gains / gains.sum(), strict=True):
+            shares[name] = shares.get(name, 0.0) + float(gain)
         if max(shares.values()) > max(told.values(), default=0.0):
             told = shares
     return told
+
+
+def _raw_columns(encoder: Any, width: int) -> list[str]:
+    """Of which raw column each encoded one is made; by position where the encoder does not tell."""
+    names = [f"column {i}" for i in range(width)]
+    for part, _, columns in getattr(encoder, "transformers_", ()):
+        place = encoder.output_indices_.get(part, slice(0, 0))
+        size = place.stop - place.start
+        if columns and size and size % len(columns) == 0:  # calendar numbers: some of each time
+            names[place] = [str(c) for c in columns for _ in range(size // len(columns))]
+    return names
 
 
 def _gains(estimator: Any) -> np.ndarray | None:
