@@ -173,7 +173,9 @@ def test_earlier_predictions_are_judged_on_the_labels_that_arrived(
 ) -> None:
     file, _ = two_cycles
     first, second = _rows(
-        file, "select id, rows, judged_rows, judged from automl_generation order by id"
+        file,
+        "select id, rows, judged_rows, judged from automl_generation "
+        "where state = 'published' order by id",
     )
     assert second[2] == 0
     predicted = pd.DataFrame(
