@@ -354,11 +354,13 @@ def check(file: File, *, json: Json = False, debug: Debug = False) -> int:
     """Validate a problem file and its families, without touching data."""
     problem, workspace = _open(file)
     from automl import report
-    from automl.features.columns import load_columns
     from automl.spaces import load_families
 
     families = load_families(problem.sweep.families, problem.file.parent)
-    load_columns(problem.transformer)
+    if problem.transformer:  # whose base classes are scikit-learn's
+        from automl.features.columns import load_columns
+
+        load_columns(problem.transformer)
     return _answer(report.checked(problem, workspace, families), json, report.checked_text)
 
 

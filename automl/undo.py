@@ -26,7 +26,7 @@ from automl.ensemble import assemble
 from automl.errors import AutomlError, HistoryError, ProblemError
 from automl.faults import fault
 from automl.features.columns import load_columns
-from automl.guards import check_model, sample_rows
+from automl.guards import check_model, held_against, sample_rows
 from automl.history import Folders, Snapshot
 from automl.problem import Problem
 from automl.publish.tables import audited
@@ -396,16 +396,18 @@ def _fit(job: Job, one: Waiting, champion: Release) -> Release:
     try:
         done = refit(work, one.blend, NEVER, {})
         model = assemble(done.parts, contract, list(contract.features))
-        return _register(job, work, one, replace(champion, blend=done.blend), model)
+        return _register(job, work, one, champion, done.blend, model)
     finally:
         shutil.rmtree(work.scratch, ignore_errors=True)
 
 
-def _register(job: Job, work: Work, one: Waiting, release: Release, model: Any) -> Release:
+def _register(
+    job: Job, work: Work, one: Waiting, champion: Release, blend: Blend, model: Any
+) -> Release:
     sample = sample_rows(work.frame, work.contract)
     run_id = str(job.cycle.receipts["run_id"])
     job.registry.reap()  # a run that an earlier attempt left half way
-    members = {m.recipe.family for m in release.blend.members}
+    members = {m.recipe.family for m in blend.members}
     registered = job.registry.register(
         run_id,
         model,
@@ -414,7 +416,7 @@ def _register(job: Job, work: Work, one: Waiting, release: Release, model: Any) 
         {
             "cycle": f"{cycle_tag(job.as_of, job.cycle.attempt)} · approved",
             "decision": "approve",
-            "recipe": release.blend.id,
+            "recipe": blend.id,
         },
     )
     fault("approve.registered")
@@ -423,11 +425,13 @@ def _register(job: Job, work: Work, one: Waiting, release: Release, model: Any) 
         registered.version,
         registered.digests,
         sample,
-        recipe=release.blend.id,
+        recipe=blend.id,
         losses=one.losses,
+        against=held_against(work, blend, champion),
     )
     return replace(
-        release,
+        champion,
+        blend=blend,
         model_version=registered.version,
         run_id=run_id,
         digests=registered.digests,
