@@ -90,7 +90,7 @@ def cycle_note(told: Told) -> str:
         f"- {work.metric.name} {_mean_score(told):.4f} {work.metric.arrow} over {len(blocks)} blocks ({', '.join(blocks)})",
         f"- {len(statuses)} trials ({pruned} pruned, {failed} failed) in {board.seconds:.0f} s, stopped by {board.stopped}",
         f"- guards: {guards}",
-        f"- undo: `automl retrain {problem.file.name} --again --reason ...`; artifacts: decision.json, leaderboard.json",
+        f"- undo: `automl rollback {problem.file.name} --reason ...`; artifacts: decision.json, leaderboard.json",
     ]
     if told.tracking_uri.startswith("http"):
         base = told.tracking_uri.rstrip("/")

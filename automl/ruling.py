@@ -62,8 +62,10 @@ def make_choice(job: Job, work: Work, board: Board) -> Choice:
     past = [e for e in job.store.evidence(job.problem.name) if e.cycle < job.as_of]
     confidence = job.problem.promotion.confidence
     blends = [b for b, _ in known.values()]
+    tried = [x for x in _tried(job, work, board, mature) if x.blend not in known]
+    every = duels([*past, *losses, *tried], holder.id)
     decision = decide(
-        [d for d in duels([*past, *losses], holder.id) if d.challenger in known],
+        [d for d in every if d.challenger in known],
         holder.id,
         confidence,
         {name: _share(blend, holder) for name, (blend, _) in known.items()},
@@ -71,6 +73,7 @@ def make_choice(job: Job, work: Work, board: Board) -> Choice:
         least=dict.fromkeys(
             doubted(job.store, job.problem.name, job.as_of, blends), REVERTED_CONFIDENCE
         ),
+        others=[d for d in every if d.challenger not in known],
     )
     if champion and decision.outcome == "promote" and job.problem.promotion.mode == "review":
         return _waits(job, work, board, decision, known, losses, champion)
@@ -188,6 +191,25 @@ def _first_reason(decision: Decision, head: str) -> str:
         return f"{head}; {decision.reason}"
     why = decision.reason.removeprefix("kept: ")
     return f"{head}: a blend of good start points, which no challenger beat ({why})"
+
+
+def _tried(job: Job, work: Work, board: Board, mature: datetime) -> list[BlockLoss]:
+    """Every recipe of this sweep by itself: no rival, but it tells how far apart recipes are."""
+    return [
+        BlockLoss(
+            job.as_of,
+            Blend.single(trial.recipe).id,
+            block.start,
+            block.end,
+            len(block.judged),
+            loss,
+            1.0,
+            kind_of(mature, block.start),
+        )
+        for trial in board.trials
+        if trial.status == "complete"
+        for block, loss in zip(work.blocks, trial.losses, strict=False)
+    ]
 
 
 def _losses(job: Job, work: Work, board: Board, blend: Blend, until: datetime) -> list[BlockLoss]:

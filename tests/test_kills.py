@@ -21,6 +21,8 @@ POINTS = sorted(
         name
         for file in (ROOT / "automl").rglob("*.py")
         for name in re.findall(r'fault\("([a-z_.]+)"\)', file.read_text(encoding="utf-8"))
+        # those of rollback, approve and reject are passed by no cycle: tests/test_undo.py kills there
+        if not name.startswith(("rollback.", "approve.", "reject."))
     }
 )
 OF_SCORE_ALONE = {"publish.in_commit", "publish.committed"}

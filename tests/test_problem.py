@@ -58,7 +58,7 @@ block   = "0d"
 origins = 99
 
 [promotion]
-mode       = "review"
+mode       = "reviewed"
 confidence = 0.5
 
 [publish]
@@ -98,7 +98,7 @@ TOLD = [  # key, what was found, what was wanted
     r"sweep\.trials: found 0; wanted greater than or equal to 1",
     r"validation\.block: '0d' is not a duration",
     r"validation\.origins: found 99; wanted less than or equal to 12",
-    r"promotion\.mode: 'review' is not offered by this version; wanted 'auto'",
+    r"promotion\.mode: found 'reviewed'; wanted 'auto' or 'review'. Did you mean 'review'?",
     r"promotion\.confidence: found 0\.5; wanted greater than 0\.5",
     r"publish\.mode: 'new' is not offered by this version; wanted 'full'",
     r"publish\.table: 'Parcels': wanted lower-case letters",
