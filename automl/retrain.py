@@ -25,7 +25,7 @@ from automl.blocks import make_blocks
 from automl.contract import Contract
 from automl.faults import fault
 from automl.fitting import Fitted, fit_chosen, keep_fits, score_shadows, search
-from automl.guards import Guard, check_model, held_against, sample_rows
+from automl.guards import Guard, check_model, sample_rows
 from automl.history import Snapshot
 from automl.judge import judge
 from automl.note import Told, cycle_artifacts, cycle_metrics, cycle_note, cycle_tags
@@ -229,9 +229,6 @@ def _guard(job: Job, work: Work, choice: Choice, release: Release) -> tuple[list
         sample,
         recipe=choice.blend.id,
         losses=choice.losses,
-        against=held_against(
-            work, choice.blend, job.store.champion(job.problem.name, before=job.as_of)
-        ),
     )
     fault("retrain.guarded")
     return guards, replace(release, fingerprint=fingerprint)
