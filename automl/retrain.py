@@ -41,7 +41,7 @@ from automl.sweep import Board, Plan, Work
 from automl.trial import warm_up
 from automl.workspace import Workspace
 
-__all__ = ["Stage", "retrain"]
+__all__ = ["Stage", "make_work", "pull", "retrain"]
 
 Stage = Callable[[Job, Release], tuple[int, int]]  # -> (generation, rows)
 _log = logging.getLogger(__name__)
@@ -68,10 +68,10 @@ def retrain(
         if isinstance(job, Ending):
             return job
         warm_up()
-        snapshot = run("pull history", _pull, job, io=True)
+        snapshot = run("pull history", pull, job, io=True)
         contract, warnings = run("check contract", _check, job, snapshot)
         run("judge published predictions", judge, job, snapshot, contract, io=True)
-        work = _work(job, snapshot, contract)
+        work = make_work(job, snapshot, contract)
         known = run("score shadows", score_shadows, job, work)
         plan = run("plan", make_plan, job, work, known)
         work = narrowed(work, plan)
@@ -116,7 +116,8 @@ def retrain(
 # ---------------------------------------------------------------- steps, in calling order
 
 
-def _pull(job: Job) -> Snapshot:
+def pull(job: Job) -> Snapshot:
+    """The frozen history of a cycle; the one it had if it was interrupted."""
     kept = job.cycle.receipts.get("snapshot")
     if kept and Path(kept["path"]).exists():  # an interrupted cycle goes on with the history it had
         ends = {k: datetime.fromisoformat(kept[k]) for k in ("first", "last")}
@@ -158,7 +159,8 @@ def _check(job: Job, snapshot: Snapshot) -> tuple[Contract, list[str]]:
     return contract, warnings
 
 
-def _work(job: Job, snapshot: Snapshot, contract: Contract) -> Work:
+def make_work(job: Job, snapshot: Snapshot, contract: Contract) -> Work:
+    """What sweep and refit of a cycle work on."""
     frame = history.read(snapshot)
     return Work(
         problem=job.problem,

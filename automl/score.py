@@ -28,7 +28,7 @@ from automl.store import Release, Store, naive
 from automl.story import Job, Run, call, open_job
 from automl.workspace import Workspace
 
-__all__ = ["cycle", "roll_forward", "score"]
+__all__ = ["cycle", "roll_forward", "score", "stage_batch"]
 
 SHRUNK, GROWN = 0.5, 3.0  # share of the rows readers see now; beyond, some are missing or double
 COMPARED = 100  # rows; below, numbers halve and double by chance
@@ -51,7 +51,7 @@ def score(
             return job
         champion = _champion(job)
         run("let MLflow follow", reconcile, job.store, job.registry, problem, io=True)
-        generation, rows = _stage(job, champion, run)
+        generation, rows = stage_batch(job, champion, run)
         reason = f"{rows} rows by version {champion.model_version}"
         run("publish", _publish, job, generation, reason)
         run("export", _finish, job, io=True)
@@ -81,7 +81,7 @@ def cycle(
     """
 
     def stage(job: Job, release: Release) -> tuple[int, int]:
-        generation, rows = _stage(job, release, call)
+        generation, rows = stage_batch(job, release, call)
         _stand_by(job, release, generation, call)
         return generation, rows
 
@@ -118,7 +118,8 @@ def _champion(job: Job) -> Release:
     return champion
 
 
-def _stage(job: Job, release: Release, run: Run) -> tuple[int, int]:
+def stage_batch(job: Job, release: Release, run: Run) -> tuple[int, int]:
+    """Score the batch by a release into an audited generation that nobody sees; its id and rows."""
     batch = run("pull batch", _pull_batch, job, io=True)
     generation = run("predict and stage", _predict, job, release, batch)
     run("audit", publish.audit, job.store, job.problem, generation)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, Protocol
 
 from automl.errors import SpaceError
@@ -31,6 +32,7 @@ __all__ = [
     "Suggests",
     "load_families",
     "load_family",
+    "load_file",
     "refuse_missing",
     "suggest_recency",
 ]
@@ -298,10 +300,24 @@ def load_family(entry: str, root: Path) -> Family:
     path = (family_folder() / f"{entry}.py") if named else (root / entry).resolve()
     if not path.is_file():
         raise SpaceError(f"{entry}: no family file at {path}", code="no_family")
-    name = f"automl_family_{path.stem}"
+    module = load_file(path, f"automl_family_{path.stem}", "family", f"automl spaces {entry}")
+    family = getattr(module, "family", None)
+    if not isinstance(family, Family):
+        raise SpaceError(f"{path}: found no `family = Family(...)`", code="no_family")
+    return replace(family, path=path, doc=(module.__doc__ or "").strip().split("\n")[0])
+
+
+def load_file(path: Path, name: str, what: str, again: str) -> ModuleType:
+    """A user's Python file as a module of that name; `what` it defines and what to type after mending it.
+
+    Raises
+    ------
+    SpaceError
+        It is no Python file, or raises.
+    """
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise SpaceError(f"{path}: not a Python file", code="no_family")
+        raise SpaceError(f"{path}: not a Python file", code=f"no_{what}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -310,13 +326,10 @@ def load_family(entry: str, root: Path) -> Family:
         del sys.modules[name]
         raise SpaceError(
             f"{path}: loading raised {type(error).__name__}: {error}",
-            code="family_raises",
-            next_step=f"Mend the file, then: automl spaces {entry}",
+            code=f"{what}_raises",
+            next_step=f"Mend the file, then: {again}",
         ) from error
-    family = getattr(module, "family", None)
-    if not isinstance(family, Family):
-        raise SpaceError(f"{path}: found no `family = Family(...)`", code="no_family")
-    return replace(family, path=path, doc=(module.__doc__ or "").strip().split("\n")[0])
+    return module
 
 
 def _digest(content: object) -> str:

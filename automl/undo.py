@@ -32,8 +32,8 @@ from automl.problem import Problem
 from automl.publish.tables import audited
 from automl.registry import Registry, cycle_tag
 from automl.release import actor, commit_undo, reconcile
-from automl.retrain import _pull, _work
-from automl.score import _stage
+from automl.retrain import make_work, pull
+from automl.score import stage_batch
 from automl.spaces import Blend, load_families
 from automl.store import Cycle, Entry, Hold, Release, Store, Waiting, ledger
 from automl.story import Job, call
@@ -337,7 +337,7 @@ def _score(desk: _Desk, release: Release, live: dict[str, Any]) -> int:
             return frozen  # type: ignore[return-value]
         return call(name, step, *args, io=io)
 
-    generation, _ = _stage(_job(desk, cycle), release, run)
+    generation, _ = stage_batch(_job(desk, cycle), release, run)
     return generation
 
 
@@ -392,7 +392,7 @@ def _fit(job: Job, one: Waiting, champion: Release) -> Release:
     contract = load_contract(job.problem)
     if contract is None:
         raise AssertionError("a model cannot be older than its contract")
-    work = _work(job, _pull(job), contract)
+    work = make_work(job, pull(job), contract)
     try:
         done = refit(work, one.blend, NEVER, {})
         model = assemble(done.parts, contract, list(contract.features))

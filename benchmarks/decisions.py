@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +35,7 @@ from automl.ensemble import block_weights
 from automl.evidence import BlockLoss, duels, kind_of
 from automl.plan import FULL_AFTER, WARM_BLOCKS
 from automl.release import MOST_SHADOWS
+from benchmarks.provenance import provenance
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "decisions.json"
@@ -264,17 +263,8 @@ def _document(runs: int) -> dict[str, Any]:
         return round(float(np.mean([told[rule] for told in worlds.values()])), 4)
 
     promotions = [p.promotions for p in null]
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
     return {
-        "benchmark": "decisions",
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "commit": commit.stdout.strip() or "unknown",
-        "cores": os.cpu_count(),
+        **provenance("decisions"),
         "runs": runs,
         "figures": {
             "null_promotions_per_30": round(float(np.mean(promotions)), 3),

@@ -30,6 +30,7 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
 from benchmarks.defaults import PEERS, peer_scores  # noqa: E402
+from benchmarks.provenance import provenance  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 FIRST, WEEKS = datetime(2013, 8, 12, tzinfo=UTC), 16
@@ -146,17 +147,8 @@ def _document(rows: list[dict[str, Any]], budget: str) -> dict[str, Any]:
         }
         for name in PEERS
     }
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
-        "benchmark": "flights",
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "commit": commit.stdout.strip(),
-        "cores": os.cpu_count(),
+        **provenance("flights"),
         "budget": budget,
         "weeks": len(rows),
         "figures": {

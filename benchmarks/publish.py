@@ -35,6 +35,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from benchmarks.provenance import provenance
+
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "publish.json"
 AS_OF = datetime(2026, 3, 2, tzinfo=UTC)
@@ -332,17 +334,8 @@ def _figures(runs: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _document(runs: dict[str, Any], rows: dict[str, int]) -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
     return {
-        "benchmark": "publish",
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "commit": commit.stdout.strip() or "unknown",
-        "cores": os.cpu_count(),
+        **provenance("publish"),
         "rows": {name: rows[name] for name in runs},
         "figures": dict(_figures(runs)),
         "runs": runs,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import sqlite3
 import subprocess
@@ -27,6 +26,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from benchmarks.provenance import provenance
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "pull.json"
@@ -243,21 +244,12 @@ def _load_sqlite(file: Path, low: int, high: int, whole: int) -> None:
 
 
 def _document(told: dict[str, Any], rows: int) -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
 
     def ratio(name: str, what: str) -> float:
         return round(told[name]["second"][what] / told[name]["first"][what], 4)
 
     return {
-        "benchmark": "pull",
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "commit": commit.stdout.strip() or "unknown",
-        "cores": os.cpu_count(),
+        **provenance("pull"),
         "rows": rows,
         "figures": {
             "second_over_first_seconds": {name: ratio(name, "seconds") for name in told},

@@ -24,7 +24,6 @@ import time
 import venv
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ for key, value in DEFAULTS.items():  # before numpy and LightGBM read the enviro
 import numpy as np  # noqa: E402
 
 from benchmarks.figures import carried_figures, compared_figures, cost_figures, lines_of  # noqa: E402
+from benchmarks.provenance import provenance  # noqa: E402
 from benchmarks.tables import KEY, Cut, Table, drifting, find_tables, open_tables  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -367,17 +367,8 @@ def _environment(tool: str) -> None:
 
 def _document(told: Sequence[Line], asked: argparse.Namespace) -> dict[str, Any]:
     lines = [asdict(line) for line in told]
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
-        "benchmark": "rolling",
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "commit": commit.stdout.strip(),
-        "cores": os.cpu_count(),
+        **provenance("rolling"),
         "seconds": asked.seconds,
         "figures": {
             **compared_figures(lines, OURS),

@@ -17,37 +17,17 @@ from automl.spaces import Blend, Member, Recipe, load_families
 from automl.sweep import Work, refit
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF
+from tests.troubles import write_troubled
 
 MakeProblem = Callable[..., Problem]
-FRAGILE = '''"""Fails, or takes its time, when it is told to."""
-import time
-from sklearn.linear_model import LogisticRegression
-from automl import Family
-
-class Fragile(LogisticRegression):
-    def __init__(self, how="", C=1.0):
-        super().__init__(C=C)
-        self.how = how
-
-    def fit(self, X, y, sample_weight=None):
-        if self.how == "raises":
-            raise ValueError("not today")
-        if self.how == "sleeps":
-            time.sleep(60)
-        return super().fit(X, y, sample_weight)
-
-family = Family(name="fragile", short="frag", tasks={"binary"}, encoding="dense",
-                start=[(1, {"how": ""})], space=lambda trial, shape: {"how": ""},
-                build=lambda params, shape, seed: Fragile(**params))
-'''
 GOOD = Recipe("linear", {"C": 1.0}, 0)
 
 
 @pytest.fixture
 def work(make_problem: MakeProblem, tmp_path: Path) -> Work:
     """A sweep's work on the made-up world, with a family that fails when told."""
-    (tmp_path / "fragile.py").write_text(FRAGILE, encoding="utf-8")
-    problem = make_problem(replace={'"linear"]': '"linear", "./fragile.py"]'})
+    entry = write_troubled(tmp_path, "")
+    problem = make_problem(replace={'"linear"]': f'"linear", "{entry}"]'})
     frame = read(pull(problem, open_workspace(problem.file), AS_OF))
     return Work(
         problem,
@@ -62,7 +42,7 @@ def work(make_problem: MakeProblem, tmp_path: Path) -> Work:
 
 def bad(how: str) -> Recipe:
     """A recipe whose refit goes wrong."""
-    return Recipe("fragile", {"how": how}, 0)
+    return Recipe("troubled", {"how": how}, 0)
 
 
 @pytest.mark.parametrize(("how", "told"), [("raises", "not today"), ("sleeps", "out of time")])
@@ -77,7 +57,7 @@ def test_a_member_that_fails_leaves_its_weight_to_the_others(
     ]
     assert [(name, weight) for name, weight, _, _ in done.parts] == [
         ("0-linear", done.blend.members[0].weight),
-        ("2-fragile", done.blend.members[1].weight),
+        ("2-troubled", done.blend.members[1].weight),
     ]
     assert list(done.lost) == [bad(how).id]
     assert told in done.lost[bad(how).id]
@@ -92,7 +72,7 @@ def test_a_whole_blend_stays_as_it_was_decided(work: Work) -> None:
 
 
 def test_a_refit_without_any_member_left_fails_and_says_why(work: Work) -> None:
-    with pytest.raises(AutomlError, match=r"refit of fragile failed: .*not today") as caught:
+    with pytest.raises(AutomlError, match=r"refit of troubled failed: .*not today") as caught:
         refit(work, Blend((Member(bad("raises"), 1.0, {}),)), time.monotonic() + 60, {})
     assert caught.value.code == "refit_failed"
 

@@ -187,7 +187,7 @@ def test_a_rollback_to_a_generation_made_beforehand_scores_nothing(
     def refuse(*_: Any) -> None:
         raise AssertionError("nothing may be scored")
 
-    monkeypatch.setattr(undo, "_stage", refuse)
+    monkeypatch.setattr(undo, "stage_batch", refuse)
     monkeypatch.setattr(publish, "audit", refuse)
     monkeypatch.setattr(undo, "_follow", lambda _: [])  # projections: not what readers wait for
     started = time.monotonic()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 
 from automl.errors import SpaceError
 from automl.history import Kind
+from automl.spaces import load_file
 
 __all__ = ["Columns", "kinds_of", "load_columns"]
 
@@ -75,19 +74,7 @@ def load_columns(path: Path | None) -> Columns | None:
     """
     if path is None:
         return None
-    name = f"automl_columns_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise SpaceError(f"{path}: not a Python file", code="no_columns")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise SpaceError(
-            f"{path}: loading raised {type(error).__name__}: {error}", code="columns_raise"
-        ) from error
+    module = load_file(path, f"automl_columns_{path.stem}", "columns", "automl check FILE")
     transformer = getattr(module, "transformer", None)
     if not (isinstance(transformer, BaseEstimator) and isinstance(transformer, TransformerMixin)):
         raise SpaceError(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from automl.errors import AutomlError
 from automl.features.matrices import Rows, shape_of, thin, write_matrices
-from automl.spaces import Blend
+from automl.spaces import Blend, Member
 from automl.sweep.board import Work, makespan
 from automl.trial import Fit, FitResult, Pool
 
@@ -56,48 +57,7 @@ def refit(
     if needed > seconds:  # never without a budget
         most = max(1000, int(len(rows.y) * max(seconds, 1.0) / needed))
         rows = thin(rows, most, work.problem.sweep.seed)
-    encoders: dict[str, Any] = {}
-    encoding = 0.0
-    ended: list[tuple[Fit, FitResult]] = []
-    pool = Pool(work.workers)
-    try:
-        for i, member in enumerate(blend.members):
-            family = work.families[member.recipe.family]
-            folder = work.scratch / f"refit-{family.encoding}"
-            if family.encoding not in encoders:
-                started = time.monotonic()
-                encoders[family.encoding] = write_matrices(
-                    rows,
-                    None,
-                    work.contract.features,
-                    family.encoding,
-                    folder,
-                    classes=len(work.contract.classes),
-                    columns=work.columns,
-                    dtype="float64",
-                )
-                encoding += time.monotonic() - started
-            shape = shape_of(folder, work.problem, work.contract)
-            while not pool.free:
-                ended += pool.collect(deadline)
-            output = work.scratch / f"refit-{member.recipe.id}.pickle"
-            pool.start(
-                Fit(
-                    (i, 0),
-                    str(family.path),
-                    member.recipe,
-                    member.learned,
-                    shape,
-                    folder,
-                    output,
-                    refit=True,
-                ),
-                deadline,
-            )
-        while pool.running:
-            ended += pool.collect(deadline)
-    finally:
-        pool.stop()
+    encoders, ended, encoding = _fit_members(work, blend, rows, deadline)
     lost = {fit.recipe.id: result.error for fit, result in ended if result.error}
     fitted = {fit.tag[0]: pd.read_pickle(fit.output) for fit, result in ended if not result.error}
     if not fitted:
@@ -124,3 +84,50 @@ def refit(
     ]
     seconds = encoding + sum(result.seconds for _, result in ended)
     return Refitted(parts, Blend(tuple(left)) if lost else blend, len(rows.y), lost, seconds)
+
+
+def _fit_members(
+    work: Work, blend: Blend, rows: Rows, deadline: float
+) -> tuple[dict[str, Any], list[tuple[Fit, FitResult]], float]:
+    """Encoders by encoding, how every fit ended, and the seconds of encoding."""
+    encoders: dict[str, Any] = {}
+    ended: list[tuple[Fit, FitResult]] = []
+    encoding, pool = 0.0, Pool(work.workers)
+    try:
+        for i, member in enumerate(blend.members):
+            family = work.families[member.recipe.family]
+            folder = work.scratch / f"refit-{family.encoding}"
+            if family.encoding not in encoders:
+                started = time.monotonic()
+                encoders[family.encoding] = write_matrices(
+                    rows,
+                    None,
+                    work.contract.features,
+                    family.encoding,
+                    folder,
+                    classes=len(work.contract.classes),
+                    columns=work.columns,
+                    dtype="float64",
+                )
+                encoding += time.monotonic() - started
+            while not pool.free:
+                ended += pool.collect(deadline)
+            pool.start(_job(work, member, i, folder), deadline)
+        while pool.running:
+            ended += pool.collect(deadline)
+    finally:
+        pool.stop()
+    return encoders, ended, encoding
+
+
+def _job(work: Work, member: Member, number: int, folder: Path) -> Fit:
+    return Fit(
+        tag=(number, 0),
+        family=str(work.families[member.recipe.family].path),
+        recipe=member.recipe,
+        learned=member.learned,
+        shape=shape_of(folder, work.problem, work.contract),
+        data=folder,
+        output=work.scratch / f"refit-{member.recipe.id}.pickle",
+        refit=True,
+    )
