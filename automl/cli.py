@@ -208,14 +208,19 @@ def rollback(
 
 @app.command(group=_UNDO)
 def approve(
-    file: File, version: str = "", *, reason: Said, json: Json = False, debug: Debug = False
+    file: File,
+    version: int | None = None,
+    *,
+    reason: Said,
+    json: Json = False,
+    debug: Debug = False,
 ) -> int:
-    """Fit and release the challenger that waits (promotion.mode = "review").
+    """Release the challenger that waits (promotion.mode = "review"), with its predictions.
 
     Parameters
     ----------
     version
-        The blend that is meant, as `automl why` names it. Default: whoever waits.
+        The model version that is meant. Default: whoever waits.
     """
     problem, workspace = _open(file)
     with _quiet():
@@ -227,14 +232,19 @@ def approve(
 
 @app.command(group=_UNDO)
 def reject(
-    file: File, version: str = "", *, reason: Said, json: Json = False, debug: Debug = False
+    file: File,
+    version: int | None = None,
+    *,
+    reason: Said,
+    json: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Turn down the challenger that waits.
 
     Parameters
     ----------
     version
-        The blend that is meant, as `automl why` names it. Default: whoever waits.
+        The model version that is meant. Default: whoever waits.
     """
     problem, workspace = _open(file)
     with _quiet():
@@ -396,6 +406,8 @@ def _story(verb: Literal["cycle", "retrain", "score"], file: Path, ask: Ask, as_
     problem, workspace = _open(file)
     from automl import report
 
+    with _quiet():
+        _heed(problem, workspace)
     done = report.ended(problem, workspace, verb, ask)
     if done is None:
         with _quiet():
@@ -409,6 +421,18 @@ def _story(verb: Literal["cycle", "retrain", "score"], file: Path, ask: Ask, as_
             }
             done = stories[verb](problem, workspace, ask)
     return _ended(done, workspace, as_json)
+
+
+def _heed(problem: Problem, workspace: Workspace) -> None:
+    """Release who waits, if somebody said so in MLflow."""
+    from automl.store import Store
+
+    if Store(workspace).waiting(problem.name) is not None:  # heavy imports only then
+        from automl.undo import heed
+
+        done = heed(problem, workspace)
+        if done is not None:
+            _say(f"version {done.model_version} approved by a tag in MLflow: {done.reason}")
 
 
 def _ended(done: Ending, workspace: Workspace, as_json: bool) -> int:

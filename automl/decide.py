@@ -22,6 +22,7 @@ from scipy import stats
 from automl.evidence import BlockLoss, Duel, duels
 
 __all__ = [
+    "PROBATION_CYCLES",
     "REVERTED_CONFIDENCE",
     "REVERTED_CYCLES",
     "SWEEP_CONFIDENCE",
@@ -43,6 +44,7 @@ PRIOR_SD = (0.003, 0.03)  # bounds of the prior's standard deviation of true adv
 MARGIN = 0.001  # cost of switching; none for a blend that holds a fifth of the champion
 ANCHORED = 0.2
 MANY_BLOCKS = 4  # from here on, at least half of the blocks must agree
+PROBATION_CYCLES = 3  # after a promotion, in which the old champion is held against the new one
 REVERT = 0.8  # probability that a new champion is worse than the old one, at which it goes
 REVERT_BLOCKS = 2  # virgin ones, at least
 
@@ -157,7 +159,7 @@ def probation(
 ) -> Probation:
     """Whether a new champion must give its place back to the one that it dethroned.
 
-    Only virgin blocks that begin at or after `since`, the promotion's as_of, count. There are two rivals
+    Only virgin blocks that begin at or after `since`, the end of the labels that the promotion knew, count. There are two rivals
     and no choice among many, so nothing is shrunk: P(worse) is Student's t of the mean difference, with
     the freedom that all duels against the champion leave for the noise of a block. Assumes what
     `decide` does; two equal champions are told apart wrongly about once in eight looks, which costs

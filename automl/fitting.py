@@ -13,9 +13,10 @@ from typing import Any
 from automl.ensemble import assemble
 from automl.errors import AutomlError
 from automl.faults import fault
-from automl.ruling import Choice
+from automl.ruling import Choice, dethroned
 from automl.shelf import Kept, Shelf, columns_of
 from automl.spaces import Blend, Member, Params
+from automl.store import Waiting
 from automl.story import Job
 from automl.sweep import (
     BUDGET_ENDED,
@@ -25,11 +26,12 @@ from automl.sweep import (
     Trial,
     Work,
     output_file,
+    part_of,
     refit,
     sweep,
 )
 
-__all__ = ["Fitted", "fit_chosen", "keep_fits", "score_shadows", "search"]
+__all__ = ["Fitted", "fit_chosen", "keep_fits", "score_shadows", "search", "turned_away"]
 
 SHADOWS = 3  # recipes of challengers that wait, at most, fitted for the next block in the time left
 ANSWERS = 8  # best recipes whose answers are kept for the next cycle
@@ -39,9 +41,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """The assembled model's file, the choice as it was fitted, and the fits for the shelf."""
+    """The assembled models' files, the choice as it was fitted, and the fits for the shelf."""
 
     model: Path
+    waiting: Path | None  # of the challenger that a person has to approve
     choice: Choice
     warnings: list[str]
     kept: tuple[Kept, ...]
@@ -80,11 +83,16 @@ def search(job: Job, work: Work, plan: Plan) -> tuple[Board, float]:
 def fit_chosen(
     job: Job, work: Work, board: Board, choice: Choice, deadline: float, plan: Plan
 ) -> Fitted:
-    """Refit the chosen blend on everything; in the time left, what waits to be judged next time."""
+    """Refit the chosen blend on everything; in the time left, what is to be judged next time.
+
+    A challenger that waits for a person is fitted with it, on the same rows.
+    """
     costs = {**plan.costs, **{t.recipe.id: t.seconds_refit for t in board.trials}}
-    done = refit(work, choice.blend, deadline, costs, board.overhead)
+    one = choice.ruling.waiting
+    done = refit(work, _together(choice.blend, one), deadline, costs, board.overhead)
+    mine = part_of(done, choice.blend)
     told = [
-        f"member {member} is left out of the release: {why}" for member, why in done.lost.items()
+        f"member {member} is left out of the release: {why}" for member, why in mine.lost.items()
     ]
     if done.rows < len(work.frame):
         told.append(
@@ -92,15 +100,46 @@ def fit_chosen(
         )
     for warning in told:
         _log.warning(warning)
-    model = assemble(done.parts, work.contract, list(work.contract.features))
-    path = work.scratch / "model.pickle"
-    path.write_bytes(pickle.dumps(model))
+    path = _assembled(work, mine, "model")
+    waiting, choice = None, replace(choice, blend=mine.blend)
+    if one is not None:
+        try:
+            theirs = part_of(done, one.blend)
+            waiting = _assembled(work, theirs, "waiting")
+            choice = _with_waiting(choice, replace(one, blend=theirs.blend))
+        except AutomlError as error:
+            choice = turned_away(choice, str(error))
     fault("retrain.refitted")
     shadows = _fit_shadows(work, board, choice, deadline, costs)
     fitted = [done, *([shadows] if shadows else [])]
     job.store.note(job.cycle, cost=_cost(work, board, fitted, deadline, plan))
     kept = tuple(k for f in fitted if f.rows == len(work.frame) for k in _kept(job, work, f))
-    return Fitted(path, replace(choice, blend=done.blend), told, kept)
+    return Fitted(path, waiting, choice, told, kept)
+
+
+def turned_away(choice: Choice, why: str) -> Choice:
+    """The choice without the challenger that would have waited for a person."""
+    reason = f"{choice.ruling.reason}; but it does not wait: {why}"
+    _log.warning("the challenger does not wait for approval: %s", why)
+    return replace(choice, ruling=replace(choice.ruling, waiting=None, reason=reason))
+
+
+def _with_waiting(choice: Choice, one: Waiting) -> Choice:
+    return replace(choice, ruling=replace(choice.ruling, waiting=one))
+
+
+def _together(blend: Blend, one: Waiting | None) -> Blend:
+    if one is None:
+        return blend
+    members = {m.recipe.id: m for m in (*blend.members, *one.blend.members)}
+    return Blend(tuple(members.values()))
+
+
+def _assembled(work: Work, done: Refitted, name: str) -> Path:
+    model = assemble(done.parts, work.contract, list(work.contract.features))
+    path = work.scratch / f"{name}.pickle"
+    path.write_bytes(pickle.dumps(model))
+    return path
 
 
 def keep_fits(job: Job, work: Work, board: Board, fitted: Fitted, plan: Plan) -> None:
@@ -126,10 +165,13 @@ def keep_fits(job: Job, work: Work, board: Board, fitted: Fitted, plan: Plan) ->
 def _fit_shadows(
     work: Work, board: Board, choice: Choice, deadline: float, costs: Mapping[str, float]
 ) -> Refitted | None:
-    """The best waiting challengers' recipes fitted on everything, if there is time for it."""
+    """Recipes of who was dethroned and of the best shadows fitted on everything, if there is time."""
     have = {m.recipe.id for m in choice.blend.members}
+    if choice.ruling.waiting is not None:
+        have |= {m.recipe.id for m in choice.ruling.waiting.blend.members}
     waiting: dict[str, Member] = {}
-    for blend, _ in choice.ruling.shadows:
+    watched = [choice.watched] if choice.watched else []
+    for blend in (*watched, *(b for b, _ in choice.ruling.shadows)):
         waiting |= {m.recipe.id: m for m in blend.members if m.recipe.id not in have}
     left = 2 * (deadline - time.monotonic() - SHADOW_SECONDS - board.overhead) / 1.5
     chosen: list[Member] = []
@@ -188,7 +230,13 @@ def _carried(job: Job) -> list[Blend]:
         for b, until in job.store.shadows(job.problem.name)
         if until < job.problem.mature(job.as_of)
     ]
-    return [*([champion.blend] if champion else []), *shadows]
+    watched = dethroned(job.store, job.problem, job.as_of)
+    told = [
+        *([champion.blend] if champion else []),
+        *([watched.blend] if watched else []),
+        *shadows,
+    ]
+    return list({blend.id: blend for blend in told}.values())
 
 
 def _shelf(job: Job) -> Shelf:

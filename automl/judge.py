@@ -16,14 +16,20 @@ import sqlalchemy as sa
 
 from automl import history, publish
 from automl.contract import Contract
+from automl.evidence import attribute
 from automl.features.matrices import to_outcomes
 from automl.history import ROW_ID, Snapshot
 from automl.metrics import get_metric
 from automl.problem import Problem
+from automl.spaces import Blend
 from automl.store import Store
 from automl.story import Job
+from automl.sweep import Work, blend_outputs
 
-__all__ = ["judge", "judge_frame"]
+__all__ = ["attribution", "judge", "judge_frame"]
+
+PLACE = "__place__"  # of a row in its block
+LEAST_ROWS = 30  # that were published; fewer say nothing about a split of their gain
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +82,62 @@ def judge_frame(
     output = _output(store, problem, contract, generation, joined)
     names = [problem.metric.name, *problem.metric.also]
     return {name: get_metric(name).score(truth, output) for name in names}, len(joined)
+
+
+def attribution(
+    job: Job, work: Work, champion: Blend, challenger: Blend, floor: float
+) -> dict[str, Any] | None:
+    """A challenger's gain on the newest block, split into fresh data and new recipe; None if it cannot be.
+
+    Three losses on the same rows, those of the block for which predictions were published: of what was
+    published, of the champion's recipe fitted on what was known at the block's start, and of the
+    challenger fitted alike. `floor` is the baseline's loss.
+    """
+    pairs = [blend_outputs(work, blend, blocks=1) for blend in (champion, challenger)]
+    places, published = _published(job, work)
+    if not all(pairs) or len(places) < LEAST_ROWS:
+        return None
+    truth = pairs[0][0][0][places]
+    outputs = [published, *(p[0][1][places] for p in pairs)]
+    losses = [work.metric.loss(work.metric.score(truth, output)) for output in outputs]
+    if not np.isfinite(losses).all():
+        return None
+    before, refit, after = losses
+    split = attribute(before, refit, after, floor)
+    return {
+        "text": f"newest block, {len(places)} published rows: fresh data {split.fresh:+.2%}, "
+        f"new recipe {split.recipe:+.2%} of the published loss",
+        "rows": len(places),
+        "published": before,
+        "refit": refit,
+        "challenger": after,
+        "fresh": split.fresh,
+        "recipe": split.recipe,
+    }
+
+
+def _published(job: Job, work: Work) -> tuple[np.ndarray, np.ndarray]:
+    """Places in the newest block of rows that readers saw predictions for, and what these said."""
+    block, keys = work.blocks[0], list(job.problem.history.key or (ROW_ID,))
+    rows = work.frame.iloc[block.judged][[*keys, job.problem.history.target]]
+    rows = rows.assign(**{PLACE: np.arange(len(rows))})
+    taken: list[np.ndarray] = []
+    outputs: list[np.ndarray] = []
+    told = job.store.generations(job.problem.name, limit=job.problem.publish.keep + 1)
+    for generation in sorted(told, key=lambda g: (g["as_of"], g["id"]), reverse=True):
+        start, end = (generation[n].replace(tzinfo=UTC) for n in ("as_of", "until"))
+        if start >= min(block.end, job.as_of) or end <= block.start:
+            continue
+        predicted = publish.read_generation(job.store, job.problem, generation["id"])
+        joined = _as_in_history(predicted, job.problem).merge(rows, on=keys, how="inner")
+        if taken:
+            joined = joined[~joined[PLACE].isin(np.concatenate(taken))]
+        if len(joined):
+            taken.append(joined[PLACE].to_numpy())
+            outputs.append(_output(job.store, job.problem, work.contract, generation, joined))
+    if not taken:
+        return np.empty(0, dtype="int64"), np.empty(0)
+    return np.concatenate(taken), np.concatenate(outputs)
 
 
 def _as_in_history(published: pd.DataFrame, problem: Problem) -> pd.DataFrame:

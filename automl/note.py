@@ -17,7 +17,20 @@ from automl.release import Ruling
 from automl.spaces import Blend
 from automl.sweep import Board, Work, blend_outputs
 
-__all__ = ["Told", "cycle_artifacts", "cycle_metrics", "cycle_note", "cycle_tags"]
+__all__ = [
+    "Told",
+    "cycle_artifacts",
+    "cycle_metrics",
+    "cycle_note",
+    "cycle_tags",
+]
+
+_WORDS = {  # outcome -> what the tag says, and its colour
+    "first": ("promoted (first)", "#2b8a3e"),
+    "promote": ("promoted", "#2b8a3e"),
+    "revert": ("reverted", "#e8590c"),
+    "keep": ("kept", "#868e96"),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +75,9 @@ def cycle_metrics(told: Told) -> dict[str, float]:
 
 def cycle_tags(told: Told) -> dict[str, str]:
     """Tags of the parent run."""
-    colour = {"first": "#2b8a3e", "promote": "#2b8a3e", "keep": "#868e96"}[told.ruling.outcome]
-    word = {"first": "promoted (first)", "promote": "promoted", "keep": "kept"}[told.ruling.outcome]
+    word, colour = _WORDS[told.ruling.outcome]
+    if told.ruling.waiting:
+        word = "kept, one waits"
     return {
         "decision": word,
         "winner": _in_words(told.blend),
@@ -77,6 +91,7 @@ def cycle_note(told: Told) -> str:
     head = {
         "first": "✔ Promoted",
         "promote": "✔ Promoted",
+        "revert": "↺ Reverted to the former champion, refitted as",
         "keep": "– Kept the champion, refitted as",
     }
     problem, board, work = told.work.problem, told.board, told.work
@@ -87,6 +102,7 @@ def cycle_note(told: Told) -> str:
     lines = [
         f"**{head[told.ruling.outcome]} v{told.version}**: {_in_words(told.blend)}",
         f"- {told.ruling.reason}",
+        *_more(told),
         f"- {work.metric.name} {_mean_score(told):.4f} {work.metric.arrow} over {len(blocks)} blocks ({', '.join(blocks)})",
         f"- {len(statuses)} trials ({pruned} pruned, {failed} failed) in {board.seconds:.0f} s, stopped by {board.stopped}",
         f"- guards: {guards}",
@@ -144,6 +160,23 @@ def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
         "data/contract.json": contract_file(problem).read_text(encoding="utf-8"),
         "env/requirements.txt": "\n".join(packages) + "\n",
     }
+
+
+def _more(told: Told) -> list[str]:
+    """What else a reviewer has to know of this decision, where there is something."""
+    lines, content = [], told.ruling.content
+    one = told.ruling.waiting
+    if one is not None:
+        file = told.work.problem.file.name
+        lines.append(
+            f"- version {one.model_version} ({_in_words(one.blend)}) waits until {one.expires_at:%Y-%m-%d %H:%M}: "
+            f"`automl approve {file} {one.model_version} --reason ...`, or the tag `approved` on it"
+        )
+    if content.get("attribution"):
+        lines.append(f"- {content['attribution']['text']}")
+    if content.get("probation") and told.ruling.outcome != "revert":
+        lines.append(f"- probation: {content['probation']['reason']}")
+    return lines
 
 
 def _in_words(blend: Blend) -> str:

@@ -116,6 +116,7 @@ def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> 
         costs={p.trial.recipe.id: p.trial.seconds_refit for p in reversed(remembered)},
         favour=favoured(remembered),
         known=known,
+        shifted=_outlier(facts.losses) > OUTLIER,
     )
 
 

@@ -37,13 +37,14 @@ _log = logging.getLogger(__name__)
 class Ruling:
     """A decision ready to be made effective."""
 
-    outcome: str  # first | promote | keep
+    outcome: str  # first | promote | revert | keep
     reason: str
     content: Mapping[str, Any]  # what `automl why` shows
     evidence: Sequence[BlockLoss]
     shadows: Sequence[tuple[Blend, datetime]]  # (blend, end of the labels that chose it)
     actor: str = ""
     waiting: Waiting | None = None  # the challenger that a person has to approve
+    put_out: str = ""  # blend that a revert put out
 
 
 def actor(trigger: str = "command") -> str:
@@ -83,9 +84,11 @@ def commit_release(
         )
         who = verdict.actor or actor()
         told = Entry(now(), release.as_of, KIND[verdict.outcome], who, verdict.reason)
-        told = replace(told, decision_id=decided, generation=generation)
+        told = replace(told, decision_id=decided, generation=generation, blend_id=verdict.put_out)
         made = _release(connection, problem, replace(release, decision_id=decided), told)
-        if verdict.waiting is not None:
+        if verdict.waiting is None:
+            _let_lapse(connection, problem, cycle, who)
+        else:
             _let_wait(connection, problem, replace(verdict.waiting, decision_id=decided), who)
         store.add_evidence(connection, problem.name, verdict.evidence)
         _keep_shadows(connection, problem, verdict.shadows)
@@ -153,7 +156,8 @@ def reconcile(store: Store, registry: Registry, problem: Problem) -> bool:
     releases = store.releases(problem.name)
     if not releases:
         return False
-    newest = releases[0]
+    newest, waiting = releases[0], store.waiting(problem.name)
+    registry.challenger(waiting.model_version if waiting else None)
     found = registry.champion_alias()
     projected = next((r.model_version for r in releases if r.projected), None)
     if found not in (projected, newest.model_version):
@@ -223,9 +227,21 @@ def _let_wait(connection: sa.Connection, problem: Problem, one: Waiting, who: st
     before = ledger.waiting(connection, problem.name)
     reason = one.reason
     if before is not None:
-        reason += f"; replaces {before.blend.id} of {before.as_of:%Y-%m-%d}, which nobody answered"
+        reason += f"; replaces version {before.model_version} of {before.as_of:%Y-%m-%d}, which nobody answered"
     ledger.write_waiting(connection, problem.name, one)
-    told = Entry(one.waits_since, one.as_of, "wait", who, reason, decision_id=one.decision_id)
+    told = Entry(one.waits_since, one.as_of, "wait", who, reason, to_version=one.model_version)
+    told = replace(told, decision_id=one.decision_id, blend_id=one.blend.id)
+    ledger.write(connection, problem.name, told)
+
+
+def _let_lapse(connection: sa.Connection, problem: Problem, cycle: Cycle, who: str) -> None:
+    """Newer evidence no longer finds who waits better, and its rows are no longer the newest."""
+    one = ledger.waiting(connection, problem.name)
+    if one is None or one.as_of > cycle.as_of:
+        return
+    ledger.drop_waiting(connection, problem.name)
+    reason = f"the cycle of {cycle.as_of:%Y-%m-%d %H:%M} did not find it better again"
+    told = Entry(now(), one.as_of, "lapse", who, reason, to_version=one.model_version)
     ledger.write(connection, problem.name, replace(told, blend_id=one.blend.id))
 
 

@@ -23,9 +23,10 @@ from automl import history
 from automl.ask import Ask, Ending
 from automl.blocks import make_blocks
 from automl.contract import Contract
+from automl.errors import AutomlError
 from automl.faults import fault
-from automl.fitting import Fitted, fit_chosen, keep_fits, score_shadows, search
-from automl.guards import Guard, check_model, sample_rows
+from automl.fitting import Fitted, fit_chosen, keep_fits, score_shadows, search, turned_away
+from automl.guards import Guard, check_model, held_against, sample_rows
 from automl.history import Snapshot
 from automl.judge import judge
 from automl.note import Told, cycle_artifacts, cycle_metrics, cycle_note, cycle_tags
@@ -33,8 +34,10 @@ from automl.plan import make_plan, narrowed
 from automl.problem import Problem
 from automl.publish import clean
 from automl.registry import cycle_tag
+from automl.registry.models import Code
 from automl.release import commit_release, reconcile
 from automl.ruling import Choice, make_choice
+from automl.spaces import Blend
 from automl.store import Release
 from automl.story import Job, Run, call, open_job
 from automl.sweep import Board, Plan, Work
@@ -77,7 +80,7 @@ def retrain(
         work = narrowed(work, plan)
         run_id = run("open MLflow run", _open_run, job, work, snapshot, plan, io=True)
         board, deadline = run("sweep", search, job, work, plan)
-        choice = run("decide", make_choice, job, work, board)
+        choice = run("decide", make_choice, job, work, board, plan)
         if job.ask.dry_run:
             return _dry_ending(job, board, choice, warnings, run_id)
         fitted = run("refit", fit_chosen, job, work, board, choice, deadline, plan)
@@ -85,6 +88,10 @@ def retrain(
         warnings += fitted.warnings
         release = run("register", _register, job, work, board, choice, fitted, run_id, io=True)
         guards, release = run("guards", _guard, job, work, choice, release)
+        if fitted.waiting:
+            choice = run(
+                "register who waits", _register_waiting, job, work, choice, fitted, run_id, io=True
+            )
         generation, rows = run("stage predictions", stage, job, release) if stage else (None, None)
         release = run("release", _commit, job, choice, release, generation)
         try:
@@ -196,16 +203,17 @@ def _register(
 ) -> Release:
     model = pd.read_pickle(fitted.model)
     cycle = cycle_tag(job.as_of, job.cycle.attempt)
-    roles = {m.recipe.id: "chosen" for m in choice.blend.members}
+    one = choice.ruling.waiting
+    roles = {m.recipe.id: "waits" for m in one.blend.members} if one else {}
+    roles |= {m.recipe.id: "chosen" for m in choice.blend.members}
     started = time.monotonic()
     job.registry.log_trials(run_id, cycle, board.trials, work.families, roles)
     job.store.note(job.cycle, logging_seconds=round(time.monotonic() - started, 2))
-    members = {m.recipe.family for m in choice.blend.members}
     registered = job.registry.register(
         run_id,
         model,
         sample_rows(work.frame, work.contract),
-        [*(work.families[f] for f in sorted(members)), *([work.columns] if work.columns else [])],
+        _code(work, choice.blend),
         {"cycle": cycle, "decision": choice.outcome, "recipe": choice.blend.id},
     )
     fault("retrain.registered")
@@ -234,6 +242,47 @@ def _guard(job: Job, work: Work, choice: Choice, release: Release) -> tuple[list
     )
     fault("retrain.guarded")
     return guards, replace(release, fingerprint=fingerprint)
+
+
+def _register_waiting(job: Job, work: Work, choice: Choice, fitted: Fitted, run_id: str) -> Choice:
+    """Register and examine the challenger that a person has to approve; one that fails does not wait."""
+    one = choice.ruling.waiting
+    if one is None or fitted.waiting is None:
+        raise AssertionError("it was fitted because it waits")
+    sample = sample_rows(work.frame, work.contract)
+    cycle = f"{cycle_tag(job.as_of, job.cycle.attempt)} · waits"
+    tags = {"cycle": cycle, "decision": "wait", "recipe": one.blend.id}
+    registered = job.registry.register(
+        run_id, pd.read_pickle(fitted.waiting), sample, _code(work, one.blend), tags
+    )
+    fault("retrain.waiting_registered")
+    champion = job.store.champion(job.problem.name, before=job.as_of)
+    try:
+        _, fingerprint = check_model(
+            job.problem,
+            registered.version,
+            registered.digests,
+            sample,
+            recipe=one.blend.id,
+            losses=one.losses,
+            against=held_against(work, one.blend, champion),
+        )
+    except AutomlError as error:
+        return turned_away(choice, str(error))
+    told = replace(
+        one,
+        model_version=registered.version,
+        run_id=run_id,
+        digests=registered.digests,
+        fingerprint=fingerprint,
+    )
+    return replace(choice, ruling=replace(choice.ruling, waiting=told))
+
+
+def _code(work: Work, blend: Blend) -> list[Code]:
+    """What travels with a model."""
+    families = sorted({m.recipe.family for m in blend.members})
+    return [*(work.families[f] for f in families), *([work.columns] if work.columns else [])]
 
 
 def _commit(job: Job, choice: Choice, release: Release, generation: int | None) -> Release:

@@ -11,17 +11,28 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from automl.decide import REVERTED_CONFIDENCE, REVERTED_CYCLES, SWEEP_CONFIDENCE, Decision, decide
+from automl.decide import (
+    PROBATION_CYCLES,
+    REVERTED_CONFIDENCE,
+    REVERTED_CYCLES,
+    SWEEP_CONFIDENCE,
+    Decision,
+    Probation,
+    decide,
+    probation,
+)
 from automl.errors import NoModelError
 from automl.evidence import BlockLoss, duels, kind_of
+from automl.judge import attribution
+from automl.problem import Problem
 from automl.release import Ruling, actor
 from automl.spaces import Blend
-from automl.store import Release, Store, Waiting
+from automl.store import Release, Store, Waiting, ledger
 from automl.story import Job
-from automl.sweep import Board, Work, blend_losses
+from automl.sweep import Board, Plan, Work, blend_losses
 from automl.workspace import now
 
-__all__ = ["Choice", "doubted", "make_choice"]
+__all__ = ["Choice", "Dethroned", "dethroned", "doubted", "make_choice"]
 
 WAIT = timedelta(days=14)  # by then its evidence and its rows are two weekly cycles old
 
@@ -31,70 +42,97 @@ class Choice:
     """What was decided, before any of it is effective."""
 
     decision: Decision
-    outcome: str  # first | promote | keep
+    outcome: str  # first | promote | revert | keep
     blend: Blend
     labels_until: datetime
     ruling: Ruling
     losses: dict[str, float]  # of the chosen blend and of the floor, on the newest block
+    watched: Blend | None = None  # what the chosen one will be held against, while on probation
 
 
-def make_choice(job: Job, work: Work, board: Board) -> Choice:
+@dataclass(frozen=True, slots=True)
+class Dethroned:
+    """The champion before this one, while this one is on probation."""
+
+    blend: Blend
+    labels_until: datetime  # of the cycle that made the blend
+    since: datetime  # end of the labels that the promotion knew
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Case:
+    """What a decision is made on: who holds the place, who wants it, and their losses."""
+
+    champion: Release | None
+    holder: Blend
+    replaces: bool  # a champion whose family is no longer offered
+    known: Mapping[str, tuple[Blend, datetime]]  # holder and rivals, with what chose them
+    watched: Dethroned | None
+    losses: Sequence[BlockLoss]  # of this cycle
+    past: Sequence[BlockLoss]
+    tried: Sequence[BlockLoss]  # what else this sweep looked at
+
+    @property
+    def rivals(self) -> set[str]:
+        return set(self.known) - {self.holder.id}
+
+
+def make_choice(job: Job, work: Work, board: Board, plan: Plan) -> Choice:
     """Judge challenger and shadows against the champion on all evidence there is.
 
     A first cycle has no champion: what its start points give without a search stands in, and the challenger
     must be better by the same rule, only without the extra caution for evidence that took part in choosing.
-    So it is where a champion cannot be refit because its family is no longer offered.
+    So it is where a champion cannot be refit because its family is no longer offered. While a champion is
+    on probation, the one that it dethroned is held against it first, and takes its place back where the
+    new one has turned out worse.
     """
-    mature = job.problem.mature(job.as_of)
-    champion = job.store.champion(job.problem.name, before=job.as_of)
-    lost = champion is not None and not champion.blend.offered(work.families)
-    before, champion = champion, None if lost else champion
-    holder = champion.blend if champion else board.reference
-    if holder is None:
-        raise NoModelError(
-            "no trial ended well, and there is no champion to refit",
-            code="no_model",
-            next_step="automl leaderboard shows why each trial failed.",
-        )
-    known = _rivals(job, work, board, mature)
-    known[holder.id] = (holder, champion.labels_until if champion else mature)
-    losses = [x for blend, until in known.values() for x in _losses(job, work, board, blend, until)]
-    past = [e for e in job.store.evidence(job.problem.name) if e.cycle < job.as_of]
-    confidence = job.problem.promotion.confidence
-    blends = [b for b, _ in known.values()]
-    tried = [x for x in _tried(job, work, board, mature) if x.blend not in known]
-    every = duels([*past, *losses, *tried], holder.id)
-    decision = decide(
-        [d for d in every if d.challenger in known],
-        holder.id,
-        confidence,
-        {name: _share(blend, holder) for name, (blend, _) in known.items()},
-        sweep_confidence=SWEEP_CONFIDENCE if champion else confidence,
-        least=dict.fromkeys(
-            doubted(job.store, job.problem.name, job.as_of, blends), REVERTED_CONFIDENCE
-        ),
-        others=[d for d in every if d.challenger not in known],
-    )
-    if champion and decision.outcome == "promote" and job.problem.promotion.mode == "review":
-        return _waits(job, work, board, decision, known, losses, champion)
-    outcome = decision.outcome if champion else "promote" if before else "first"
-    head = (
-        "instead of a champion whose family is no longer offered"
-        if before
-        else "the first model of this problem"
-    )
-    reason = decision.reason if champion else _first_reason(decision, head)
-    blend, until = known[decision.blend]
-    content = _content(board, decision, outcome, known, losses)
-    shadows = _shadows(decision, decision.blend, known)
+    case = _gather(job, work, board)
+    decision = _decide(job, case, shifted=plan.shifted)
+    told = _probation(case)
+    reverts = told is not None and told.outcome == "revert"
+    if told is not None and case.watched is not None and reverts:
+        old, why = case.watched.blend.id, f"reverted: {told.reason}"
+        decision = replace(decision, outcome="promote", blend=old, reason=why)
+    content = {
+        "probation": asdict(told) if told else None,
+        "attribution": _attribution(job, work, case, decision),
+    }
+    if case.champion and decision.outcome == "promote" and job.problem.promotion.mode == "review":
+        return _waits(job, work, board, decision, case, content)
+    outcome, reason = _outcome(case, decision, reverts=reverts)
+    blend, until = _of(case, decision.blend)
     return Choice(
         decision,
         outcome,
         _relearned(blend, board),
         until,
-        Ruling(outcome, reason, content, losses, shadows, actor(job.ask.trigger)),
-        _newest(work, losses, blend.id),
+        Ruling(
+            outcome,
+            reason,
+            _content(board, decision, outcome, case) | content,
+            case.losses,
+            [] if reverts else _shadows(decision, decision.blend, case.known),
+            actor(job.ask.trigger),
+            put_out=case.holder.id if reverts else "",
+        ),
+        _newest(work, case.losses, blend.id),
+        _watched(case, outcome),
     )
+
+
+def dethroned(store: Store, problem: Problem, as_of: datetime) -> Dethroned | None:
+    """Who was champion before the present one, if that was promoted less than four cycles ago."""
+    told = [e for e in store.ledger(problem.name) if e.kind in ledger.EFFECTIVE]
+    told = sorted((e for e in told if e.as_of < as_of), key=lambda e: (e.as_of, e.id))
+    change = next((e for e in reversed(told) if e.kind != "refit"), None)
+    if change is None or change.kind not in ("promote", "approve"):
+        return None
+    refits = {e.as_of for e in told if e.as_of > change.as_of}
+    releases = store.releases(problem.name)
+    before = next((r for r in releases if r.model_version == change.from_version), None)
+    if before is None or len(refits) >= PROBATION_CYCLES:
+        return None
+    return Dethroned(before.blend, before.labels_until, problem.mature(change.as_of))
 
 
 def doubted(store: Store, problem: str, as_of: datetime, blends: Sequence[Blend]) -> set[str]:
@@ -116,40 +154,123 @@ def doubted(store: Store, problem: str, as_of: datetime, blends: Sequence[Blend]
     return {b.id for b in blends if b.id in names or _recipes(b) in alike}
 
 
+def _gather(job: Job, work: Work, board: Board) -> _Case:
+    mature = job.problem.mature(job.as_of)
+    before = job.store.champion(job.problem.name, before=job.as_of)
+    champion = before if before and before.blend.offered(work.families) else None
+    holder = champion.blend if champion else board.reference
+    if holder is None:
+        raise NoModelError(
+            "no trial ended well, and there is no champion to refit",
+            code="no_model",
+            next_step="automl leaderboard shows why each trial failed.",
+        )
+    known = _rivals(job, work, board, mature)
+    known[holder.id] = (holder, champion.labels_until if champion else mature)
+    watched = dethroned(job.store, job.problem, job.as_of) if champion else None
+    if watched and (watched.blend.id == holder.id or not watched.blend.offered(work.families)):
+        watched = None
+    judged = dict(known)
+    if watched:
+        judged.setdefault(watched.blend.id, (watched.blend, watched.labels_until))
+    losses = [x for b, until in judged.values() for x in _losses(job, work, board, b, until)]
+    tried = [x for x in _tried(job, work, board, mature) if x.blend not in judged]
+    past = [e for e in job.store.evidence(job.problem.name) if e.cycle < job.as_of]
+    replaces = before is not None and champion is None
+    return _Case(champion, holder, replaces, known, watched, losses, past, tried)
+
+
+def _decide(job: Job, case: _Case, *, shifted: bool) -> Decision:
+    confidence = job.problem.promotion.confidence
+    blends = [b for b, _ in case.known.values()]
+    doubts = doubted(job.store, job.problem.name, job.as_of, blends)
+    every = duels([*case.past, *case.losses, *case.tried], case.holder.id)
+    return decide(
+        [d for d in every if d.challenger in case.rivals],
+        case.holder.id,
+        confidence,
+        {name: _share(blend, case.holder) for name, (blend, _) in case.known.items()},
+        sweep_confidence=SWEEP_CONFIDENCE if case.champion else confidence,
+        least=dict.fromkeys(doubts, REVERTED_CONFIDENCE),
+        others=[d for d in every if d.challenger not in case.rivals],
+        shifted=shifted,
+    )
+
+
+def _probation(case: _Case) -> Probation | None:
+    if case.watched is None:
+        return None
+    every = [*case.past, *case.losses]
+    return probation(every, case.holder.id, case.watched.blend.id, case.watched.since)
+
+
+def _outcome(case: _Case, decision: Decision, *, reverts: bool) -> tuple[str, str]:
+    """In a word, and in a sentence."""
+    if reverts:
+        return "revert", decision.reason
+    if case.champion:
+        return decision.outcome, decision.reason
+    if case.replaces:
+        head = "instead of a champion whose family is no longer offered"
+        return "promote", _first_reason(decision, head)
+    return "first", _first_reason(decision, "the first model of this problem")
+
+
+def _watched(case: _Case, outcome: str) -> Blend | None:
+    if outcome == "promote" and case.champion:
+        return case.holder
+    return case.watched.blend if outcome == "keep" and case.watched else None
+
+
+def _of(case: _Case, name: str) -> tuple[Blend, datetime]:
+    """A blend of the case, with the end of the labels that chose it."""
+    if name in case.known:
+        return case.known[name]
+    if case.watched is None:
+        raise AssertionError("a decision names a rival, the holder, or who was dethroned")
+    return case.watched.blend, case.watched.labels_until
+
+
+def _attribution(job: Job, work: Work, case: _Case, decision: Decision) -> dict[str, Any] | None:
+    """What the gain of the chosen, or else of the best rival, is made of."""
+    if case.champion is None:
+        return None
+    best = max(decision.verdicts, key=lambda v: v.shrunk, default=None)
+    kept = decision.outcome == "keep"
+    rival = (best.challenger if best else case.holder.id) if kept else decision.blend
+    floor = _newest(work, case.losses, case.holder.id)["floor"]
+    return attribution(job, work, case.holder, _of(case, rival)[0], floor)
+
+
 def _waits(
     job: Job,
     work: Work,
     board: Board,
     decision: Decision,
-    known: dict[str, tuple[Blend, datetime]],
-    losses: list[BlockLoss],
-    champion: Release,
+    case: _Case,
+    content: dict[str, Any],
 ) -> Choice:
-    """Where a person decides, the champion is refit and what would have been promoted waits."""
-    blend, until = known[decision.blend]
+    """Where a person decides, the champion is refit and what would have taken its place waits."""
+    blend, until = _of(case, decision.blend)
     told = decision.reason.removeprefix("promoted: ")
     reason = f"kept; {blend} waits for approval: {told}"
     moment = now()
-    one = Waiting(
-        job.as_of,
-        _relearned(blend, board),
-        until,
-        told,
-        _newest(work, losses, blend.id),
-        moment,
-        moment + WAIT,
+    losses = _newest(work, case.losses, blend.id)
+    waiting = Waiting(
+        job.as_of, _relearned(blend, board), until, told, losses, moment, moment + WAIT
     )
-    held = replace(decision, outcome="keep", blend=champion.blend.id, reason=reason)
-    shadows = [(blend, until), *_shadows(decision, decision.blend, known)]
-    shadows = [s for s in shadows if s[0].id != champion.blend.id]
-    content = _content(board, held, "wait", known, losses)
+    champion = case.holder
+    held = replace(decision, outcome="keep", blend=champion.id, reason=reason)
+    shadows = [(blend, until), *_shadows(decision, decision.blend, case.known)]
+    shadows = [s for s in shadows if s[0].id != champion.id]
+    told_all = _content(board, held, "wait", case) | content
     return Choice(
         held,
         "keep",
-        _relearned(champion.blend, board),
-        champion.labels_until,
-        Ruling("keep", reason, content, losses, shadows, actor(job.ask.trigger), one),
-        _newest(work, losses, champion.blend.id),
+        _relearned(champion, board),
+        case.known[champion.id][1],
+        Ruling("keep", reason, told_all, case.losses, shadows, actor(job.ask.trigger), waiting),
+        _newest(work, case.losses, champion.id),
     )
 
 
@@ -249,13 +370,10 @@ def _relearned(blend: Blend, board: Board) -> Blend:
     )
 
 
-def _content(
-    board: Board,
-    decision: Decision,
-    outcome: str,
-    known: dict[str, tuple[Blend, datetime]],
-    losses: list[BlockLoss],
-) -> dict[str, Any]:
+def _content(board: Board, decision: Decision, outcome: str, case: _Case) -> dict[str, Any]:
+    known = dict(case.known)
+    if case.watched:
+        known.setdefault(case.watched.blend.id, _of(case, case.watched.blend.id))
     return {
         "outcome": outcome,
         "blends": {
@@ -271,7 +389,7 @@ def _content(
                 "rows": e.rows,
                 "kind": e.kind,
             }
-            for e in losses
+            for e in case.losses
         ],
         "sweep": {
             "trials": len(board.trials),

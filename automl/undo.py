@@ -9,41 +9,37 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from automl import publish
 from automl.ask import Ask, Ending
-from automl.contract import load_contract
-from automl.ensemble import assemble
-from automl.errors import AutomlError, HistoryError, ProblemError
+from automl.errors import AutomlError, ProblemError
 from automl.faults import fault
 from automl.features.columns import load_columns
-from automl.guards import check_model, held_against, sample_rows
 from automl.history import Folders, Snapshot
 from automl.problem import Problem
 from automl.publish.tables import audited
-from automl.registry import Registry, cycle_tag
+from automl.registry import Registry
 from automl.release import actor, commit_undo, reconcile
-from automl.retrain import make_work, pull
 from automl.score import stage_batch
 from automl.spaces import Blend, load_families
 from automl.store import Cycle, Entry, Hold, Release, Store, Waiting, ledger
 from automl.story import Job, call
-from automl.sweep import Work, refit
 from automl.workspace import Workspace, now
 
-__all__ = ["approve", "reject", "rollback"]
+__all__ = ["approve", "heed", "reject", "rollback"]
 
 T = TypeVar("T")
-NEVER = float("inf")  # nobody waits for an approval at night: the refit may take its time
+BY_TAG = "a tag in MLflow"  # who: it does not say
+REFUSALS, CONSENTS = (
+    ("false", "no", "0"),
+    ("", "true", "yes", "1"),
+)  # what a tag may say beside a reason
 _log = logging.getLogger(__name__)
 
 
@@ -106,19 +102,20 @@ def approve(
     workspace: Workspace,
     reason: str,
     *,
-    version: str = "",
+    version: int | None = None,
     who: str = "",
 ) -> Ending:
-    """Fit and release the challenger that waits, with its predictions for the batch that readers see.
+    """Release the version that waits, with its predictions for the batch that readers see.
 
-    It is fitted on the rows that the champion was fitted on, and passes the same guards.
+    It was fitted on the champion's rows and has passed the guards when the cycle let it wait.
 
     Raises
     ------
     ProblemError
         Nobody waits, somebody else waits, or the waiting time is over.
     AutomlError
-        The refit, a guard or the scoring failed; champion and predictions are then as they were.
+        Its files are not those that were examined, or the scoring failed; champion and predictions are
+        then as they were.
     """
     with _desk(problem, workspace, reason) as desk:
         one = _waiting(desk, version)
@@ -129,14 +126,22 @@ def approve(
             )
         if one.expires_at < now():
             raise ProblemError(
-                f"{one.blend.id} ({one.blend}) waited until {one.expires_at:%Y-%m-%d %H:%M}: its evidence is old",
+                f"version {one.model_version} waited until {one.expires_at:%Y-%m-%d %H:%M}: its evidence is old",
                 code="expired",
                 next_step="The next cycle judges it again.",
             )
         fault("approve.opened")
-        job = _job(desk, _cycle(desk))
-        release = _fit(job, one, desk.champion)
-        fault("approve.fitted")
+        release = replace(
+            desk.champion,
+            blend=one.blend,
+            model_version=one.model_version,
+            run_id=one.run_id,
+            digests=one.digests,
+            fingerprint=one.fingerprint,
+            labels_until=one.labels_until,
+            decision_id=one.decision_id,
+        )
+        Registry(problem, workspace).load(release.model_version, release.digests)
         generation = _generation(desk, release)
         fault("approve.staged")
         told = _entry(desk, "approve", who, reason, blend_id=one.blend.id)
@@ -149,7 +154,7 @@ def reject(
     workspace: Workspace,
     reason: str,
     *,
-    version: str = "",
+    version: int | None = None,
     who: str = "",
 ) -> Ending:
     """Turn the challenger that waits down; for five cycles it must be surely better to wait again.
@@ -163,7 +168,9 @@ def reject(
         one = _waiting(desk, version)
         if one is None:
             _require_said(desk, "reject", reason)
-            return _ending(desk, desk.champion, "rejected", reason, already=True)
+            return _ending(
+                desk, desk.champion, "rejected", reason, already=True, warnings=_follow(desk)
+            )
         fault("reject.opened")
         told = _entry(desk, "reject", who, reason, blend_id=one.blend.id)
         told = replace(told, decision_id=one.decision_id)
@@ -172,7 +179,27 @@ def reject(
             ledger.drop_waiting(connection, problem.name)
             fault("reject.in_commit")
         fault("reject.committed")
-        return _ending(desk, desk.champion, "rejected", reason)
+        return _ending(desk, desk.champion, "rejected", reason, warnings=_follow(desk))
+
+
+def heed(problem: Problem, workspace: Workspace) -> Ending | None:
+    """Approve the version that waits, if somebody has set the tag `approved` on it in MLflow.
+
+    What the tag says is the reason, `false` or `no` is none. MLflow does not tell who set it.
+
+    Raises
+    ------
+    AutomlError
+        As `approve`.
+    """
+    one = Store(workspace).waiting(problem.name)
+    if one is None or one.expires_at < now():
+        return None
+    told = Registry(problem, workspace).tag(one.model_version, "approved")
+    if told is None or told.strip().lower() in REFUSALS:
+        return None
+    reason = told.strip() if told.strip().lower() not in CONSENTS else "tag approved"
+    return approve(problem, workspace, reason, version=one.model_version, who=BY_TAG)
 
 
 # ---------------------------------------------------------------- the desk
@@ -229,11 +256,12 @@ def _target(desk: _Desk, to: int | None, reason: str) -> Release:
     return others[0]
 
 
-def _waiting(desk: _Desk, version: str) -> Waiting | None:
+def _waiting(desk: _Desk, version: int | None) -> Waiting | None:
     one = desk.store.waiting(desk.problem.name)
-    if one is not None and version and version != one.blend.id:
+    if one is not None and version not in (None, one.model_version):
         raise ProblemError(
-            f"{version} does not wait; found {one.blend.id} ({one.blend})", code="not_waiting"
+            f"version {version} does not wait; found version {one.model_version} ({one.blend})",
+            code="not_waiting",
         )
     return one
 
@@ -367,75 +395,4 @@ def _job(desk: _Desk, cycle: Cycle) -> Job:
         load_families(problem.sweep.families, problem.file.parent),
         Ask(as_of=cycle.as_of),
         load_columns(problem.transformer),
-    )
-
-
-# ---------------------------------------------------------------- the model of who waited
-
-
-def _cycle(desk: _Desk) -> Cycle:
-    """The cycle whose rows the champion was fitted on."""
-    as_of: datetime = desk.champion.as_of
-    found = desk.store.find_cycle(desk.problem.name, "retrain", as_of)
-    kept = found.receipts.get("snapshot", {}).get("path", "") if found else ""
-    if found is None or not kept or not Path(kept).exists():
-        raise HistoryError(
-            f"the history of the cycle of {as_of:%Y-%m-%d %H:%M} is gone",
-            code="no_snapshot",
-            next_step=f"automl retrain {desk.problem.file.name} --again --reason R",
-        )
-    return found
-
-
-def _fit(job: Job, one: Waiting, champion: Release) -> Release:
-    """Fit, register and examine the challenger."""
-    contract = load_contract(job.problem)
-    if contract is None:
-        raise AssertionError("a model cannot be older than its contract")
-    work = make_work(job, pull(job), contract)
-    try:
-        done = refit(work, one.blend, NEVER, {})
-        model = assemble(done.parts, contract, list(contract.features))
-        return _register(job, work, one, champion, done.blend, model)
-    finally:
-        shutil.rmtree(work.scratch, ignore_errors=True)
-
-
-def _register(
-    job: Job, work: Work, one: Waiting, champion: Release, blend: Blend, model: Any
-) -> Release:
-    sample = sample_rows(work.frame, work.contract)
-    run_id = str(job.cycle.receipts["run_id"])
-    job.registry.reap()  # a run that an earlier attempt left half way
-    members = {m.recipe.family for m in blend.members}
-    registered = job.registry.register(
-        run_id,
-        model,
-        sample,
-        [*(work.families[f] for f in sorted(members)), *([work.columns] if work.columns else [])],
-        {
-            "cycle": f"{cycle_tag(job.as_of, job.cycle.attempt)} · approved",
-            "decision": "approve",
-            "recipe": blend.id,
-        },
-    )
-    fault("approve.registered")
-    _, fingerprint = check_model(
-        job.problem,
-        registered.version,
-        registered.digests,
-        sample,
-        recipe=blend.id,
-        losses=one.losses,
-        against=held_against(work, blend, champion),
-    )
-    return replace(
-        champion,
-        blend=blend,
-        model_version=registered.version,
-        run_id=run_id,
-        digests=registered.digests,
-        fingerprint=fingerprint,
-        labels_until=one.labels_until,
-        decision_id=one.decision_id,
     )

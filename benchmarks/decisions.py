@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl.decide import (
+    PROBATION_CYCLES,
     REVERTED_CONFIDENCE,
     REVERTED_CYCLES,
     Decision,
@@ -47,7 +48,6 @@ APART = 0.005  # standard deviation of recipes' true levels, where they differ
 KEEPS = 0.95  # of its level from cycle to cycle, under slow drift
 CONFIDENCE = 0.8
 ARRIVES = 5  # cycle in which the better rival is first tried
-PROBATION = 3  # cycles
 Array = NDArray[np.float64]
 
 
@@ -132,7 +132,7 @@ def live(
 
 def _cycle(place: World, problem: Problem, cycle: int, *, beside: bool) -> None:
     mature = _mature(cycle)
-    if problem.dethroned and cycle > problem.dethroned[2] + PROBATION:
+    if problem.dethroned and cycle > problem.dethroned[2] + PROBATION_CYCLES:
         problem.dethroned = None
     known = {i: until for i, until in problem.shadows.items() if until < mature}
     best = _best(place, cycle)

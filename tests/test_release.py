@@ -187,8 +187,9 @@ def test_a_newer_challenger_takes_the_place_of_one_that_waits_and_the_ledger_say
         made = release_of(week, week + 1)
         one = desk.store.open_cycle("parcels", "retrain", made.as_of, 1, "digest")
         waits = Waiting(
-            made.as_of, blend_of(number), MONDAY, "it gains", {}, desk.clock, desk.clock + WEEK
-        )
+            made.as_of, blend_of(number), MONDAY, "it gains", {}, desk.clock, desk.clock + WEEK,
+            model_version=10 + week,
+        )  # fmt: skip
         ruling = Ruling("keep", "kept", {}, (), (), "ann", waits)
         with desk.store.hold("parcels") as hold:
             commit_release(desk.store, hold, desk.problem, one, verdict=ruling, release=made)
@@ -198,7 +199,7 @@ def test_a_newer_challenger_takes_the_place_of_one_that_waits_and_the_ledger_say
     assert waiting.blend == blend_of(3.0)
     told = [e for e in desk.store.ledger("parcels") if e.kind == "wait"]
     assert [e.blend_id for e in told] == [blend_of(2.0).id, blend_of(3.0).id]
-    assert f"replaces {blend_of(2.0).id} of 2026-03-09" in told[1].reason
+    assert "replaces version 11 of 2026-03-09" in told[1].reason
     assert [d["outcome"] for d in desk.store.decisions("parcels")] == ["wait", "wait", "first"]
     assert told[1].decision_id == waiting.decision_id
 
@@ -228,6 +229,10 @@ class Pages:
 
     def __init__(self, alias: int | None, versions: tuple[int, ...]) -> None:
         self.alias, self.versions = alias, versions
+        self.waits: int | None = None
+
+    def challenger(self, version: int | None) -> None:
+        self.waits = version
 
     def champion_alias(self) -> int | None:
         return self.alias

@@ -26,18 +26,19 @@ from automl.evidence import Duel
 from automl.problem import load_problem
 from automl.publish import read_predictions
 from automl.retrain import retrain
+from automl.ruling import dethroned
 from automl.score import cycle
 from automl.spaces import Blend, Recipe
 from automl.store import Entry, Store, Waiting, ledger
 from automl.story import call
-from automl.undo import approve, reject, rollback
+from automl.undo import approve, heed, reject, rollback
 from automl.workspace import now, open_workspace
 from tests.conftest import AS_OF, make_world, write_problem
 
 WEEK = timedelta(days=7)
 POINTS = {
     "rollback": ["opened", "staged", "in_commit", "committed"],
-    "approve": ["opened", "registered", "fitted", "staged", "in_commit", "committed"],
+    "approve": ["opened", "staged", "in_commit", "committed"],
     "reject": ["opened", "in_commit", "committed"],
 }
 
@@ -116,15 +117,17 @@ def _open(file: Path) -> tuple[Any, Any, Store]:
 
 
 def _let_wait(file: Path, *, days: int = 14) -> Blend:
-    """A challenger waits, as a cycle in review mode leaves it."""
+    """A challenger waits, as a cycle in review mode leaves it: version 1, under another blend."""
     _, _, store = _open(file)
     blend = Blend.single(Recipe("linear", {"C": 0.5}))
     champion = store.champion("parcels")
+    version = next(r for r in store.releases("parcels") if r.model_version == 1)
     assert champion is not None
     moment = now()
     one = Waiting(
         champion.as_of, blend, champion.labels_until, "it gains", {"model": 0.2, "floor": 0.5},
         moment, moment + timedelta(days=days), champion.decision_id,
+        version.model_version, version.run_id, version.digests, version.fingerprint,
     )  # fmt: skip
     told = Entry(moment, one.as_of, "wait", "schedule", "it gains", blend_id=blend.id)
     with store.writer.begin() as connection:
@@ -325,30 +328,93 @@ def test_in_review_mode_the_champion_is_refit_and_who_is_better_waits(
     waiting, champion = store.waiting("parcels"), store.champion("parcels")
     assert waiting is not None
     assert champion is not None
-    assert champion.model_version == 3
+    assert (champion.model_version, waiting.model_version) == (3, 4)
     assert champion.blend.id == held.blend.id != waiting.blend.id
+    assert _challenger(file) == 4
     assert waiting.expires_at - waiting.waits_since == timedelta(days=14)
     assert waiting.losses["model"] < waiting.losses["floor"]
     assert store.decisions("parcels")[0]["outcome"] == "wait"
     assert waiting.blend.id in {b.id for b, _ in store.shadows("parcels")}, "and is judged again"
     told = _standing(file)
-    assert told["ledger"][len(before["ledger"]) :] == [("refit", 2, 3), ("wait", None, None)]
+    assert told["ledger"][len(before["ledger"]) :] == [("refit", 2, 3), ("wait", None, 4)]
     assert told["live"] == before["live"]
     done = approve(problem, workspace, "yes")
     assert (done.model_version, store.champion("parcels").blend) == (4, waiting.blend)  # type: ignore[union-attr]
     assert [v for _, v, _ in _standing(file)["live"]] == [4]
+    assert _challenger(file) is None
+    watched = dethroned(store, problem, AS_OF + timedelta(days=4))
+    assert watched is not None
+    assert watched.blend == champion.blend, "who was put out is held against who was let in"
 
 
-def test_an_approved_challenger_is_fitted_released_and_seen(file: Path) -> None:
+def _challenger(file: Path) -> int | None:
+    """Whom MLflow's alias names."""
+    uri = f"sqlite:///{file.parent / '.automl' / 'mlflow.db'}"
+    aliases = mlflow.MlflowClient(uri, registry_uri=uri).get_registered_model("parcels").aliases
+    return int(aliases["challenger"]) if "challenger" in aliases else None
+
+
+def test_who_is_not_found_better_again_waits_no_longer(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text + '\n[promotion]\nmode = "review"\n', encoding="utf-8")
     problem, workspace, store = _open(file)
     blend = _let_wait(file)
 
-    done = approve(problem, workspace, "looks right", version=blend.id, who="ann")
+    retrain(problem, workspace, Ask(as_of=AS_OF + timedelta(days=3), plan="refit"))
+
+    assert store.waiting("parcels") is None
+    told = store.ledger("parcels")[-1]
+    assert (told.kind, told.blend_id, told.to_version) == ("lapse", blend.id, 1)
+    assert "did not find it better again" in told.reason
+    assert _challenger(file) is None
+
+
+@pytest.mark.parametrize(
+    ("tag", "reason"), [("checked with Kim", "checked with Kim"), ("true", "tag approved")]
+)
+def test_a_tag_in_mlflow_approves_before_the_next_command(
+    file: Path, tag: str, reason: str
+) -> None:
+    _let_wait(file)
+    uri = f"sqlite:///{file.parent / '.automl' / 'mlflow.db'}"
+    client = mlflow.MlflowClient(uri, registry_uri=uri)
+    client.set_model_version_tag("parcels", "1", "approved", tag)
+
+    done = _automl(file, "score", "--as-of", f"{AS_OF:%Y-%m-%d}")
+
+    assert done.returncode == 0, done.stderr
+    assert "version 1 approved by a tag in MLflow" in done.stderr
+    _, _, store = _open(file)
+    told = store.ledger("parcels")[-1]
+    assert (told.kind, told.actor, told.reason) == ("approve", "a tag in MLflow", reason)
+    assert [v for _, v, _ in _standing(file)["live"]] == [1]
+
+
+@pytest.mark.parametrize("tag", ["no", "false", None])
+def test_a_tag_that_says_no_and_no_tag_approve_nobody(file: Path, tag: str | None) -> None:
+    problem, workspace, store = _open(file)
+    assert heed(problem, workspace) is None, "nobody waits"
+    _let_wait(file)
+    if tag is not None:
+        uri = f"sqlite:///{file.parent / '.automl' / 'mlflow.db'}"
+        client = mlflow.MlflowClient(uri, registry_uri=uri)
+        client.set_model_version_tag("parcels", "1", "approved", tag)
+
+    assert heed(problem, workspace) is None
+    assert store.waiting("parcels") is not None
+
+
+def test_an_approved_version_is_released_and_seen(file: Path) -> None:
+    problem, workspace, store = _open(file)
+    _without_standby(file)
+    blend = _let_wait(file)
+
+    done = approve(problem, workspace, "looks right", version=1, who="ann")
 
     after = _standing(file)
-    assert (done.status, done.model_version, done.warnings) == ("approved", 3, [])
-    assert [v for _, v, _ in after["live"]] == [3] == [after["champion"]]
-    assert after["ledger"][-1] == ("approve", 2, 3)
+    assert (done.status, done.model_version, done.warnings) == ("approved", 1, [])
+    assert [v for _, v, _ in after["live"]] == [1] == [after["champion"]]
+    assert after["ledger"][-1] == ("approve", 2, 1)
     assert (after["waiting"], after["running"]) == ([], 0)
     champion = store.champion("parcels")
     assert champion is not None
@@ -364,8 +430,8 @@ def test_a_rejected_challenger_waits_no_more_and_nothing_else_changes(file: Path
     problem, workspace, store = _open(file)
     before = _standing(file)
     blend = _let_wait(file)
-    with pytest.raises(ProblemError, match=f"abc does not wait; found {blend.id}"):
-        reject(problem, workspace, "no", version="abc")
+    with pytest.raises(ProblemError, match="version 7 does not wait; found version 1"):
+        reject(problem, workspace, "no", version=7)
 
     done = reject(problem, workspace, "no", who="ann")
 
@@ -412,9 +478,8 @@ def test_the_points_are_those_that_a_whole_command_passes(file: Path) -> None:
     ],
 )  # fmt: skip
 def test_killed_at_a_boundary_then_run_again_twice(file: Path, verb: str, step: str) -> None:
-    if verb == "rollback":
-        _without_standby(file)
-    else:
+    _without_standby(file)
+    if verb != "rollback":
         _let_wait(file)
     before = _standing(file)
 
@@ -431,7 +496,7 @@ def test_killed_at_a_boundary_then_run_again_twice(file: Path, verb: str, step: 
     assert (once.returncode, twice.returncode) == (0, 0), once.stderr + twice.stderr
     assert _standing(file) == after, "run again, it is a no-op"
     assert json.loads(twice.stdout)["already"]
-    version = {"rollback": 1, "approve": after["releases"][-1][1], "reject": 2}[verb]
+    version = {"rollback": 1, "approve": 1, "reject": 2}[verb]
     assert [v for _, v, _ in after["live"]] == [version] == [after["champion"]]
     assert after["releases"][-1][1] == version
     assert len(after["releases"]) == len(before["releases"]) + (verb != "reject")

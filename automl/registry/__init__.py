@@ -278,7 +278,7 @@ class Registry:
         families: Sequence[Code],
         tags: Mapping[str, str],
     ) -> Registered:
-        """Log and register a model as the challenger; it serves nobody until it is released."""
+        """Log and register a model; it serves nobody until it is released."""
         name = self.problem.name
         for version in self.client.search_model_versions(f"name = '{name}'"):
             if (
@@ -300,7 +300,6 @@ class Registry:
             tags={**tags, "state": "registered", "model_id": info.model_id},
             model_id=info.model_id,
         )
-        self.client.set_registered_model_alias(name, CHALLENGER, str(version.version))
         with tempfile.TemporaryDirectory() as folder:
             digests = digest_folder(self._download(int(version.version), folder))
         return Registered(int(version.version), run_id, info.model_id, digests)
@@ -358,13 +357,31 @@ class Registry:
         self._alias(CHAMPION, releases[0].model_version)
         if len(releases) > 1:
             self._alias(PREVIOUS, releases[1].model_version)
-        model = self.client.get_registered_model(name)
-        if int(model.aliases.get(CHALLENGER, 0)) == releases[0].model_version:
-            self.client.delete_registered_model_alias(name, CHALLENGER)
         for version, (description, tags) in notes.items():
             self.client.update_model_version(name, str(version), description)
             for key, value in {**tags, "state": "released"}.items():
                 self.client.set_model_version_tag(name, str(version), key, str(value))
+
+    def challenger(self, version: int | None) -> None:
+        """Let the alias challenger name who waits for approval, or nobody."""
+        name = self.problem.name
+        aliases = self.client.get_registered_model(name).aliases
+        found = int(aliases[CHALLENGER]) if CHALLENGER in aliases else None
+        if version is None and found is not None:
+            self.client.delete_registered_model_alias(name, CHALLENGER)
+        elif version is not None and found != version:
+            self._alias(CHALLENGER, version)
+
+    def tag(self, version: int, name: str) -> str | None:
+        """A tag that somebody may have set on a version; None if nobody did, or the version is gone."""
+        try:
+            found = self.client.get_model_version(self.problem.name, str(version))
+        except MlflowException as error:
+            if error.error_code not in ABSENT:
+                raise
+            return None
+        told = found.tags.get(name)
+        return None if told is None else str(told)
 
     def _alias(self, alias: str, version: int) -> None:
         try:

@@ -184,6 +184,7 @@ def champion(problem: Problem, workspace: Workspace, at: datetime | None) -> dic
     one = store.waiting(problem.name) if at is None else None
     if one is not None:
         document["waiting"] = {
+            "version": one.model_version,
             "blend_id": one.blend.id,
             "blend": str(one.blend),
             "as_of": _iso(one.as_of),

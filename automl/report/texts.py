@@ -119,6 +119,10 @@ def why_text(document: Mapping[str, Any]) -> Group:
             table.add_row(b["block"], str(b["rows"]), b["blend"], f"{b['loss']:.5f}", b["kind"])
         parts.append(table)
     parts += [Text(f"  {name}  {b['text']}", overflow="fold") for name, b in blends.items()]
+    if document.get("attribution"):
+        parts.append(Text(f"  {document['attribution']['text']}", overflow="fold"))
+    if document.get("probation"):
+        parts.append(Text(f"  probation: {document['probation']['reason']}", overflow="fold"))
     if document.get("sweep"):
         s = document["sweep"]
         parts.append(
@@ -152,7 +156,7 @@ def champion_text(document: Mapping[str, Any]) -> Group:
     if one:
         parts.append(
             Text(
-                f"  waiting   {one['blend_id']} ({one['blend']}) until {one['expires']}: {one['reason']}",
+                f"  waiting   version {one['version']} ({one['blend']}) until {one['expires']}: {one['reason']}",
                 style="yellow",
             )
         )

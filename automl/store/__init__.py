@@ -31,6 +31,7 @@ from automl.workspace import Workspace, now, redact
 __all__ = ["Cycle", "Entry", "Hold", "Release", "Store", "Waiting", "naive"]
 
 T = TypeVar("T")
+LEDGER, WAITING_VERSIONS = 2, 3  # schemas that brought them
 ENDED = (
     "published",
     "released",
@@ -137,11 +138,14 @@ class Store:
 
     def _create(self, found: int | None) -> None:
         with self.writer.begin() as connection:
+            if found is not None and found < WAITING_VERSIONS:  # the next cycle judges them again
+                t.waiting.drop(connection, checkfirst=True)
             t.metadata.create_all(connection)
             if found is None:
                 connection.execute(t.meta.insert().values(version=t.SCHEMA_VERSION))
             elif found < t.SCHEMA_VERSION:
-                ledger.adopt_releases(connection)  # 1 -> 2
+                if found < LEDGER:
+                    ledger.adopt_releases(connection)
                 connection.execute(t.meta.update().values(version=t.SCHEMA_VERSION))
 
     def _lock_file(self, name: str) -> str:

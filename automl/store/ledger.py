@@ -3,6 +3,7 @@
     promote   a challenger took the place, or the first model of a problem
     refit     the champion's recipes on newer rows
     wait      a challenger waits for a person; approve, reject: what the person said
+    lapse     who waited does so no longer: the next cycle did not find it better again
     rollback  a former version again, by a person; revert: by a probation that went badly
     adopt     a version that somebody named in MLflow
 
@@ -12,8 +13,8 @@ that moment: a backfill leaves a row and changes nothing for readers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 EFFECTIVE = ("promote", "refit", "approve", "rollback", "revert", "adopt")  # change the champion
-KINDS = (*EFFECTIVE, "wait", "reject")
+KINDS = (*EFFECTIVE, "wait", "lapse", "reject")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A challenger that the evidence would promote, and a person has not yet approved."""
+    """A challenger that the evidence would promote, and a person has not yet approved.
+
+    It is a registered model version, fitted on the rows of the cycle that judged it.
+    """
 
     as_of: datetime
     blend: Blend
@@ -68,6 +72,10 @@ class Waiting:
     waits_since: datetime
     expires_at: datetime
     decision_id: int = 0
+    model_version: int = 0
+    run_id: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
 
 
 def write(connection: sa.Connection, problem: str, entry: Entry) -> int:
@@ -133,6 +141,10 @@ def waiting(connection: sa.Connection, problem: str) -> Waiting | None:
         row.waits_since.replace(tzinfo=UTC),
         row.expires_at.replace(tzinfo=UTC),
         row.decision_id,
+        row.model_version,
+        row.run_id,
+        row.digests,
+        row.fingerprint,
     )
 
 
@@ -151,6 +163,10 @@ def write_waiting(connection: sa.Connection, problem: str, one: Waiting) -> None
             losses=one.losses,
             waits_since=_naive(one.waits_since),
             expires_at=_naive(one.expires_at),
+            model_version=one.model_version,
+            run_id=one.run_id,
+            digests=dict(one.digests),
+            fingerprint=one.fingerprint,
         )
     )
 

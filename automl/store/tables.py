@@ -22,7 +22,9 @@ __all__ = [
     "waiting",
 ]
 
-SCHEMA_VERSION = 2  # raised with every change that older code cannot read; 2: a release leaves a row in the ledger
+# raised with every change that older code cannot read; 2: a release leaves a row in the ledger; 3: who
+# waits for approval is a model version
+SCHEMA_VERSION = 3
 
 metadata = sa.MetaData()
 
@@ -159,6 +161,10 @@ waiting = sa.Table(
     sa.Column("losses", sa.JSON, nullable=False),  # of it and of the floor, on the newest block
     sa.Column("waits_since", sa.DateTime, nullable=False),
     sa.Column("expires_at", sa.DateTime, nullable=False),  # wall clock
+    sa.Column("model_version", sa.Integer, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("digests", sa.JSON, nullable=False),
+    sa.Column("fingerprint", sa.Text, nullable=False),
 )
 
 generation = sa.Table(

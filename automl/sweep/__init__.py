@@ -17,7 +17,7 @@ from automl.sweep.board import (
     blend_outputs,
     output_file,
 )
-from automl.sweep.refit import Refitted, refit
+from automl.sweep.refit import Refitted, part_of, refit
 from automl.sweep.search import BUDGET_ENDED, sweep
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "blend_losses",
     "blend_outputs",
     "output_file",
+    "part_of",
     "refit",
     "sweep",
 ]

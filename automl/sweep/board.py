@@ -121,6 +121,7 @@ class Plan:
     favour: tuple[str, ...] = ()  # families by how they did before, best first
     # (recipe, block) -> learned params, where a model of an earlier cycle has answered already
     known: Mapping[tuple[str, int], Params] = field(default_factory=dict)
+    shifted: bool = False  # the champion's newest loss is an outlier: old evidence counts less
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from automl.spaces import Blend, Member
 from automl.sweep.board import Work, makespan
 from automl.trial import Fit, FitResult, Pool
 
-__all__ = ["Refitted", "refit"]
+__all__ = ["Refitted", "part_of", "refit"]
 
 START_SECONDS = 1.5  # encoding all rows and starting processes, before any fit begins
 
@@ -62,11 +62,7 @@ def refit(
     fitted = {fit.tag[0]: pd.read_pickle(fit.output) for fit, result in ended if not result.error}
     if not fitted:
         name, why = next((f.recipe.family, r.error) for f, r in ended)
-        raise AutomlError(
-            f"refit of {name} failed: {why}",
-            code="refit_failed",
-            next_step="Raise sweep.budget, or take the family out of sweep.families.",
-        )
+        raise _none_left(name, why)
     whole = sum(m.weight for i, m in enumerate(blend.members) if i in fitted)
     left = [
         replace(m, weight=round(m.weight / whole, 6))
@@ -84,6 +80,35 @@ def refit(
     ]
     seconds = encoding + sum(result.seconds for _, result in ended)
     return Refitted(parts, Blend(tuple(left)) if lost else blend, len(rows.y), lost, seconds)
+
+
+def part_of(done: Refitted, blend: Blend) -> Refitted:
+    """What came of one blend whose members were refit together with others.
+
+    Raises
+    ------
+    AutomlError
+        Not one of its members ended well in time.
+    """
+    parts = {m.recipe.id: p for m, p in zip(done.blend.members, done.parts, strict=True)}
+    there = [m for m in blend.members if m.recipe.id in parts]
+    lost = {n: why for n, why in done.lost.items() if n in {m.recipe.id for m in blend.members}}
+    if not there:
+        raise _none_left(blend.members[0].recipe.family, next(iter(lost.values()), "not fitted"))
+    whole = sum(m.weight for m in there)
+    left = [replace(m, weight=round(m.weight / whole, 6)) for m in there] if lost else there
+    mine = [
+        (f"{i}-{m.recipe.family}", m.weight, *parts[m.recipe.id][2:]) for i, m in enumerate(left)
+    ]
+    return replace(done, parts=mine, blend=Blend(tuple(left)) if lost else blend, lost=lost)
+
+
+def _none_left(family: str, why: str) -> AutomlError:
+    return AutomlError(
+        f"refit of {family} failed: {why}",
+        code="refit_failed",
+        next_step="Raise sweep.budget, or take the family out of sweep.families.",
+    )
 
 
 def _fit_members(

@@ -103,6 +103,8 @@ class _Run:
         given = section.budget.seconds if section.budget else float("inf")
         # an interrupted sweep has less time left, but its refit takes as long
         self.whole = max(budget, given) if np.isfinite(given) else budget
+        # where a person decides, the champion and who would take its place are both refit
+        self.both = work.problem.promotion.mode == "review"
         self.sync = section.trials is not None
         self.anchor = carried[0] if carried else None
         self.done = {t.recipe.id: t for t in done}
@@ -387,7 +389,8 @@ class _Run:
         # whoever holds the champion's place may keep it, and is refitted then
         held = {m.recipe.id for m in self.anchor.members} if self.anchor else set()
         holder = [t.seconds_refit for t in complete if t.recipe.id in held]
-        cost = max(makespan(likely, self.work.workers), makespan(holder, self.work.workers))
+        costs = makespan(likely, self.work.workers), makespan(holder, self.work.workers)
+        cost = sum(costs) if self.both and holder else max(costs)
         most = REFIT_SHARE * self.whole
         return self.deadline - min(most, 1.3 * cost + self._refit_overhead())
 
