@@ -11,7 +11,7 @@ of many always looks good (Efron 2011, "Tweedie's formula and selection bias", J
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -26,6 +26,8 @@ __all__ = [
     "REVERTED_CONFIDENCE",
     "REVERTED_CYCLES",
     "SWEEP_CONFIDENCE",
+    "YOUNG_CONFIDENCE",
+    "YOUNG_CYCLES",
     "Decision",
     "Probation",
     "Verdict",
@@ -41,6 +43,13 @@ REVERTED_CONFIDENCE = 0.9  # needed by a blend that was rolled back, for so many
 REVERTED_CYCLES = 5
 NOISE_FLOOR = 0.002  # block standard deviation is never believed to be smaller
 PRIOR_SD = (0.003, 0.03)  # bounds of the prior's standard deviation of true advantages
+YOUNG_CYCLES, YOUNG_CONFIDENCE = (
+    3,
+    0.7,
+)  # a problem's first champions have not proved themselves yet
+LEAST_NEW = (
+    0.2  # share of a blend that is not the champion, by which its gains are scaled, at least
+)
 MARGIN = 0.001  # cost of switching; none for a blend that holds a fifth of the champion
 ANCHORED = 0.2
 MANY_BLOCKS = 4  # from here on, at least half of the blocks must agree
@@ -121,7 +130,9 @@ def decide(
     confidence
         Probability of being better that promotion needs, in (0.5, 1).
     champion_share
-        Weight that each challenger gives to the champion's recipes, 0..1.
+        Share of each challenger that is the champion, 0..1: the weights that both give alike. Only the
+        rest can gain or lose, and its gains vary as much less as it is smaller; so they are weighed as
+        those of a whole switch, and told as they are.
     sweep_confidence
         Probability needed while no block is virgin; a first cycle, which has no champion to protect,
         asks for no more than `confidence`.
@@ -135,15 +146,13 @@ def decide(
     shifted
         The champion's newest loss is an outlier against its past: old blocks count less.
     """
+    new = {d.challenger: _new_part(champion_share.get(d.challenger, 0.0)) for d in duels}
     ordered = sorted(
-        (d for d in duels if d.gains), key=lambda d: d.challenger
+        (_scaled(d, 1 / new[d.challenger]) for d in duels if d.gains), key=lambda d: d.challenger
     )  # ties and sums must not depend on order
     field = _field(ordered, others, SHIFTED_DISCOUNT if shifted else DISCOUNT)
     needed = {d.challenger: _needed(d, confidence, sweep_confidence, least or {}) for d in ordered}
-    verdicts = [
-        _verdict(d, field, needed[d.challenger], champion_share.get(d.challenger, 0.0))
-        for d in ordered
-    ]
+    verdicts = [_verdict(d, field, needed[d.challenger], new[d.challenger]) for d in ordered]
     passed = sorted((v for v in verdicts if v.passed), key=lambda v: -v.shrunk)
     if passed:
         best = passed[0]
@@ -238,7 +247,16 @@ def _mean(duel: Duel, discount: float) -> float:
     return float(np.average(duel.gains, weights=_weights(duel, discount)))
 
 
-def _verdict(duel: Duel, field: _Field, needed: float, share: float) -> Verdict:
+def _new_part(share: float) -> float:
+    return max(LEAST_NEW, 1.0 - share)
+
+
+def _scaled(duel: Duel, factor: float) -> Duel:
+    return replace(duel, gains=tuple(g * factor for g in duel.gains))
+
+
+def _verdict(duel: Duel, field: _Field, needed: float, new: float) -> Verdict:
+    """`duel` holds the gains of a whole switch, of which `new` is made."""
     weights = _weights(duel, field.discount)
     mean, n = _mean(duel, field.discount), _effective(weights, duel.gains)
     tau2, se2 = field.tau2, field.variance / n
@@ -246,10 +264,10 @@ def _verdict(duel: Duel, field: _Field, needed: float, share: float) -> Verdict:
     sd = float(np.sqrt(tau2 * se2 / (tau2 + se2)))
     probability = float(stats.norm.cdf(shrunk / sd))
     virgin = duel.kinds.count("virgin")
-    margin = 0.0 if share >= ANCHORED else MARGIN
+    margin = 0.0 if new <= 1 - ANCHORED else MARGIN
     better = sum(g > 0 for g in duel.gains) / len(duel.gains)
     rules = [
-        (shrunk > margin, f"its gain is not above the switching margin of {margin:.1%}"),
+        (shrunk * new > margin, f"its gain is not above the switching margin of {margin:.1%}"),
         (
             probability >= needed,
             f"P(better) {probability:.3f} is below {needed:.2f}"
@@ -257,7 +275,7 @@ def _verdict(duel: Duel, field: _Field, needed: float, share: float) -> Verdict:
         ),
         (
             duel.gains[0] > -2 * np.sqrt(field.variance),
-            f"it fell behind by {-duel.gains[0]:.1%} on the newest block",
+            f"it fell behind by {-duel.gains[0] * new:.1%} on the newest block",
         ),
         (
             len(duel.gains) < MANY_BLOCKS or better >= 0.5,
@@ -268,17 +286,17 @@ def _verdict(duel: Duel, field: _Field, needed: float, share: float) -> Verdict:
     z = float(stats.norm.ppf(0.95))
     return Verdict(
         challenger=duel.challenger,
-        mean=mean,
-        shrunk=shrunk,
-        sd=sd,
+        mean=mean * new,
+        shrunk=shrunk * new,
+        sd=sd * new,
         probability=probability,
         needed=needed,
         blocks=len(duel.gains),
         virgin=virgin,
         n_effective=n,
-        newest=duel.gains[0],
-        low=shrunk - z * sd,
-        high=shrunk + z * sd,
+        newest=duel.gains[0] * new,
+        low=(shrunk - z * sd) * new,
+        high=(shrunk + z * sd) * new,
         passed=not failed,
         reason=failed[0] if failed else "",
     )

@@ -22,7 +22,9 @@ from packaging.requirements import Requirement
 from rich.console import Group
 from rich.text import Text
 
+from automl.errors import AutomlError
 from automl.problem import Problem
+from automl.store import Store
 from automl.workspace import DEFAULTS, Workspace, redact
 
 __all__ = ["Check", "examine", "to_json", "to_text"]
@@ -56,6 +58,7 @@ def examine(problem: Problem | None, workspace: Workspace | None) -> list[Check]
             lambda: _writable(workspace),
             lambda: _disk(workspace),
             lambda: _mlflow(workspace),
+            lambda: _champion(problem, workspace),
         ]
     return [_guarded(look) for look in looks]
 
@@ -199,6 +202,32 @@ def _mlflow(workspace: Workspace) -> Check:
         "mlflow",
         True,
         f"{redact(uri)}; port 5000 is {'free' if port else 'taken: automl ui --port 5001'}",
+    )
+
+
+def _champion(problem: Problem, workspace: Workspace) -> Check:
+    """Whether MLflow still says what was released: versions and aliases can be changed there by hand."""
+    from automl.registry import Registry  # noqa: PLC0415  MLflow, only where there is something to ask
+
+    store = Store(workspace)
+    released, waiting = store.champion(problem.name), store.waiting(problem.name)
+    if released is None:
+        return Check("champion", True, "nothing was released yet")
+    registry = Registry(problem, workspace)
+    for number in (released.model_version, *([waiting.model_version] if waiting else [])):
+        try:
+            registry.require_version(number)
+        except AutomlError as error:
+            return Check("champion", False, str(error), error.next_step)
+    alias = registry.champion_alias()
+    found = f"version {released.model_version} was released, the alias champion names {alias}"
+    lags = not released.projected
+    return Check(
+        "champion",
+        alias == released.model_version or lags,
+        found + (" and follows with the next command" if lags else ""),
+        f"automl score {problem.file.name} puts it back; to release another version: "
+        f"automl rollback {problem.file.name} --to VERSION --reason R",
     )
 
 

@@ -262,13 +262,14 @@ class ScheduleSection(_Table):
     timezone: str = "UTC"
     retrain: str = ""
     score: str = ""
+    approvals: str = ""  # when to look for the tag `approved` in MLflow, beside every other command
 
     @field_validator("timezone")
     @classmethod
     def _zone(cls, value: str) -> str:
         return _known_zone(value)
 
-    @field_validator("retrain", "score")
+    @field_validator("retrain", "score", "approvals")
     @classmethod
     def _cron(cls, value: str) -> str:
         if value and not _is_cron(value):

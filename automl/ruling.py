@@ -16,6 +16,8 @@ from automl.decide import (
     REVERTED_CONFIDENCE,
     REVERTED_CYCLES,
     SWEEP_CONFIDENCE,
+    YOUNG_CONFIDENCE,
+    YOUNG_CYCLES,
     Decision,
     Probation,
     decide,
@@ -27,7 +29,7 @@ from automl.judge import attribution
 from automl.problem import Problem
 from automl.release import Ruling, actor
 from automl.spaces import Blend
-from automl.store import Release, Store, Waiting, ledger
+from automl.store import Release, Store, Waiting, ledger, naive
 from automl.story import Job
 from automl.sweep import Board, Plan, Work, blend_losses
 from automl.workspace import now
@@ -182,6 +184,9 @@ def _gather(job: Job, work: Work, board: Board) -> _Case:
 
 def _decide(job: Job, case: _Case, *, shifted: bool) -> Decision:
     confidence = job.problem.promotion.confidence
+    decided = {d["as_of"] for d in job.store.decisions(job.problem.name)}
+    if case.champion and len([at for at in decided if at < naive(job.as_of)]) < YOUNG_CYCLES:
+        confidence = min(confidence, YOUNG_CONFIDENCE)
     blends = [b for b, _ in case.known.values()]
     doubts = doubted(job.store, job.problem.name, job.as_of, blends)
     every = duels([*case.past, *case.losses, *case.tried], case.holder.id)
@@ -189,7 +194,8 @@ def _decide(job: Job, case: _Case, *, shifted: bool) -> Decision:
         [d for d in every if d.challenger in case.rivals],
         case.holder.id,
         confidence,
-        {name: _share(blend, case.holder) for name, (blend, _) in case.known.items()},
+        # what stands in for a first champion has no place to defend: a mix of it is no smaller step
+        {name: _share(b, case.holder) for name, (b, _) in case.known.items() if case.champion},
         sweep_confidence=SWEEP_CONFIDENCE if case.champion else confidence,
         least=dict.fromkeys(doubts, REVERTED_CONFIDENCE),
         others=[d for d in every if d.challenger not in case.rivals],
@@ -358,8 +364,8 @@ def _losses(job: Job, work: Work, board: Board, blend: Blend, until: datetime) -
 
 
 def _share(blend: Blend, champion: Blend) -> float:
-    mine = {m.recipe.id for m in champion.members}
-    return sum(m.weight for m in blend.members if m.recipe.id in mine)
+    mine = {m.recipe.id: m.weight for m in champion.members}
+    return sum(min(m.weight, mine.get(m.recipe.id, 0.0)) for m in blend.members)
 
 
 def _relearned(blend: Blend, board: Board) -> Blend:

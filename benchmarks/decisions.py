@@ -28,6 +28,8 @@ from automl.decide import (
     PROBATION_CYCLES,
     REVERTED_CONFIDENCE,
     REVERTED_CYCLES,
+    YOUNG_CONFIDENCE,
+    YOUNG_CYCLES,
     Decision,
     decide,
     probation,
@@ -151,7 +153,7 @@ def _cycle(place: World, problem: Problem, cycle: int, *, beside: bool) -> None:
     decision = decide(
         [d for d in every if int(d.challenger) in known],
         str(problem.champion),
-        CONFIDENCE,
+        min(CONFIDENCE, YOUNG_CONFIDENCE) if cycle < YOUNG_CYCLES else CONFIDENCE,
         {},
         least={
             str(i): REVERTED_CONFIDENCE

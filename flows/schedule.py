@@ -28,16 +28,24 @@ from prefect.states import Crashed
 from automl import __version__
 from automl.problem import Problem, load_problem
 from automl.report import deployments
-from flows.stories import cycle, retrain, score
+from flows.stories import approvals, cycle, retrain, score
 
 __all__ = ["make_deployments", "serve_problems"]
 
-FLOWS: dict[str, Flow[..., Any]] = {"cycle": cycle, "retrain": retrain, "score": score}
+FLOWS: dict[str, Flow[..., Any]] = {
+    "cycle": cycle,
+    "retrain": retrain,
+    "score": score,
+    "approvals": approvals,
+}
 _log = logging.getLogger(__name__)
 
 
 def make_deployments(problem: Problem) -> list[RunnerDeployment]:
-    """`cycle/<problem>`, or `retrain/<problem>` and `score/<problem>`, on the problem's cron."""
+    """`cycle/<problem>`, or `retrain/<problem>` and `score/<problem>`, on the problem's cron.
+
+    And `approvals/<problem>`, where `schedule.approvals` says when to look for them.
+    """
     made = [
         FLOWS[verb].to_deployment(
             name=problem.name,

@@ -20,9 +20,10 @@ from automl import score as score_room
 from automl.ask import Ask, Ending
 from automl.errors import AutomlError
 from automl.problem import Span, load_problem
+from automl.undo import heed
 from automl.workspace import open_workspace
 
-__all__ = ["cycle", "retrain", "score"]
+__all__ = ["approvals", "cycle", "retrain", "score"]
 
 T = TypeVar("T")
 IO_RETRIES = 2
@@ -63,7 +64,8 @@ def _as_task(name: str, step: Callable[..., T], *args: Any, io: bool = False) ->
 
 def _run_name() -> str:
     given = flow_run.parameters
-    return f"{Path(given['file']).parent.name} · {given.get('as_of') or 'newest slot'}"
+    when = given["as_of"] or "newest slot" if "as_of" in given else "approvals"
+    return f"{Path(given['file']).parent.name} · {when}"
 
 
 @flow(name="cycle", flow_run_name=_run_name, persist_result=False)
@@ -101,6 +103,18 @@ def score(file: str, as_of: str | None = None) -> State[Any]:
     return _tell(_story(score_room.score, file, as_of, None))
 
 
+@flow(name="approvals", flow_run_name=_run_name, persist_result=False)
+def approvals(file: str) -> State[Any]:
+    """Release the challenger that waits, if somebody has set the tag `approved` on it in MLflow.
+
+    Args:
+        file: Path of the problem file on the machine that serves this deployment.
+    """
+    logging.getLogger("automl").setLevel(logging.INFO)
+    done = _as_task("heed approvals", heed, load_problem(file), open_workspace(Path(file)), io=True)
+    return Completed(name="Skipped", message="nobody was approved") if done is None else _tell(done)
+
+
 def _story(
     story: Callable[..., Ending], file: str, as_of: str | None, budget: str | None
 ) -> Ending:
@@ -112,6 +126,7 @@ def _story(
         moment = parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     ask = Ask(as_of=moment, budget=Span.parse(budget) if budget else None, trigger="prefect")
     try:
+        _as_task("heed approvals", heed, problem, open_workspace(Path(file)), io=True)
         return story(problem, open_workspace(Path(file)), ask, run=_as_task)
     except AutomlError as error:
         get_run_logger().error("%s\nnext: %s", error, error.next_step or "-")

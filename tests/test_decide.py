@@ -121,7 +121,8 @@ def test_whoever_is_promoted_has_kept_every_rule(
     gains = next(d.gains for d in rivals if d.challenger == decision.blend)
     freedom = sum(len(d.gains) - 1 for d in rivals)
     squares = sum(float(np.sum((np.array(d.gains) - np.mean(d.gains)) ** 2)) for d in rivals)
-    block_sd = max(sqrt(squares / freedom) if freedom else 0.01, 0.002)
+    new = max(0.2, 1 - share)
+    block_sd = new * max(sqrt(squares / freedom) / new if freedom else 0.01, 0.002)
     assert chosen.shrunk > (0 if share >= 0.2 else 0.001)
     assert chosen.probability >= (confidence if chosen.virgin else 0.95)
     assert gains[0] > -2 * block_sd

@@ -23,6 +23,7 @@ from automl.problem import load_problem
 from automl.report import deployments, schedule_text
 from automl.store import Store
 from automl.workspace import open_workspace
+from flows.schedule import make_deployments
 from tests.conftest import make_world, write_problem
 
 EVERY_MINUTE = '\n[schedule]\nretrain = "* * * * *"\n'
@@ -146,6 +147,9 @@ def test_two_schedules_make_two_deployments_and_one_makes_a_cycle(tmp_path: Path
     file.write_text(text + EVERY_MINUTE + 'score = "0 5 * * *"\n', encoding="utf-8")
     assert deployments(load_problem(file)) == [("retrain", "* * * * *"), ("score", "0 5 * * *")]
     assert "score/parcels  0 5 * * * UTC" in schedule_text([load_problem(file)])
+    file.write_text(text + EVERY_MINUTE + 'approvals = "*/15 * * * *"\n', encoding="utf-8")
+    assert deployments(load_problem(file))[1:] == [("approvals", "*/15 * * * *")]
+    assert [d.name for d in make_deployments(load_problem(file))] == ["parcels", "parcels"]
 
 
 def test_the_same_problem_runs_against_an_mlflow_server(tmp_path: Path) -> None:

@@ -298,6 +298,8 @@ def schedule_text(problems: Sequence[Problem]) -> str:
 def deployments(problem: Problem) -> list[tuple[str, str]]:
     """(flow, cron) of a problem: `cycle` when there is no schedule of its own for scoring.
 
+    `approvals` looks for the tag that approves a challenger, beside what every command does.
+
     Raises
     ------
     ProblemError
@@ -309,9 +311,10 @@ def deployments(problem: Problem) -> list[tuple[str, str]]:
             f"{problem.file.name}: found no [schedule]; wanted schedule.retrain, schedule.score or both",
             code="no_schedule",
         )
+    more = [("approvals", s.approvals)] if s.approvals else []
     if s.retrain and s.score:
-        return [("retrain", s.retrain), ("score", s.score)]
-    return [("cycle", s.retrain)] if s.retrain else [("score", s.score)]
+        return [("retrain", s.retrain), ("score", s.score), *more]
+    return [("cycle", s.retrain) if s.retrain else ("score", s.score), *more]
 
 
 def ui_command(
