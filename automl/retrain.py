@@ -239,6 +239,7 @@ def _guard(job: Job, work: Work, choice: Choice, release: Release) -> tuple[list
         sample,
         recipe=choice.blend.id,
         losses=choice.losses,
+        against=held_against(work, choice.blend, _champion_before(job)),
     )
     fault("retrain.guarded")
     return guards, replace(release, fingerprint=fingerprint)
@@ -256,7 +257,6 @@ def _register_waiting(job: Job, work: Work, choice: Choice, fitted: Fitted, run_
         run_id, pd.read_pickle(fitted.waiting), sample, _code(work, one.blend), tags
     )
     fault("retrain.waiting_registered")
-    champion = job.store.champion(job.problem.name, before=job.as_of)
     try:
         _, fingerprint = check_model(
             job.problem,
@@ -265,7 +265,7 @@ def _register_waiting(job: Job, work: Work, choice: Choice, fitted: Fitted, run_
             sample,
             recipe=one.blend.id,
             losses=one.losses,
-            against=held_against(work, one.blend, champion),
+            against=held_against(work, one.blend, _champion_before(job)),
         )
     except AutomlError as error:
         return turned_away(choice, str(error))
@@ -277,6 +277,10 @@ def _register_waiting(job: Job, work: Work, choice: Choice, fitted: Fitted, run_
         fingerprint=fingerprint,
     )
     return replace(choice, ruling=replace(choice.ruling, waiting=told))
+
+
+def _champion_before(job: Job) -> Release | None:
+    return job.store.champion(job.problem.name, before=job.as_of)
 
 
 def _code(work: Work, blend: Blend) -> list[Code]:

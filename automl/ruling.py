@@ -31,7 +31,7 @@ from automl.release import Ruling, actor
 from automl.spaces import Blend
 from automl.store import Release, Store, Waiting, ledger, naive
 from automl.story import Job
-from automl.sweep import Board, Plan, Work, blend_losses
+from automl.sweep import Board, Plan, Work, blend_losses, reweighed
 from automl.workspace import now
 
 __all__ = ["Choice", "Dethroned", "dethroned", "doubted", "make_choice"]
@@ -106,7 +106,7 @@ def make_choice(job: Job, work: Work, board: Board, plan: Plan) -> Choice:
     return Choice(
         decision,
         outcome,
-        _relearned(blend, board),
+        _relearned(job, work, board, blend, until),
         until,
         Ruling(
             outcome,
@@ -263,9 +263,15 @@ def _waits(
     moment = now()
     losses = _newest(work, case.losses, blend.id)
     waiting = Waiting(
-        job.as_of, _relearned(blend, board), until, told, losses, moment, moment + WAIT
+        job.as_of,
+        _relearned(job, work, board, blend, until),
+        until,
+        told,
+        losses,
+        moment,
+        moment + WAIT,
     )
-    champion = case.holder
+    champion, chosen = case.holder, case.known[case.holder.id][1]
     held = replace(decision, outcome="keep", blend=champion.id, reason=reason)
     shadows = [(blend, until), *_shadows(decision, decision.blend, case.known)]
     shadows = [s for s in shadows if s[0].id != champion.id]
@@ -273,8 +279,8 @@ def _waits(
     return Choice(
         held,
         "keep",
-        _relearned(champion, board),
-        case.known[champion.id][1],
+        _relearned(job, work, board, champion, chosen),
+        chosen,
         Ruling("keep", reason, told_all, case.losses, shadows, actor(job.ask.trigger), waiting),
         _newest(work, case.losses, champion.id),
     )
@@ -368,8 +374,13 @@ def _share(blend: Blend, champion: Blend) -> float:
     return sum(min(m.weight, mine.get(m.recipe.id, 0.0)) for m in blend.members)
 
 
-def _relearned(blend: Blend, board: Board) -> Blend:
-    """The blend with what early stopping has learned from this cycle's rows."""
+def _relearned(job: Job, work: Work, board: Board, blend: Blend, until: datetime) -> Blend:
+    """The blend with what this cycle's blocks teach: what early stopping learns, and the weights.
+
+    The weights of a blend that this very cycle has made are fresh already.
+    """
+    if board.trials and until < job.problem.mature(job.as_of):
+        blend = reweighed(work, blend)
     learned = {t.recipe.id: t.learned for t in board.trials if t.status == "complete"}
     return Blend(
         tuple(replace(m, learned=learned.get(m.recipe.id, m.learned)) for m in blend.members)

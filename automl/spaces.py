@@ -186,7 +186,7 @@ class Member:
 class Blend:
     """One or more recipes whose outputs are averaged with weights that sum to 1.
 
-    Champion and challenger are blends; a single recipe is a blend of one.
+    What it is are its recipes; how much each weighs is learned anew at every refit. Champion and challenger are blends; a single recipe is a blend of one.
     """
 
     members: tuple[Member, ...]
@@ -217,8 +217,8 @@ class Blend:
 
     @property
     def id(self) -> str:
-        """Ten hex digits for recipes and weights; learned params do not count."""
-        return _digest([[m.recipe.id, round(m.weight, 9)] for m in self.members])
+        """Ten hex digits for its recipes; weights and learned params do not count, a refit learns them."""
+        return _digest(sorted(m.recipe.id for m in self.members))
 
     @property
     def families(self) -> tuple[str, ...]:

@@ -88,11 +88,14 @@ def test_a_drift_is_told_and_only_another_question_is_refused() -> None:
     near = drift(two_classes(SKEWED), two_classes(SKEWED + RNG.normal(0, 0.02, 400)))
     moved = drift(two_classes(SKEWED), two_classes(SKEWED + 0.1))
     swapped = drift(two_classes(SKEWED), two_classes(1 - SKEWED))
+    lifted = drift(two_classes(SKEWED), two_classes(0.5 + SKEWED / 2))
 
     assert (near.passed, "shifted" in near.found) == (True, False)
     assert (moved.passed, "shifted" in moved.found) == (True, True)
     assert not swapped.passed
-    assert swapped.wanted == "below 0.25, refused above 1"
+    assert swapped.wanted == "below 0.25; refused above 1 with a correlation below 0.5"
+    assert psi(SKEWED, 0.5 + SKEWED / 2) > 1
+    assert (lifted.passed, "correlation 1.00" in lifted.found) == (True, True)
 
 
 def test_of_several_classes_the_one_that_moved_most_counts() -> None:
@@ -101,7 +104,7 @@ def test_of_several_classes_the_one_that_moved_most_counts() -> None:
 
     worst = max(psi(before[:, i], after[:, i]) for i in range(3))
 
-    assert drift(before, after).found == f"PSI {worst:.2f}, shifted"
+    assert drift(before, after).found.startswith(f"PSI {worst:.2f}, shifted, correlation")
 
 
 # ---------------------------------------------------------------- level

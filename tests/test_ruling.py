@@ -47,12 +47,19 @@ def _cycle(file: Path, weeks: int, plan: str = "full") -> Ending:
     )
 
 
+def _first_cycle(folder: Path) -> Path:
+    """A champion of one recipe; later cycles look at more."""
+    few, more = "trials   = 2", "trials   = 5"
+    file = write_problem(folder, replace={"trials   = 4": few}, frame=make_world())
+    _cycle(file, -2)
+    file.write_text(file.read_text(encoding="utf-8").replace(few, more), encoding="utf-8")
+    return file
+
+
 @pytest.fixture(scope="module")
 def promoted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A problem whose second cycle has promoted a challenger."""
-    folder = tmp_path_factory.mktemp("promoted")
-    file = write_problem(folder, frame=make_world())
-    _cycle(file, -2)
+    file = _first_cycle(tmp_path_factory.mktemp("promoted"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ruling, "decide", _promoting)
         _cycle(file, -1)
@@ -141,8 +148,7 @@ def test_a_promotion_is_watched_for_three_cycles(promoted: Path) -> None:
 
 
 def test_in_review_mode_the_former_champion_waits_for_its_place(tmp_path: Path) -> None:
-    file = write_problem(tmp_path, frame=make_world())
-    _cycle(file, -2)
+    file = _first_cycle(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ruling, "decide", _promoting)
         _cycle(file, -1)

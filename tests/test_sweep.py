@@ -13,10 +13,11 @@ import pytest
 
 from automl.blocks import make_blocks
 from automl.contract import infer
+from automl.features.matrices import to_outcomes
 from automl.history import pull, read
 from automl.problem import Problem
 from automl.spaces import Blend, Member, Recipe, load_families
-from automl.sweep import Board, Plan, Trial, Work, output_file, sweep
+from automl.sweep import Board, Plan, Trial, Work, blend_losses, output_file, reweighed, sweep
 from automl.sweep.proposals import Asked, Proposals
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF
@@ -242,3 +243,30 @@ family = Family(name="slow", short="slow", tasks={"binary"}, encoding="dense",
     assert sum(t.recipe.family == "slow" for t in board.trials) == 1
     assert board.challenger is not None
     assert "slow" not in board.challenger.families
+
+
+def test_weights_are_learned_from_the_blocks_and_nobody_is_lost(
+    make_work: Callable[..., Work],
+) -> None:
+    work = make_work({})
+    outcomes = to_outcomes(work.frame["late"], work.contract)
+    wise, fool = Recipe("linear", {"C": 1.0}), Recipe("linear", {"C": 2.0})
+    (work.scratch / "outputs").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for b, block in enumerate(work.blocks):
+        truth = outcomes[block.judged]
+        for recipe, noise in ((wise, 0.3), (fool, 3.0)):
+            said = truth + rng.normal(0, noise, len(truth))
+            np.save(output_file(work, recipe, b), np.column_stack([-said, said]))
+    blend = Blend((Member(fool, 0.9), Member(wise, 0.1)))
+
+    found = reweighed(work, blend)
+
+    assert found.id == blend.id
+    assert [m.recipe for m in found.members] == [fool, wise]
+    assert found.members[0].weight < 0.5
+    assert min(m.weight for m in found.members) > 0.04
+    assert sum(m.weight for m in found.members) == pytest.approx(1)
+    assert sum(blend_losses(work, found)) < sum(blend_losses(work, blend))
+    output_file(work, fool, 0).unlink()
+    assert reweighed(work, blend) == blend, "without all answers nothing is learned"

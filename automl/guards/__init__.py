@@ -154,13 +154,13 @@ def _beside(
     """The guards that hold the model against champion, labels and sweep, as far as these are known."""
     guards = []
     if "champion" in outputs:
-        guards.append(drift(outputs["champion"], outputs["output"]))
+        guards.append(drift(outputs["champion"], outputs["judged"]))
     elif lacks:
         told = f"cannot be compared: {lacks}"[:200]
         guards.append(Guard("drift against the champion", True, told, "told only"))
-    if "judged" in outputs and against.labels is not None:
+    if against.judged is not None and against.labels is not None:
         guards.append(mean_level(outputs["judged"], against.labels))
-    if "judged" in outputs and against.answers is not None:
+    if against.judged is not None and against.answers is not None:
         guards.append(agreement(against.answers[rows], outputs["judged"]))
     if against.slices:
         guards.append(worst_slice(against.slices))

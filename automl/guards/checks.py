@@ -32,6 +32,7 @@ __all__ = [
 
 BINS = 10
 DRIFTED, FOREIGN = 0.25, 1.0  # PSI told as a shift; PSI of a model that answers another question
+ALIKE = 0.5  # correlation with the champion, above which a shift is one of level or spread
 LEVEL_SDS = 4.0  # block standard deviations between predictions' and labels' mean
 LEVEL_BLOCKS = 4  # fewer give no standard deviation worth the name
 SLICE_LOSS = 0.02  # relative
@@ -87,13 +88,19 @@ def drift(champion: Array, found: Array) -> Guard:
     """Whether predictions moved away from the champion's on the same rows; the worst column counts.
 
     Outputs have shape (n_rows,) or (n_rows, n_classes). A shift is told and not refused: a better model
-    may well answer differently.
+    may well answer differently, and where the base rate moves, a refit moves with it. What is also hardly
+    correlated with the champion answers another question.
     """
-    before, after = _columns(champion), _columns(found)
-    worst = max(psi(a, b) for a, b in zip(before.T, after.T, strict=True))
-    told = f"PSI {worst:.2f}" + (", shifted" if worst > DRIFTED else "")
-    wanted = f"below {DRIFTED:g}, refused above {FOREIGN:g}"
-    return Guard("drift against the champion", worst <= FOREIGN, told, wanted)
+    columns = list(zip(_columns(champion).T, _columns(found).T, strict=True))
+    found_psi = [psi(a, b) for a, b in columns]
+    worst = max(found_psi)
+    alike = min(
+        _correlation(a, b) for (a, b), p in zip(columns, found_psi, strict=True) if p == worst
+    )
+    told = f"PSI {worst:.2f}" + (f", shifted, correlation {alike:.2f}" if worst > DRIFTED else "")
+    wanted = f"below {DRIFTED:g}; refused above {FOREIGN:g} with a correlation below {ALIKE:g}"
+    foreign = worst > FOREIGN and alike < ALIKE
+    return Guard("drift against the champion", not foreign, told, wanted)
 
 
 def mean_level(output: Array, labels: Array) -> Guard:

@@ -84,9 +84,9 @@ def _main(folder: Path) -> None:
     outputs["alone"] = np.concatenate(
         [model_output(model, sample.iloc[[i]], contract) for i in range(0, len(sample), 40)]
     )
-    if (folder / "judged.parquet").exists():
-        judged = pd.read_parquet(folder / "judged.parquet")
-        outputs["judged"] = model_output(model, judged, contract)
+    there = folder / "judged.parquet"
+    judged = pd.read_parquet(there) if there.exists() else sample
+    outputs["judged"] = model_output(model, judged, contract)
     answer = {
         "fingerprint": fingerprint(outputs["output"], spec["recipe"]),
         "megabytes": size / 1e6,
@@ -98,7 +98,7 @@ def _main(folder: Path) -> None:
         try:
             version, digests = spec["champion"]
             champion = registry.load(version, digests)
-            outputs["champion"] = model_output(champion, sample, contract)
+            outputs["champion"] = model_output(champion, judged, contract)
         except Exception as error:  # noqa: BLE001  other columns, other classes, deleted: told, not refused
             answer["champion_lacks"] = (str(error).splitlines() or [type(error).__name__])[0]
     np.savez(folder / "outputs.npz", allow_pickle=False, **outputs)

@@ -16,6 +16,7 @@ from automl.sweep.board import (
     blend_losses,
     blend_outputs,
     output_file,
+    reweighed,
 )
 from automl.sweep.refit import Refitted, part_of, refit
 from automl.sweep.search import BUDGET_ENDED, sweep
@@ -34,5 +35,6 @@ __all__ = [
     "output_file",
     "part_of",
     "refit",
+    "reweighed",
     "sweep",
 ]
