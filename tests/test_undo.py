@@ -50,7 +50,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = write_problem(
         folder,
         replace={
-            "trials   = 4": "trials   = 3",
+            "trials   = 4": "trials   = 2",
             "[validation]": '[publish]\nparquet = "out"\n\n[validation]',
         },
         frame=make_world(),
@@ -313,7 +313,7 @@ def _promoting(rivals: Sequence[Duel], holder: str, *_: Any, **__: Any) -> Decis
 def test_in_review_mode_the_champion_is_refit_and_who_is_better_waits(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = file.read_text(encoding="utf-8").replace("trials   = 3", "trials   = 5")
+    text = file.read_text(encoding="utf-8").replace("trials   = 2", "trials   = 5")
     file.write_text(text + '\n[promotion]\nmode = "review"\n', encoding="utf-8")
     problem, workspace, store = _open(file)
     before = _standing(file)
