@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from automl.ask import Ask, Ending
-from automl.history import Folders
+from automl.contract import Contract
+from automl.history import Folders, Snapshot
 from automl.problem import load_problem
 from automl.publish import read_predictions, reuse
 from automl.registry import Registry
 from automl.score import cycle, score
-from automl.store import Store
+from automl.spaces import Blend, Recipe
+from automl.store import Release, Store
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF, METRIC, make_world, write_problem, write_world
 from tests.postgres import PostgresServer
@@ -36,6 +39,9 @@ WHOLE = (
     ROWS // reuse.GROUP * reuse.GROUP
 )  # rows of a batch in whole groups; the others are predicted
 AGAIN = WHOLE - A_DAY  # rows in whole groups of the first batch and of the one a day later
+RELEASE = Release(
+    1, FIRST, 1, "run1", {}, "f" * 64, Blend.single(Recipe("linear", {})), FIRST, projected=True
+)
 OWN = ["generation", "scored_at"]  # what two generations never share
 PUBLISH = '[publish]\nmode = "new"\nparquet = "out"\n\n[validation]'
 
@@ -296,16 +302,16 @@ def test_values_that_a_model_may_tell_apart_have_different_hashes(cell: Any, oth
     assert reuse._content(frames[0]) != reuse._content(frames[1])
 
 
-def test_a_new_version_has_nothing_to_take_over(
-    make: Callable[..., Site], asked: list[int], caplog: pytest.LogCaptureFixture
+def test_a_new_version_predicts_all_and_its_standby_takes_over(
+    make: Callable[..., Site], caplog: pytest.LogCaptureFixture
 ) -> None:
     site = make()
-    asked.clear()
     with caplog.at_level(logging.INFO, "automl"):
-        site.cycle(AS_OF)
+        site.cycle(FIRST + 3 * DAY)
 
-    assert "all 252 rows are predicted: no generation of version 2 is there" in caplog.text
-    assert f"{ROWS} rows are those" not in caplog.text
+    assert f"all {ROWS} rows are predicted: no generation of version 2 is there" in caplog.text
+    both = WHOLE - 3 * A_DAY
+    assert f"{both} of {ROWS} rows are those of generation 1, as they were" in caplog.text
 
 
 @pytest.mark.parametrize("rows", [0, 1, 63, 64, 65, 1000])
@@ -322,7 +328,39 @@ def test_the_model_is_asked_about_whole_groups_and_the_last_rows(rows: int, shar
     assert filled.sum() - asked.sum() <= reuse.GROUP
 
 
+@pytest.mark.parametrize("columns", [3, 20, 60])
+def test_whole_groups_are_rounded_as_in_the_whole(columns: int) -> None:
+    rng = np.random.default_rng(columns)
+    rows, layer = rng.normal(size=(5 * reuse.GROUP + 7, columns)), rng.normal(size=(columns, 32))
+    for share in rng.random(20):
+        filled = reuse._in_groups(rng.random(len(rows)) < share)
+        filled[-7:] = True
+        for weights in (layer, layer[:, 0]):
+            assert np.array_equal(rows[filled] @ weights, (rows @ weights)[filled])
+
+
 # ---------------------------------------------------------------- reuse never makes a scoring fail
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('personal = ["parcel"]', "their keys are personal"),
+        ('[features]\ntransformer = "mine.py"', "may look at several rows at once"),
+    ],
+)
+def test_where_rows_cannot_be_compared_all_is_predicted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, line: str, why: str
+) -> None:
+    (tmp_path / "mine.py").touch()
+    edits = {"[metric]": f"{line}\n\n[metric]", "[validation]": PUBLISH}
+    problem = load_problem(write_problem(tmp_path, replace=edits))
+    store, batch = Store(open_workspace(problem.file)), Snapshot(tmp_path, "", 7, None, None)
+    with caplog.at_level(logging.INFO, "automl"):
+        kept = reuse.find_reusable(store, problem, RELEASE, batch, Contract({}, {}, (0, 1)))
+
+    assert kept is None
+    assert re.search(f"all 7 rows are predicted: .*{why}", caplog.text)
 
 
 def told_of(site: Site, caplog: pytest.LogCaptureFixture) -> str:
