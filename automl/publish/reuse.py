@@ -246,20 +246,12 @@ def _hashed(
 
 
 def _content(frame: pd.DataFrame) -> Hashes:
-    """One hash per row: numbers by their bits, other cells with whether they are gaps.
-
-    pandas alone takes -0.0 for 0.0, and a gap for the text "nan".
-    """
-    cells: list[pd.Series] = []
-    for name in frame:
-        column = frame[name]
-        if pd.api.types.is_float_dtype(column):
-            bits = column.to_numpy("float64").view("int64")
-            cells.append(pd.Series(bits, index=frame.index))
-        else:
-            cells += [column, column.isna()]
-    table = pd.concat(cells, axis=1, ignore_index=True)
-    return np.asarray(pd.util.hash_pandas_object(table, index=False).to_numpy("uint64"))
+    """One hash per row; numbers by their bits, for pandas takes -0.0 for 0.0."""
+    numbers = frame.select_dtypes("float64")
+    bits = {name: numbers[name].to_numpy().view("int64") for name in numbers}
+    return np.asarray(
+        pd.util.hash_pandas_object(frame.assign(**bits), index=False).to_numpy("uint64")
+    )
 
 
 def _place(ordered: Hashes, hashes: Hashes) -> tuple[NDArray[np.intp], Flags]:
