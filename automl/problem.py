@@ -248,13 +248,6 @@ class PublishSection(_Table):
             raise ValueError(f"{value!r}: wanted lower-case letters, digits and _, at most 40")
         return value
 
-    @field_validator("mode")
-    @classmethod
-    def _mode(cls, value: str) -> str:
-        if value == "new":
-            raise ValueError("'new' is not offered by this version; wanted 'full'")
-        return value
-
 
 class ScheduleSection(_Table):
     """Cron lines, and the zone in which they are meant."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -51,8 +52,9 @@ def score(
             return job
         champion = _champion(job)
         run("let MLflow follow", reconcile, job.store, job.registry, problem, io=True)
-        generation, rows = stage_batch(job, champion, run)
-        reason = f"{rows} rows by version {champion.model_version}"
+        generation, rows, reused = stage_batch(job, champion, run)
+        before = f", {reused} of them as before" if reused else ""
+        reason = f"{rows} rows by version {champion.model_version}{before}"
         run("publish", _publish, job, generation, reason)
         run("export", _finish, job, io=True)
         _stand_by(job, champion, generation, run)
@@ -81,9 +83,9 @@ def cycle(
     """
 
     def stage(job: Job, release: Release) -> tuple[int, int]:
-        generation, rows = stage_batch(job, release, call)
-        _stand_by(job, release, generation, call)
-        return generation, rows
+        staged = stage_batch(job, release, call)
+        _stand_by(job, release, staged.generation, call)
+        return staged.generation, staged.rows
 
     ending = retrain(problem, workspace, ask, run=run, stage=stage)
     if ending.status == "released":  # by an earlier `automl retrain`: only the scoring is missing
@@ -118,13 +120,21 @@ def _champion(job: Job) -> Release:
     return champion
 
 
-def stage_batch(job: Job, release: Release, run: Run) -> tuple[int, int]:
-    """Score the batch by a release into an audited generation that nobody sees; its id and rows."""
+class Staged(NamedTuple):
+    """A generation that nobody sees yet."""
+
+    generation: int
+    rows: int
+    reused: int  # of them, from an earlier generation
+
+
+def stage_batch(job: Job, release: Release, run: Run) -> Staged:
+    """Score the batch by a release into an audited generation that nobody sees."""
     batch = run("pull batch", _pull_batch, job, io=True)
-    generation = run("predict and stage", _predict, job, release, batch)
+    generation, reused = run("predict and stage", _predict, job, release, batch)
     run("audit", publish.audit, job.store, job.problem, generation)
     fault("score.audited")
-    return generation, batch.rows
+    return Staged(generation, batch.rows, reused)
 
 
 def _stand_by(job: Job, champion: Release, generation: int, run: Run) -> None:
@@ -157,7 +167,7 @@ def _former(job: Job, champion: Release) -> Release | None:
 
 def _stage_standby(job: Job, former: Release, generation: int) -> None:
     batch = _pull_batch(job)
-    staged = _predict(job, former, batch)
+    staged, _ = _predict(job, former, batch)
     try:
         publish.audit(job.store, job.problem, staged)
     except PredictError:
@@ -198,8 +208,11 @@ def _check_size(job: Job, batch: Snapshot) -> None:
         )
 
 
-def _predict(job: Job, release: Release, batch: Snapshot) -> int:
-    """Read, check, predict and write the batch piece by piece; returns the staged generation."""
+def _predict(job: Job, release: Release, batch: Snapshot) -> tuple[int, int]:
+    """Read, check, predict and write the batch piece by piece.
+
+    Returns the staged generation, and how many of its rows are an earlier one's.
+    """
     contract = load_contract(job.problem)
     if contract is None:
         raise AssertionError("a model cannot be older than its contract")
@@ -207,7 +220,12 @@ def _predict(job: Job, release: Release, batch: Snapshot) -> int:
     fault("score.loaded")
     told = _Told(batch)
     frames = told.check(read_pieces(batch, job.problem), contract, job.problem)
-    pieces = predict_pieces(model, frames, job.problem, contract, workers=job.workspace.workers)
+
+    def answer(frames: Iterable[pd.DataFrame]) -> Generator[Predictions, None, None]:
+        return predict_pieces(model, frames, job.problem, contract, workers=job.workspace.workers)
+
+    kept = publish.find_reusable(job.store, job.problem, release, batch, contract)
+    pieces = kept.complete(frames, answer) if kept else answer(frames)
     origin = publish.Origin(
         release,
         (job.as_of, job.problem.until(job.as_of)),
@@ -221,7 +239,19 @@ def _predict(job: Job, release: Release, batch: Snapshot) -> int:
         )
     told.warn()
     fault("score.staged")
-    return generation
+    return generation, _tell_reused(kept, batch)
+
+
+def _tell_reused(kept: publish.Kept | None, batch: Snapshot) -> int:
+    if kept is None:
+        return 0
+    _log.info(
+        "%d of %d rows are those of generation %d, as they were predicted",
+        kept.rows,
+        batch.rows,
+        kept.generation,
+    )
+    return kept.rows
 
 
 class _Told:

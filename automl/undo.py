@@ -7,7 +7,6 @@ command finds it done. MLflow and the parquet copy follow.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from automl import publish
+from automl import history, publish
 from automl.ask import Ask, Ending
 from automl.errors import AutomlError, ProblemError
 from automl.faults import fault
@@ -365,22 +364,15 @@ def _score(desk: _Desk, release: Release, live: dict[str, Any]) -> int:
             return frozen  # type: ignore[return-value]
         return call(name, step, *args, io=io)
 
-    generation, _ = stage_batch(_job(desk, cycle), release, run)
-    return generation
+    return stage_batch(_job(desk, cycle), release, run).generation
 
 
 def _frozen(desk: _Desk, digest: str) -> Snapshot | None:
-    """The rows that were scored; None if somebody removed them, and they must be pulled again."""
-    folders = Folders(desk.workspace.history(desk.problem.name))
-    path = folders.batches / f"{digest[:24]}.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """The rows that were scored; None if they must be pulled again."""
+    batch = history.frozen_batch(Folders(desk.workspace.history(desk.problem.name)), digest)
+    if batch is None:
         _log.warning("the frozen batch %s is gone; it is pulled again", digest[:12])
-        return None
-    return Snapshot(
-        path, content["digest"], content["rows"], None, None, offered=tuple(content["kinds"])
-    )
+    return batch
 
 
 def _job(desk: _Desk, cycle: Cycle) -> Job:

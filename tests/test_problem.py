@@ -62,7 +62,7 @@ mode       = "reviewed"
 confidence = 0.5
 
 [publish]
-mode  = "new"
+mode  = "newest"
 table = "Parcels"
 keep  = 1
 
@@ -100,7 +100,7 @@ TOLD = [  # key, what was found, what was wanted
     r"validation\.origins: found 99; wanted less than or equal to 12",
     r"promotion\.mode: found 'reviewed'; wanted 'auto' or 'review'. Did you mean 'review'?",
     r"promotion\.confidence: found 0\.5; wanted greater than 0\.5",
-    r"publish\.mode: 'new' is not offered by this version; wanted 'full'",
+    r"publish\.mode: found 'newest'; wanted 'full' or 'new'. Did you mean 'new'\?",
     r"publish\.table: 'Parcels': wanted lower-case letters",
     r"publish\.keep: found 1; wanted greater than or equal to 2",
     r"schedule\.timezone: 'Mars' is not a time zone",

@@ -22,7 +22,7 @@ from automl.history.batches import plain_keys, pull_batch, sample
 from automl.history.columns import ROW_ID, Kind, Kinds, utc_naive
 from automl.history.personal import KEY_SECRET, discreet, hashed, personal_keys, words
 from automl.history.pulling import pull
-from automl.history.snapshots import Folders, Pull, Snapshot, clean, pulls, read, scan
+from automl.history.snapshots import Folders, Pull, Snapshot, clean, frozen_batch, pulls, read, scan
 
 __all__ = [
     "KEY_SECRET",
@@ -34,6 +34,7 @@ __all__ = [
     "Snapshot",
     "clean",
     "discreet",
+    "frozen_batch",
     "hashed",
     "personal_keys",
     "plain_keys",

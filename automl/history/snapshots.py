@@ -22,7 +22,17 @@ from automl.history.parts import Part, open_parts, read_parts
 from automl.history.shape import UPDATED
 from automl.problem import Problem
 
-__all__ = ["Folders", "Pull", "Snapshot", "clean", "freeze", "pulls", "read", "scan"]
+__all__ = [
+    "Folders",
+    "Pull",
+    "Snapshot",
+    "clean",
+    "freeze",
+    "frozen_batch",
+    "pulls",
+    "read",
+    "scan",
+]
 
 ABANDONED_SECONDS = 3600  # longer than any file takes to write
 
@@ -149,6 +159,17 @@ def freeze(
         first=_moment(parts[0].first) if parts else None,
         last=_moment(parts[-1].last) if parts else None,
     )
+
+
+def frozen_batch(folders: Folders, digest: str) -> Snapshot | None:
+    """Rows that were scored, as they were frozen; None if somebody removed them."""
+    path = folders.batches / f"{digest[:24]}.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kinds = tuple(content["kinds"])
+    return Snapshot(path, content["digest"], content["rows"], None, None, offered=kinds)
 
 
 def _manifest_holds(path: Path, parts: Sequence[Part]) -> bool:

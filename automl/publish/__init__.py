@@ -8,6 +8,7 @@ and may lag. Nothing here predicts.
     tables     names, columns, owners, and the two tables of this room
     keys       sets of keys as one number
     rows       the quickest way of rows into a database, and back
+    reuse      rows of an earlier generation instead of predicting them again
     staging    a generation that nobody sees yet
     audits     what must hold before anybody sees it
     pointing   the pointer, the views, and what they show
@@ -22,10 +23,12 @@ from automl.publish.cleaning import clean, discard
 from automl.publish.copies import export, read_predictions
 from automl.publish.keys import KeySum, sum_keys
 from automl.publish.pointing import point, read_generation
+from automl.publish.reuse import Kept, find_reusable
 from automl.publish.staging import Origin, Piece, stage, stage_pieces
 from automl.publish.tables import check_owner
 
 __all__ = [
+    "Kept",
     "KeySum",
     "Origin",
     "Piece",
@@ -34,6 +37,7 @@ __all__ = [
     "clean",
     "discard",
     "export",
+    "find_reusable",
     "point",
     "read_generation",
     "read_predictions",

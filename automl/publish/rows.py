@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import sqlalchemy as sa
 
-__all__ = ["read_rows", "write_rows"]
+__all__ = ["read_rows", "read_slices", "write_rows"]
 
 ROWS_AT_ONCE = 20_000  # tuples, or rows of a CSV text, that are held at once
+_PLACE: sa.ColumnElement[int] = sa.literal_column("rowid", sa.Integer)
 _CSV = pa.csv.WriteOptions(include_header=False, batch_size=ROWS_AT_ONCE)
 
 
@@ -61,10 +63,47 @@ def read_rows(
         if told is not None:
             yield told.to_pandas()
             return
-    types = {c.name: _pandas(c.type) for c in query.selected_columns}
     for part in _tuples(connection, query):
-        cells = zip(types.items(), zip(*part, strict=True), strict=True)
-        yield pd.DataFrame({name: pd.Series(told, dtype=kind) for (name, kind), told in cells})
+        yield _frame(query, part)
+
+
+def read_slices(
+    engine: sa.Engine,
+    table: sa.Table,
+    columns: Sequence[sa.ColumnElement[Any]],
+    generation: int,
+    rows: int,
+) -> Iterator[pd.DataFrame]:
+    """Named columns of a committed generation, `rows` at a time.
+
+    The order is that of the key; in SQLite that of writing, which is the same for all tables of a
+    generation. There each slice is a reading of its own: while a long one lasts, the write-ahead log
+    only grows.
+    """
+    query = sa.select(*columns)
+    if engine.dialect.name != "sqlite":
+        order = [c for c in table.primary_key if c.name != "generation"]
+        query = query.where(table.c.generation == generation).order_by(*order)
+        with engine.connect().execution_options(stream_results=True) as connection:
+            for part in connection.execute(query).partitions(rows):
+                yield _frame(query, part)
+        return
+    with engine.connect() as connection:
+        first, last = _places(connection, table, generation)
+    mine = table.c.generation + 0 == generation
+    for start in range(first, last + 1, rows):
+        here = _PLACE.between(start, min(start + rows - 1, last))
+        with engine.connect() as connection:
+            told = list(chain(*_tuples(connection, query.where(here, mine).order_by(_PLACE))))
+        if told:
+            yield _frame(query, told)
+
+
+def _frame(query: sa.Select[Any], rows: Sequence[Any]) -> pd.DataFrame:
+    """Rows in the types of their columns."""
+    types = {c.name: _pandas(c.type) for c in query.selected_columns}
+    cells = zip(types.items(), zip(*rows, strict=True), strict=True)
+    return pd.DataFrame({name: pd.Series(told, dtype=kind) for (name, kind), told in cells})
 
 
 def _rows_of(
@@ -75,14 +114,20 @@ def _rows_of(
     By the index of the primary key every row would be looked up in the order of the keys, four times
     as slowly.
     """
-    mine = table.c.generation == generation
     if connection.dialect.name != "sqlite":
-        return [mine]
-    place: sa.ColumnElement[int] = sa.literal_column("rowid", sa.Integer)
+        return [table.c.generation == generation]
+    first, last = _places(connection, table, generation)
+    return [_PLACE.between(first, last), table.c.generation + 0 == generation]
+
+
+def _places(connection: sa.Connection, table: sa.Table, generation: int) -> tuple[int, int]:
+    """Where the rows of a generation begin and end in SQLite."""
     first, last = connection.execute(
-        sa.select(sa.func.min(place), sa.func.max(place)).select_from(table).where(mine)
+        sa.select(sa.func.min(_PLACE), sa.func.max(_PLACE))
+        .select_from(table)
+        .where(table.c.generation == generation)
     ).one()
-    return [place.between(first or 0, last or 0), table.c.generation + 0 == generation]
+    return first or 0, last or 0
 
 
 def _tuples(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Sequence[Any]]:

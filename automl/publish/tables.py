@@ -18,6 +18,7 @@ from automl.store import Store
 from automl.store import tables as t
 
 __all__ = [
+    "STAMPS",
     "SUFFIXES",
     "audited",
     "check_columns",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 SUFFIXES = ("", "_classes")
+STAMPS = ("generation", "model_version", "run_id", "as_of", "scored_at")  # alike in all its rows
 KINDS = ("", "_generations", "_past", "_history")
 
 own = sa.MetaData()
