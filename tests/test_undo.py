@@ -18,7 +18,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from automl import faults, publish, ruling, score, undo
+from automl import faults, publish, release, ruling, score, undo
 from automl.ask import Ask
 from automl.decide import Decision, decide
 from automl.errors import PredictError, ProblemError
@@ -320,6 +320,9 @@ def test_in_review_mode_the_champion_is_refit_and_who_is_better_waits(
     held = store.champion("parcels")
     assert held is not None
     monkeypatch.setattr(ruling, "decide", _promoting)
+    shadow = Blend.single(Recipe("linear", {"C": 0.5, "alpha": 1.0}, 3))
+    with store.writer.begin() as connection:
+        release._keep_shadows(connection, problem, [(shadow, held.labels_until)])
 
     ending = retrain(problem, workspace, Ask(as_of=AS_OF + timedelta(days=3), plan="full"))
 
