@@ -36,6 +36,7 @@ from automl.workspace import now
 
 __all__ = ["Choice", "Dethroned", "dethroned", "doubted", "make_choice"]
 
+NOTHING_ADDED = "kept: the search found no recipe that adds to those in place"
 WAIT = timedelta(days=14)  # by then its evidence and its rows are two weekly cycles old
 
 
@@ -90,6 +91,8 @@ def make_choice(job: Job, work: Work, board: Board, plan: Plan) -> Choice:
     """
     case = _gather(job, work, board)
     decision = _decide(job, case, shifted=plan.shifted)
+    if not decision.verdicts and board.challenger and board.challenger.id == case.holder.id:
+        decision = replace(decision, reason=NOTHING_ADDED)
     told = _probation(case)
     reverts = told is not None and told.outcome == "revert"
     if told is not None and case.watched is not None and reverts:
@@ -323,7 +326,7 @@ def _first_reason(decision: Decision, head: str) -> str:
     if decision.outcome == "promote":
         return f"{head}; {decision.reason}"
     why = decision.reason.removeprefix("kept: ")
-    return f"{head}: a blend of good start points, which no challenger beat ({why})"
+    return f"{head}: a blend of good start points, which no challenger beat: {why}"
 
 
 def _tried(job: Job, work: Work, board: Board, mature: datetime) -> list[BlockLoss]:
