@@ -189,3 +189,10 @@ def test_a_gain_is_split_into_fresh_data_and_new_recipe(reverted: tuple[Path, En
     )
     assert f"{told['rows']} published rows" in told["text"]
     assert json.dumps(document)
+
+
+def test_a_search_that_adds_no_recipe_says_so(tmp_path: Path) -> None:
+    file = write_problem(tmp_path, frame=make_world())
+    _cycle(file, -2)
+
+    assert _cycle(file, -1).reason == "kept: the search found no recipe that adds to those in place"
