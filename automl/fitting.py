@@ -13,6 +13,7 @@ from typing import Any
 from automl.ensemble import assemble
 from automl.errors import AutomlError
 from automl.faults import fault
+from automl.registry import cycle_tag
 from automl.ruling import Choice, dethroned
 from automl.shelf import Kept, Shelf, columns_of
 from automl.spaces import Blend, Member, Params
@@ -55,7 +56,7 @@ def score_shadows(job: Job, work: Work) -> dict[tuple[str, int], Params]:
     return _shelf(job).answer(work)
 
 
-def search(job: Job, work: Work, plan: Plan) -> tuple[Board, float]:
+def search(job: Job, work: Work, plan: Plan, run_id: str) -> tuple[Board, float]:
     """The sweep of this plan, and the moment at which its refit must have ended."""
     _log.info("plan: %s, %s", plan.kind, plan.reason)
     done = [Trial.from_json(content) for content in job.store.trials(job.cycle)]
@@ -68,16 +69,24 @@ def search(job: Job, work: Work, plan: Plan) -> tuple[Board, float]:
     deadline = time.monotonic() + left
     if plan.kind == "refit":
         return Board((), None, None, "plan", 0.0, 0.0, len(work.frame)), deadline
-    board = sweep(
-        work,
-        plan=plan,
-        deadline=deadline,
-        carried=_carried(job),
-        done=done,
-        on_trial=lambda t: job.store.save_trial(job.cycle, t.recipe.id, t.to_json()),
-    )
+    cycle = cycle_tag(job.as_of, job.cycle.attempt)
+    with job.registry.logging_trials(run_id, cycle, work.families) as log:
+
+        def on_trial(trial: Trial) -> None:
+            job.store.save_trial(job.cycle, trial.recipe.id, trial.to_json())
+            log(trial)
+
+        board = sweep(
+            work,
+            plan=plan,
+            deadline=deadline,
+            carried=_carried(job),
+            done=done,
+            on_trial=on_trial,
+        )
+        ended = time.monotonic()
     fault("retrain.swept")
-    return board, deadline
+    return replace(board, logging_seconds=time.monotonic() - ended), deadline
 
 
 def fit_chosen(

@@ -79,7 +79,7 @@ def retrain(
         plan = run("plan", make_plan, job, work, known)
         work = narrowed(work, plan)
         run_id = run("open MLflow run", _open_run, job, work, snapshot, plan, io=True)
-        board, deadline = run("sweep", search, job, work, plan)
+        board, deadline = run("sweep", search, job, work, plan, run_id)
         choice = run("decide", make_choice, job, work, board, plan)
         if job.ask.dry_run:
             return _dry_ending(job, board, choice, warnings, run_id)
@@ -208,7 +208,8 @@ def _register(
     roles |= {m.recipe.id: "chosen" for m in choice.blend.members}
     started = time.monotonic()
     job.registry.log_trials(run_id, cycle, board.trials, work.families, roles)
-    job.store.note(job.cycle, logging_seconds=round(time.monotonic() - started, 2))
+    waited = board.logging_seconds + time.monotonic() - started
+    job.store.note(job.cycle, logging_seconds=round(waited, 2))
     registered = job.registry.register(
         run_id,
         model,

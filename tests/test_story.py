@@ -225,9 +225,13 @@ def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(
     view = json.loads(zlib.decompress(base64.b64decode(packed.partition(";")[2])))
     assert set(view["columnWidths"]) == set(view["selectedColumns"]), "MLflow's 100 cut the names"
     shown = {name.split("`")[1] for name in view["selectedColumns"] if name.startswith("metrics")}
-    assert shown - {"live_roc_auc"} <= set(newest.data.metrics), (
+    assert endings[1].decision is not None
+    of_challengers = set() if endings[1].decision.verdicts else {"gain_pct", "p_better"}
+    assert shown - {"live_roc_auc"} - of_challengers <= set(newest.data.metrics), (
         "the newest cycle is not judged yet"
     )
+    roles = [c.data.tags.get("role") for c in children]
+    assert roles.count("chosen") >= 1
     assert newest.data.tags["winner"].count("linear") <= 1, "each family once"
     logged_digest = newest.inputs.dataset_inputs[0].dataset.digest
     receipts = _rows(

@@ -6,6 +6,7 @@ release; nothing here decides or publishes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -13,7 +14,8 @@ import os
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -82,6 +84,7 @@ class Registry:
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self.client = MlflowClient()
         self.experiment = self._experiment()
+        self._logged: dict[tuple[str, str, int], str] = {}  # (parent, recipe, number) -> run
 
     def _reach(self) -> None:
         uri = self.workspace.tracking_uri
@@ -160,24 +163,47 @@ class Registry:
         families: Mapping[str, Family],
         roles: Mapping[str, str],
     ) -> dict[str, str]:
-        """A child run per trial; returns run ids by recipe id."""
+        """A child run per trial, those logged during the sweep too; returns run ids by recipe id."""
         colours = dict(zip(families, COLOURS * 4, strict=False))
-        return {
-            t.recipe.id: self._log_trial(
-                parent, cycle, t, families[t.recipe.family], colours[t.recipe.family], roles
+        runs = {
+            t.recipe.id: self._logged.get((parent, t.recipe.id, t.number))
+            or self._log_trial(
+                parent, cycle, t, families[t.recipe.family], colours[t.recipe.family]
             )
             for t in trials
         }
+        for recipe, role in roles.items():
+            if recipe in runs:
+                self.client.set_tag(runs[recipe], "role", role)
+        return runs
 
-    def _log_trial(
-        self,
-        parent: str,
-        cycle: str,
-        trial: Trial,
-        family: Family,
-        colour: str,
-        roles: Mapping[str, str],
-    ) -> str:
+    @contextlib.contextmanager
+    def logging_trials(
+        self, parent: str, cycle: str, families: Mapping[str, Family]
+    ) -> Iterator[Callable[[Trial], None]]:
+        """Log trials beside the sweep, in a thread of their own, while it waits for its fits.
+
+        What cannot be logged is left to `log_trials`.
+        """
+        colours = dict(zip(families, COLOURS * 4, strict=False))
+
+        def log(trial: Trial) -> None:
+            family = trial.recipe.family
+            run = self._log_trial(parent, cycle, trial, families[family], colours[family])
+            self._logged[parent, trial.recipe.id, trial.number] = run
+
+        def quietly(trial: Trial) -> None:
+            with contextlib.suppress(Exception):
+                log(trial)
+
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow") as pool:
+
+            def submit(trial: Trial) -> None:
+                pool.submit(quietly, trial)
+
+            yield submit
+
+    def _log_trial(self, parent: str, cycle: str, trial: Trial, family: Family, colour: str) -> str:
         name = self.problem.metric.name
         tags = {
             "mlflow.parentRunId": parent,
@@ -189,8 +215,6 @@ class Registry:
             "source": trial.source,
             "recipe": trial.recipe.id,
         }
-        if trial.recipe.id in roles:
-            tags["role"] = roles[trial.recipe.id]
         if trial.reason:
             tags["mlflow.note.content"] = f"**{trial.status}**: {trial.reason}"
         run = self.client.create_run(

@@ -142,6 +142,7 @@ class Board:
     fit_seconds: float  # core-seconds inside fits
     rows: int  # training rows of the newest block's fits, after the row cap
     encode_seconds: float = 0.0
+    logging_seconds: float = 0.0  # waited for, after the sweep
     overhead: float = 0.0  # estimated seconds of a refit before its fits begin
 
     @property
