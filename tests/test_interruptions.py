@@ -1,0 +1,138 @@
+"""Commands cut off at any moment, raced, halted or left without their database: no rule is ever broken."""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from tests.conftest import AS_OF
+from tests.launching import Done
+from tests.outsider import World, effective, look, violations
+from tests.worlds import DATABASES, Worlds
+
+DAY = timedelta(days=1)
+ROUND = ("cycle", "score", "rollback", "cycle", "retrain", "score", "rollback", "score")
+MOST_KILLS = 4  # of one command, before it may run to its end
+
+
+class Sequence:
+    """One command after another in one world, each killed some times before it may end."""
+
+    def __init__(self, worlds: Worlds, world: World, seed: int) -> None:
+        self.worlds, self.world = worlds, world
+        self.random = random.Random(seed)
+        self.kills = self.commands = 0
+        self.as_of = AS_OF
+        self.scored = True
+        self.seconds: dict[str, float] = {}  # that a verb's last whole run took
+
+    def until(self, kills: int) -> None:
+        """Go on until so many commands were killed."""
+        while self.kills < kills:
+            verb = ROUND[self.commands % len(ROUND)]
+            self.commands += 1
+            self._one(
+                self._typed(verb), min(self.random.randint(1, MOST_KILLS), kills - self.kills)
+            )
+
+    def _typed(self, verb: str) -> tuple[str, ...]:
+        if verb == "rollback":
+            versions = [version for _, version in look(self.world)["releases"]]
+            other = next(v for v in versions if v != versions[0])
+            return verb, "--to", str(other), "--reason", f"command {self.commands}"
+        if verb != "score" or self.scored:  # after a retraining, its own batch is scored
+            self.as_of += DAY
+        self.scored = verb != "retrain"
+        return verb, "--as-of", f"{self.as_of:%Y-%m-%d}"
+
+    def _one(self, typed: tuple[str, ...], kills: int) -> None:
+        before = look(self.world)
+        states = [effective(before)]
+        for _ in range(kills):
+            longest = self.seconds.get(typed[0], 3.0)
+            command = self.worlds.start(self.world, *typed)
+            command.kill(after=self.random.uniform(0, longest))
+            code = command.wait().code
+            assert code in (0, -9)
+            self.kills += code == -9
+            assert violations(self.world) == [], f"{typed} after {self.kills} kills"
+            states.append(effective(look(self.world)))
+            if code == 0:
+                break
+        after = self._to_its_end(typed)
+        states.append(effective(after))
+        steps = sum(one != other for one, other in pairwise(states))
+        assert steps <= 1, "what is effective changes once, at the commit"
+
+    def _to_its_end(self, typed: tuple[str, ...]) -> dict[str, Any]:
+        started = time.monotonic()
+        once = self.worlds.run(self.world, *typed)
+        spent = time.monotonic() - started
+        assert once.code == 0, once.said
+        if not once.answer["already"]:
+            self.seconds[typed[0]] = spent
+        assert violations(self.world, settled=True, scored=self.scored) == [], typed
+        after = look(self.world)
+        twice = self.worlds.run(self.world, *typed)
+        assert (twice.code, twice.answer["already"]) == (0, True), twice.said
+        assert look(self.world) == after, "run again, it is a no-op"
+        return after
+
+
+@pytest.mark.parametrize(
+    ("database", "kills"),
+    [
+        pytest.param("sqlite", 3),
+        pytest.param("sqlite", 120, marks=pytest.mark.slow),
+        pytest.param("postgres", 80, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_any_moment_no_rule_is_broken(worlds: Worlds, database: str, kills: int) -> None:
+    sequence = Sequence(worlds, worlds.of(database, "cycle"), seed=kills)
+
+    sequence.until(kills)
+
+    assert sequence.kills == kills
+    left = sequence.world.ask("select id from automl_generation where state = 'staging'")
+    sequence._one(("cycle", "--as-of", f"{sequence.as_of + DAY:%Y-%m-%d}"), 0)
+    after = sequence.world.ask("select id from automl_generation where state = 'staging'")
+    assert after == [], f"a whole cycle clears away what was left half written: {left}"
+
+
+# ---------------------------------------------------------------- races
+
+
+@pytest.mark.parametrize(
+    ("database", "rounds"),
+    [
+        pytest.param("sqlite", 1),
+        *(pytest.param(name, 15, marks=pytest.mark.slow) for name in DATABASES),
+    ],
+)
+def test_of_three_that_race_for_a_cycle_one_runs_it(
+    worlds: Worlds, database: str, rounds: int
+) -> None:
+    world = worlds.of(database, "cycle")
+    for number in range(rounds):
+        before = look(world)
+        typed = ("cycle", "--as-of", f"{AS_OF + number * DAY:%Y-%m-%d}")
+
+        ended = [command.wait() for command in [worlds.start(world, *typed) for _ in range(3)]]
+
+        told = "\n".join(f"{done.code}: {done.said}" for done in ended)
+        assert sum(_ran(done) for done in ended) == 1, told
+        assert {done.code for done in ended} <= {0, 7}, told
+        assert violations(world, settled=True) == [], told
+        after = look(world)
+        for name in ("releases", "decisions"):
+            assert len(after[name]) == len(before[name]) + 1, told
+        assert after["live"] != before["live"]
+
+
+def _ran(done: Done) -> bool:
+    return done.code == 0 and not done.answer["already"]
