@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from automl.ask import Ask, Ending, default_as_of, ended_already, same_problem
-from automl.errors import AutomlError, HistoryError, ProblemError
+from automl.errors import AutomlError, HistoryError, ProblemError, UnreachableError
 from automl.faults import fault
 from automl.features.columns import Columns, load_columns
 from automl.problem import Problem
@@ -137,7 +137,11 @@ def _close_badly(job: Job, error: BaseException) -> None:
     reason = str(error) if isinstance(error, AutomlError) else f"{type(error).__name__}: {error}"
     if isinstance(error, KeyboardInterrupt):
         reason = "interrupted"
-    current = job.store.find_cycle(job.problem.name, job.cycle.verb, job.as_of)
+    try:
+        current = job.store.find_cycle(job.problem.name, job.cycle.verb, job.as_of)
+    except UnreachableError:  # the next run finds the cycle running and its process gone
+        _log.warning("the cycle could not be closed: the store does not answer")
+        return
     if (
         current is not None and not current.ended
     ):  # after the commit nothing can be undone, nor need be

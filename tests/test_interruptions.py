@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import time
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from tests.conftest import AS_OF
-from tests.launching import Done
+from tests.launching import PATIENCE, Done
 from tests.outsider import World, effective, look, violations
-from tests.worlds import DATABASES, Worlds
+from tests.postgres import PostgresServer
+from tests.worlds import DATABASES, NOW, Worlds
 
 DAY = timedelta(days=1)
 ROUND = ("cycle", "score", "rollback", "cycle", "retrain", "score", "rollback", "score")
@@ -136,3 +139,65 @@ def test_of_three_that_race_for_a_cycle_one_runs_it(
 
 def _ran(done: Done) -> bool:
     return done.code == 0 and not done.answer["already"]
+
+
+# ---------------------------------------------------------------- without a database
+
+
+def _with_a_long_batch(worlds: Worlds, rows: int) -> World:
+    """A world whose coming week has that many rows; its last week was scored."""
+    world = worlds.of("postgres", "cycle")
+    head, batch = "[metric]", '[batch]\nresize = "allow"\n\n[metric]'
+    text = world.file.read_text(encoding="utf-8")
+    world.file.write_text(text.replace(head, batch), encoding="utf-8")
+    with sqlite3.connect(world.file.parent / "world.db") as database:
+        columns = [row[1] for row in database.execute("pragma table_info(parcels)")]
+        said = ", ".join({"parcel": "100000 + n", "sent_at": "?"}.get(c, c) for c in columns)
+        database.execute(
+            f"with recursive many(n) as (select 1 union all select n + 1 from many where n < {rows}) "
+            f"insert into parcels select {said} from many, (select * from parcels limit 1)",
+            (f"{AS_OF + DAY:%Y-%m-%d %H:%M:%S}",),
+        )
+    return world
+
+
+def _until_rows_are_copied(server: PostgresServer) -> None:
+    """Wait until some session is in the middle of a COPY."""
+    query = sa.text("select 1 from pg_stat_activity where state = 'active' and query like 'copy %'")
+    deadline = time.monotonic() + PATIENCE
+    with server.superuser.connect() as connection:
+        while connection.scalar(query) is None:
+            assert time.monotonic() < deadline, "nobody copies"
+            time.sleep(0.002)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["copy", "stage.piece", "publish.in_commit", "score.audited"])
+def test_a_database_that_falls_in_the_middle_of_a_publish_leaves_the_old_generation(
+    worlds: Worlds, postgres: PostgresServer, moment: str
+) -> None:
+    world = _with_a_long_batch(worlds, 120_000)
+    typed, before = ("score", "--as-of", NOW), look(world)
+
+    halt = {} if moment == "copy" else {"AUTOML_FAULT": f"{moment}:stop"}
+    command = worlds.start(world, *typed, **halt)
+    if moment == "copy":
+        _until_rows_are_copied(postgres)
+        postgres.stop_immediate()
+    else:
+        command.stopped()
+        postgres.stop_immediate()
+        command.resume()
+    fallen = command.wait()
+    postgres.start()
+
+    assert fallen.code in (5, 6), fallen.said
+    assert "next: " in fallen.said
+    assert "Traceback" not in fallen.said
+    assert fallen.answer["error"]["exit_code"] == fallen.code
+    assert effective(look(world)) == effective(before)
+    assert violations(world) == []
+    again = worlds.run(world, *typed)
+    assert again.code == 0, again.said
+    assert violations(world, settled=True) == []
+    assert again.answer["rows"] > 120_000

@@ -123,11 +123,7 @@ class Store:
                 if found is None or (found <= t.SCHEMA_VERSION and not whole):
                     self._create(found)
         except sa.exc.DBAPIError as error:
-            raise UnreachableError(
-                f"the store {redact(self.workspace.database_url)} does not answer: {redact(str(error.orig))}",
-                code="store_unreachable",
-                next_step="Check AUTOML_DATABASE_URL, or the rights of the workspace folder.",
-            ) from error
+            raise self._silent(error) from error
         if found is not None and found > t.SCHEMA_VERSION:
             raise ProblemError(
                 f"the store has schema {found}; this version knows {t.SCHEMA_VERSION}",
@@ -159,13 +155,20 @@ class Store:
         ------
         BusyError
             Another process holds it.
+        UnreachableError
+            The server of the store went away while the lock was held, and the lock with it.
         """
         with contextlib.ExitStack() as stack:
             if self.sqlite:
                 stack.enter_context(self._file_lock(problem))
             else:
                 stack.enter_context(self._advisory_lock(problem))
-            yield Hold(problem, self._next_fence(problem))
+            try:
+                yield Hold(problem, self._next_fence(problem))
+            except sa.exc.OperationalError as error:
+                if self.sqlite:
+                    raise
+                raise self._silent(error) from error
 
     @contextlib.contextmanager
     def _file_lock(self, problem: str) -> Iterator[None]:
@@ -191,7 +194,8 @@ class Store:
             try:
                 yield
             finally:
-                connection.scalar(sa.select(sa.func.pg_advisory_unlock(number)))
+                with contextlib.suppress(sa.exc.DBAPIError):  # a session that is gone holds no lock
+                    connection.scalar(sa.select(sa.func.pg_advisory_unlock(number)))
 
     def _busy(self, problem: str) -> BusyError:
         with self.engine.connect() as connection:
@@ -522,10 +526,18 @@ class Store:
             with self.engine.connect() as connection:
                 return question(connection)
         except sa.exc.OperationalError as error:
-            raise UnreachableError(
-                f"the store {redact(self.workspace.database_url)} does not answer: {redact(str(error.orig))}",
-                code="store_unreachable",
-            ) from error
+            raise self._silent(error) from error
+
+    def _silent(self, error: sa.exc.DBAPIError) -> UnreachableError:
+        said = " ".join(redact(str(error.orig)).split())
+        todo = "the rights and space of the workspace folder"
+        if not self.sqlite:
+            todo = "that PostgreSQL runs, and AUTOML_DATABASE_URL"
+        return UnreachableError(
+            f"the store {redact(self.workspace.database_url)} does not answer: {said}",
+            code="store_unreachable",
+            next_step=f"Check {todo}; then the same command again.",
+        )
 
 
 def naive(moment: datetime) -> datetime:
