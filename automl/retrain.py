@@ -33,7 +33,7 @@ from automl.plan import make_plan, narrowed
 from automl.problem import Problem
 from automl.publish import clean
 from automl.registry import cycle_tag
-from automl.release import commit_release, reconcile
+from automl.release import commit_release, reconcile, roll_forward
 from automl.ruling import Choice, make_choice
 from automl.store import Release
 from automl.story import Job, Run, call, open_job
@@ -66,6 +66,7 @@ def retrain(
     """
     with open_job(problem, workspace, "retrain", ask or Ask()) as job:
         if isinstance(job, Ending):
+            run("export", roll_forward, problem, workspace, io=True)
             return job
         warm_up()
         snapshot = run("pull history", pull, job, io=True)

@@ -18,7 +18,7 @@ from tests.postgres import PostgresServer
 
 BEFORE, NOW = f"{AS_OF - timedelta(days=7):%Y-%m-%d}", f"{AS_OF:%Y-%m-%d}"
 SMALL = {
-    "trials   = 4": "trials   = 3",
+    "trials   = 4": "trials   = 5",
     "[validation]": '[publish]\nparquet = "out"\n\n[validation]',
 }
 REVIEW = '\n[promotion]\nmode = "review"\n'
