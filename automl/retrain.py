@@ -119,6 +119,7 @@ def retrain(
 
 def pull(job: Job) -> Snapshot:
     """The frozen history of a cycle; the one it had if it was interrupted."""
+    job.store.require(job.hold)
     kept = job.cycle.receipts.get("snapshot")
     if kept and Path(kept["path"]).exists():  # an interrupted cycle goes on with the history it had
         ends = {k: datetime.fromisoformat(kept[k]) for k in ("first", "last")}
@@ -177,6 +178,7 @@ def make_work(job: Job, snapshot: Snapshot, contract: Contract) -> Work:
 
 
 def _open_run(job: Job, work: Work, snapshot: Snapshot, plan: Plan) -> str:
+    job.store.require(job.hold)
     kept = job.cycle.receipts.get("run_id")
     if kept and job.registry.reopen(kept):
         return str(kept)
@@ -195,6 +197,7 @@ def _open_run(job: Job, work: Work, snapshot: Snapshot, plan: Plan) -> str:
 def _register(
     job: Job, work: Work, board: Board, choice: Choice, fitted: Fitted, run_id: str
 ) -> Release:
+    job.store.require(job.hold)
     model = pd.read_pickle(fitted.model)
     cycle = cycle_tag(job.as_of, job.cycle.attempt)
     roles = {m.recipe.id: "chosen" for m in choice.blend.members}

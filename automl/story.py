@@ -107,7 +107,10 @@ def open_job(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ite
         try:
             yield job
         except BaseException as error:
-            _close_badly(job, error)
+            if not _taken_over(job):
+                _close_badly(job, error)
+            elif isinstance(error, Exception):
+                store.require(hold)  # whatever went wrong, this is why
             raise
 
 
@@ -130,6 +133,14 @@ def _with_budget(problem: Problem, ask: Ask) -> Problem:
         return problem
     section = problem.sweep.model_copy(update={"budget": ask.budget})
     return problem.model_copy(update={"sweep": section})
+
+
+def _taken_over(job: Job) -> bool:
+    """Whether the cycle and its run are somebody else's now."""
+    try:
+        return job.store.taken(job.hold)
+    except UnreachableError:
+        return False
 
 
 def _close_badly(job: Job, error: BaseException) -> None:

@@ -201,3 +201,60 @@ def test_a_database_that_falls_in_the_middle_of_a_publish_leaves_the_old_generat
     assert again.code == 0, again.said
     assert violations(world, settled=True) == []
     assert again.answer["rows"] > 120_000
+
+
+# ---------------------------------------------------------------- a holder that slept
+
+
+def _take_the_lock_away(postgres: PostgresServer, world: World) -> None:
+    """As it happens: the server ends the session, or somebody removes the lock's file."""
+    if not world.url:
+        (world.file.parent / ".automl" / "locks" / "problem-parcels.lock").unlink()
+        return
+    end = sa.text("select pg_terminate_backend(pid) from pg_stat_activity where datname = :name")
+    with postgres.superuser.connect() as connection:
+        connection.execute(end, {"name": sa.make_url(world.url).database})
+
+
+HALTS = ["retrain.opened", "retrain.swept", "retrain.registered", "score.audited"]
+
+
+@pytest.mark.parametrize(
+    ("database", "halt", "later"),
+    [
+        pytest.param(database, halt, later, marks=() if quick else pytest.mark.slow)
+        for database in DATABASES
+        for halt in HALTS
+        for later in (0, 1)  # days: the others run the same cycle, or the next one
+        for quick in [(database, halt, later) == ("sqlite", "score.audited", 0)]
+    ],
+)
+def test_a_holder_that_slept_past_a_newer_commit_commits_nothing(
+    worlds: Worlds, postgres: PostgresServer, database: str, halt: str, later: int
+) -> None:
+    world = worlds.of(database, "cycle")
+    typed = ("cycle", "--as-of", NOW)
+    asleep = worlds.start(world, *typed, AUTOML_FAULT=f"{halt}:stop")
+    asleep.stopped()
+    before = look(world)
+    refused = worlds.run(world, *typed)
+    assert (refused.code, refused.answer["error"]["code"]) == (7, "busy")
+    assert look(world) == before
+
+    _take_the_lock_away(postgres, world)
+    newer = worlds.run(world, "cycle", "--as-of", f"{AS_OF + later * DAY:%Y-%m-%d}")
+    assert newer.code == 0, newer.said
+    assert violations(world, settled=True) == []
+    after = look(world)
+    asleep.resume()
+    fenced = asleep.wait()
+
+    assert (fenced.code, fenced.answer["error"]["code"]) == (7, "fenced"), fenced.said
+    assert "Traceback" not in fenced.said
+    assert look(world) == after, "it has changed nothing"
+    assert violations(world, settled=True) == []
+    again = worlds.run(world, *typed)
+    assert again.code == (2 if later else 0), (
+        again.said
+    )  # an older cycle is not made up for unasked
+    assert look(world) == after

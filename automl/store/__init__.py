@@ -163,11 +163,16 @@ class Store:
                 stack.enter_context(self._file_lock(problem))
             else:
                 stack.enter_context(self._advisory_lock(problem))
+            hold = Hold(problem, self._next_fence(problem))
             try:
-                yield Hold(problem, self._next_fence(problem))
+                yield hold
             except sa.exc.OperationalError as error:
                 if self.sqlite:
                     raise
+                if self.taken(
+                    hold
+                ):  # not the server, only our session had gone, and the lock with it
+                    raise _fenced(hold) from error
                 raise self._silent(error) from error
 
     @contextlib.contextmanager
@@ -236,11 +241,18 @@ class Store:
                 .values(value=hold.fence)
             )
             if kept.rowcount != 1:
-                raise BusyError(
-                    f"{hold.problem}: another run has taken over; nothing was committed",
-                    code="fenced",
-                )
+                raise _fenced(hold)
             yield connection
+
+    def taken(self, hold: Hold) -> bool:
+        """Whether somebody else has held the lock since: what the holder was at is theirs now."""
+        query = sa.select(t.fence.c.value).where(t.fence.c.problem == hold.problem)
+        return self._ask(lambda connection: connection.scalar(query)) != hold.fence
+
+    def require(self, hold: Hold) -> None:
+        """Raise BusyError if somebody has taken over; asked before MLflow, which knows no fence, is told."""
+        if self.taken(hold):
+            raise _fenced(hold)
 
     # ---- cycles
 
@@ -538,6 +550,14 @@ class Store:
             code="store_unreachable",
             next_step=f"Check {todo}; then the same command again.",
         )
+
+
+def _fenced(hold: Hold) -> BusyError:
+    return BusyError(
+        f"{hold.problem}: another run has taken over; nothing was committed",
+        code="fenced",
+        next_step="Nothing need be done: what the other run has left stands.",
+    )
 
 
 def naive(moment: datetime) -> datetime:
