@@ -19,6 +19,7 @@ from tests.postgres import PostgresServer
 from tests.worlds import DATABASES, NOW, Worlds
 
 DAY = timedelta(days=1)
+SLOT = timedelta(hours=6)  # between commands of a sequence; the world ends in the middle of May
 ROUND = ("cycle", "score", "rollback", "cycle", "retrain", "score", "rollback", "score")
 MOST_KILLS = 4  # of one command, before it may run to its end
 
@@ -49,9 +50,9 @@ class Sequence:
             other = next(v for v in versions if v != versions[0])
             return verb, "--to", str(other), "--reason", f"command {self.commands}"
         if verb != "score" or self.scored:  # after a retraining, its own batch is scored
-            self.as_of += DAY
+            self.as_of += SLOT
         self.scored = verb != "retrain"
-        return verb, "--as-of", f"{self.as_of:%Y-%m-%d}"
+        return verb, "--as-of", f"{self.as_of:%Y-%m-%dT%H:%M}"
 
     def _one(self, typed: tuple[str, ...], kills: int) -> None:
         before = look(self.world)
@@ -59,7 +60,7 @@ class Sequence:
         for _ in range(kills):
             longest = self.seconds.get(typed[0], 3.0)
             command = self.worlds.start(self.world, *typed)
-            command.kill(after=self.random.uniform(0, longest))
+            command.kill(after=self.random.uniform(0, 0.8 * longest))
             code = command.wait().code
             assert code in (0, -9)
             self.kills += code == -9
