@@ -179,11 +179,10 @@ def _watch(order: dict[str, Any]) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # the test may have gone
     os.write(news, f"{command}\n".encode())
     while True:
-        _, status, usage = os.wait4(command, os.WUNTRACED)
+        _, status = os.waitpid(command, os.WUNTRACED)
         if not os.WIFSTOPPED(status):
             break
         os.write(news, b"stopped\n")
-    (folder / "usage").write_text(f"{usage.ru_utime + usage.ru_stime:.1f}")
     (folder / "ended").touch()
     os.write(news, f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
@@ -200,7 +199,7 @@ def _become(order: dict[str, Any], folder: Path) -> NoReturn:
     from automl.cli import main  # noqa: PLC0415
 
     faults._ARMED = os.environ.get("AUTOML_FAULT", "")
-    _lend_fresh_processes()
+    _lend_fresh_processes(folder / "fresh")
     if order["before"]:
         module, _, name = order["before"].partition(":")
         getattr(importlib.import_module(module), name)()
@@ -218,7 +217,7 @@ def _become(order: dict[str, Any], folder: Path) -> NoReturn:
     os._exit(code if isinstance(code, int) else 1)  # taking the libraries down would cost a second
 
 
-def _lend_fresh_processes() -> None:
+def _lend_fresh_processes(said: Path) -> None:
     """Let the guards' fresh process be a fork of this one, as it is before the command begins."""
     from automl import guards  # noqa: PLC0415  imported long ago
     from automl.guards import fresh  # noqa: PLC0415
@@ -226,6 +225,7 @@ def _lend_fresh_processes() -> None:
     mine, theirs = socket.socketpair()
     if os.fork() == 0:
         mine.close()
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
         while folder := theirs.recv(4096):  # nothing: the command has ended, or was killed
             asked = os.fork()
             if asked == 0:
@@ -237,7 +237,8 @@ def _lend_fresh_processes() -> None:
 
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         mine.send(command[-1].encode())
-        return subprocess.CompletedProcess(command, int(mine.recv(16)), "", "see above")
+        code = int(mine.recv(16))
+        return subprocess.CompletedProcess(command, code, "", said.read_text(encoding="utf-8"))
 
     guards.subprocess = SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired)
 
