@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter
 
-from automl.errors import AutomlError
+from automl.errors import AutomlError, UnreachableError
 
 if TYPE_CHECKING:
     from automl.ask import Ask, Ending
@@ -561,6 +561,8 @@ def _unchanged(arguments: list[str]) -> str:
         from automl.report import standing
 
         return standing(problem, workspace)
+    except UnreachableError:
+        return "not known before the store answers; readers see one whole generation, old or new"
     except Exception:  # noqa: BLE001  a broken problem file has nothing to look up
         return "champion and predictions; nothing was touched"
 

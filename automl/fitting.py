@@ -73,6 +73,7 @@ def search(job: Job, work: Work, plan: Plan, run_id: str) -> tuple[Board, float]
     with job.registry.logging_trials(run_id, cycle, work.families) as log:
 
         def on_trial(trial: Trial) -> None:
+            job.store.require(job.hold)  # of a run that was taken over nothing is kept
             job.store.save_trial(job.cycle, trial.recipe.id, trial.to_json())
             log(trial)
 

@@ -7,6 +7,7 @@ the next command rolls them forward if this one dies in between.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from automl import publish
+from automl.errors import BusyError
 from automl.evidence import BlockLoss
 from automl.faults import fault
 from automl.problem import Problem
@@ -24,9 +26,17 @@ from automl.registry import Registry
 from automl.spaces import Blend
 from automl.store import Cycle, Entry, Hold, Release, Store, Waiting, ledger, naive
 from automl.store import tables as t
-from automl.workspace import now
+from automl.workspace import Workspace, now
 
-__all__ = ["Ruling", "actor", "commit_publish", "commit_release", "commit_undo", "reconcile"]
+__all__ = [
+    "Ruling",
+    "actor",
+    "commit_publish",
+    "commit_release",
+    "commit_undo",
+    "reconcile",
+    "roll_forward",
+]
 
 MOST_SHADOWS = 2  # each is evaluated on every block of the next cycle
 KIND = {"first": "promote", "promote": "promote", "keep": "refit", "revert": "revert"}
@@ -174,9 +184,25 @@ def reconcile(store: Store, registry: Registry, problem: Problem) -> bool:
     }
     description = f"{newest.as_of:%Y-%m-%d}: {reason}. Run: {newest.run_id}"
     registry.project(releases[:2], {newest.model_version: (description, tags)})
+    fault("reconcile.aliased")
     registry.finish(newest.run_id, outcome, reason)
     store.projected(newest)
     return True
+
+
+def roll_forward(problem: Problem, workspace: Workspace) -> None:
+    """Bring aliases and the parquet copy up to the store, where an earlier command died before it did."""
+    store = Store(workspace)
+    champion, live = store.champion(problem.name), store.live(problem.table)
+    behind = champion is not None and not champion.projected
+    unexported = live is not None and live["exported_at"] is None and problem.publish.parquet
+    if not behind and not unexported:
+        return
+    with contextlib.suppress(BusyError), store.hold(problem.name):  # busy: somebody else does it
+        if behind:
+            reconcile(store, Registry(problem, workspace), problem)
+        if unexported:
+            publish.export(store, problem)
 
 
 def _moved(found: int | None, newest: Release) -> str:

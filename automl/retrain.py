@@ -35,7 +35,7 @@ from automl.problem import Problem
 from automl.publish import clean
 from automl.registry import cycle_tag
 from automl.registry.models import Code
-from automl.release import commit_release, reconcile
+from automl.release import commit_release, reconcile, roll_forward
 from automl.ruling import Choice, make_choice
 from automl.spaces import Blend
 from automl.store import Release
@@ -69,6 +69,7 @@ def retrain(
     """
     with open_job(problem, workspace, "retrain", ask or Ask()) as job:
         if isinstance(job, Ending):
+            run("export", roll_forward, problem, workspace, io=True)
             return job
         warm_up()
         snapshot = run("pull history", pull, job, io=True)
@@ -125,6 +126,7 @@ def retrain(
 
 def pull(job: Job) -> Snapshot:
     """The frozen history of a cycle; the one it had if it was interrupted."""
+    job.store.require(job.hold)
     kept = job.cycle.receipts.get("snapshot")
     if kept and Path(kept["path"]).exists():  # an interrupted cycle goes on with the history it had
         ends = {k: datetime.fromisoformat(kept[k]) for k in ("first", "last")}
@@ -183,6 +185,7 @@ def make_work(job: Job, snapshot: Snapshot, contract: Contract) -> Work:
 
 
 def _open_run(job: Job, work: Work, snapshot: Snapshot, plan: Plan) -> str:
+    job.store.require(job.hold)
     kept = job.cycle.receipts.get("run_id")
     if kept and job.registry.reopen(kept):
         return str(kept)
@@ -201,6 +204,7 @@ def _open_run(job: Job, work: Work, snapshot: Snapshot, plan: Plan) -> str:
 def _register(
     job: Job, work: Work, board: Board, choice: Choice, fitted: Fitted, run_id: str
 ) -> Release:
+    job.store.require(job.hold)
     model = pd.read_pickle(fitted.model)
     cycle = cycle_tag(job.as_of, job.cycle.attempt)
     one = choice.ruling.waiting

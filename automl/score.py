@@ -17,19 +17,18 @@ import pandas as pd
 from automl import history, publish
 from automl.ask import Ask, Ending
 from automl.contract import Contract, Finding, check_batch, load_contract
-from automl.errors import BusyError, HistoryError, NoModelError, PredictError
+from automl.errors import HistoryError, NoModelError, PredictError
 from automl.faults import fault
 from automl.history import Snapshot
 from automl.predict import Predictions, predict_pieces, read_pieces
 from automl.problem import Problem
-from automl.registry import Registry
-from automl.release import commit_publish, reconcile
+from automl.release import commit_publish, reconcile, roll_forward
 from automl.retrain import retrain
-from automl.store import Release, Store, naive
+from automl.store import Release, naive
 from automl.story import Job, Run, call, open_job
 from automl.workspace import Workspace
 
-__all__ = ["cycle", "roll_forward", "score", "stage_batch"]
+__all__ = ["cycle", "score", "stage_batch"]
 
 SHRUNK, GROWN = 0.5, 3.0  # share of the rows readers see now; beyond, some are missing or double
 COMPARED = 100  # rows; below, numbers halve and double by chance
@@ -49,6 +48,7 @@ def score(
     """
     with open_job(problem, workspace, "score", ask or Ask()) as job:
         if isinstance(job, Ending):
+            run("export", roll_forward, problem, workspace, io=True)
             return job
         champion = _champion(job)
         run("let MLflow follow", reconcile, job.store, job.registry, problem, io=True)
@@ -92,21 +92,6 @@ def cycle(
         return score(problem, workspace, Ask(as_of=ending.as_of), run=run)
     run("export", roll_forward, problem, workspace, io=True)
     return ending
-
-
-def roll_forward(problem: Problem, workspace: Workspace) -> None:
-    """Bring aliases and the parquet copy up to the store, where an earlier command died before it did."""
-    store = Store(workspace)
-    champion, live = store.champion(problem.name), store.live(problem.table)
-    behind = champion is not None and not champion.projected
-    unexported = live is not None and live["exported_at"] is None and problem.publish.parquet
-    if not behind and not unexported:
-        return
-    with contextlib.suppress(BusyError), store.hold(problem.name):  # busy: somebody else does it
-        if behind:
-            reconcile(store, Registry(problem, workspace), problem)
-        if unexported:
-            publish.export(store, problem)
 
 
 def _champion(job: Job) -> Release:

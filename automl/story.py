@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from automl.ask import Ask, Ending, default_as_of, ended_already, same_problem
-from automl.errors import AutomlError, HistoryError, ProblemError
+from automl.errors import AutomlError, HistoryError, ProblemError, UnreachableError
 from automl.faults import fault
 from automl.features.columns import Columns, load_columns
 from automl.problem import Problem
@@ -107,7 +107,10 @@ def open_job(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ite
         try:
             yield job
         except BaseException as error:
-            _close_badly(job, error)
+            if not _taken_over(job):
+                _close_badly(job, error)
+            elif isinstance(error, Exception):
+                store.require(hold)  # whatever went wrong, this is why
             raise
 
 
@@ -132,12 +135,24 @@ def _with_budget(problem: Problem, ask: Ask) -> Problem:
     return problem.model_copy(update={"sweep": section})
 
 
+def _taken_over(job: Job) -> bool:
+    """Whether the cycle and its run are somebody else's now."""
+    try:
+        return job.store.taken(job.hold)
+    except UnreachableError:
+        return False
+
+
 def _close_badly(job: Job, error: BaseException) -> None:
     status = "refused" if isinstance(error, HistoryError) else "failed"
     reason = str(error) if isinstance(error, AutomlError) else f"{type(error).__name__}: {error}"
     if isinstance(error, KeyboardInterrupt):
         reason = "interrupted"
-    current = job.store.find_cycle(job.problem.name, job.cycle.verb, job.as_of)
+    try:
+        current = job.store.find_cycle(job.problem.name, job.cycle.verb, job.as_of)
+    except UnreachableError:  # the next run finds the cycle running and its process gone
+        _log.warning("the cycle could not be closed: the store does not answer")
+        return
     if (
         current is not None and not current.ended
     ):  # after the commit nothing can be undone, nor need be

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,11 @@ import sqlalchemy as sa
 
 from automl.problem import Problem, load_problem
 from automl.workspace import DEFAULTS, Workspace, open_workspace
+from tests.postgres import PostgresServer
 from tests.postgres import postgres as postgres  # a fixture
+
+if TYPE_CHECKING:
+    from tests.worlds import Worlds
 
 for (
     key,
@@ -139,6 +144,17 @@ def write_problem(
 def workspace(tmp_path: Path) -> Workspace:
     """The workspace beside the problem file of `make_problem`."""
     return open_workspace(tmp_path / "problem.toml")
+
+
+@pytest.fixture(scope="session")
+def worlds(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Worlds]:
+    """Workspaces to kill commands in, and the launcher of the commands."""
+    from tests.launching import launching  # noqa: PLC0415
+    from tests.worlds import Worlds  # noqa: PLC0415  it imports from here
+
+    folder = tmp_path_factory.mktemp("worlds")
+    with launching(folder) as launcher:
+        yield Worlds(launcher, postgres, folder)
 
 
 @pytest.fixture(autouse=True)

@@ -63,12 +63,13 @@ class PostgresServer:
         """The SQLAlchemy URL of a database, there or not."""
         return self.superuser.url.set(database=database).render_as_string(hide_password=False)
 
-    def new_database(self) -> str:
-        """Create an empty database with a name of its own; returns its URL."""
+    def new_database(self, like: str = "") -> str:
+        """Create an empty database, or a copy of one that nobody uses; returns its URL."""
         name = f"test_{uuid.uuid4().hex[:12]}"
+        # template0 is empty by definition, and nobody can be connected to it
+        template = sa.make_url(like).database if like else "template0"
         with self.superuser.connect() as connection:
-            # template0 is empty by definition, and nobody can be connected to it
-            connection.execute(sa.text(f"create database {name} template template0"))
+            connection.execute(sa.text(f"create database {name} template {template}"))
         self._databases.append(name)
         return self.url(name)
 
@@ -124,10 +125,10 @@ class PrivateServer(PostgresServer):
             file.write(f"{SETTINGS}unix_socket_directories = '{self.folder}'\n")
         self.start()
 
-    def new_database(self) -> str:
+    def new_database(self, like: str = "") -> str:
         """As everywhere, but starts the server if a failed test has left it stopped."""
         self.start()
-        return super().new_database()
+        return super().new_database(like)
 
     def stop_immediate(self) -> None:
         if self._runs():

@@ -28,7 +28,9 @@ from automl.problem import Problem
 from automl.spaces import Blend, Recipe
 from automl.store import Release, Store
 from automl.workspace import Workspace
+from tests.outsider import look, violations
 from tests.postgres import PostgresServer
+from tests.worlds import DATABASES, NOW, Worlds
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 WEEK = timedelta(weeks=1)
@@ -93,6 +95,27 @@ def look():
         yield (len(rows), rows["generation"].nunique(), rows["model_version"].nunique(), rows["low"].min(),
                rows["low"].max(), rows["probability"].nunique())
 """
+DUCKDB = f"""
+import duckdb
+{PARQUET.partition("def look")[0]}
+def look():
+    try:
+        yield duckdb.execute("select {COUNT} from read_parquet(?)".replace(chr(10), " "), [newest()]).fetchone()
+    except (FileNotFoundError, duckdb.IOException):  # retention has gone past it
+        pass
+"""
+# rows that a command has published say nothing of their number; the store and the commit file do
+ROWS_TOLD = "(select g.rows from automl_generation g where g.id = parcels.generation)"
+TOLD = f"""count(*), count(distinct generation), count(distinct model_version), min({ROWS_TOLD}),
+    max({ROWS_TOLD}), 1"""
+COPY_TOLD = """
+import pandas as pd
+def look():
+    commit = json.loads(sorted(Path(place, "_commits").glob("*.json"))[-1].read_text())
+    rows = pd.concat([pd.read_parquet(Path(place, name)) for name in commit["files"]])
+    yield (len(rows), rows["generation"].nunique(), rows["model_version"].nunique(), commit["rows"],
+           commit["rows"], 1)
+"""
 
 
 class Publisher:
@@ -151,11 +174,11 @@ def reading(folder: Path, *readers: tuple[str, str]) -> Iterator[dict[str, Any]]
     """Readers at work until the end of the block; what they saw is there afterwards."""
     stop, told = folder / "stop", {}
     running = []
-    for number, (look, place) in enumerate(readers):
+    for number, (text, place) in enumerate(readers):
         ready = folder / f"ready{number}"
-        command = [sys.executable, "-c", LOOP.format(look=look), place, str(stop), str(ready)]
+        command = [sys.executable, "-c", LOOP.format(look=text), place, str(stop), str(ready)]
         running.append(
-            (look, ready, subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder))
+            (text, ready, subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder))
         )
     try:
         deadline = time.monotonic() + 60
@@ -163,7 +186,7 @@ def reading(folder: Path, *readers: tuple[str, str]) -> Iterator[dict[str, Any]]
             time.sleep(0.01)
         yield told
         stop.touch()
-        told |= {look: json.loads(p.communicate(timeout=60)[0]) for look, _, p in running}
+        told |= {text: json.loads(p.communicate(timeout=60)[0]) for text, _, p in running}
     finally:
         for _, _, process in running:
             process.kill()
@@ -226,3 +249,43 @@ def test_no_reader_of_postgres_sees_a_torn_answer(
         publisher.live(weeks)
 
     check(told, weeks)
+
+
+def test_no_reader_with_duckdb_sees_a_torn_answer(
+    make_problem: Callable[..., Problem], workspace: Workspace
+) -> None:
+    pytest.importorskip("duckdb")
+    problem = make_problem(replace={"origins = 2": PUBLISH})
+    publisher = Publisher(Store(workspace), problem, 500)
+    publisher.publish(0)
+
+    with reading(workspace.root, (DUCKDB, str(workspace.root / "copies"))) as told:
+        publisher.live(8)
+
+    check(told, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("database", DATABASES)
+def test_no_reader_sees_a_torn_answer_while_commands_are_killed(
+    worlds: Worlds, database: str
+) -> None:
+    world = worlds.of(database, "cycle")
+    folder, typed, before = world.file.parent, ("cycle", "--as-of", NOW), look(world)
+    store = (POSTGRES.replace(COUNT, TOLD), world.url.replace("+psycopg", ""))
+    if not world.url:
+        store = (SQLITE.replace(COUNT, TOLD), str(folder / ".automl" / "automl.db"))
+
+    with reading(folder, store, (COPY_TOLD, str(folder / "out"))) as told:
+        for point in ("stage.piece", "release.in_commit", "release.committed", "export.copied"):
+            killed = worlds.run(world, *typed, AUTOML_FAULT=point)
+            assert killed.code == -9, f"{point}: {killed.said}"
+        for last in (typed, ("rollback", "--reason", "why")):
+            done = worlds.run(world, *last)
+            assert done.code == 0, done.said
+
+    assert violations(world, settled=True) == []
+    assert len(look(world)["releases"]) == len(before["releases"]) + 2
+    for what, saw in told.items():
+        assert saw["torn"] == [], what
+        assert saw["polls"] > 20, "it did look while commands were killed"

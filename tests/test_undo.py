@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -18,7 +17,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from automl import faults, publish, release, ruling, score, undo
+from automl import publish, release, ruling, score, undo
 from automl.ask import Ask
 from automl.decide import Decision, decide
 from automl.errors import PredictError, ProblemError
@@ -36,11 +35,6 @@ from automl.workspace import now, open_workspace
 from tests.conftest import AS_OF, make_world, write_problem
 
 WEEK = timedelta(days=7)
-POINTS = {
-    "rollback": ["opened", "staged", "in_commit", "committed"],
-    "approve": ["opened", "staged", "in_commit", "committed"],
-    "reject": ["opened", "in_commit", "committed"],
-}
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +95,9 @@ def _standing(file: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _automl(file: Path, *arguments: str, fault: str = "") -> subprocess.CompletedProcess[str]:
+def _automl(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "automl.cli", arguments[0], str(file), *arguments[1:], "--json"],
-        env={**os.environ, "AUTOML_FAULT": fault},
         capture_output=True,
         text=True,
         check=False,
@@ -456,56 +449,7 @@ def test_old_evidence_cannot_be_approved(file: Path) -> None:
         approve(problem, workspace, "late")
 
 
-# ---------------------------------------------------------------- power cuts
-
-
-def test_the_points_are_those_that_a_whole_command_passes(file: Path) -> None:
-    problem, workspace, _ = _open(file)
-    faults.POINTS.clear()
-    rollback(problem, workspace, "one")
-    _let_wait(file)
-    approve(problem, workspace, "two")
-    _let_wait(file)
-    reject(problem, workspace, "three")
-
-    passed = {p for p in faults.POINTS if p.partition(".")[0] in POINTS}
-    assert passed == {f"{verb}.{step}" for verb, steps in POINTS.items() for step in steps}
-
-
-@pytest.mark.parametrize(
-    ("verb", "step"),
-    [
-        (verb, step) if step == "committed" and verb == "rollback"
-        else pytest.param(verb, step, marks=pytest.mark.slow)
-        for verb, steps in POINTS.items() for step in steps
-    ],
-)  # fmt: skip
-def test_killed_at_a_boundary_then_run_again_twice(file: Path, verb: str, step: str) -> None:
-    _without_standby(file)
-    if verb != "rollback":
-        _let_wait(file)
-    before = _standing(file)
-
-    assert _automl(file, verb, "--reason", "why", fault=f"{verb}.{step}").returncode == -9
-
-    killed = _standing(file)
-    effective = ("live", "releases", "ledger", "waiting")
-    assert ({k: killed[k] for k in effective} == {k: before[k] for k in effective}) is (
-        step != "committed"
-    ), "all of it, or nothing"
-    once = _automl(file, verb, "--reason", "why")
-    after = _standing(file)
-    twice = _automl(file, verb, "--reason", "why")
-    assert (once.returncode, twice.returncode) == (0, 0), once.stderr + twice.stderr
-    assert _standing(file) == after, "run again, it is a no-op"
-    assert json.loads(twice.stdout)["already"]
-    version = {"rollback": 1, "approve": 1, "reject": 2}[verb]
-    assert [v for _, v, _ in after["live"]] == [version] == [after["champion"]]
-    assert after["releases"][-1][1] == version
-    assert len(after["releases"]) == len(before["releases"]) + (verb != "reject")
-    assert len(after["ledger"]) == len(before["ledger"]) + 1
-    assert after["ledger"][-1][0] == verb
-    assert (after["waiting"], after["running"]) == ([], 0)
+# ---------------------------------------------------------------- what is typed (killed in tests/test_kills.py)
 
 
 def test_what_people_type_names_who_and_why(file: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from automl.faults import fault
 from automl.problem import Problem
 from automl.publish.tables import SUFFIXES, quote, reflected
 from automl.store import Hold, Store
@@ -40,6 +41,8 @@ def clean(store: Store, hold: Hold, problem: Problem) -> int:
             and (r.judged_rows > 0 if r.state == "published" else not _stands_by(r, live))
         ]
         _remove(connection, store, problem, gone)
+        fault("clean.in_commit")
+    fault("clean.committed")
     return len(gone)
 
 

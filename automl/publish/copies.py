@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from automl.errors import PredictError
+from automl.faults import fault
 from automl.problem import Problem
 from automl.publish.pointing import newest_publication
 from automl.publish.tables import reflected
@@ -143,6 +144,7 @@ def _publish_copy(
     commit.parent.mkdir(parents=True, exist_ok=True)
     if not _complete(folder, live["rows"]):
         _write_copy(store, problem, live, folder)
+    fault("export.copied")
     content = {
         "publication": int(commit.stem),
         "generation": live["id"],
@@ -159,6 +161,7 @@ def _publish_copy(
     finally:
         staged.unlink()
     _to_disk(commit.parent)
+    fault("export.committed")
 
 
 def _write_copy(store: Store, problem: Problem, live: dict[str, Any], folder: Path) -> None:

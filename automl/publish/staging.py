@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import sqlalchemy as sa
 
+from automl.faults import fault
 from automl.problem import Problem
 from automl.publish.copies import Draft
 from automl.publish.keys import KeySum, sum_keys
@@ -78,6 +79,7 @@ def stage_pieces(
                 writer.begin(connection)
                 draft = Draft.of(store, problem, writer.generation)
             writer.write(connection, predictions, classes)
+        fault("stage.piece")
         if draft is not None:
             draft = draft.add(writer.stamped(predictions))
         seen += sum_keys(predictions, key_of(problem))

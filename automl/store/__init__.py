@@ -124,11 +124,7 @@ class Store:
                 if found is None or (found <= t.SCHEMA_VERSION and not whole):
                     self._create(found)
         except sa.exc.DBAPIError as error:
-            raise UnreachableError(
-                f"the store {redact(self.workspace.database_url)} does not answer: {redact(str(error.orig))}",
-                code="store_unreachable",
-                next_step="Check AUTOML_DATABASE_URL, or the rights of the workspace folder.",
-            ) from error
+            raise self._silent(error) from error
         if found is not None and found > t.SCHEMA_VERSION:
             raise ProblemError(
                 f"the store has schema {found}; this version knows {t.SCHEMA_VERSION}",
@@ -163,13 +159,25 @@ class Store:
         ------
         BusyError
             Another process holds it.
+        UnreachableError
+            The server of the store went away while the lock was held, and the lock with it.
         """
         with contextlib.ExitStack() as stack:
             if self.sqlite:
                 stack.enter_context(self._file_lock(problem))
             else:
                 stack.enter_context(self._advisory_lock(problem))
-            yield Hold(problem, self._next_fence(problem))
+            hold = Hold(problem, self._next_fence(problem))
+            try:
+                yield hold
+            except sa.exc.OperationalError as error:
+                if self.sqlite:
+                    raise
+                if self.taken(
+                    hold
+                ):  # not the server, only our session had gone, and the lock with it
+                    raise _fenced(hold) from error
+                raise self._silent(error) from error
 
     @contextlib.contextmanager
     def _file_lock(self, problem: str) -> Iterator[None]:
@@ -195,7 +203,8 @@ class Store:
             try:
                 yield
             finally:
-                connection.scalar(sa.select(sa.func.pg_advisory_unlock(number)))
+                with contextlib.suppress(sa.exc.DBAPIError):  # a session that is gone holds no lock
+                    connection.scalar(sa.select(sa.func.pg_advisory_unlock(number)))
 
     def _busy(self, problem: str) -> BusyError:
         with self.engine.connect() as connection:
@@ -236,11 +245,18 @@ class Store:
                 .values(value=hold.fence)
             )
             if kept.rowcount != 1:
-                raise BusyError(
-                    f"{hold.problem}: another run has taken over; nothing was committed",
-                    code="fenced",
-                )
+                raise _fenced(hold)
             yield connection
+
+    def taken(self, hold: Hold) -> bool:
+        """Whether somebody else has held the lock since: what the holder was at is theirs now."""
+        query = sa.select(t.fence.c.value).where(t.fence.c.problem == hold.problem)
+        return self._ask(lambda connection: connection.scalar(query)) != hold.fence
+
+    def require(self, hold: Hold) -> None:
+        """Raise BusyError if somebody has taken over; asked before MLflow, which knows no fence, is told."""
+        if self.taken(hold):
+            raise _fenced(hold)
 
     # ---- cycles
 
@@ -526,10 +542,26 @@ class Store:
             with self.engine.connect() as connection:
                 return question(connection)
         except sa.exc.OperationalError as error:
-            raise UnreachableError(
-                f"the store {redact(self.workspace.database_url)} does not answer: {redact(str(error.orig))}",
-                code="store_unreachable",
-            ) from error
+            raise self._silent(error) from error
+
+    def _silent(self, error: sa.exc.DBAPIError) -> UnreachableError:
+        said = " ".join(redact(str(error.orig)).split())
+        todo = "the rights and space of the workspace folder"
+        if not self.sqlite:
+            todo = "that PostgreSQL runs, and AUTOML_DATABASE_URL"
+        return UnreachableError(
+            f"the store {redact(self.workspace.database_url)} does not answer: {said}",
+            code="store_unreachable",
+            next_step=f"Check {todo}; then the same command again.",
+        )
+
+
+def _fenced(hold: Hold) -> BusyError:
+    return BusyError(
+        f"{hold.problem}: another run has taken over; nothing was committed",
+        code="fenced",
+        next_step="Nothing need be done: what the other run has left stands.",
+    )
 
 
 def naive(moment: datetime) -> datetime:
