@@ -1,0 +1,213 @@
+"""What every command needs: the problem opened, a story told, the answer printed, an error said."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from automl.errors import AutomlError, UnreachableError
+
+if TYPE_CHECKING:
+    from automl.ask import Ask, Ending
+    from automl.problem import Problem
+    from automl.workspace import Workspace
+
+__all__ = [
+    "answer",
+    "asked",
+    "ended",
+    "fail",
+    "moment_of",
+    "open_problem",
+    "prepare",
+    "quiet",
+    "say",
+    "tell_story",
+]
+
+CHANGING = (
+    "cycle", "retrain", "score", "rollback", "approve", "reject", "history", "contract",
+)  # commands after whose failure people ask what stands  # fmt: skip
+
+
+def tell_story(
+    verb: Literal["cycle", "retrain", "score"], file: Path, ask: Ask, as_json: bool
+) -> int:
+    """Run a story, or say how it ended before; the exit code."""
+    problem, workspace = open_problem(file)
+    from automl import report
+
+    with quiet():
+        heed_tag(problem, workspace)
+    done = report.ended(problem, workspace, verb, ask)
+    if done is None:
+        with quiet():
+            from automl import retrain as retrain_room
+            from automl import score as score_room
+
+            stories: dict[str, Callable[..., Ending]] = {
+                "cycle": score_room.cycle,
+                "retrain": retrain_room.retrain,
+                "score": score_room.score,
+            }
+            done = stories[verb](problem, workspace, ask)
+    return ended(done, workspace, as_json)
+
+
+def heed_tag(problem: Problem, workspace: Workspace) -> None:
+    """Release who waits, if somebody said so in MLflow."""
+    from automl.store import Store
+
+    if Store(workspace).waiting(problem.name) is not None:  # heavy imports only then
+        from automl.undo import heed
+
+        done = heed(problem, workspace)
+        if done is not None:
+            say(f"version {done.model_version} approved by a tag in MLflow: {done.reason}")
+
+
+def ended(done: Ending, workspace: Workspace, as_json: bool) -> int:
+    """Print how a command ended; the exit code."""
+    from automl import report
+
+    return answer(report.ending(done, workspace), as_json, report.ending_text)
+
+
+def asked(
+    as_of: str | None,
+    budget: str | None,
+    again: bool,
+    reason: str,
+    backfill: bool,
+    dry_run: bool,
+    plan: str = "auto",
+) -> Ask:
+    """What was asked for on the command line."""
+    from automl.ask import Ask
+    from automl.errors import ProblemError
+    from automl.problem import Span
+
+    try:
+        span = Span.parse(budget) if budget else None
+    except ValueError as error:
+        raise ProblemError(f"--budget: {error}", code="usage") from None
+    return Ask(moment_of(as_of), span, again, reason, backfill, dry_run, plan)
+
+
+def moment_of(text: str | None, option: str = "--as-of") -> datetime | None:
+    """A time as it was typed, UTC unless it says otherwise."""
+    from automl.errors import ProblemError
+
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ProblemError(
+            f"{option}: found {text!r}; wanted a time such as 2013-11-04 or 2013-11-04T06:00",
+            code="usage",
+        ) from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def open_problem(file: Path) -> tuple[Problem, Workspace]:
+    """The problem of a file and its workspace, with the settings in place."""
+    prepare(file.resolve().parent)
+    from automl.problem import load_problem
+    from automl.workspace import open_workspace
+
+    return load_problem(file), open_workspace(file)
+
+
+def prepare(start: Path) -> None:
+    """Settings and log, before anything heavy is imported."""
+    from automl.workspace import export_settings
+
+    export_settings(start)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+    )
+    for noisy in ("mlflow", "alembic", "httpx", "prefect", "optuna", "sqlalchemy"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    import warnings
+
+    warnings.simplefilter("ignore")  # libraries' own; ours go through logging
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """What libraries print, in Python or in C, goes to stderr: stdout is for answers."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def answer(content: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any]], Any]) -> int:
+    """Print a document, as JSON or as text; the exit code."""
+    if as_json:
+        sys.stdout.write(json.dumps({"schema": 1, **content}, default=str, allow_nan=False) + "\n")
+    else:
+        from rich.console import Console
+
+        Console(highlight=False, soft_wrap=False).print(text(content))
+    return 0
+
+
+def say(text: str) -> None:
+    """Talk, beside the answer."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def fail(error: AutomlError, arguments: list[str]) -> None:
+    """Say what went wrong, what stands unchanged, and what to type next."""
+    lines = [f"error: {error}"]
+    unchanged = unchanged_after(arguments)
+    if unchanged:
+        lines.append(f"unchanged: {unchanged}")
+    if error.next_step:
+        lines.append(f"next: {error.next_step}")
+    say("\n".join(lines))
+    if "--json" in arguments:
+        told = {
+            "schema": 1,
+            "error": {
+                "code": error.code,
+                "message": str(error),
+                "exit_code": error.exit_code,
+                "next": error.next_step,
+                "unchanged": unchanged,
+            },
+        }
+        sys.stdout.write(json.dumps(told) + "\n")
+
+
+def unchanged_after(arguments: list[str]) -> str:
+    """What stands after the error, looked up, for commands that could have changed it."""
+    if not arguments or arguments[0] not in CHANGING or len(arguments) < 2:
+        return ""
+    try:
+        file = next(
+            (a for a in arguments[1:] if Path(a).is_file()), arguments[1]
+        )  # options may come first
+        problem, workspace = open_problem(Path(file))
+        from automl.report import standing
+
+        return standing(problem, workspace)
+    except UnreachableError:
+        return "not known before the store answers; readers see one whole generation, old or new"
+    except Exception:  # noqa: BLE001  a broken problem file has nothing to look up
+        return "champion and predictions; nothing was touched"

@@ -1,0 +1,239 @@
+"""The database of a store: its engine and schema, the lock of a problem, and the fence of a commit."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import filelock
+import sqlalchemy as sa
+
+from automl.errors import BusyError, ProblemError, UnreachableError
+from automl.store import ledger
+from automl.store import tables as t
+from automl.store.rows import Hold, naive
+from automl.workspace import Workspace, now, redact
+
+__all__ = ["Database"]
+
+T = TypeVar("T")
+LEDGER, WAITING_VERSIONS = 2, 3  # schemas that brought them
+
+
+class Database:
+    """The database of one workspace's store: cheap to open, safe to open twice."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        url = sa.make_url(workspace.database_url)
+        self.sqlite = url.get_backend_name() == "sqlite"
+        if self.sqlite and url.database:
+            workspace.home.mkdir(parents=True, exist_ok=True)
+        wait = {"timeout": 20} if self.sqlite else {"connect_timeout": 5}
+        self.engine = sa.create_engine(
+            url,
+            connect_args=wait,
+            hide_parameters=True,  # they are rows, and an error's words are kept and shown
+        )
+        self.writer = self.engine.execution_options(
+            writing=True
+        )  # the same connections, for what changes rows
+        if self.sqlite:
+            _use_wal(self.engine)
+        self._migrate()
+
+    def _migrate(self) -> None:
+        try:
+            # the file lock: two processes that create a new SQLite file at once disturb each other
+            with filelock.FileLock(self._lock_file("schema"), timeout=30):
+                with self.engine.connect() as connection:
+                    tables = set(sa.inspect(connection).get_table_names())
+                    found = (
+                        connection.scalar(sa.select(t.meta.c.version))
+                        if t.meta.name in tables
+                        else None
+                    )
+                whole = found == t.SCHEMA_VERSION and tables.issuperset(t.metadata.tables)
+                if found is None or (found <= t.SCHEMA_VERSION and not whole):
+                    self._create(found)
+        except sa.exc.DBAPIError as error:
+            raise self._silent(error) from error
+        if found is not None and found > t.SCHEMA_VERSION:
+            raise ProblemError(
+                f"the store has schema {found}; this version knows {t.SCHEMA_VERSION}",
+                code="newer_store",
+                next_step="Install the version that wrote it.",
+            )
+
+    def _create(self, found: int | None) -> None:
+        with self.writer.begin() as connection:
+            if found is not None and found < WAITING_VERSIONS:  # the next cycle judges them again
+                t.waiting.drop(connection, checkfirst=True)
+            t.metadata.create_all(connection)
+            if found is None:
+                connection.execute(t.meta.insert().values(version=t.SCHEMA_VERSION))
+            elif found < t.SCHEMA_VERSION:
+                if found < LEDGER:
+                    ledger.adopt_releases(connection)
+                connection.execute(t.meta.update().values(version=t.SCHEMA_VERSION))
+
+    def _lock_file(self, name: str) -> str:
+        path = self.workspace.lock(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return str(path)
+
+    # ---- lock and fence
+
+    @contextlib.contextmanager
+    def hold(self, problem: str) -> Iterator[Hold]:
+        """Hold the problem's lock; it goes when the process dies.
+
+        Raises
+        ------
+        BusyError
+            Another process holds it.
+        UnreachableError
+            The server of the store went away while the lock was held, and the lock with it.
+        """
+        with contextlib.ExitStack() as stack:
+            if self.sqlite:
+                stack.enter_context(self._file_lock(problem))
+            else:
+                stack.enter_context(self._advisory_lock(problem))
+            hold = Hold(problem, self._next_fence(problem))
+            try:
+                yield hold
+            except sa.exc.OperationalError as error:
+                if self.sqlite:
+                    raise
+                if self.taken(
+                    hold
+                ):  # not the server, only our session had gone, and the lock with it
+                    raise _fenced(hold) from error
+                raise self._silent(error) from error
+
+    @contextlib.contextmanager
+    def _file_lock(self, problem: str) -> Iterator[None]:
+        # a prefix of its own: a problem may be called "schema" or "mlflow", as other locks are
+        lock = filelock.FileLock(self._lock_file(f"problem-{problem}"), timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise self._busy(problem) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def _advisory_lock(self, problem: str) -> Iterator[None]:
+        number = int.from_bytes(
+            hashlib.sha256(f"automl:{problem}".encode()).digest()[:8], "big", signed=True
+        )
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(number))):
+                raise self._busy(problem)
+            try:
+                yield
+            finally:
+                with contextlib.suppress(sa.exc.DBAPIError):  # a session that is gone holds no lock
+                    connection.scalar(sa.select(sa.func.pg_advisory_unlock(number)))
+
+    def _busy(self, problem: str) -> BusyError:
+        with self.engine.connect() as connection:
+            row = connection.execute(sa.select(t.fence).where(t.fence.c.problem == problem)).first()
+        who = f"{row.holder} since {row.since:%Y-%m-%d %H:%M:%S} UTC" if row else "another process"
+        return BusyError(
+            f"{problem}: held by {who}",
+            code="busy",
+            next_step="Wait for it to end; if it is dead, its lock is gone with it.",
+        )
+
+    def _next_fence(self, problem: str) -> int:
+        holder = {
+            "holder": f"process {os.getpid()} on {socket.gethostname()}",
+            "since": naive(now()),
+        }
+        with self.writer.begin() as connection:
+            value = connection.scalar(
+                sa.select(t.fence.c.value).where(t.fence.c.problem == problem)
+            )
+            if value is None:
+                connection.execute(t.fence.insert().values(problem=problem, value=1, **holder))
+                return 1
+            connection.execute(
+                t.fence.update()
+                .where(t.fence.c.problem == problem)
+                .values(value=value + 1, **holder)
+            )
+            return int(value) + 1
+
+    @contextlib.contextmanager
+    def commit(self, hold: Hold) -> Iterator[sa.Connection]:
+        """One transaction that fails if somebody has taken the lock since."""
+        with self.writer.begin() as connection:
+            kept = connection.execute(
+                t.fence.update()
+                .where(t.fence.c.problem == hold.problem, t.fence.c.value == hold.fence)
+                .values(value=hold.fence)
+            )
+            if kept.rowcount != 1:
+                raise _fenced(hold)
+            yield connection
+
+    def taken(self, hold: Hold) -> bool:
+        """Whether somebody else has held the lock since: what the holder was at is theirs now."""
+        query = sa.select(t.fence.c.value).where(t.fence.c.problem == hold.problem)
+        return self._ask(lambda connection: connection.scalar(query)) != hold.fence
+
+    def require(self, hold: Hold) -> None:
+        """Raise BusyError if somebody has taken over; asked before MLflow, which knows no fence, is told."""
+        if self.taken(hold):
+            raise _fenced(hold)
+
+    def _all(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        return self._ask(lambda connection: connection.execute(query).all())
+
+    def _ask(self, question: Callable[[sa.Connection], T]) -> T:
+        try:
+            with self.engine.connect() as connection:
+                return question(connection)
+        except sa.exc.OperationalError as error:
+            raise self._silent(error) from error
+
+    def _silent(self, error: sa.exc.DBAPIError) -> UnreachableError:
+        said = " ".join(redact(str(error.orig)).split())
+        todo = "the rights and space of the workspace folder"
+        if not self.sqlite:
+            todo = "that PostgreSQL runs, and AUTOML_DATABASE_URL"
+        return UnreachableError(
+            f"the store {redact(self.workspace.database_url)} does not answer: {said}",
+            code="store_unreachable",
+            next_step=f"Check {todo}; then the same command again.",
+        )
+
+
+def _fenced(hold: Hold) -> BusyError:
+    return BusyError(
+        f"{hold.problem}: another run has taken over; nothing was committed",
+        code="fenced",
+        next_step="Nothing need be done: what the other run has left stands.",
+    )
+
+
+def _use_wal(engine: sa.Engine) -> None:
+    """Readers never wait for the writer, and what writes takes the write lock when it begins."""
+
+    @sa.event.listens_for(engine, "connect")
+    def connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # SQLAlchemy begins transactions below, not the driver
+        connection.execute("pragma journal_mode = wal")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        writing = connection.get_execution_options().get("writing", False)
+        connection.exec_driver_sql("begin immediate" if writing else "begin")

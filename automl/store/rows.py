@@ -1,0 +1,118 @@
+"""What the store hands out: holds, cycles and releases, and how they are read from rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from automl.spaces import Blend
+
+__all__ = ["ENDED", "Cycle", "Hold", "Release", "aware", "cycle_of", "naive", "plain", "release_of"]
+
+ENDED = (
+    "published",
+    "released",
+    "kept",
+    "waiting",
+    "skipped",
+)  # refused and failed cycles may run again
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The lock of a problem while we have it; commits carry its fence."""
+
+    problem: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One (problem, verb, as_of, attempt) and what its finished steps left behind."""
+
+    id: int
+    problem: str
+    verb: str
+    as_of: datetime
+    attempt: int
+    status: str
+    reason: str
+    problem_digest: str
+    receipts: Mapping[str, Any]
+    started_at: datetime
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended for good, so that running it again is a no-op."""
+        return self.status in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A model version made effective; the newest release is the champion."""
+
+    id: int
+    as_of: datetime
+    model_version: int
+    run_id: str
+    digests: Mapping[str, str]
+    fingerprint: str
+    blend: Blend
+    labels_until: datetime
+    projected: bool
+    decision_id: int = field(default=0, compare=False)  # that made this version
+    released_at: datetime | None = field(default=None, compare=False)
+
+
+def naive(moment: datetime) -> datetime:
+    """UTC without zone, as tables hold it."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def aware(moment: datetime) -> datetime:
+    """UTC with its zone, as everybody else wants it."""
+    return moment.replace(tzinfo=UTC)
+
+
+def plain(content: Mapping[str, Any]) -> Any:
+    """JSON-safe: NaN and infinities become null, numpy numbers become numbers."""
+    text = json.dumps(content, default=lambda v: v.item() if hasattr(v, "item") else str(v))
+    return json.loads(text, parse_constant=lambda _: None)
+
+
+def cycle_of(row: sa.Row[Any]) -> Cycle:
+    """The cycle of a row."""
+    return Cycle(
+        row.id,
+        row.problem,
+        row.verb,
+        aware(row.as_of),
+        row.attempt,
+        row.status,
+        row.reason,
+        row.problem_digest,
+        row.receipts or {},
+        aware(row.started_at),
+    )
+
+
+def release_of(row: sa.Row[Any]) -> Release:
+    """The release of a row."""
+    return Release(
+        row.id,
+        aware(row.as_of),
+        row.model_version,
+        row.run_id,
+        row.digests,
+        row.fingerprint,
+        Blend.from_json(row.blend),
+        aware(row.labels_until),
+        row.projected_at is not None,
+        row.decision_id,
+        aware(row.released_at),
+    )
