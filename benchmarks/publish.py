@@ -8,9 +8,13 @@ repeated in turn on one server; the medians count.
 leaves, in a process of its own whose peak memory is told. The bare script reads the same files batch by
 batch, asks the same champion and writes key, prediction and probability; it freezes nothing, checks
 nothing and publishes nothing. It runs twice: with the champion as it is loaded, which has one thread,
-and told to use all cores (`score_speed_over_bare_all_cores`). Imports count for neither.
+and told to use all cores (`score_speed_over_bare_all_cores`). Imports count for neither. A fifth of the rows is
+scored too: `score_linearity` is the time per row of all over that of the fifth.
 
-    python -m benchmarks.publish [--small] [--json] [--only publish|score] [--keep]
+`rollback`: a batch of 1 million rows, scored by two versions, of which the former stands by. `rollback_seconds`
+is from the call until readers see it; `rollback_whole_seconds` until MLflow has followed too.
+
+    python -m benchmarks.publish [--small] [--json] [--only publish|score|rollback] [--keep]
 """
 
 from __future__ import annotations
@@ -87,20 +91,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--small", action="store_true", help="200,000 and 500,000 rows")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--only", choices=["publish", "score"])
+    parser.add_argument("--only", choices=["publish", "score", "rollback"])
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results/publish.json")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
         sys.stdout.write(json.dumps(_child(*asked.child)) + "\n")
         return
-    rows = {"publish": 200_000, "score": 500_000}
-    rows = rows if asked.small else {"publish": 1_000_000, "score": 5_000_000}
+    rows = {"publish": 200_000, "score": 400_000, "rollback": 50_000}
+    if not asked.small:
+        rows = {"publish": 1_000_000, "score": 5_000_000, "rollback": 1_000_000}
     runs: dict[str, Any] = {}
-    if asked.only != "score":
+    if asked.only in (None, "publish"):
         runs["publish"] = _publishing(rows["publish"], 3 if asked.small else REPEATS)
-    if asked.only != "publish":
+    if asked.only in (None, "score"):
         runs["score"] = _scoring(rows["score"])
+        runs["score"]["fifth"] = _scoring(rows["score"] // 5, bare=False)["score"]
+    if asked.only in (None, "rollback"):
+        runs["rollback"] = _rolling_back(rows["rollback"])
     document = _document(runs, rows)
     if asked.keep:
         RESULT.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -205,19 +213,35 @@ def _publish(store: Any, problem: Any, frame: pd.DataFrame, week: int) -> dict[s
 # ---------------------------------------------------------------- scoring beside a script
 
 
-def _scoring(rows: int) -> dict[str, Any]:
+def _scoring(rows: int, *, bare: bool = True) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        file = _problem(folder, 'files = "rows/*.parquet"', 'parquet = "out"')
-        (folder / "rows").mkdir()
-        pq.write_table(_rows(0, LEARNED, LEARNED, before=True), folder / "rows" / "learned.parquet")
+        file = _warehouse(Path(place), rows, 'parquet = "out"')
         _run("retrain", file)
-        for number, start in enumerate(range(0, rows, AT_ONCE)):
-            table = _rows(start, min(start + AT_ONCE, rows), rows, before=False)
-            pq.write_table(table, folder / "rows" / f"batch-{number:04d}.parquet")
-        told = {what: _run(what, file) for what in ("bare", "bare-all-cores", "score")}
-        told["same"] = _run("compare", file)
+        told = {what: _run(what, file) for what in ("bare", "bare-all-cores") if bare}
+        told["score"] = _run("score", file)
+        if bare:
+            told["same"] = _run("compare", file)
     return told
+
+
+def _rolling_back(rows: int) -> dict[str, Any]:
+    """Two versions of one batch, the former standing by; then back to it."""
+    with tempfile.TemporaryDirectory() as place:
+        file = _warehouse(Path(place), rows, "keep = 3")
+        for what in ("cycle", "again"):
+            _run(what, file)
+        return _run("rollback", file)
+
+
+def _warehouse(folder: Path, rows: int, publish: str) -> Path:
+    """A problem on files of labelled rows before as_of, and so many to predict after it."""
+    file = _problem(folder, 'files = "rows/*.parquet"', publish)
+    (folder / "rows").mkdir()
+    pq.write_table(_rows(0, LEARNED, LEARNED, before=True), folder / "rows" / "learned.parquet")
+    for number, start in enumerate(range(0, rows, AT_ONCE)):
+        table = _rows(start, min(start + AT_ONCE, rows), rows, before=False)
+        pq.write_table(table, folder / "rows" / f"batch-{number:04d}.parquet")
+    return file
 
 
 def _run(what: str, file: Path) -> dict[str, Any]:
@@ -235,22 +259,46 @@ def _child(what: str, place: str) -> dict[str, Any]:
     from automl.ask import Ask
     from automl.problem import load_problem
     from automl.retrain import retrain
-    from automl.score import score
+    from automl.score import cycle, score
     from automl.workspace import open_workspace
 
     problem = load_problem(place)
     workspace = open_workspace(problem.file)
     if what == "compare":
         return _compare(problem.file.parent)
+    if what == "rollback":
+        return _undo(problem, workspace)
     started = time.monotonic()
     rows = 0
-    if what == "retrain":
+    if what in ("cycle", "again"):
+        again = what == "again"
+        ask = Ask(as_of=AS_OF, again=again, reason="another version" if again else "")
+        rows = cycle(problem, workspace, ask).rows or 0
+    elif what == "retrain":
         retrain(problem, workspace, Ask(as_of=AS_OF))
     elif what == "score":
         rows = score(problem, workspace, Ask(as_of=AS_OF)).rows or 0
     else:
         rows = _bare(problem.file.parent, 1 if what == "bare" else os.cpu_count() or 1)
     return {"seconds": time.monotonic() - started, "rows": rows, "peak_gb": _peak()}
+
+
+def _undo(problem: Any, workspace: Any) -> dict[str, Any]:
+    """Seconds of a rollback until readers see it, and until everything has followed."""
+    from automl import undo
+
+    seen: list[float] = []
+    follow = undo._follow
+
+    def followed(desk: Any) -> list[str]:
+        seen.append(time.monotonic())
+        return follow(desk)
+
+    undo._follow = followed
+    started = time.monotonic()
+    done = undo.rollback(problem, workspace, "measured")
+    ended = time.monotonic()
+    return {"seconds": seen[0] - started, "whole_seconds": ended - started, "rows": done.rows}
 
 
 def _bare(folder: Path, threads: int) -> int:
@@ -331,6 +379,11 @@ def _figures(runs: dict[str, Any]) -> Iterator[tuple[str, float]]:
             name = f"score_speed_over_{bare.replace('-', '_')}"
             yield name, round(runs["score"][bare]["seconds"] / ours["seconds"], 3)
         yield "peak_gb", round(ours["peak_gb"], 3)
+        each = [run["seconds"] / run["rows"] for run in (ours, runs["score"]["fifth"])]
+        yield "score_linearity", round(each[0] / each[1], 3)
+    if "rollback" in runs:
+        yield "rollback_seconds", round(runs["rollback"]["seconds"], 3)
+        yield "rollback_whole_seconds", round(runs["rollback"]["whole_seconds"], 3)
 
 
 def _document(runs: dict[str, Any], rows: dict[str, int]) -> dict[str, Any]:
