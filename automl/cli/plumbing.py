@@ -44,8 +44,9 @@ def tell_story(
     problem, workspace = open_problem(file)
     from automl import report
 
-    with quiet():
-        heed_tag(problem, workspace)
+    if not ask.dry_run:
+        with quiet():
+            heed_tag(problem, workspace)
     done = report.ended(problem, workspace, verb, ask)
     if done is None:
         with quiet():

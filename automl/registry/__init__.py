@@ -389,7 +389,12 @@ class Registry:
     def challenger(self, version: int | None) -> None:
         """Let the alias challenger name who waits for approval, or nobody."""
         name = self.problem.name
-        aliases = self.client.get_registered_model(name).aliases
+        try:
+            aliases = self.client.get_registered_model(name).aliases
+        except MlflowException as error:
+            if error.error_code not in ABSENT:
+                raise
+            return  # somebody deleted them all; who needs a version says so
         found = int(aliases[CHALLENGER]) if CHALLENGER in aliases else None
         if version is None and found is not None:
             self.client.delete_registered_model_alias(name, CHALLENGER)

@@ -181,17 +181,22 @@ def champion(problem: Problem, workspace: Workspace, at: datetime | None) -> dic
     document["champion"] = _champion(released) | _entry(entry)
     seen = store.seen(problem.name, moment)
     document["live"] = _generation(seen) if seen else None
-    one = store.waiting(problem.name) if at is None else None
-    if one is not None:
-        document["waiting"] = {
-            "version": one.model_version,
-            "blend_id": one.blend.id,
-            "blend": str(one.blend),
-            "as_of": _iso(one.as_of),
-            "reason": one.reason,
-            "expires": f"{one.expires_at:%Y-%m-%d %H:%M}",
-        }
+    document["waiting"] = _waiting(store, problem) if at is None else None
     return document
+
+
+def _waiting(store: Store, problem: Problem) -> dict[str, Any] | None:
+    one = store.waiting(problem.name)
+    if one is None:
+        return None
+    return {
+        "version": one.model_version,
+        "blend_id": one.blend.id,
+        "blend": str(one.blend),
+        "as_of": _iso(one.as_of),
+        "reason": one.reason,
+        "expires": f"{one.expires_at:%Y-%m-%d %H:%M}",
+    }
 
 
 def _entry(entry: Entry) -> dict[str, Any]:
@@ -225,6 +230,7 @@ def status(problem: Problem, workspace: Workspace) -> dict[str, Any]:
         "metric": problem.metric.name,
         "champion": _champion(champion) if champion else None,
         "live": _generation(live) | _places(problem, workspace) if live else None,
+        "waiting": _waiting(store, problem),
         "unscored": bool(champion and live and live["model_version"] != champion.model_version),
         "turned_out": [
             {**_generation(g), "judged_rows": g["judged_rows"], "scores": g["judged"]}

@@ -153,14 +153,14 @@ def champion_text(document: Mapping[str, Any]) -> Group:
                 f"{live['model_version']}, {live['as_of']} to {live['until']}"
             )
         )
-    if one:
-        parts.append(
-            Text(
-                f"  waiting   version {one['version']} ({one['blend']}) until {one['expires']}: {one['reason']}",
-                style="yellow",
-            )
-        )
-    return Group(*parts)
+    return Group(*parts, *_waiting_lines(one))
+
+
+def _waiting_lines(one: Mapping[str, Any] | None) -> list[Text]:
+    if one is None:
+        return []
+    told = f"version {one['version']} ({one['blend']}) until {one['expires']}: {one['reason']}"
+    return [Text(f"  waiting   {told}", style="yellow", overflow="fold")]
 
 
 def _ledger_lines(rows: Sequence[Mapping[str, Any]]) -> list[Text]:
@@ -198,6 +198,7 @@ def status_text(document: Mapping[str, Any]) -> Group:
         parts += [
             Text(f"    {k:8}{live[k]}", overflow="fold") for k in ("sql", "parquet") if live.get(k)
         ]
+    parts += _waiting_lines(document["waiting"])
     if document["unscored"]:
         parts.append(
             Text(f"  released v{champion['model_version']}, not yet scored", style="yellow")
