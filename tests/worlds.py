@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -11,6 +12,7 @@ from typing import Any
 from automl import ruling
 from automl.decide import Decision, decide
 from automl.evidence import Duel
+from automl.spaces import Blend, Recipe
 from tests.conftest import AS_OF, make_world, write_problem
 from tests.launching import Command, Done, Launcher
 from tests.outsider import World
@@ -94,9 +96,14 @@ class Worlds:
 
 
 def in_review(world: World) -> None:
-    """From now on a challenger waits for a person."""
+    """From now on a challenger waits for a person, and a shadow is there to become one."""
     text = world.file.read_text(encoding="utf-8")
     world.file.write_text(text + REVIEW, encoding="utf-8")
+    shadow = Blend.single(Recipe("linear", {"C": 0.5, "alpha": 1.0}, 3))
+    world.change(
+        "insert into automl_shadow (problem, blend_id, blend, labels_until) values "
+        f"('parcels', '{shadow.id}', '{json.dumps(shadow.to_json())}', '2026-02-01 00:00:00')"
+    )
 
 
 def drop_standbys(world: World) -> None:
