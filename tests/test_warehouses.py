@@ -306,7 +306,9 @@ def test_a_connection_lost_in_the_middle_is_unreachable_and_changes_nothing(
     monkeypatch.setattr(databases, "CHUNK_ROWS", 100)
     monkeypatch.setattr(databases.Database, "chunks", cut)
     try:
-        with pytest.raises(UnreachableError) as caught:
+        with pytest.raises(
+            UnreachableError, match=r"sqlalchemy|source|server|connection"
+        ) as caught:
             frozen(problem)
     finally:
         postgres.start()

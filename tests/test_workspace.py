@@ -77,7 +77,7 @@ def test_a_named_mlflow_env_is_used_instead_of_the_nearest(tmp_path: Path) -> No
 
 
 def test_a_named_mlflow_env_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(subprocess.CalledProcessError) as caught:
+    with pytest.raises(subprocess.CalledProcessError, match="non-zero exit status") as caught:
         exported(tmp_path, tmp_path, AUTOML_MLFLOW_ENV="typo.env")
     assert f"AUTOML_MLFLOW_ENV: no file at {tmp_path / 'typo.env'}" in caught.value.stderr
 

@@ -33,6 +33,7 @@ from automl.history import Snapshot
 from automl.metrics import get_metric
 from automl.problem import Problem
 from automl.registry.models import Code, digest_folder, load_folder, log_model
+from automl.registry.trials import Look, looks_of, rounded, write_trial
 from automl.registry.views import saved_views
 from automl.spaces import Family
 from automl.store import Release
@@ -42,7 +43,6 @@ from automl.workspace import Workspace, redact
 __all__ = ["Registered", "Registry", "cycle_tag"]
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
-COLOURS = ("#2b7bba", "#e08214", "#4d9221", "#8073ac", "#c51b7d", "#01665e", "#b35806", "#5f5f5f")
 PING_SECONDS = 5
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter for an alias
 _GONE = "automl rollback FILE --to VERSION --reason R, or automl retrain FILE --again --reason R"
@@ -164,12 +164,10 @@ class Registry:
         roles: Mapping[str, str],
     ) -> dict[str, str]:
         """A child run per trial, those logged during the sweep too; returns run ids by recipe id."""
-        colours = dict(zip(families, COLOURS * 4, strict=False))
+        looks = looks_of(families)
         runs = {
             t.recipe.id: self._logged.get((parent, t.recipe.id, t.number))
-            or self._log_trial(
-                parent, cycle, t, families[t.recipe.family], colours[t.recipe.family]
-            )
+            or self._write_trial(parent, cycle, t, looks)
             for t in trials
         }
         for recipe, role in roles.items():
@@ -185,11 +183,10 @@ class Registry:
 
         What cannot be logged is left to `log_trials`.
         """
-        colours = dict(zip(families, COLOURS * 4, strict=False))
+        looks = looks_of(families)
 
         def log(trial: Trial) -> None:
-            family = trial.recipe.family
-            run = self._log_trial(parent, cycle, trial, families[family], colours[family])
+            run = self._write_trial(parent, cycle, trial, looks)
             self._logged[parent, trial.recipe.id, trial.number] = run
 
         def quietly(trial: Trial) -> None:
@@ -203,50 +200,9 @@ class Registry:
 
             yield submit
 
-    def _log_trial(self, parent: str, cycle: str, trial: Trial, family: Family, colour: str) -> str:
-        name = self.problem.metric.name
-        tags = {
-            "mlflow.parentRunId": parent,
-            "mlflow.runColor": colour,
-            "kind": "trial",
-            "cycle": cycle,
-            "family": family.name,
-            "state": trial.status,
-            "source": trial.source,
-            "recipe": trial.recipe.id,
-        }
-        if trial.reason:
-            tags["mlflow.note.content"] = f"**{trial.status}**: {trial.reason}"
-        run = self.client.create_run(
-            self.experiment, run_name=f"{family.short} #{trial.number:03d}", tags=tags
-        )
-        values = {"fit_s": trial.seconds_fit, "pred_ms_1k": 1000 * trial.seconds_predict}
-        if trial.status == "complete":
-            values[f"cv_{name}"] = trial.score
-            values[f"cv_{name}_sd"] = float(pd.Series(trial.scores).std(ddof=0))
-            values |= {f"cv_{k}": v for k, v in trial.also.items()}
-        elif trial.scores:
-            values[f"partial_{name}"] = trial.score
-        metrics = [Metric(k, _round(v), 0, 0) for k, v in values.items()]
-        steps = len(trial.scores) - 1  # step 0 is the oldest block: charts run forward in time
-        metrics += [
-            Metric(f"block_{name}", _round(s), 0, steps - i) for i, s in enumerate(trial.scores)
-        ]
-        told = {
-            "family": family.name,
-            **trial.recipe.params,
-            **trial.learned,
-            "half_life": trial.recipe.half_life,
-            "recent": trial.recipe.recent or None,
-        }
-        params = [Param(k, _short(v)) for k, v in told.items()]
-        self.client.log_batch(run.info.run_id, metrics=metrics, params=params)
-        if trial.trace:
-            self.client.log_text(run.info.run_id, trial.trace, "error/traceback.txt")
-        self.client.set_terminated(
-            run.info.run_id, "FAILED" if trial.status == "failed" else "FINISHED"
-        )
-        return str(run.info.run_id)
+    def _write_trial(self, parent: str, cycle: str, trial: Trial, looks: Mapping[str, Look]) -> str:
+        name, look = self.problem.metric.name, looks[trial.recipe.family]
+        return write_trial(self.client, self.experiment, name, parent, cycle, trial, look)
 
     def close_cycle(
         self,
@@ -259,7 +215,7 @@ class Registry:
         failed: bool = False,
     ) -> None:
         """The decision in the parent run: note, tags, metrics, and small documents."""
-        numbers = [Metric(k, _round(v), 0, 0) for k, v in metrics.items() if not math.isnan(v)]
+        numbers = [Metric(k, rounded(v), 0, 0) for k, v in metrics.items() if not math.isnan(v)]
         all_tags = [
             RunTag(k, str(v)[:5000]) for k, v in {**tags, "mlflow.note.content": note}.items()
         ]
@@ -432,7 +388,10 @@ class Registry:
             return
         for name, score in scores.items():
             self.client.log_metric(
-                release.run_id, f"live_{name}", _round(score), model_id=version.tags.get("model_id")
+                release.run_id,
+                f"live_{name}",
+                rounded(score),
+                model_id=version.tags.get("model_id"),
             )
             self.client.set_model_version_tag(
                 self.problem.name,
@@ -471,12 +430,3 @@ def _describe(problem: Problem) -> str:
         f'- load: `mlflow.sklearn.load_model("models:/{problem.name}@champion")`\n'
         f"- predictions: table `{problem.table}`"
     )
-
-
-def _round(value: float) -> float:
-    """Five significant digits: the UI prints numbers raw."""
-    return float(f"{value:.5g}")
-
-
-def _short(value: object) -> str:
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
