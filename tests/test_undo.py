@@ -20,6 +20,7 @@ import pytest
 from automl import publish, release, ruling, score, undo
 from automl.ask import Ask
 from automl.decide import Decision, decide
+from automl.doctor import examine
 from automl.errors import PredictError, ProblemError
 from automl.evidence import Duel
 from automl.problem import load_problem
@@ -291,6 +292,31 @@ def test_a_version_deleted_in_mlflow_stops_scoring_and_says_what_to_do(file: Pat
     assert _rows(file, "select generation, model_version, count(*) from parcels") == before["live"]
     done = rollback(problem, workspace, "deleted")
     assert (done.model_version, _standing(file)["champion"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "told"),
+    [
+        ("nothing", "version 2 was released, the alias champion names 2"),
+        ("moved", "version 2 was released, the alias champion names 1"),
+        ("deleted", "model version 2 of parcels was deleted in MLflow"),
+    ],
+)
+def test_doctor_sees_what_was_changed_in_mlflow_by_hand(
+    file: Path, by_hand: str, told: str
+) -> None:
+    uri = f"sqlite:///{file.parent / '.automl' / 'mlflow.db'}"
+    client = mlflow.MlflowClient(uri, registry_uri=uri)
+    if by_hand == "moved":
+        client.set_registered_model_alias("parcels", "champion", "1")
+    elif by_hand == "deleted":
+        client.delete_model_version("parcels", "2")
+
+    (found,) = (c for c in examine(*_open(file)[:2]) if c.name == "champion")
+
+    assert found.found == told
+    assert found.passed is (by_hand == "nothing")
+    assert found.passed or "automl rollback" in found.remedy
 
 
 # ---------------------------------------------------------------- review
