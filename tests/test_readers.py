@@ -100,7 +100,7 @@ import duckdb
 {PARQUET.partition("def look")[0]}
 def look():
     try:
-        yield duckdb.execute("select {COUNT} from read_parquet(?)".replace(chr(10), " "), [newest()]).fetchone()
+        yield duckdb.execute('''select {COUNT} from read_parquet(?)''', [newest()]).fetchone()
     except (FileNotFoundError, duckdb.IOException):  # retention has gone past it
         pass
 """
@@ -115,6 +115,14 @@ def look():
     rows = pd.concat([pd.read_parquet(Path(place, name)) for name in commit["files"]])
     yield (len(rows), rows["generation"].nunique(), rows["model_version"].nunique(), commit["rows"],
            commit["rows"], 1)
+"""
+DUCKDB_TOLD = """
+import duckdb
+def look():
+    commit = json.loads(sorted(Path(place, "_commits").glob("*.json"))[-1].read_text())
+    files = [str(Path(place, name)) for name in commit["files"]]
+    count = "select count(*), count(distinct generation), count(distinct model_version) from read_parquet(?)"
+    yield (*duckdb.execute(count, [files]).fetchone(), commit["rows"], commit["rows"], 1)
 """
 
 
@@ -276,7 +284,8 @@ def test_no_reader_sees_a_torn_answer_while_commands_are_killed(
     if not world.url:
         store = (SQLITE.replace(COUNT, TOLD), str(folder / ".automl" / "automl.db"))
 
-    with reading(folder, store, (COPY_TOLD, str(folder / "out"))) as told:
+    copy = str(folder / "out")
+    with reading(folder, store, (COPY_TOLD, copy), (DUCKDB_TOLD, copy)) as told:
         for point in ("stage.piece", "release.in_commit", "release.committed", "export.copied"):
             killed = worlds.run(world, *typed, AUTOML_FAULT=point)
             assert killed.code == -9, f"{point}: {killed.said}"
