@@ -29,7 +29,7 @@ ui: setup  ## MLflow's pages on the demo's workspace, at 127.0.0.1:5000
 	$(BIN)/automl ui $(FLIGHTS)
 
 test: setup  ## All tests but the long proofs
-	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder
 
 test-all: setup  ## All tests
 	$(BIN)/python -m pytest
