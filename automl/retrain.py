@@ -26,7 +26,7 @@ from automl.contract import Contract
 from automl.errors import AutomlError
 from automl.faults import fault
 from automl.fitting import Fitted, fit_chosen, keep_fits, score_shadows, search, turned_away
-from automl.guards import Guard, check_model, held_against, sample_rows
+from automl.guards import REFUSED, Guard, check_model, held_against, sample_rows
 from automl.history import Snapshot
 from automl.judge import judge
 from automl.note import Told, cycle_artifacts, cycle_metrics, cycle_note, cycle_tags
@@ -255,6 +255,7 @@ def _register_waiting(job: Job, work: Work, choice: Choice, fitted: Fitted, run_
     one = choice.ruling.waiting
     if one is None or fitted.waiting is None:
         raise AssertionError("it was fitted because it waits")
+    job.store.require(job.hold)
     sample = sample_rows(work.frame, work.contract)
     cycle = f"{cycle_tag(job.as_of, job.cycle.attempt)} · waits"
     tags = {"cycle": cycle, "decision": "wait", "recipe": one.blend.id}
@@ -273,6 +274,8 @@ def _register_waiting(job: Job, work: Work, choice: Choice, fitted: Fitted, run_
             against=held_against(work, one.blend, _champion_before(job)),
         )
     except AutomlError as error:
+        if error.code != REFUSED:  # a server that does not answer says nothing about the model
+            raise
         return turned_away(choice, str(error))
     told = replace(
         one,

@@ -20,6 +20,7 @@ from automl import score as score_room
 from automl.ask import Ask, Ending
 from automl.errors import AutomlError
 from automl.problem import Span, load_problem
+from automl.store import Store
 from automl.undo import heed
 from automl.workspace import open_workspace
 
@@ -126,8 +127,10 @@ def _story(
         moment = parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     ask = Ask(as_of=moment, budget=Span.parse(budget) if budget else None, trigger="prefect")
     try:
-        _as_task("heed approvals", heed, problem, open_workspace(Path(file)), io=True)
-        return story(problem, open_workspace(Path(file)), ask, run=_as_task)
+        workspace = open_workspace(Path(file))
+        if Store(workspace).waiting(problem.name) is not None:
+            _as_task("heed approvals", heed, problem, workspace, io=True)
+        return story(problem, workspace, ask, run=_as_task)
     except AutomlError as error:
         get_run_logger().error("%s\nnext: %s", error, error.next_step or "-")
         raise

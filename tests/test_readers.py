@@ -262,7 +262,6 @@ def test_no_reader_of_postgres_sees_a_torn_answer(
 def test_no_reader_with_duckdb_sees_a_torn_answer(
     make_problem: Callable[..., Problem], workspace: Workspace
 ) -> None:
-    pytest.importorskip("duckdb")
     problem = make_problem(replace={"origins = 2": PUBLISH})
     publisher = Publisher(Store(workspace), problem, 500)
     publisher.publish(0)

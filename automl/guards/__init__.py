@@ -33,8 +33,9 @@ from automl.guards.checks import (
 )
 from automl.problem import Problem
 
-__all__ = ["Against", "Guard", "check_model", "held_against", "sample_rows"]
+__all__ = ["REFUSED", "Against", "Guard", "check_model", "held_against", "sample_rows"]
 
+REFUSED = "guards"  # code of the error
 SAMPLE_ROWS = 200
 JUDGED_ROWS = 2000  # of the newest block, evenly thinned; enough for a mean and a correlation
 CONSTANT_SHARE = 0.99  # more equal predictions than this say nothing
@@ -177,6 +178,6 @@ def _refused(guards: list[Guard]) -> AutomlError:
     )
     return AutomlError(
         f"the new model did not pass its guards: {lines}",
-        code="guards",
+        code=REFUSED,
         next_step="Look at the model's run in MLflow; the next cycle tries again.",
     )
