@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from automl import report, ruling
+from automl import guards, report, retrain, ruling
 from automl.ask import Ask, Ending
 from automl.decide import Decision, Probation, decide
+from automl.errors import AutomlError, UnreachableError
 from automl.evidence import Duel
 from automl.problem import load_problem
 from automl.ruling import dethroned, doubted
@@ -196,3 +197,32 @@ def test_a_search_that_adds_no_recipe_says_so(tmp_path: Path) -> None:
     _cycle(file, -2)
 
     assert _cycle(file, -1).reason == "kept: the search found no recipe that adds to those in place"
+
+
+def test_a_challenger_that_fails_a_guard_does_not_wait_and_a_lost_server_is_no_guard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = _first_cycle(tmp_path)
+    file.write_text(file.read_text(encoding="utf-8") + REVIEW, encoding="utf-8")
+    store = Store(open_workspace(file))
+    champion = store.champion("parcels")
+    errors = [UnreachableError("MLflow is gone"), AutomlError("too slow", code=guards.REFUSED)]
+    asked: list[int] = []
+
+    def examine(problem: Any, version: int, *given: Any, **more: Any) -> Any:
+        asked.append(version)
+        if len(asked) % 2 == 0:  # the champion's refit first, then who would wait
+            raise errors[len(asked) // 2 - 1]
+        return guards.check_model(problem, version, *given, **more)
+
+    monkeypatch.setattr(ruling, "decide", _promoting)
+    monkeypatch.setattr(retrain, "check_model", examine)
+    with pytest.raises(UnreachableError, match="MLflow is gone"):
+        _cycle(file, -1)
+    assert store.champion("parcels") == champion
+
+    ending = _cycle(file, -1)
+
+    assert "but it does not wait: too slow" in ending.reason
+    assert store.waiting("parcels") is None
+    assert store.ledger("parcels")[-1].kind == "refit"
