@@ -186,6 +186,8 @@ def _recency(family: Family, recipe: Recipe) -> None:
         raise ValueError(f"start: half_life = {recipe.half_life} is not one of {HALF_LIVES}")
     if recipe.recent not in (RECENT if family.recent else (0.0,)):
         raise ValueError(f"start: recent = {recipe.recent} is not one of {RECENT}, or no recent()")
+    if recipe.trend not in family.trends:
+        raise ValueError(f"start: trend = {recipe.trend}, but only families of trees see the time")
 
 
 def _names(family: Family, shape: Shape) -> set[str]:

@@ -131,6 +131,7 @@ def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
             "fit_s": t.seconds_fit,
             "half_life": t.recipe.half_life,
             "recent": t.recipe.recent,
+            "trend": t.recipe.trend,
             "params": t.recipe.params,
             "reason": t.reason,
         }

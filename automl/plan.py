@@ -148,7 +148,7 @@ def choose(facts: Facts, forced: str = "auto") -> tuple[PlanKind, str]:
         (behind > OUTLIER, f"the champion's newest loss is {behind:.1f} deviations above its past"),
         (
             _recency_gain(facts) > RECENCY_GAIN,
-            "weighing newer rows more did better on the newest block",
+            "following the newest rows otherwise did better on the newest block",
         ),
     ]
     for holds, reason in triggers:
@@ -249,7 +249,7 @@ def _recency_gain(facts: Facts) -> float:
     """
     if facts.champion is None:
         return 0.0
-    held = {m.recipe.id: (m.recipe.half_life, m.recipe.recent) for m in facts.champion.members}
+    held = {m.recipe.id: _recency(m.recipe) for m in facts.champion.members}
     last = facts.past[0].trials if facts.past else ()
     sources = (
         facts.shadows,
@@ -257,10 +257,14 @@ def _recency_gain(facts: Facts) -> float:
     )
     for losses in sources:
         mine = [loss for r, loss in losses if r.id in held]
-        others = [loss for r, loss in losses if (r.half_life, r.recent) not in held.values()]
+        others = [loss for r, loss in losses if _recency(r) not in held.values()]
         if mine and others and min(mine) > 0:
             return (min(mine) - min(others)) / min(mine)
     return 0.0
+
+
+def _recency(recipe: Recipe) -> tuple[float | None, float, bool]:
+    return recipe.half_life, recipe.recent, recipe.trend
 
 
 def _shadow_losses(

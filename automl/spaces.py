@@ -23,6 +23,7 @@ from automl.problem import family_folder
 __all__ = [
     "HALF_LIVES",
     "RECENT",
+    "TRENDS",
     "Blend",
     "Family",
     "Member",
@@ -38,13 +39,16 @@ __all__ = [
 ]
 
 Params = dict[str, Any]
-Encoding = Literal["trees", "dense"]
+Encoding = Literal["trees", "trees+time", "dense"]
 
 # Half-life of the row weights, as a share of the history's length; None weighs all rows alike.
 # Prefer weights to hard windows: when recency is useless they lose five times less.
 HALF_LIVES: tuple[float | None, ...] = (None, 0.5, 0.25, 0.125)
 # Newest share of the rows on which a fitted model goes on learning; 0 leaves it as it is.
 RECENT: tuple[float, ...] = (0.0, 0.2)
+# Whether trees see when a row happened: rows to come then fall into their newest leaves.
+TRENDS: tuple[bool, ...] = (False, True)
+_ENGINES = ("half_life", "recent", "trend")  # in a start point, but no params of the family
 
 
 class Suggests(Protocol):
@@ -91,6 +95,7 @@ class Family:
         Subset of binary, multiclass, regression.
     encoding
         "trees": raw numbers, gaps as NaN, categories as codes. "dense": scaled, one-hot, no gaps.
+        Recipes of a family of trees may ask for "trees+time": the times as numbers of days too.
     start
         (priority, params) pairs, lowest priority first: the cold portfolio.
     space
@@ -126,6 +131,15 @@ class Family:
         """The module name under which the file is loaded, and travels with a model."""
         return f"automl_family_{self.path.stem}"
 
+    @property
+    def trends(self) -> tuple[bool, ...]:
+        """What `trend` may be in its recipes."""
+        return TRENDS if self.encoding == "trees" else TRENDS[:1]
+
+    def encoding_of(self, recipe: Recipe) -> Encoding:
+        """What a recipe of this family is fitted on."""
+        return "trees+time" if recipe.trend and self.encoding == "trees" else self.encoding
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -136,6 +150,7 @@ class Recipe:
     seed: int = 0
     half_life: float | None = None
     recent: float = 0.0
+    trend: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads."""
@@ -145,7 +160,8 @@ class Recipe:
             "seed": self.seed,
             "half_life": self.half_life,
         }
-        return told | ({"recent": self.recent} if self.recent else {})
+        told |= {"recent": self.recent} if self.recent else {}
+        return told | ({"trend": True} if self.trend else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
@@ -156,13 +172,15 @@ class Recipe:
             data["seed"],
             data["half_life"],
             data.get("recent", 0.0),
+            data.get("trend", False),
         )
 
     @classmethod
     def of_start(cls, family: Family, start: Params, seed: int) -> Recipe:
-        """The recipe of a start point, whose `half_life` and `recent` are the engine's, not the family's."""
-        params = {n: v for n, v in start.items() if n not in ("half_life", "recent")}
-        return cls(family.name, params, seed, start.get("half_life"), start.get("recent", 0.0))
+        """The recipe of a start point; its `half_life`, `recent`, `trend` are the engine's, not the family's."""
+        params = {n: v for n, v in start.items() if n not in _ENGINES}
+        own = {n: v for n, v in start.items() if n in _ENGINES}
+        return cls(family.name, params, seed, **{"half_life": None, **own})
 
     @property
     def id(self) -> str:
@@ -237,14 +255,16 @@ class Blend:
         return f"blend of {' + '.join(parts)}"
 
 
-def suggest_recency(family: Family, trial: Suggests) -> tuple[float | None, float]:
-    """Half-life and recent share of a recipe, as far as the family can follow them."""
-    half_life = recent = 0
+def suggest_recency(family: Family, trial: Suggests) -> tuple[float | None, float, bool]:
+    """Half-life, recent share and trend of a recipe, as far as the family can follow them."""
+    half_life = recent = trend = 0
     if family.weights:
         half_life = trial.suggest_categorical("half_life", list(range(len(HALF_LIVES))))
     if family.recent:
         recent = trial.suggest_categorical("recent", list(range(len(RECENT))))
-    return HALF_LIVES[half_life], RECENT[recent]
+    if len(family.trends) > 1:
+        trend = trial.suggest_categorical("trend", list(range(len(TRENDS))))
+    return HALF_LIVES[half_life], RECENT[recent], TRENDS[trend]
 
 
 def load_families(entries: Sequence[str], root: Path) -> dict[str, Family]:

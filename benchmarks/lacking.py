@@ -22,15 +22,16 @@ from automl.sweep.proposals import Asked, Proposals
 
 
 def recency() -> None:
-    """No half-lives, no stage on the newest rows."""
+    """No half-lives, no stage on the newest rows, no time among the columns of trees."""
     plain = Recipe.of_start
 
     def of_start(family: Any, start: dict[str, Any], seed: int) -> Recipe:
-        return replace(plain(family, start, seed), half_life=None, recent=0.0)
+        return replace(plain(family, start, seed), half_life=None, recent=0.0, trend=False)
 
     Recipe.of_start = staticmethod(of_start)  # type: ignore[assignment,method-assign]
     for module in (spaces, transfer):
         module.HALF_LIVES, module.RECENT = (None,), (0.0,)  # type: ignore[attr-defined]
+        module.TRENDS = (False,)  # type: ignore[attr-defined]
 
 
 def single() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +236,21 @@ def test_the_year_is_never_used(times: list[Any]) -> None:
     )  # the Gregorian calendar repeats
     assert np.array_equal(calendar.transform(later), calendar.transform(frame))
     assert np.array_equal(carried.Calendar().fit(later).transform(later), calendar.transform(frame))
+
+
+@given(TIMES)
+@settings(deadline=None)
+def test_the_trend_is_the_days_since_1970_and_nothing_else_changes(times: list[Any]) -> None:
+    frame = pd.DataFrame({"t": pd.Series([*times, None]).astype("datetime64[us]")})
+    found = carried.Calendar(trend=True).fit(frame).transform(frame)
+    days = [t.replace(tzinfo=UTC).timestamp() / 86_400 for t in times]
+    assert found[:-1, -1] == pytest.approx(days)
+    assert np.isnan(found[-1, -1])
+    without = carried.Calendar().fit(frame)
+    if any(without.moving_[0]):
+        assert np.array_equal(found[:, :-1], without.transform(frame), equal_nan=True)
+    else:  # no part moves: the trend is all there is
+        assert found.shape[1] == 1
 
 
 @given(TIMES, st.randoms(use_true_random=False), st.booleans())

@@ -10,7 +10,7 @@ import pytest
 
 from automl.plan import FULL_AFTER, Facts, Finished, choose, live_set, remember
 from automl.problem import family_folder
-from automl.spaces import Blend, Member, Recipe, Shape, load_family
+from automl.spaces import Blend, Member, Recipe, Shape, load_family, suggest_recency
 from automl.sweep import Past, Trial
 from automl.sweep.transfer import MOST, lessons
 
@@ -112,15 +112,16 @@ def test_lessons_are_trials_of_todays_space_in_todays_losses() -> None:
     for i in range(MOST + 3):
         asked = study.ask()
         params = family.space(asked, shape)
-        asked.suggest_categorical("half_life", [0, 1, 2, 3])
+        recipes.append(Recipe("lightgbm", params, i, *suggest_recency(family, asked)))
         study.tell(asked, 1.0)
-        recipes.append(Recipe("lightgbm", params, i, None))
     past = [Past(trial(r, 5.0), 1 + i / 100, 1) for i, r in enumerate(recipes)]
     foreign = Past(trial(Recipe("lightgbm", {"gone": 1}, 0)), 0.5, 1)
     told = lessons(family, [foreign, *past], shape, best=0.2)
     assert len(told) == MOST
     assert told[0].value == pytest.approx(0.2 * 1.002)
-    assert set(told[0].params) >= {"half_life"}
+    assert set(told[0].params) >= {"half_life", "recent", "trend"}
     new = optuna.create_study()
     new.add_trials(told)
-    family.space(new.ask(), shape)  # the sampler takes them
+    asked = new.ask()
+    family.space(asked, shape)  # the sampler takes them
+    suggest_recency(family, asked)

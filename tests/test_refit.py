@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from automl.blocks import make_blocks
 from automl.contract import infer
+from automl.ensemble import assemble
 from automl.errors import AutomlError
 from automl.history import pull, read
-from automl.problem import Problem
+from automl.problem import Problem, load_problem
 from automl.spaces import Blend, Member, Recipe, load_families
-from automl.sweep import Work, refit
+from automl.sweep import Plan, Work, refit, sweep
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF
+from tests.conftest import AS_OF, write_problem
 from tests.troubles import write_troubled
 
 MakeProblem = Callable[..., Problem]
+ONLY_LIGHTGBM = {'["baseline", "linear"]': '["baseline", "lightgbm"]'}
 GOOD = Recipe("linear", {"C": 1.0}, 0)
 
 
@@ -69,6 +73,34 @@ def test_a_whole_blend_stays_as_it_was_decided(work: Work) -> None:
     done = refit(work, blend, time.monotonic() + 60, {})
     assert done.blend is blend
     assert not done.lost
+
+
+def test_a_recipe_with_a_trend_follows_a_level_that_moved(
+    tmp_path: Path, world: pd.DataFrame
+) -> None:
+    moved = world.assign(hours=world["hours"] + 100 * (world["sent_at"] >= world["sent_at"][1600]))
+    file = write_problem(tmp_path, "regression", frame=moved, replace=ONLY_LIGHTGBM)
+    problem = load_problem(file)
+    frame = read(pull(problem, open_workspace(file), AS_OF))
+    families = load_families(problem.sweep.families, tmp_path)
+    blocks = make_blocks(frame, problem, AS_OF)[:1]
+    work = Work(
+        problem, infer(frame, problem), families, frame, blocks, tmp_path / "scratch", workers=2
+    )
+    plain = Recipe("lightgbm", {"n_estimators": 60, "learning_rate": 0.2}, 0)
+    trend = replace(plain, trend=True)
+    board = sweep(
+        work, deadline=float("inf"), plan=Plan("warm", live=(plain, trend), challengers=0)
+    )
+    losses = {t.recipe: t.loss for t in board.trials}
+    assert losses[trend] < losses[plain] / 2
+    done = refit(work, Blend((Member(plain, 0.5), Member(trend, 0.5))), time.monotonic() + 60, {})
+    model = assemble(done.parts, work.contract, list(work.contract.features))
+    last = frame[list(work.contract.features)].tail(50)
+    later = last.assign(sent_at=last["sent_at"] + pd.Timedelta(days=3650))
+    plain_mean, trend_mean = (float(part.predict(later).mean()) for part in model.estimators_)
+    truth = float(frame["hours"].tail(50).mean())
+    assert abs(trend_mean - truth) < 15 < abs(plain_mean - truth)  # the newest level still holds
 
 
 def test_a_refit_without_any_member_left_fails_and_says_why(work: Work) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,16 @@ from hypothesis import strategies as st
 
 from automl.errors import SpaceError
 from automl.problem import family_folder, family_names
-from automl.spaces import HALF_LIVES, Blend, Family, Member, Recipe, load_families, load_family
+from automl.spaces import (
+    HALF_LIVES,
+    RECENT,
+    Blend,
+    Family,
+    Member,
+    Recipe,
+    load_families,
+    load_family,
+)
 
 FAMILY = '''"""Mine: says nothing. Second sentence."""
 from automl import Family
@@ -35,6 +45,8 @@ RECIPES = st.builds(
     params=PARAMS,
     seed=st.integers(0, 2**31),
     half_life=st.sampled_from(HALF_LIVES),
+    recent=st.sampled_from(RECENT),
+    trend=st.booleans(),
 )
 MEMBERS = st.builds(Member, recipe=RECIPES, weight=st.floats(0.01, 1), learned=PARAMS)
 BLENDS = st.builds(Blend, st.lists(MEMBERS, min_size=1, max_size=4).map(tuple))
@@ -57,7 +69,7 @@ def test_a_blend_survives_json(blend: Blend) -> None:
 @given(RECIPES)
 def test_the_order_of_params_does_not_change_an_id(recipe: Recipe) -> None:
     turned = dict(reversed(recipe.params.items()))
-    assert Recipe(recipe.family, turned, recipe.seed, recipe.half_life).id == recipe.id
+    assert replace(recipe, params=turned).id == recipe.id
 
 
 @pytest.mark.parametrize(
@@ -68,6 +80,8 @@ def test_the_order_of_params_does_not_change_an_id(recipe: Recipe) -> None:
         Recipe("lightgbm", {"C": 1.0, "l1": 0}, 0, 0.5),
         Recipe("lightgbm", {"C": 1.0}, 1, 0.5),
         Recipe("lightgbm", {"C": 1.0}, 0, None),
+        Recipe("lightgbm", {"C": 1.0}, 0, 0.5, 0.2),
+        Recipe("lightgbm", {"C": 1.0}, 0, 0.5, trend=True),
     ],
 )
 def test_whatever_changes_the_model_changes_the_id(other: Recipe) -> None:

@@ -40,7 +40,7 @@ def make_encoder(
     """An unfitted encoder of raw columns into a float matrix without names.
 
     "trees": numbers with gaps as NaN, categories as codes (unseen: NaN), times as calendar numbers.
-    "dense": the same, imputed, scaled, clipped and one-hot. Columns of many categories are also coded by
+    "trees+time": times also as days. "dense": as "trees", imputed, scaled, clipped and one-hot. Columns of many categories are also coded by
     the outcomes of earlier rows, for which `fit_transform` wants those: class numbers below `classes`, or
     values if that is 0, of rows that ascend in time. Without outcomes there are no such codes.
     """
@@ -48,7 +48,8 @@ def make_encoder(
         kind: [name for name, k in features.items() if k == kind]
         for kind in ("number", "text", "time")
     }
-    steps = _dense_steps(classes) if encoding == "dense" else _tree_steps(classes)
+    trend = encoding == "trees+time"
+    steps = _dense_steps(classes) if encoding == "dense" else _tree_steps(classes, trend)
     of_kind["codes"] = of_kind["text"]
     return ColumnTransformer(
         [(kind, steps[kind], names) for kind, names in of_kind.items() if names],
@@ -65,7 +66,7 @@ def category_positions(features: Mapping[str, Kind], encoding: Encoding) -> tupl
     return tuple(range(numbers, numbers + texts))
 
 
-def _tree_steps(classes: int) -> dict[str, Any]:
+def _tree_steps(classes: int, trend: bool) -> dict[str, Any]:
     codes = OrdinalEncoder(
         handle_unknown="use_encoded_value",
         unknown_value=np.nan,
@@ -75,7 +76,7 @@ def _tree_steps(classes: int) -> dict[str, Any]:
     return {
         "number": "passthrough",
         "text": codes,
-        "time": carried.Calendar(),
+        "time": carried.Calendar(trend=trend),
         "codes": carried.TargetCodes(TREE_CODED, classes),
     }
 

@@ -13,6 +13,7 @@ __all__ = ["Calendar", "TargetCodes"]
 MISSING = "\x00"  # stands for a gap among the levels: no text of a table holds it
 PRIOR_ROWS = 20.0  # rows' worth of the overall mean in every code
 TIMES_SEEN = 2.0  # how often a period must have gone round before its parts are used
+EPOCH = pd.Timestamp(0, tz="UTC")
 PARTS = {  # name -> (period in its own unit, for the circle; period in days)
     "hour": (24.0, 1),
     "weekday": (7.0, 7),
@@ -24,13 +25,17 @@ PARTS = {  # name -> (period in its own unit, for the circle; period in days)
 class Calendar(TransformerMixin, BaseEstimator):
     """Times as hour, weekday, day of month and day of year; as sine and cosine too if `cyclic`.
 
+    With `trend` also as days since 1970, which tell trees when a row happened: all rows to come fall into
+    the leaves of the newest.
+
     Takes datetimes or ISO text, shape (n_rows, n_times), naive values read as UTC. A part is used only
     if the training rows saw its period at least twice: with less, it tells rows apart by when they
     happened and says nothing about the rows to come. The year is left out always, for the same reason.
     """
 
-    def __init__(self, cyclic: bool = False) -> None:
+    def __init__(self, cyclic: bool = False, trend: bool = False) -> None:
         self.cyclic = cyclic
+        self.trend = trend
 
     def fit(self, X: Any, y: Any = None) -> Calendar:  # noqa: ARG002  scikit-learn passes it
         """Remember which parts move."""
@@ -52,6 +57,9 @@ class Calendar(TransformerMixin, BaseEstimator):
                     if self.cyclic:
                         angle = 2 * np.pi * values / period
                         columns += [np.sin(angle), np.cos(angle)]
+            if getattr(self, "trend", False):  # models saved before there was one lack it
+                days = (_times(frame.iloc[:, i]) - EPOCH) / pd.Timedelta(days=1)
+                columns.append(days.to_numpy(dtype="float64", na_value=np.nan))
         return np.column_stack(columns) if columns else np.zeros((len(frame), 1))
 
 

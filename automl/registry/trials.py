@@ -72,6 +72,7 @@ def write_trial(
         **trial.learned,
         "half_life": trial.recipe.half_life,
         "recent": trial.recipe.recent or None,
+        "trend": trial.recipe.trend or None,
     }
     params = [Param(k, shown(v)) for k, v in told.items()]
     client.log_batch(run.info.run_id, metrics=metrics, params=params)

@@ -73,7 +73,7 @@ def refit(
         (
             f"{i}-{m.recipe.family}",
             m.weight,
-            encoders[work.families[m.recipe.family].encoding],
+            encoders[work.families[m.recipe.family].encoding_of(m.recipe)],
             fitted[i],
         )
         for i, m in zip(sorted(fitted), left, strict=True)
@@ -120,15 +120,15 @@ def _fit_members(
     encoding, pool = 0.0, Pool(work.workers)
     try:
         for i, member in enumerate(blend.members):
-            family = work.families[member.recipe.family]
-            folder = work.scratch / f"refit-{family.encoding}"
-            if family.encoding not in encoders:
+            wanted = work.families[member.recipe.family].encoding_of(member.recipe)
+            folder = work.scratch / f"refit-{wanted}"
+            if wanted not in encoders:
                 started = time.monotonic()
-                encoders[family.encoding] = write_matrices(
+                encoders[wanted] = write_matrices(
                     rows,
                     None,
                     work.contract.features,
-                    family.encoding,
+                    wanted,
                     folder,
                     classes=len(work.contract.classes),
                     columns=work.columns,

@@ -232,7 +232,7 @@ class _Run:
             recipe=recipe,
             learned=race.learned,
             shape=shape,
-            data=self.work.scratch / f"{family.encoding}-{block}",
+            data=self.work.scratch / f"{family.encoding_of(recipe)}-{block}",
             output=output_file(self.work, recipe, block),
         )
         self.pool.start(fit, min(self._search_end(), time.monotonic() + FIT_SECONDS))
@@ -355,8 +355,9 @@ class _Run:
     # ---- matrices
 
     def _shape_of(self, race: _Race) -> Shape | None:
-        family = self.work.families[race.asked.recipe.family]
-        return self.matrices.shape(family.encoding, len(race.losses))
+        recipe = race.asked.recipe
+        encoding = self.work.families[recipe.family].encoding_of(recipe)
+        return self.matrices.shape(encoding, len(race.losses))
 
     def _newest_shape(self, family: Family) -> Shape:
         return self.matrices.wait(family.encoding, 0)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import optuna
 
-from automl.spaces import HALF_LIVES, RECENT, Family, Shape, suggest_recency
+from automl.spaces import HALF_LIVES, RECENT, TRENDS, Family, Shape, suggest_recency
 from automl.sweep.board import Past
 
 __all__ = ["lessons"]
@@ -38,6 +38,8 @@ def lessons(
             params["half_life"] = HALF_LIVES.index(recipe.half_life)
         if family.recent and recipe.recent in RECENT:
             params["recent"] = RECENT.index(recipe.recent)
+        if recipe.trend in family.trends:
+            params["trend"] = TRENDS.index(recipe.trend)
         fixed = optuna.trial.FixedTrial(params)
         try:
             again = family.space(fixed, shape)
