@@ -106,6 +106,10 @@ class Family:
         Optional `fit(estimator, X, y, X_val, y_val, weights) -> learned params`: fits with early
         stopping on the given rows and says what it learned, for example {"n_estimators": 240}.
         The engine then builds and fits again on all rows with the learned params.
+    share, fit_shared
+        Optional, both or none. `share(X, y, shape, seed)` makes what all fits on these rows can use, such as
+        binned columns; `fit_shared(params, shape, seed, shared, weights)` fits a trial with it, and
+        answers with something that predicts as the estimator fitted alone would. Refits do not use it.
     recent
         Optional `recent(estimator, X, y, **fit_args)`: a fitted estimator goes on learning on the newest
         rows alone. With it the search may choose recipes whose last stage follows a drift.
@@ -120,6 +124,8 @@ class Family:
     build: Callable[[Params, Shape, int], Any]
     fit: Callable[..., Params] | None = None
     fit_args: Callable[[Shape], Params] | None = None  # further keywords of the estimator's fit
+    share: Callable[..., Any] | None = None
+    fit_shared: Callable[..., Any] | None = None
     recent: Callable[..., Any] | None = None
     weights: bool = True  # whether fit takes sample_weight; False: no half-life is searched
     needs: Sequence[str] = ()  # modules that build() imports and this package does not bring along

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from automl.spaces import Params, Recipe, Shape, load_family
+from automl.spaces import Family, Params, Recipe, Shape, load_family
 
 __all__ = ["Fit", "FitResult", "Pool", "recency_weights", "warm_up"]
 
@@ -44,6 +44,7 @@ PRELOADED = [  # what most families import: once, in the server, not in every ch
     "sklearn.linear_model",
     "sklearn.neural_network",
 ]
+MOST_SHARED = 4  # things that a child keeps for the fits to come
 MEMORY_SHARE = 0.8  # of the machine's memory, divided among the workers
 
 
@@ -272,15 +273,9 @@ def _run(fit: Fit) -> FitResult:
     learned = fit.learned
     if learned is None:
         learned = _learn(family, fit, (X, y, weights), more)
-    fitting = time.monotonic()
-    estimator = family.build({**fit.recipe.params, **learned}, fit.shape, fit.recipe.seed)
     uniform = fit.recipe.half_life is None and bool((np.asarray(base) == base[0]).all())
-    if family.weights and not uniform:
-        more = {**more, "sample_weight": weights}
-    estimator.fit(X, y, **more)
-    if fit.recipe.recent and family.recent:
-        _go_on(family, fit, estimator, (X, y), more)
-    seconds_fit = time.monotonic() - fitting
+    weights = None if uniform or not family.weights else weights
+    estimator, seconds_fit = _fitted(family, fit, (X, y, weights), more, learned)
     if fit.refit:
         fit.output.write_bytes(pickle.dumps(estimator))
         return FitResult(seconds_fit, time.monotonic() - started, 0.0, learned)
@@ -291,6 +286,47 @@ def _run(fit: Fit) -> FitResult:
     np.save(fit.output, output)
     ended = time.monotonic()
     return FitResult(seconds_fit, ended - started, ended - predicting, learned)
+
+
+def _fitted(
+    family: Family, fit: Fit, train: Sequence[Any], more: Params, learned: Params
+) -> tuple[Any, float]:
+    """Something that predicts, and the seconds that its fit would take with nothing to share."""
+    X, y, weights = train
+    params, begun = {**fit.recipe.params, **learned}, time.monotonic()
+    if family.fit_shared and not fit.refit and not fit.recipe.recent:
+        shared, before = _shared(family, fit, X, y, weighted=weights is not None)
+        begun = time.monotonic()
+        model = family.fit_shared(params, fit.shape, fit.recipe.seed, shared, weights)
+        return model, before + time.monotonic() - begun
+    if weights is not None:
+        more = {**more, "sample_weight": weights}
+    estimator = family.build(params, fit.shape, fit.recipe.seed)
+    estimator.fit(X, y, **more)
+    if fit.recipe.recent and family.recent:
+        _go_on(family, fit, estimator, (X, y), more)
+    return estimator, time.monotonic() - begun
+
+
+_kept: dict[tuple[Any, ...], tuple[Any, float]] = {}  # a child's own; the newest last
+
+
+def _shared(family: Family, fit: Fit, X: Any, y: Any, *, weighted: bool) -> tuple[Any, float]:
+    """What fits of a family on the same rows share, and the seconds that it took to make.
+
+    Weighted fits have one of their own: whoever sets weights need not think of who comes next.
+    """
+    at = (fit.family, fit.data, fit.recipe.seed, weighted)
+    if at not in _kept:
+        if family.share is None:
+            raise ValueError("a family with fit_shared() needs share()")
+        begun = time.monotonic()
+        made = family.share(X, y, fit.shape, fit.recipe.seed)
+        _kept[at] = made, time.monotonic() - begun
+    _kept[at] = _kept.pop(at)
+    while len(_kept) > MOST_SHARED:
+        del _kept[next(iter(_kept))]
+    return _kept[at]
 
 
 def _go_on(family: Any, fit: Fit, estimator: Any, train: Sequence[Any], more: Params) -> None:

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl.spaces import Recipe, Shape
-from automl.trial import Fit, FitResult, Pool, recency_weights
+from automl.problem import family_folder
+from automl.spaces import Recipe, Shape, load_family
+from automl.trial import Fit, FitResult, Pool, predict, recency_weights
 from tests.troubles import HOWS, write_troubled
 
 SHAPE = Shape(rows=120, columns=2, classes=2, task="binary")
@@ -141,3 +142,37 @@ def test_recency_weights_have_mean_one_and_halve(half_life: float | None, scale:
         assert weights[-1] / later == pytest.approx(2, rel=0.02)
     else:
         assert np.allclose(weights, 1)
+
+
+@pytest.mark.parametrize(("task", "classes"), [("binary", 2), ("multiclass", 3), ("regression", 0)])
+def test_what_fits_share_changes_no_answer(tmp_path: Path, task: Any, classes: int) -> None:
+    random = np.random.default_rng(1)
+    X = random.normal(size=(900, 5)).astype("float32")
+    X[:, 4] = random.integers(0, 6, 900)  # codes of a category
+    X[random.random(X.shape) < 0.1] = np.nan
+    drive = np.nan_to_num(X[:, 0]) + np.nan_to_num(X[:, 4] % 2) + random.normal(size=900) / 2
+    y = np.digitize(drive, [0.5, 1.2][: classes - 1]).astype("float64") if classes else drive
+    ages = np.linspace(1, 0, 700)
+    arrays = {"train_X": X[:700], "train_y": y[:700], "train_w": np.ones(700), "train_age": ages}
+    for name, values in (arrays | {"judged_X": X[700:]}).items():
+        np.save(tmp_path / f"{name}.npy", values)
+    shape = Shape(700, 5, classes, task, (4,))
+    family = load_family("lightgbm", tmp_path)
+    # alike, weighted, alike again, and with other leaves than the bins were made for
+    params = {"n_estimators": 30, "colsample_bytree": 0.6, "subsample": 0.8}
+    leaves = [({}, None), ({}, 0.25), ({"min_child_samples": 2}, None), ({"num_leaves": 9}, 0.25)]
+    recipes = [Recipe("lightgbm", params | more, 3, half_life) for more, half_life in leaves]
+    path, pool = str(family_folder() / "lightgbm.py"), Pool(1)
+    try:
+        for i, recipe in enumerate(recipes):
+            output = tmp_path / f"out-{i}.npy"
+            job = Fit((i, 0), path, recipe, None, shape, tmp_path, output)
+            pool.start(job, time.monotonic() + 60)
+            assert not ended(pool, 1)[i].error
+            alone = family.build(recipe.params, shape, 3)
+            weights = recency_weights(ages, recipe.half_life, np.ones(700))
+            more = {} if recipe.half_life is None else {"sample_weight": weights}
+            alone.fit(X[:700], y[:700], categorical_feature=[4], **more)
+            assert np.load(output) == pytest.approx(predict(alone, X[700:], classes), rel=1e-9)
+    finally:
+        pool.stop()
