@@ -158,8 +158,8 @@ def proposals(work: Work, losses: list[float], **plan: Any) -> Proposals:
 
 def test_a_search_that_gains_nothing_any_more_is_still(make_work: Callable[..., Work]) -> None:
     work = make_work()
-    flat = [1.0] * 40
-    falling = [1.0 - 0.01 * i for i in range(40)]
+    flat = [1.0] * 80
+    falling = [1.0 - 0.01 * i for i in range(80)]
     assert proposals(work, flat).still
     assert not proposals(work, falling).still
     assert not proposals(work, flat[:10]).still

@@ -21,7 +21,7 @@ TRIALS_BETWEEN_CUTS = 6
 REPEATS = 5  # a discrete space may propose what was tried; after so many the family is passed over
 # Search ends when so many newest trials of it, or that share if more, have lowered the best loss by
 # less than that part of its standard error
-STILL, STILL_SHARE, STILL_GAIN = 15, 0.2, 0.1
+STILL, STILL_SHARE, STILL_GAIN = 30, 0.2, 0.1
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # studies are ours alone
 
 

@@ -135,7 +135,10 @@ class _Run:
             self._fill()
             if not self.pool.running and not self.matrices.running and not self.waiting:
                 break
-            for fit, result in self.pool.collect(self._search_end(), self.matrices.waker):
+            ended = self.pool.collect(self._search_end(), self.matrices.waker)
+            if not self.sync:
+                self._fill()  # what has ended is looked at while the next ones run
+            for fit, result in ended:
                 self._take(self.racing[fit.tag[0]], result)
             self.matrices.heard()
             if time.monotonic() >= self._search_end():
