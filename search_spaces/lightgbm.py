@@ -85,12 +85,14 @@ family = Family(
     short="lgbm",
     tasks={"binary", "multiclass", "regression"},
     encoding="trees",
-    start=[  # half_life and recent are the engine's: a drift is met from the first minute
+    start=[  # half_life, recent and trend are the engine's: a drift is met from the first minute
         (1, {"learning_rate": 0.1, "num_leaves": 31, "n_estimators": 100}),  # the library's defaults
         (3, {**SMALL, "half_life": 0.25}),
+        (4, {**MIDDLE, "trend": True}),
         (4, {**MIDDLE, "recent": 0.2}),
         (5, {**RANDOM, "extra_trees": True, "colsample_bytree": 0.5, "recent": 0.2}),
         (7, SMALL),
+        (7, {**SMALL, "trend": True}),
     ],
     space=space,
     build=build,
