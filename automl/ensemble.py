@@ -56,38 +56,33 @@ def greedy(
     """Weights of the members that lower the loss most, by greedy selection with replacement.
 
     `anchor` are weights to start from with `ANCHOR_VOTES` votes. Members whose refits sum to more than
-    `seconds` are never chosen together. Ties go to members already in.
+    `seconds` are never chosen together. Ties go to members already in; where there are as many as may be,
+    who comes in takes the place of the one with the fewest votes.
 
     Source: Caruana, Niculescu-Mizil, Crew, Ksikes 2004, "Ensemble selection from libraries of models".
     """
     blocks = block_weights(len(truth))
     votes = {name: ANCHOR_VOTES * w for name, w in (anchor or {}).items() if name in candidates}
     pool = _without_twins(candidates, set(votes))
-    sums = [
-        sum((votes[n] * candidates[n].outputs[b] for n in votes), 0.0) for b in range(len(truth))
-    ]
-    best_votes: dict[str, float] = dict(votes)
-    best = _loss(sums, sum(votes.values()), truth, metric, blocks) if votes else float("inf")
+    best_votes, best = votes, float("inf")
+    if votes:
+        sums = _sums(candidates, votes, len(truth))
+        best = _loss(sums, sum(votes.values()), truth, metric, blocks)
     for _ in range(ROUNDS):
-        total = sum(votes.values())
-        round_best, chosen = float("inf"), ""
+        round_best, chosen = float("inf"), votes
         for name in pool:
-            trial_members = {*votes, name}
-            if (
-                len(trial_members) > MOST_MEMBERS
-                or sum(candidates[m].seconds_refit for m in trial_members) > seconds
-            ):
+            after = _with_vote(votes, name)
+            if sum(candidates[m].seconds_refit for m in after) > seconds:
                 continue
-            mixed = [s + candidates[name].outputs[b] for b, s in enumerate(sums)]
-            loss = _loss(mixed, total + 1, truth, metric, blocks)
+            mixed = _sums(candidates, after, len(truth))
+            loss = _loss(mixed, sum(after.values()), truth, metric, blocks)
             if loss < round_best - 1e-12 or (name in votes and loss <= round_best):
-                round_best, chosen = loss, name
-        if not chosen:
+                round_best, chosen = loss, after
+        if chosen is votes:
             break
-        votes = {**votes, chosen: votes.get(chosen, 0.0) + 1}
-        sums = [s + candidates[chosen].outputs[b] for b, s in enumerate(sums)]
+        votes = chosen
         if round_best < best - 1e-9:
-            best, best_votes = round_best, dict(votes)
+            best, best_votes = round_best, votes
     total = sum(best_votes.values())
     return {name: count / total for name, count in best_votes.items()}
 
@@ -120,6 +115,20 @@ def assemble(
     model.estimators_ = [pipeline for _, pipeline in named]
     model.feature_names_in_ = np.asarray(features, dtype=object)
     return model
+
+
+def _with_vote(votes: dict[str, float], name: str) -> dict[str, float]:
+    """The votes with one more for that name; of too many members the weakest goes."""
+    if name in votes or len(votes) < MOST_MEMBERS:
+        return {**votes, name: votes.get(name, 0.0) + 1}
+    weakest = min(votes, key=lambda n: votes[n])
+    return {n: v for n, v in votes.items() if n != weakest} | {name: 1.0}
+
+
+def _sums(
+    candidates: Mapping[str, Candidate], votes: Mapping[str, float], n_blocks: int
+) -> list[Any]:
+    return [sum(v * candidates[n].outputs[b] for n, v in votes.items()) for b in range(n_blocks)]
 
 
 def _loss(

@@ -274,8 +274,8 @@ def _run(fit: Fit) -> FitResult:
     if learned is None:
         learned = _learn(family, fit, (X, y, weights), more)
     uniform = fit.recipe.half_life is None and bool((np.asarray(base) == base[0]).all())
-    weights = None if uniform or not family.weights else weights
-    estimator, seconds_fit = _fitted(family, fit, (X, y, weights), more, learned)
+    given = None if uniform or not family.weights else weights
+    estimator, seconds_fit = _fitted(family, fit, (X, y, given), more, learned)
     if fit.refit:
         fit.output.write_bytes(pickle.dumps(estimator))
         return FitResult(seconds_fit, time.monotonic() - started, 0.0, learned)

@@ -2,19 +2,12 @@
 
 from typing import Any
 
-import numpy as np
-
-from automl import Family
+from automl import Family, bins
 from automl.spaces import Params, Shape, Suggests
 
 SMALL = {"learning_rate": 0.05, "num_leaves": 8, "min_child_samples": 50, "n_estimators": 300}
 MIDDLE = {"learning_rate": 0.04, "num_leaves": 50, "subsample": 0.75, "n_estimators": 200}
 RANDOM = {"learning_rate": 0.03, "num_leaves": 40, "min_child_samples": 5, "subsample": 0.88, "n_estimators": 400}
-
-FIXED = {
-    **{"n_jobs": 1, "verbose": -1, "deterministic": True, "force_row_wise": True, "subsample_freq": 1},
-    "feature_pre_filter": False,  # bins serve trials that want smaller leaves, too
-}
 
 
 def space(trial: Suggests, shape: Shape) -> Params:
@@ -38,41 +31,7 @@ def build(params: Params, shape: Shape, seed: int) -> Any:
     from lightgbm import LGBMClassifier, LGBMRegressor
 
     kind = LGBMRegressor if shape.task == "regression" else LGBMClassifier
-    return kind(**FIXED, **params, random_state=seed)
-
-
-class Binned:
-    """A booster grown on shared bins; answers as the estimator would."""
-
-    def __init__(self, booster: Any, shape: Shape) -> None:
-        self.booster, self.classes_ = booster, np.arange(shape.classes)
-
-    def predict(self, X: Any) -> Any:
-        """Values; of two classes the second's probability, of more all of them."""
-        return self.booster.predict(X)
-
-    def predict_proba(self, X: Any) -> Any:
-        """Probabilities, shape (n_rows, n_classes)."""
-        p = self.booster.predict(X)
-        return p if p.ndim == 2 else np.column_stack([1 - p, p])
-
-
-def share(X: Any, y: Any, shape: Shape, seed: int) -> Any:
-    """Binned columns: a tenth of a small fit."""
-    from lightgbm import Dataset
-
-    return Dataset(X, y, categorical_feature=list(shape.categories), params={**FIXED, "seed": seed}).construct()
-
-
-def fit_shared(params: Params, shape: Shape, seed: int, shared: Any, weights: Any) -> Binned:
-    """The same trees as the estimator's, from bins that are there already."""
-    from lightgbm import train
-
-    told = {**FIXED, **params, "seed": seed, "objective": shape.task}
-    told |= {"num_class": shape.classes} if shape.task == "multiclass" else {}
-    if weights is not None:
-        shared.set_weight(weights)
-    return Binned(train(told, shared, told.pop("n_estimators", 100), keep_training_booster=True), shape)
+    return kind(**bins.FIXED, **params, random_state=seed)
 
 
 def recent(estimator: Any, X: Any, y: Any, **more: Any) -> None:
@@ -96,8 +55,6 @@ family = Family(
     ],
     space=space,
     build=build,
-    share=share,
-    fit_shared=fit_shared,
     recent=recent,
-    fit_args=lambda shape: {"categorical_feature": list(shape.categories)},
+    **bins.HOOKS,  # categories go to fit by name; trials share their binned columns
 )
