@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-__all__ = ["carried_figures", "compared_figures", "cost_figures", "lines_of"]
+__all__ = ["carried_figures", "compared_figures", "cost_figures", "curve_figures", "lines_of"]
 
 Lines = Sequence[dict[str, Any]]
 
@@ -87,6 +87,28 @@ def carried_figures(lines: Lines) -> dict[str, Any]:
         "refit_cost": round(cost("refit") / cost("cold"), 4),
         "refit_loss_gap": round(gap("refit") - 1, 4),
     }
+
+
+def curve_figures(lines: Lines, ours: str, seconds: float) -> dict[str, Any]:
+    """Cost and loss of our cold cycles with less time, as shares of those with all of it."""
+    cut: dict[tuple[str, int], dict[float, dict[str, Any]]] = defaultdict(dict)
+    for line in lines:
+        if line["part"] == "compare" and line["tool"] == ours and line["loss"] is not None:
+            cut[line["table"], line["cycle"]][round(line["seconds"] / seconds, 4)] = line
+    shares = sorted({share for told in cut.values() for share in told})
+    whole = [told for told in cut.values() if set(told) == set(shares)]
+    if len(shares) < 3 or not whole:
+        return {}
+
+    def cost(share: float) -> float:
+        spent = [t[share]["more"]["cost"]["core_seconds"] for t in whole]
+        return sum(spent) / sum(t[1.0]["more"]["cost"]["core_seconds"] for t in whole)
+
+    def loss(share: float) -> float:
+        return float(np.exp(np.mean([np.log(t[share]["loss"] / t[1.0]["loss"]) for t in whole])))
+
+    told = [{"budget": s, "cost": round(cost(s), 3), "loss": round(loss(s), 4)} for s in shares]
+    return {"curve_cycles": len(whole), "curve": told}
 
 
 def cost_figures(lines: Lines) -> dict[str, Any]:

@@ -5,7 +5,7 @@ environments of their own, made on first use by `python -m benchmarks.rolling --
 line of a JSON-lines file, which a run that is broken off goes on with; a line is made again only if the
 tool's version (ours: the digest of its code) has changed.
 
-    python -m benchmarks.rolling [--small] [--json] [--part compare|carry|ablate ...] [--seconds 60]
+    python -m benchmarks.rolling [--small] [--json] [--part compare|carry|curve|ablate ...] [--seconds 60]
         [--tools ours lightgbm ...] [--tables NAME ...] [--cycles 0 2 4] [--catalogue FOLDER] [--keep]
 """
 
@@ -34,7 +34,13 @@ for key, value in DEFAULTS.items():  # before numpy and LightGBM read the enviro
 
 import numpy as np  # noqa: E402
 
-from benchmarks.figures import carried_figures, compared_figures, cost_figures, lines_of  # noqa: E402
+from benchmarks.figures import (  # noqa: E402
+    carried_figures,
+    compared_figures,
+    cost_figures,
+    curve_figures,
+    lines_of,
+)
 from benchmarks.provenance import provenance  # noqa: E402
 from benchmarks.tables import KEY, Cut, Table, drifting, find_tables, open_tables  # noqa: E402
 
@@ -52,6 +58,7 @@ TUNED = ("elec2", "hotel_bookings", "football_results", "beijing_pm25")
 UNSEEN = ("birdstrikes", "lending_club", "chicago_l_ridership", "king_county")
 CARRIED = (*TUNED, "birdstrikes", "king_county")  # of several cycles each
 CYCLES = (0, 1, 2)
+SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)  # of the seconds, for the curve of quality over cost
 ABLATIONS = {  # what is put into the environment of the cycle that lacks something
     "no recency": "recency",
     "no ensemble": "ensemble",
@@ -155,6 +162,11 @@ def _run(book: Book, table: Table, asked: argparse.Namespace) -> list[Line]:
         told += [_compare(book, t, table, c, *at) for c in asked.cycles for t in tools]
     if "carry" in parts:
         told += carry(book, table, asked.cycles[0], 1 if asked.small else 4, *at)
+    if "curve" in parts:
+        shares = [share * asked.seconds for share in SHARES]
+        told += [
+            _compare(book, OURS, table, c, s, asked.seed) for c in asked.cycles for s in shares
+        ]
     if "ablate" in parts:
         told += [ablate(book, table, c, *at, name) for c in asked.cycles for name in ABLATIONS]
     return told
@@ -367,16 +379,18 @@ def _environment(tool: str) -> None:
 
 def _document(told: Sequence[Line], asked: argparse.Namespace) -> dict[str, Any]:
     lines = [asdict(line) for line in told]
+    compared = [x for x in lines if x["seconds"] == asked.seconds]
     return {
         **provenance("rolling"),
         "seconds": asked.seconds,
         "figures": {
-            **compared_figures(lines, OURS),
+            **compared_figures(compared, OURS),
             **carried_figures(lines),
-            **cost_figures(lines),
+            **curve_figures(lines, OURS, asked.seconds),
+            **cost_figures(compared),
         },
         "halves": {
-            half: compared_figures([x for x in lines if x["table"] in names], OURS)
+            half: compared_figures([x for x in compared if x["table"] in names], OURS)
             for half, names in (("tuned on", TUNED), ("looked at once", UNSEEN))
         },
         "lines": lines,
