@@ -18,6 +18,7 @@ from automl.history import pull, read
 from automl.problem import Problem
 from automl.spaces import Blend, Member, Recipe, load_families
 from automl.sweep import Board, Plan, Trial, Work, blend_losses, output_file, reweighed, sweep
+from automl.sweep.answer import Answer
 from automl.sweep.proposals import Asked, Proposals
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF
@@ -243,6 +244,74 @@ family = Family(name="slow", short="slow", tasks={"binary"}, encoding="dense",
     assert sum(t.recipe.family == "slow" for t in board.trials) == 1
     assert board.challenger is not None
     assert "slow" not in board.challenger.families
+
+
+def answered(work: Work, noises: dict[Recipe, float], source: str = "start") -> list[Trial]:
+    """Complete trials whose outputs are the truth and so much noise."""
+    outcomes = to_outcomes(work.frame["late"], work.contract)
+    (work.scratch / "outputs").mkdir(parents=True, exist_ok=True)
+    rng, trials = np.random.default_rng(0), []
+    for number, (recipe, noise) in enumerate(noises.items()):
+        losses = []
+        for b, block in enumerate(work.blocks):
+            truth = outcomes[block.judged]
+            said = truth + rng.normal(0, noise, len(truth))
+            output = np.column_stack([-said, said])
+            np.save(output_file(work, recipe, b), output)
+            losses.append(work.metric.loss(work.metric.score(truth, output)))
+        told = tuple(losses)
+        trials.append(Trial(number, recipe, source, "complete", told, tuple(1 - x for x in told)))
+    return trials
+
+
+def answer(work: Work) -> Answer:
+    """What a sweep without a budget would make of trials."""
+    outcomes = to_outcomes(work.frame["late"], work.contract)
+    truth = [outcomes[block.judged] for block in work.blocks]
+    return Answer(work, truth, lambda _: 0, lambda _: True, float("inf"), float("inf"))
+
+
+def seeing(i: int, *, trend: bool = True) -> Recipe:
+    """A recipe of trees, with the time or without."""
+    return Recipe("lightgbm", {"num_leaves": i}, trend=trend)
+
+
+@pytest.mark.parametrize("of", ["reference", "challenger"])
+def test_half_of_a_blend_at_most_sees_the_time_if_others_come_near(
+    make_work: Callable[..., Work], of: str
+) -> None:
+    work = make_work({})
+    noises = {seeing(i): 0.5 for i in range(5)} | {
+        seeing(i, trend=False): 0.52 for i in range(9, 12)
+    }
+    trials = answered(work, noises)
+    told = answer(work)
+    blend = told.reference(trials) if of == "reference" else told.challenger(trials, None)
+    assert blend is not None
+    assert len(blend.members) <= 5
+    assert sum(m.weight for m in blend.members) == pytest.approx(1, abs=1e-5)
+    assert sum(m.weight for m in blend.members if m.recipe.trend) <= 0.5 + 1e-6
+
+
+def test_who_sees_the_time_stays_alone_where_nobody_else_comes_near(
+    make_work: Callable[..., Work],
+) -> None:
+    work = make_work({})
+    trials = answered(work, {seeing(i): 0.5 for i in range(5)} | {seeing(9, trend=False): 3.0})
+    blend = answer(work).reference(trials)
+    assert blend is not None
+    assert all(m.recipe.trend for m in blend.members)
+
+
+def test_what_stands_in_for_a_champion_is_made_of_all_trials(
+    make_work: Callable[..., Work],
+) -> None:
+    work = make_work({})
+    starts = answered(work, {Recipe("linear", {"C": float(i)}): 0.8 for i in range(1, 5)})
+    found = answered(work, {Recipe("linear", {"C": float(i)}): 0.4 for i in range(5, 8)}, "search")
+    blend = answer(work).reference([*starts, *found])
+    assert blend is not None
+    assert blend.members[0].recipe in {t.recipe for t in found}
 
 
 def test_weights_are_learned_from_the_blocks_and_nobody_is_lost(

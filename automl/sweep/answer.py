@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ __all__ = ["Answer"]
 
 MEMBER_MARGIN = 0.10  # relative loss behind the best that keeps a recipe out of a new blend
 ALIKE_MARGIN = 0.15  # and out of the best that are averaged alike
+TREND_SHARE = 0.5  # of a blend, at most, for recipes that see the time
+HEDGES = 2  # recipes that join a blend of such recipes alone
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,23 +39,24 @@ class Answer:
     left: float
 
     def reference(self, finished: Sequence[Trial]) -> Blend | None:
-        """What the start points give without any search: stands in for the champion a first cycle lacks.
+        """What stands in for the champion that a first cycle lacks.
 
         Half of it are the best five, or the better half if a small budget left few, averaged alike,
-        whatever the blocks say of their order; the other half is what greedy selection takes of them all
+        whatever the blocks say of their order; the other half is what greedy selection takes of all
         (docs/decisions/0001-the-first-cycle-is-judged-too.md).
         """
-        starts = [t for t in finished if t.source == "start" and t.status == "complete"]
-        starts = [t for t in starts if self.refittable(t)] or starts
-        if not starts:
+        good = [t for t in finished if t.status == "complete"]
+        good = [t for t in good if self.refittable(t)] or good
+        if not good:
             return None
+        known = {t.recipe.id: t for t in good}
         weights: dict[str, float] = {}
-        for half in (self._best_alike(starts), self._selected(starts)):
+        for half in (self._best_alike(good), self._selected(good)):
             for name, share in half.items():
                 weights[name] = weights.get(name, 0.0) + share / 2
-        known = {t.recipe.id: t for t in starts}
-        ranked = sorted(weights, key=lambda i: (-weights[i], self.rank(known[i].recipe)))
-        ranked = ranked[:MOST_MEMBERS]
+        ranked = sorted(weights, key=lambda i: (-weights[i], self.rank(known[i].recipe), i))
+        weights = self._hedged({i: weights[i] for i in ranked[:MOST_MEMBERS]}, known)
+        ranked = sorted(weights, key=lambda i: (-weights[i], self.rank(known[i].recipe), i))
         while len(ranked) > 1 and sum(known[i].seconds_refit for i in ranked) > self.seconds:
             ranked.pop()
         return _blend(known, {i: weights[i] for i in ranked})
@@ -77,20 +80,44 @@ class Answer:
         weights = self._greedy(usable.values(), whole if len(whole) == len(anchor) else None)
         if not weights:
             raise NoModelError("the sweep chose no member", code="no_model")
-        return _blend(usable, weights)
+        return _blend(usable, self._hedged(weights, usable))
 
-    def _best_alike(self, starts: Sequence[Trial]) -> dict[str, float]:
-        """The better half of the start points, at most five, averaged alike."""
-        best = min(t.loss for t in starts)
-        near = [t for t in starts if t.loss <= best * (1 + ALIKE_MARGIN)]
-        ranked = sorted(near, key=lambda t: (t.loss, self.rank(t.recipe)))
-        chosen = ranked[: min(MOST_MEMBERS, (len(starts) + 1) // 2)]
+    def _best_alike(self, good: Sequence[Trial]) -> dict[str, float]:
+        """The better half, at most five, averaged alike."""
+        chosen = self._near(good)[: min(MOST_MEMBERS, (len(good) + 1) // 2)]
         return {t.recipe.id: 1 / len(chosen) for t in chosen}
 
-    def _selected(self, starts: Sequence[Trial]) -> dict[str, float]:
-        """Start points as greedy selection weighs them."""
-        best = min(t.loss for t in starts)
-        return self._greedy([t for t in starts if t.loss <= best * (1 + MEMBER_MARGIN)], None)
+    def _near(self, good: Sequence[Trial]) -> list[Trial]:
+        """Those close to the best, best first."""
+        best = min(t.loss for t in good)
+        near = [t for t in good if t.loss <= best * (1 + ALIKE_MARGIN)]
+        return sorted(near, key=lambda t: (t.loss, self.rank(t.recipe), t.number))
+
+    def _selected(self, good: Sequence[Trial]) -> dict[str, float]:
+        """As greedy selection weighs them."""
+        best = min(t.loss for t in good)
+        return self._greedy([t for t in good if t.loss <= best * (1 + MEMBER_MARGIN)], None)
+
+    def _hedged(self, weights: dict[str, float], known: Mapping[str, Trial]) -> dict[str, float]:
+        """Half of the weight, at most, for recipes that see the time, if others come near.
+
+        They follow the newest leaves; where the world turns back, they are all wrong together.
+        """
+        seeing = [i for i in sorted(weights, key=lambda i: -weights[i]) if known[i].recipe.trend]
+        whole, share = sum(weights.values()), sum(weights[i] for i in seeing)
+        if share <= TREND_SHARE * whole:
+            return weights
+        others = {i: w for i, w in weights.items() if i not in seeing}
+        if not others:
+            near = [t for t in self._near(list(known.values())) if not t.recipe.trend]
+            others = {t.recipe.id: 1.0 for t in near[:HEDGES]}
+            seeing = seeing[: MOST_MEMBERS - len(others)]
+        if not others:
+            return weights
+        mine, rest = sum(weights[i] for i in seeing), sum(others.values())
+        return {i: TREND_SHARE * weights[i] / mine for i in seeing} | {
+            i: (1 - TREND_SHARE) * w / rest for i, w in others.items()
+        }
 
     def _greedy(self, trials: Any, anchor: dict[str, float] | None) -> dict[str, float]:
         return greedy(
