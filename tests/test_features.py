@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Callable
 from datetime import UTC, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,7 @@ KINDS: dict[str, Kind] = {
     "street": "text",
     "weight": "number",
 }
-ENCODINGS: tuple[Encoding, ...] = ("trees", "dense")
+ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
 
 
 def parcels(count: int, seed: int = 0, first: str = "2026-01-01") -> pd.DataFrame:
@@ -110,7 +110,7 @@ def test_the_matrix_has_one_row_each_and_only_trees_see_gaps(encoding: Encoding)
     encoder = make_encoder(KINDS, encoding)
     for matrix, rows in [(encoder.fit_transform(train), 200), (encoder.transform(later), 50)]:
         assert len(matrix) == rows
-        assert np.isnan(matrix).any() == (encoding == "trees")
+        assert np.isnan(matrix).any() == (encoding != "dense")
         assert not np.isinf(matrix).any()
 
 
@@ -129,6 +129,7 @@ def test_category_positions_are_those_of_the_codes(kinds: dict[str, Kind]) -> No
         assert np.array_equal(
             matrix[:, position], frame[name].map(codes).to_numpy("float64"), equal_nan=True
         )
+    assert category_positions(kinds, "trees+time") == positions
     assert category_positions(kinds, "dense") == ()
 
 
@@ -139,6 +140,28 @@ def test_a_category_never_seen_is_a_gap_for_trees_and_nothing_for_dense() -> Non
     )
     assert np.isnan(make_encoder({"c": "text"}, "trees").fit(train).transform(later)).all()
     assert (make_encoder({"c": "text"}, "dense").fit(train).transform(later) == 0).all()
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_five_hundred_columns_need_no_special_care(encoding: Encoding) -> None:
+    rng, count = np.random.default_rng(0), 600
+    numbers = {f"n{i}": rng.normal(i, 1 + i, count) for i in range(460)}
+    empty = {f"e{i}": np.full(count, np.nan) for i in range(10)}
+    same = {f"s{i}": np.full(count, 7.0) for i in range(10)}
+    texts = {f"t{i}": rng.choice([f"{i}-{j}" for j in range(2**i)], count) for i in range(10)}
+    times = {f"d{i}": pd.date_range("2024-01-01", periods=count, freq="1D") for i in range(10)}
+    frame = pd.DataFrame(numbers | empty | same | texts | times)
+    frame = frame.mask(rng.random(frame.shape) < 0.05)
+    kind: dict[str, Kind] = {"t": "text", "d": "time"}
+    kinds = {name: kind.get(name[0], "number") for name in frame}
+    encoder = make_encoder(kinds, encoding, classes=2)
+    train = encoder.fit_transform(frame.iloc[:500], np.arange(500) % 2)
+    later = encoder.transform(frame.iloc[500:])
+    assert train.shape[1] == later.shape[1] < 1600
+    assert not np.isinf(train).any()
+    if encoding == "dense":
+        assert np.isfinite(train).all()
+        assert np.isfinite(later).all()
 
 
 @pytest.mark.parametrize(("encoding", "most"), [("trees", TREE_LEVELS), ("dense", ONE_HOT_LEVELS)])

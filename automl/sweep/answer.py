@@ -41,25 +41,30 @@ class Answer:
     def reference(self, finished: Sequence[Trial]) -> Blend | None:
         """What stands in for the champion that a first cycle lacks.
 
-        Half of it are the best five, or the better half if a small budget left few, averaged alike,
-        whatever the blocks say of their order; the other half is what greedy selection takes of all
-        (docs/decisions/0001-the-first-cycle-is-judged-too.md).
+        Half of it is what start points give without a search: the best five, or the better half if a small
+        budget left few, averaged alike, and beside them what greedy selection takes of them. The other
+        half is what it takes of all trials (docs/decisions/0001-the-first-cycle-is-judged-too.md).
         """
         good = [t for t in finished if t.status == "complete"]
         good = [t for t in good if self.refittable(t)] or good
-        if not good:
+        starts = [t for t in good if t.source == "start"]
+        if not starts:
             return None
         known = {t.recipe.id: t for t in good}
-        weights: dict[str, float] = {}
-        for half in (self._best_alike(good), self._selected(good)):
-            for name, share in half.items():
-                weights[name] = weights.get(name, 0.0) + share / 2
+        plain = _halved(self._best_alike(starts), self._selected(starts))
+        weights = self._most(_halved(self._most(plain, known), self._selected(good)), known)
+        weights = self._most(self._hedged(weights, known), known)
+        names = list(weights)
+        while len(names) > 1 and sum(known[i].seconds_refit for i in names) > self.seconds:
+            names.pop()
+        return _blend(known, {i: weights[i] for i in names})
+
+    def _most(self, weights: dict[str, float], known: Mapping[str, Trial]) -> dict[str, float]:
+        """As many of the heaviest as a blend may have, heaviest first; weights sum to 1."""
         ranked = sorted(weights, key=lambda i: (-weights[i], self.rank(known[i].recipe), i))
-        weights = self._hedged({i: weights[i] for i in ranked[:MOST_MEMBERS]}, known)
-        ranked = sorted(weights, key=lambda i: (-weights[i], self.rank(known[i].recipe), i))
-        while len(ranked) > 1 and sum(known[i].seconds_refit for i in ranked) > self.seconds:
-            ranked.pop()
-        return _blend(known, {i: weights[i] for i in ranked})
+        kept = ranked[:MOST_MEMBERS]
+        whole = sum(weights[i] for i in kept)
+        return {i: weights[i] / whole for i in kept}
 
     def challenger(self, finished: Sequence[Trial], held: Blend | None) -> Blend | None:
         """Greedy selection over all trials, beginning with what holds the champion's place."""
@@ -132,6 +137,10 @@ class Answer:
         blocks = range(len(self.work.blocks))
         outputs = [np.load(output_file(self.work, trial.recipe, b)) for b in blocks]
         return Candidate(outputs, trial.loss, trial.seconds_refit)
+
+
+def _halved(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
+    return {i: (a.get(i, 0.0) + b.get(i, 0.0)) / 2 for i in {**a, **b}}
 
 
 def _blend(known: dict[str, Trial], weights: dict[str, float]) -> Blend:
