@@ -83,7 +83,7 @@ class _Case:
 def make_choice(job: Job, work: Work, board: Board, plan: Plan) -> Choice:
     """Judge challenger and shadows against the champion on all evidence there is.
 
-    A first cycle has no champion: a blend of the sweep's good recipes stands in, and the challenger
+    A first cycle has no champion: what its start points give without a search stands in, and the challenger
     must be better by the same rule, only without the extra caution for evidence that took part in choosing.
     So it is where a champion cannot be refit because its family is no longer offered. While a champion is
     on probation, the one that it dethroned is held against it first, and takes its place back where the
@@ -326,7 +326,7 @@ def _first_reason(decision: Decision, head: str) -> str:
     if decision.outcome == "promote":
         return f"{head}; {decision.reason}"
     why = decision.reason.removeprefix("kept: ")
-    return f"{head}: a blend of good recipes, which no challenger beat: {why}"
+    return f"{head}: a blend of good start points, which no challenger beat: {why}"
 
 
 def _tried(job: Job, work: Work, board: Board, mature: datetime) -> list[BlockLoss]:

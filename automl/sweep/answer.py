@@ -39,21 +39,20 @@ class Answer:
     left: float
 
     def reference(self, finished: Sequence[Trial]) -> Blend | None:
-        """What stands in for the champion that a first cycle lacks.
+        """What the start points give without any search: stands in for the champion a first cycle lacks.
 
-        Half of it is what start points give without a search: the best five, or the better half if a small
-        budget left few, averaged alike, and beside them what greedy selection takes of them. The other
-        half is what it takes of all trials (docs/decisions/0001-the-first-cycle-is-judged-too.md).
+        Half of it are the best five, or the better half if a small budget left few, averaged alike,
+        whatever the blocks say of their order; the other half is what greedy selection takes of them all
+        (docs/decisions/0001-the-first-cycle-is-judged-too.md).
         """
-        good = [t for t in finished if t.status == "complete"]
-        good = [t for t in good if self.refittable(t)] or good
-        starts = [t for t in good if t.source == "start"]
+        starts = [t for t in finished if t.source == "start" and t.status == "complete"]
+        starts = [t for t in starts if self.refittable(t)] or starts
         if not starts:
             return None
-        known = {t.recipe.id: t for t in good}
-        plain = _halved(self._best_alike(starts), self._selected(starts))
-        weights = self._most(_halved(self._most(plain, known), self._selected(good)), known)
-        weights = self._most(self._hedged(weights, known), known)
+        known = {t.recipe.id: t for t in starts}
+        alike, selected = self._best_alike(starts), self._selected(starts)
+        halves = {i: (alike.get(i, 0.0) + selected.get(i, 0.0)) / 2 for i in {**alike, **selected}}
+        weights = self._most(self._hedged(self._most(halves, known), known), known)
         names = list(weights)
         while len(names) > 1 and sum(known[i].seconds_refit for i in names) > self.seconds:
             names.pop()
@@ -137,10 +136,6 @@ class Answer:
         blocks = range(len(self.work.blocks))
         outputs = [np.load(output_file(self.work, trial.recipe, b)) for b in blocks]
         return Candidate(outputs, trial.loss, trial.seconds_refit)
-
-
-def _halved(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
-    return {i: (a.get(i, 0.0) + b.get(i, 0.0)) / 2 for i in {**a, **b}}
 
 
 def _blend(known: dict[str, Trial], weights: dict[str, float]) -> Blend:

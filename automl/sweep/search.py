@@ -33,7 +33,7 @@ ROUND = 4  # with trials = N: asked together and told in order, whatever the num
 # (budget seconds, most training rows of a fit): small budgets need many cheap looks
 ROW_CAPS = ((30, 60_000), (60, 120_000), (300, 300_000))
 # (training rows, most configurations): more would only be tuned to the noise of the blocks
-CONFIG_CAPS = ((100, 4), (500, 8), (2_500, 22), (10_000, 100), (100_000, 250))
+CONFIG_CAPS = ((100, 4), (500, 8), (2_500, 15), (10_000, 40), (100_000, 100))
 _log = logging.getLogger(__name__)
 
 
