@@ -56,6 +56,8 @@ def saved_views(metric: Metric, also: Sequence[str], cycle: str) -> dict[str, st
             "metrics.`pred_ms_1k`",
             "params.`family`",
             "params.`half_life`",
+            "params.`recent`",
+            "params.`trend`",
         ],
         widths={
             "tags.`role`": 75,

@@ -101,6 +101,8 @@ def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) 
             "fit_seconds": t["seconds_fit"],
             "source": t["source"],
             "half_life": t["recipe"]["half_life"],
+            "recent": t["recipe"].get("recent", 0.0),
+            "trend": t["recipe"].get("trend", False),
             "params": {**t["recipe"]["params"], **t["learned"]},
             "reason": t["reason"],
             "recipe": Recipe.from_json(t["recipe"]).id,

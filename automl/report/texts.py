@@ -48,7 +48,7 @@ def leaderboard_text(document: Mapping[str, Any]) -> Group:
     for head in (
         f"{document['metric']} {arrow}",
         *document["also"][:1],
-        "half-life",
+        "recency",
         "fit s",
         "weight",
     ):
@@ -60,7 +60,7 @@ def leaderboard_text(document: Mapping[str, Any]) -> Group:
             t["family"],
             _number(t["score"]),
             *(_number(t["also"].get(name)) for name in document["also"][:1]),
-            f"{t['half_life']:g}" if t["half_life"] else "-",
+            _recency(t),
             f"{t['fit_seconds']:.1f}",
             f"{t['weight']:.0%}" if t["weight"] else "",
             "" if t["state"] == "complete" else t["state"],
@@ -83,6 +83,13 @@ def leaderboard_text(document: Mapping[str, Any]) -> Group:
         Text(foot + more),
         *(Text(line, style="yellow") for line in failed),
     )
+
+
+def _recency(trial: Mapping[str, Any]) -> str:
+    """How a recipe follows the newest rows: half-life, a last stage on them, the time as a column."""
+    told = [f"{trial['half_life']:g}"] if trial["half_life"] else []
+    told += [name for name in ("recent", "trend") if trial[name]]
+    return "+".join(told) or "-"
 
 
 def why_text(document: Mapping[str, Any]) -> Group:
