@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from automl.ensemble import MOST_MEMBERS
 from automl.features.matrices import Rows
 from automl.metrics import get_metric
 from automl.spaces import Blend, Family, Params, Shape
@@ -391,9 +392,13 @@ class _Run:
             (t for t in self.finished if t.status == "complete"), key=lambda t: t.loss
         )
         likely = [t.seconds_refit for t in complete[:LIKELY_MEMBERS] if self._refittable(t)]
-        # whoever holds the champion's place may keep it, and is refitted then
-        held = {m.recipe.id for m in self.anchor.members} if self.anchor else set()
-        holder = [t.seconds_refit for t in complete if t.recipe.id in held]
+        # whoever holds the champion's place, or stands in for one, may keep it, and is refitted then
+        if self.anchor:
+            held = {m.recipe.id for m in self.anchor.members}
+            holder = [t.seconds_refit for t in complete if t.recipe.id in held]
+        else:
+            starts = [t for t in complete if t.source == "start" and self._refittable(t)]
+            holder = [t.seconds_refit for t in starts[:MOST_MEMBERS]]
         costs = makespan(likely, self.work.workers), makespan(holder, self.work.workers)
         cost = sum(costs) if self.both and holder else max(costs)
         most = REFIT_SHARE * self.whole
