@@ -393,7 +393,7 @@ def _document(told: Sequence[Line], asked: argparse.Namespace) -> dict[str, Any]
         },
         "halves": {
             half: compared_figures([x for x in compared if x["table"] in names], OURS)
-            for half, names in (("tuned on", TUNED), ("looked at once", UNSEEN))
+            for half, names in (("tuned on", TUNED), ("not tuned on", UNSEEN))
         },
         "lines": lines,
     }
