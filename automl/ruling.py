@@ -31,7 +31,7 @@ from automl.release import Ruling, actor
 from automl.spaces import Blend
 from automl.store import Release, Store, Waiting, ledger, naive
 from automl.story import Job
-from automl.sweep import Board, Plan, Work, blend_losses, reweighed
+from automl.sweep import Board, Plan, Work, blend_losses, floor_losses, reweighed
 from automl.workspace import now
 
 __all__ = ["Choice", "Dethroned", "dethroned", "doubted", "make_choice"]
@@ -349,14 +349,15 @@ def _tried(job: Job, work: Work, board: Board, mature: datetime) -> list[BlockLo
 
 
 def _losses(job: Job, work: Work, board: Board, blend: Blend, until: datetime) -> list[BlockLoss]:
-    floors = next(
+    floors: Sequence[float] | None = next(
         (
             t.losses
             for t in board.trials
             if t.recipe.family == "baseline" and t.status == "complete"
         ),
-        (),
+        None,
     )
+    floors = floors or floor_losses(work)
     return [
         BlockLoss(
             job.as_of,
@@ -365,7 +366,7 @@ def _losses(job: Job, work: Work, board: Board, blend: Blend, until: datetime) -
             block.end,
             len(block.judged),
             loss,
-            floors[i] if floors else 1.0,
+            floors[i],
             kind_of(until, block.start),
         )
         for i, (block, loss) in enumerate(zip(work.blocks, blend_losses(work, blend), strict=False))

@@ -249,6 +249,9 @@ origins = 3
 
 [publish]
 table = "predictions"
+
+[batch]
+resize = "allow"
 """
 
 

@@ -496,6 +496,20 @@ def test_a_champion_whose_family_is_no_longer_offered_is_replaced_whatever_was_a
     ]
 
 
+def test_a_mere_refit_is_held_against_the_floor_in_the_units_of_its_metric(tmp_path: Path) -> None:
+    edits = {'label_delay = "1d"\n': ""}
+    file = write_problem(tmp_path, "regression", replace=edits, frame=make_world())
+    _cycle(file, AS_OF - WEEK)
+    done = _cycle(file, AS_OF, plan="refit")
+    assert done.status == "published"
+    assert done.board is not None
+    assert not done.board.trials
+    ((loss, floor),) = _rows(
+        file, f"select loss, floor from automl_evidence where cycle >= '{AS_OF:%Y-%m-%d}' limit 1"
+    )
+    assert 1 < loss < floor
+
+
 def test_the_next_cycle_scores_what_was_kept_before_it_fits_anything(tmp_path: Path) -> None:
     edits = {"trials   = 4": "trials   = 8", 'label_delay = "1d"\n': ""}
     file = write_problem(tmp_path, replace=edits, frame=make_world())

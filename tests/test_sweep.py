@@ -17,7 +17,17 @@ from automl.features.matrices import to_outcomes
 from automl.history import pull, read
 from automl.problem import Problem
 from automl.spaces import Blend, Member, Recipe, load_families
-from automl.sweep import Board, Plan, Trial, Work, blend_losses, output_file, reweighed, sweep
+from automl.sweep import (
+    Board,
+    Plan,
+    Trial,
+    Work,
+    blend_losses,
+    floor_losses,
+    output_file,
+    reweighed,
+    sweep,
+)
 from automl.sweep.answer import Answer
 from automl.sweep.proposals import Asked, Proposals
 from automl.workspace import open_workspace
@@ -312,6 +322,20 @@ def test_what_stands_in_for_a_champion_is_made_of_start_points(
     blend = answer(work).reference([*starts, *found])
     assert blend is not None
     assert {m.recipe for m in blend.members} <= {t.recipe for t in starts}
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_the_floor_is_what_the_baseline_says_without_a_fit(
+    make_problem: MakeProblem, tmp_path: Path, task: str
+) -> None:
+    problem = make_problem(task)
+    frame = read(pull(problem, open_workspace(problem.file), AS_OF))
+    families = load_families(problem.sweep.families, tmp_path)
+    blocks = make_blocks(frame, problem, AS_OF)
+    work = Work(problem, infer(frame, problem), families, frame, blocks, tmp_path / "s", workers=2)
+    board = sweep(work, deadline=float("inf"), plan=Plan("warm", challengers=0))
+    baseline = next(t for t in board.trials if t.recipe.family == "baseline")
+    assert floor_losses(work) == pytest.approx(list(baseline.losses), rel=1e-6)
 
 
 def test_weights_are_learned_from_the_blocks_and_nobody_is_lost(

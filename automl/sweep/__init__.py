@@ -15,6 +15,7 @@ from automl.sweep.board import (
     Work,
     blend_losses,
     blend_outputs,
+    floor_losses,
     output_file,
     reweighed,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Work",
     "blend_losses",
     "blend_outputs",
+    "floor_losses",
     "output_file",
     "part_of",
     "refit",

@@ -15,7 +15,7 @@ from automl.blocks import Block
 from automl.contract import Contract
 from automl.ensemble import Candidate, block_weights, greedy
 from automl.features.columns import Columns
-from automl.features.matrices import to_outcomes
+from automl.features.matrices import Rows, to_outcomes
 from automl.metrics import Metric, get_metric
 from automl.problem import Problem
 from automl.spaces import Blend, Family, Params, Recipe
@@ -29,6 +29,7 @@ __all__ = [
     "Work",
     "blend_losses",
     "blend_outputs",
+    "floor_losses",
     "makespan",
     "mean",
     "output_file",
@@ -176,6 +177,21 @@ def blend_losses(work: Work, blend: Blend, blocks: int | None = None) -> list[fl
         work.metric.loss(work.metric.score(truth, output))
         for truth, output in blend_outputs(work, blend, blocks)
     ]
+
+
+def floor_losses(work: Work) -> list[float]:
+    """Losses of who knows nothing but the training labels, their shares or their mean, newest block first."""
+    rows = Rows.of(work.frame, work.problem, work.contract)
+    told = []
+    for block in work.blocks:
+        y, weight, count = rows.y[block.train], rows.weight[block.train], len(block.judged)
+        if work.contract.classes:
+            sums = np.bincount(y.astype(int), weight, minlength=len(work.contract.classes))
+            output = np.tile(sums / sums.sum(), (count, 1))
+        else:
+            output = np.full(count, np.average(y, weights=weight))
+        told.append(work.metric.loss(work.metric.score(rows.y[block.judged], output)))
+    return told
 
 
 def reweighed(work: Work, blend: Blend) -> Blend:
