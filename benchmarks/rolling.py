@@ -6,7 +6,7 @@ line of a JSON-lines file, which a run that is broken off goes on with; a line i
 tool's version (ours: the digest of its code) has changed.
 
     python -m benchmarks.rolling [--small] [--json] [--part compare|carry|curve|ablate ...] [--seconds 60]
-        [--tools ours lightgbm ...] [--tables NAME ...] [--cycles 0 2 4] [--catalogue FOLDER] [--keep]
+        [--tools automl lightgbm ...] [--tables NAME ...] [--cycles 0 2 4] [--catalogue FOLDER] [--keep]
 """
 
 from __future__ import annotations
