@@ -320,7 +320,7 @@ def load_family(entry: str, root: Path) -> Family:
     Raises
     ------
     SpaceError
-        No such file, the file raises, or it defines no `family`.
+        No such file, the file raises, it defines no `family`, or one that has `share` or `fit_shared` alone.
     """
     named = not ("/" in entry or entry.endswith(".py"))
     path = (family_folder() / f"{entry}.py") if named else (root / entry).resolve()
@@ -330,6 +330,12 @@ def load_family(entry: str, root: Path) -> Family:
     family = getattr(module, "family", None)
     if not isinstance(family, Family):
         raise SpaceError(f"{path}: found no `family = Family(...)`", code="no_family")
+    if (family.share is None) != (family.fit_shared is None):
+        raise SpaceError(
+            f"{path}: found one of share and fit_shared; wanted both or none",
+            code="share_alone",
+            next_step="Give the family the other one, or take this one out.",
+        )
     return replace(family, path=path, doc=(module.__doc__ or "").strip().split("\n")[0])
 
 

@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -294,8 +294,8 @@ def _fitted(
     """Something that predicts, and the seconds that its fit would take with nothing to share."""
     X, y, weights = train
     params, begun = {**fit.recipe.params, **learned}, time.monotonic()
-    if family.fit_shared and not fit.refit and not fit.recipe.recent:
-        shared, before = _shared(family, fit, X, y, weighted=weights is not None)
+    if family.share and family.fit_shared and not fit.refit and not fit.recipe.recent:
+        shared, before = _shared(family.share, fit, X, y, weighted=weights is not None)
         begun = time.monotonic()
         model = family.fit_shared(params, fit.shape, fit.recipe.seed, shared, weights)
         return model, before + time.monotonic() - begun
@@ -311,17 +311,17 @@ def _fitted(
 _kept: dict[tuple[Any, ...], tuple[Any, float]] = {}  # a child's own; the newest last
 
 
-def _shared(family: Family, fit: Fit, X: Any, y: Any, *, weighted: bool) -> tuple[Any, float]:
+def _shared(
+    share: Callable[..., Any], fit: Fit, X: Any, y: Any, *, weighted: bool
+) -> tuple[Any, float]:
     """What fits of a family on the same rows share, and the seconds that it took to make.
 
     Weighted fits have one of their own: whoever sets weights need not think of who comes next.
     """
     at = (fit.family, fit.data, fit.recipe.seed, weighted)
     if at not in _kept:
-        if family.share is None:
-            raise ValueError("a family with fit_shared() needs share()")
         begun = time.monotonic()
-        made = family.share(X, y, fit.shape, fit.recipe.seed)
+        made = share(X, y, fit.shape, fit.recipe.seed)
         _kept[at] = made, time.monotonic() - begun
     _kept[at] = _kept.pop(at)
     while len(_kept) > MOST_SHARED:

@@ -97,7 +97,7 @@ def curve_figures(lines: Lines, ours: str, seconds: float) -> dict[str, Any]:
             cut[line["table"], line["cycle"]][round(line["seconds"] / seconds, 4)] = line
     shares = sorted({share for told in cut.values() for share in told})
     whole = [told for told in cut.values() if set(told) == set(shares)]
-    if len(shares) < 3 or not whole:
+    if len(shares) < 3 or 1.0 not in shares or not whole:
         return {}
 
     def cost(share: float) -> float:

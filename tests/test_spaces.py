@@ -157,6 +157,11 @@ def test_a_family_file_is_found_beside_the_problem_and_its_classes_can_be_pickle
         ("1 / 0", "family_raises", "loading raised ZeroDivisionError"),
         ("famly = 1", "no_family", r"found no `family = Family"),
         ("family = 'linear'", "no_family", r"found no `family = Family"),
+        (
+            FAMILY.format(name="half").replace("space=", "share=len, space="),
+            "share_alone",
+            "one of share and fit_shared; wanted both or none",
+        ),
     ],
 )
 def test_a_family_file_that_cannot_be_used_is_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +302,20 @@ def test_half_of_a_blend_at_most_sees_the_time_if_others_come_near(
     assert len(blend.members) <= 5
     assert sum(m.weight for m in blend.members) == pytest.approx(1, abs=1e-5)
     assert sum(m.weight for m in blend.members if m.recipe.trend) <= 0.5 + 1e-6
+
+
+def test_a_hedge_costs_no_more_than_the_refits_may(make_work: Callable[..., Work]) -> None:
+    work = make_work({})
+    noises = {seeing(i): 0.5 for i in range(3)} | {seeing(9, trend=False): 0.52}
+    trials = [replace(t, seconds_refit=1.0) for t in answered(work, noises)]
+    blend = replace(answer(work), seconds=3.0).challenger(trials[:3], None)
+    assert blend is not None
+    count = len(blend.members)
+    for seconds, hedged in ((count + 0.9, False), (count + 1.0, True)):
+        told = replace(answer(work), seconds=seconds)._hedged(
+            {m.recipe.id: m.weight for m in blend.members}, {t.recipe.id: t for t in trials}
+        )
+        assert (trials[3].recipe.id in told) == hedged
 
 
 def test_who_sees_the_time_stays_alone_where_nobody_else_comes_near(

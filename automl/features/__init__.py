@@ -40,9 +40,10 @@ def make_encoder(
     """An unfitted encoder of raw columns into a float matrix without names.
 
     "trees": numbers with gaps as NaN, categories as codes (unseen: NaN), times as calendar numbers.
-    "trees+time": times also as days. "dense": as "trees", imputed, scaled, clipped and one-hot. Columns of many categories are also coded by
-    the outcomes of earlier rows, for which `fit_transform` wants those: class numbers below `classes`, or
-    values if that is 0, of rows that ascend in time. Without outcomes there are no such codes.
+    "trees+time": times also as days. "dense": as "trees", imputed, scaled, clipped and one-hot. Columns of
+    many categories are also coded by the outcomes of earlier rows, for which `fit_transform` wants those:
+    class numbers below `classes`, or values if that is 0, of rows that ascend in time. Without outcomes
+    there are no such codes.
     """
     of_kind = {
         kind: [name for name, k in features.items() if k == kind]

@@ -25,12 +25,12 @@ PARTS = {  # name -> (period in its own unit, for the circle; period in days)
 class Calendar(TransformerMixin, BaseEstimator):
     """Times as hour, weekday, day of month and day of year; as sine and cosine too if `cyclic`.
 
-    With `trend` also as days since 1970, which tell trees when a row happened: all rows to come fall into
-    the leaves of the newest.
-
     Takes datetimes or ISO text, shape (n_rows, n_times), naive values read as UTC. A part is used only
     if the training rows saw its period at least twice: with less, it tells rows apart by when they
-    happened and says nothing about the rows to come. The year is left out always, for the same reason.
+    happened and says nothing about the rows to come. The year is no part, for the same reason.
+
+    With `trend` times come as days since 1970 too. For trees alone: they put all rows to come into the
+    leaves of the newest, where others would extrapolate.
     """
 
     def __init__(self, cyclic: bool = False, trend: bool = False) -> None:

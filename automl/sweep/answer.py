@@ -113,8 +113,12 @@ class Answer:
             return weights
         others = {i: w for i, w in weights.items() if i not in seeing}
         if not others:
+            left = self.seconds - sum(known[i].seconds_refit for i in seeing)
             near = [t for t in self._near(list(known.values())) if not t.recipe.trend]
-            others = {t.recipe.id: 1.0 for t in near[:HEDGES]}
+            for trial in near[:HEDGES]:
+                if trial.seconds_refit <= left:
+                    others[trial.recipe.id] = 1.0
+                    left -= trial.seconds_refit
             seeing = seeing[: MOST_MEMBERS - len(others)]
         if not others:
             return weights
