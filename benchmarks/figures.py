@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
-__all__ = ["carried_figures", "compared_figures", "cost_figures", "curve_figures", "lines_of"]
+__all__ = [
+    "ablated_figures",
+    "carried_figures",
+    "compared_figures",
+    "cost_figures",
+    "curve_figures",
+    "lines_of",
+]
 
 Lines = Sequence[dict[str, Any]]
 
@@ -64,29 +71,64 @@ def _mean_ratio(pairs: dict[tuple[str, int], dict[str, float]], ours: str, tool:
     return float(np.exp(np.mean(np.log(ratios)))) if ratios else float("nan")
 
 
-def carried_figures(lines: Lines) -> dict[str, Any]:
+def carried_figures(lines: Lines, ours: str) -> dict[str, Any]:
     """Cost and loss of carried-on cycles, and of mere refits, against cold ones of the same cut."""
-    cut: dict[tuple[str, int], dict[str, dict[str, Any]]] = defaultdict(dict)
-    for line in lines:
-        if line["part"] == "carry" and line["loss"] is not None:
-            cut[line["table"], line["cycle"]][line["tool"]] = line
-    whole = [told for told in cut.values() if {"cold", "chain", "refit"} <= set(told)]
+    cut = _by_cut(lines, {"chain": "carry", "refit": "carry", ours: "compare"})
+    whole = [told for told in cut.values() if {"chain", "refit", ours} <= set(told)]
     if not whole:
         return {}
 
     def cost(tool: str) -> float:
-        return sum(told[tool]["more"]["cost"]["core_seconds"] for told in whole)
+        return _cost([t[tool] for t in whole]) / _cost([t[ours] for t in whole])
 
     def gap(tool: str) -> float:
-        return float(np.exp(np.mean([np.log(t[tool]["loss"] / t["cold"]["loss"]) for t in whole])))
+        return _ratio([(t[tool], t[ours]) for t in whole]) - 1
 
     return {
         "warm_cycles": len(whole),
-        "warm_cost": round(cost("chain") / cost("cold"), 4),
-        "warm_loss_gap": round(gap("chain") - 1, 4),
-        "refit_cost": round(cost("refit") / cost("cold"), 4),
-        "refit_loss_gap": round(gap("refit") - 1, 4),
+        "warm_cost": round(cost("chain"), 4),
+        "warm_loss_gap": round(gap("chain"), 4),
+        "refit_cost": round(cost("refit"), 4),
+        "refit_loss_gap": round(gap("refit"), 4),
     }
+
+
+def ablated_figures(lines: Lines, ours: str, names: Sequence[str]) -> dict[str, Any]:
+    """Loss and cost of cycles that lack something, as ratios to the whole ones of the same cut."""
+    told = {}
+    for name in names:
+        cut = _by_cut(lines, {name: "ablate", ours: "compare"})
+        whole = [t for t in cut.values() if len(t) == 2]
+        if whole:
+            ratios = [t[name]["loss"] / t[ours]["loss"] for t in whole]
+            told[name] = {
+                "cycles": len(whole),
+                "loss": round(_ratio([(t[name], t[ours]) for t in whole]), 4),
+                "worst": round(max(ratios), 4),
+                "cost": round(_cost([t[name] for t in whole]) / _cost([t[ours] for t in whole]), 3),
+            }
+    return {"ablations": told} if told else {}
+
+
+Cuts = dict[tuple[str, int], dict[str, dict[str, Any]]]
+
+
+def _by_cut(lines: Lines, parts: Mapping[str, str]) -> Cuts:
+    """Lines that ended well by table and cycle, then by tool, of the part named for each tool."""
+    cut: Cuts = defaultdict(dict)
+    for line in lines:
+        if parts.get(line["tool"]) == line["part"] and line["loss"] is not None:
+            cut[line["table"], line["cycle"]][line["tool"]] = line
+    return cut
+
+
+def _cost(lines: Lines) -> float:
+    return float(sum(line["more"]["cost"]["core_seconds"] for line in lines))
+
+
+def _ratio(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> float:
+    """Geometric mean of the first's loss over the second's."""
+    return float(np.exp(np.mean([np.log(a["loss"] / b["loss"]) for a, b in pairs])))
 
 
 def curve_figures(lines: Lines, ours: str, seconds: float) -> dict[str, Any]:
@@ -101,11 +143,10 @@ def curve_figures(lines: Lines, ours: str, seconds: float) -> dict[str, Any]:
         return {}
 
     def cost(share: float) -> float:
-        spent = [t[share]["more"]["cost"]["core_seconds"] for t in whole]
-        return sum(spent) / sum(t[1.0]["more"]["cost"]["core_seconds"] for t in whole)
+        return _cost([t[share] for t in whole]) / _cost([t[1.0] for t in whole])
 
     def loss(share: float) -> float:
-        return float(np.exp(np.mean([np.log(t[share]["loss"] / t[1.0]["loss"]) for t in whole])))
+        return _ratio([(t[share], t[1.0]) for t in whole])
 
     told = [{"budget": s, "cost": round(cost(s), 3), "loss": round(loss(s), 4)} for s in shares]
     return {"curve_cycles": len(whole), "curve": told}

@@ -22,8 +22,8 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ import numpy as np  # noqa: E402
 from automl import report  # noqa: E402
 from automl.problem import load_problem  # noqa: E402
 from benchmarks.figures import (  # noqa: E402
+    ablated_figures,
     carried_figures,
     compared_figures,
     cost_figures,
@@ -98,11 +99,15 @@ class Book:
         self.file = file
         self.lines = [Line(**told) for told in lines_of(file)] if file else []
 
+    def find(self, wanted: Line) -> Line | None:
+        """The line of that id, if it ended well."""
+        return next((x for x in self.lines if x.id == wanted.id and x.loss is not None), None)
+
     def get(self, wanted: Line, run: Callable[[], Line]) -> Line:
         """The line of that id, run if need be."""
-        for line in self.lines:
-            if line.id == wanted.id and line.loss is not None:
-                return line
+        line = self.find(wanted)
+        if line:
+            return line
         line = run()
         self.lines.append(line)
         told = json.dumps(asdict(line))
@@ -167,10 +172,8 @@ def _run(book: Book, table: Table, asked: argparse.Namespace) -> list[Line]:
     told: list[Line] = []
     if asked.small:  # a minute has no time for the slow ones, nor to run the same cycle twice
         told += carry(book, table, asked.cycles[0], 1, *at)
-        cold = next(line for line in told if line.tool == "cold")
-        told.append(replace(cold, part="compare", tool=OURS))
-        parts, tools = ("compare",), [t for t in tools if t == "lightgbm"]
-        asked.cycles = (cold.cycle,)
+        parts, tools = ("compare",), [t for t in tools if t in (OURS, "lightgbm")]
+        asked.cycles = (told[-1].cycle,)
     if "compare" in parts:
         told += [_compare(book, t, table, c, *at) for c in asked.cycles for t in tools]
     if "carry" in parts:
@@ -201,29 +204,30 @@ def carry(
     book: Book, table: Table, first: int, count: int, seconds: float, seed: int
 ) -> list[Line]:
     """A chain of cycles in one workspace, each beside a cold one and a mere refit of the same cut."""
-    told = []
+
+    def wanted(tool: str, cycle: int) -> Line:
+        return Line("carry", tool, _version(OURS), table.name, cycle, seconds, seed, None, 0.0)
+
+    cycles = range(first, min(first + count + 1, len(table.bounds)))
+    steps = [wanted("first", first)]
+    steps += [wanted(tool, cycle) for cycle in cycles[1:] for tool in ("refit", "chain")]
+    told = [line for line in map(book.find, steps) if line]
+    if len(told) < len(steps):  # a chain that was broken off begins again: its workspace is gone
+        told = [book.get(line, lambda line=line: line) for line in _chain(table, steps)]
+    return told + [_compare(book, OURS, table, cycle, seconds, seed) for cycle in cycles[1:]]
+
+
+def _chain(table: Table, steps: Sequence[Line]) -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        for cycle in range(first, min(first + count + 1, len(table.bounds))):
-            cut = table.cut(cycle)
-
-            def one(tool: str, plan: str, where: Path, cut: Cut = cut) -> Line:
-                wanted = Line(
-                    "carry", tool, _version(OURS), table.name, cut.cycle, seconds, seed, None, 0.0
-                )
-                return _ours(wanted, table, cut, where, plan)
-
-            copy = place / f"refit-{cycle}"
-            if cycle > first:
-                shutil.copytree(place / "chain", copy)
-                told.append(one("refit", "refit", copy))
-                shutil.rmtree(copy)
-                told.append(one("cold", "full", place / f"cold-{cycle}"))
-                shutil.rmtree(place / f"cold-{cycle}")
-            told.append(one("chain" if cycle > first else "first", "auto", place / "chain"))
-            for line in told[-3:] if cycle > first else told[-1:]:
-                book.get(line, lambda line=line: line)
-    return told
+        chain, aside = Path(name) / "chain", Path(name) / "refit"
+        for wanted in steps:
+            cut = table.cut(wanted.cycle)
+            if wanted.tool != "refit":
+                yield _ours(wanted, table, cut, chain)
+                continue
+            shutil.copytree(chain, aside)
+            yield _ours(wanted, table, cut, aside, "refit")
+            shutil.rmtree(aside)
 
 
 def ablate(book: Book, table: Table, cycle: int, seconds: float, seed: int, name: str) -> Line:
@@ -397,7 +401,8 @@ def _document(told: Sequence[Line], asked: argparse.Namespace) -> dict[str, Any]
         "seconds": asked.seconds,
         "figures": {
             **compared_figures(compared, OURS),
-            **carried_figures(lines),
+            **carried_figures(compared, OURS),
+            **ablated_figures(compared, OURS, list(ABLATIONS)),
             **curve_figures(lines, OURS, asked.seconds),
             **cost_figures(compared),
         },
