@@ -6,7 +6,8 @@ from automl import Family, bins
 from automl.spaces import Params, Shape, Suggests
 
 SMALL = {"learning_rate": 0.05, "num_leaves": 8, "min_child_samples": 50, "n_estimators": 300}
-MIDDLE = {"learning_rate": 0.04, "num_leaves": 50, "subsample": 0.75, "n_estimators": 200}
+LONG = {"num_leaves": 12, "min_child_samples": 5, "colsample_bytree": 0.75, "subsample": 0.85}
+FAST, SLOW = {"learning_rate": 0.1, "n_estimators": 400}, {"learning_rate": 0.06, "n_estimators": 500}
 RANDOM = {"learning_rate": 0.03, "num_leaves": 40, "min_child_samples": 5, "subsample": 0.88, "n_estimators": 400}
 
 
@@ -46,12 +47,11 @@ family = Family(
     encoding="trees",
     start=[  # half_life, recent and trend are the engine's: a drift is met from the first minute
         (1, {"learning_rate": 0.1, "num_leaves": 31, "n_estimators": 100}),  # the library's defaults
-        (3, {**SMALL, "half_life": 0.25}),
-        (4, {**MIDDLE, "trend": True}),
-        (4, {**MIDDLE, "recent": 0.2}),
+        (3, {**LONG, **FAST, "half_life": 0.5}),
+        (4, {**LONG, **FAST, "trend": True}),
         (5, {**RANDOM, "extra_trees": True, "colsample_bytree": 0.5, "recent": 0.2}),
         (7, SMALL),
-        (7, {**SMALL, "trend": True}),
+        (7, {**LONG, **SLOW, "num_leaves": 14, "trend": True}),
     ],
     space=space,
     build=build,

@@ -221,7 +221,7 @@ def test_families_that_won_before_start_first(make_work: Callable[..., Work]) ->
 def test_start_points_bring_their_recency(make_work: Callable[..., Work]) -> None:
     work = make_work({'"linear"]': '"lightgbm"]'})
     found = {(r.half_life, r.recent) for r, _ in Proposals(work, Plan(), (), lambda _: None).queue}  # type: ignore[arg-type,return-value]
-    assert found >= {(None, 0.0), (0.25, 0.0), (None, 0.2)}
+    assert found >= {(None, 0.0), (0.5, 0.0), (None, 0.2)}
     assert all(
         "half_life" not in r.params for r, _ in Proposals(work, Plan(), (), lambda _: None).queue
     )  # type: ignore[arg-type,return-value]
