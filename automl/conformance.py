@@ -131,6 +131,7 @@ def _check_task(family: Family, task: str) -> tuple[list[Check], dict[str, Any],
                 f"{task}: saved and loaded through MLflow",
                 lambda: _travels(family, task, fitted[0]),
             ),
+            _run(f"{task}: shared columns, same answers", lambda: _shares(family, task)),
         ]
     return checks, drawn, seconds
 
@@ -201,8 +202,7 @@ def _names(family: Family, shape: Shape) -> set[str]:
 
 
 def _fits(family: Family, task: str, fitted: list[Any]) -> str:
-    start = family.start[0][1] if family.start else {}
-    model = _model(family, task, Recipe.of_start(family, start, 0).params)
+    model = _model(family, task)
     output = model_output(model, _rows(), _contract(task))
     if CLASSES[task] and not np.allclose(output.sum(axis=1), 1, atol=1e-6):
         raise ValueError("probabilities do not sum to 1")
@@ -211,7 +211,7 @@ def _fits(family: Family, task: str, fitted: list[Any]) -> str:
 
 
 def _repeats(family: Family, task: str, model: Any) -> str:
-    again = _model(family, task, family.start[0][1])
+    again = _model(family, task)
     first, second = (model_output(m, _rows(), _contract(task)) for m in (model, again))
     if not np.array_equal(first, second):
         raise ValueError(
@@ -234,11 +234,39 @@ def _travels(family: Family, task: str, model: Any) -> str:
     return f"skops, {size / 1e3:.0f} kB, equal to the last bit"
 
 
-def _model(family: Family, task: str, params: Params) -> Any:
-    rows, y = _rows(), _outcome(task)
+def _shares(family: Family, task: str) -> str:
+    """Trials may share their columns; a release is fitted by the estimator and must not surprise."""
+    if not (family.share and family.fit_shared):
+        return "nothing to share"
+    _, X, y, shape = _learnable(family, task)
+    params, weights = _first(family), np.linspace(0.5, 1.5, ROWS) if family.weights else None
+    estimator = family.build(params, shape, 0)
+    more = {"sample_weight": weights} if family.weights else {}
+    estimator.fit(X, y, **more, **(family.fit_args(shape) if family.fit_args else {}))
+    sharing = family.fit_shared(params, shape, 0, family.share(X, y, shape, 0), weights)
+    first, second = (predict(m, X, len(CLASSES[task])) for m in (estimator, sharing))
+    if not np.allclose(first, second, rtol=1e-6, atol=1e-9):
+        raise ValueError(
+            f"fit_shared() and the estimator differ by up to {np.abs(first - second).max():.3g}"
+        )
+    return "as the estimator answers"
+
+
+def _first(family: Family) -> Params:
+    start = family.start[0][1] if family.start else {}
+    return Recipe.of_start(family, start, 0).params
+
+
+def _learnable(family: Family, task: str) -> tuple[Any, np.ndarray, np.ndarray, Shape]:
+    """A fitted encoder, its columns of the rows, their outcomes, and what they look like."""
     encoder = make_encoder(FEATURES, family.encoding)
-    X = np.asarray(encoder.fit_transform(rows), dtype="float64")
-    shape = _shape(family, task)
+    X = np.asarray(encoder.fit_transform(_rows()), dtype="float64")
+    return encoder, X, _outcome(task), _shape(family, task)
+
+
+def _model(family: Family, task: str) -> Any:
+    encoder, X, y, shape = _learnable(family, task)
+    params = _first(family)
     more = family.fit_args(shape) if family.fit_args else {}
     learned: Params = {}
     if family.fit is not None:

@@ -50,6 +50,15 @@ EARLY = (
 )
 
 
+SHARING = GOOD.replace(
+    "family = Family(",
+    "def share(X, y, shape, seed):\n    return X, y\n\n\n"
+    "def fit_shared(params, shape, seed, shared, weights):\n"
+    "    return build(params, shape, seed).fit(*shared, sample_weight=weights)\n\n\n"
+    "family = Family(share=share, fit_shared=fit_shared, ",
+)
+
+
 def _failed(findings: Findings) -> dict[str, str]:
     return {c.name: c.found for c in findings.checks if not c.passed}
 
@@ -85,6 +94,20 @@ def test_the_family_in_the_docs_passes(tmp_path: Path) -> None:
 
 def test_an_early_stopping_family_is_fitted_again_with_what_it_learned(tmp_path: Path) -> None:
     assert _failed(check_family(_write(tmp_path, EARLY), tmp_path)) == {}
+
+
+def test_a_family_may_share_what_its_trials_have_in_common(tmp_path: Path) -> None:
+    assert _failed(check_family(_write(tmp_path, SHARING), tmp_path)) == {}
+    forgetful = SHARING.replace("sample_weight=weights", "sample_weight=None")
+    failed = _failed(check_family(_write(tmp_path, forgetful), tmp_path))
+    [(name, found)] = failed.items()
+    assert "shared columns" in name
+    assert "fit_shared() and the estimator differ by up to" in found
+
+
+def test_the_first_start_point_may_bring_its_recency(tmp_path: Path) -> None:
+    text = GOOD.replace('{"alpha": 1.0}', '{"alpha": 1.0, "half_life": 0.25}')
+    assert _failed(check_family(_write(tmp_path, text), tmp_path)) == {}
 
 
 @pytest.mark.parametrize(
