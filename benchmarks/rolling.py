@@ -6,7 +6,8 @@ line of a JSON-lines file, which a run that is broken off goes on with; a line i
 tool's version (ours: the digest of its code) has changed.
 
     python -m benchmarks.rolling [--small] [--json] [--part compare|carry|curve|ablate ...] [--seconds 60]
-        [--tools automl lightgbm ...] [--tables NAME ...] [--cycles 0 2 4] [--catalogue FOLDER] [--keep]
+        [--tools automl lightgbm ...] [--tables NAME ...] [--cycles 0 2 4] [--catalogue FOLDER]
+    python -m benchmarks.rolling --told [--seconds 60] [--json] [--keep]    # figures of all kept lines
 """
 
 from __future__ import annotations
@@ -99,6 +100,16 @@ class Book:
         self.file = file
         self.lines = [Line(**told) for told in lines_of(file)] if file else []
 
+    def newest(self, seconds: float) -> list[Line]:
+        """All lines of that budget, ours of the present code alone, and those of a curve up to it."""
+        at, mine = {round(share * seconds, 6) for share in SHARES}, _version(OURS)
+        last = {
+            (x.part, x.tool, x.table, x.cycle, x.seconds): x
+            for x in self.lines
+            if x.seconds in at and (x.version == mine or x.tool in PEERS)
+        }
+        return list(last.values())
+
     def find(self, wanted: Line) -> Line | None:
         """The line of that id, if it ended well."""
         return next((x for x in self.lines if x.id == wanted.id and x.loss is not None), None)
@@ -125,18 +136,21 @@ def main() -> None:
     if asked.install:
         for tool in PEERS:
             _environment(tool)
-    folder = find_tables(asked.catalogue)
+    folder = None if asked.told else find_tables(asked.catalogue)
     book = Book(None if asked.small else asked.lines or RESULTS / "rolling.jsonl")
-    if asked.small or folder is None:
+    tables: list[Table] = []
+    if asked.small or (folder is None and not asked.told):
         tables = [drifting()]
         asked.seconds = 10.0 if asked.small else asked.seconds
         asked.cycles = (1,) if asked.small else asked.cycles
-    else:
+    elif folder is not None:
         tables = open_tables(folder, asked.tables)
     told = [line for table in tables for line in _run(book, table, asked)]
-    document = _document(told, asked)
+    document = _document(book.newest(asked.seconds) if asked.told else told, asked)
     if asked.keep:
-        (RESULTS / "rolling.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+        name = "rolling.json" if asked.seconds == 60 else f"rolling-{asked.seconds:g}s.json"
+        kept = {k: v for k, v in document.items() if k != "lines"}  # those are in the lines' file
+        (RESULTS / name).write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
     sys.stdout.write(json.dumps(document) + "\n" if asked.json else _text(document))
 
 
@@ -155,7 +169,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--catalogue", help="folder of catalog.json and its parquet files")
     parser.add_argument("--lines", type=Path, help="default: benchmarks/results/rolling.jsonl")
-    parser.add_argument("--keep", action="store_true", help="write benchmarks/results/rolling.json")
+    parser.add_argument("--told", action="store_true", help="run nothing: figures of kept lines")
+    parser.add_argument("--keep", action="store_true", help="write them to benchmarks/results")
     asked = parser.parse_args()
     if not asked.tables:
         asked.tables = list(CARRIED if asked.part == ["carry"] else (*TUNED, *UNSEEN))
