@@ -50,6 +50,10 @@ def tell_story(
     done = report.ended(problem, workspace, verb, ask)
     if done is None:
         with quiet():
+            if verb != "score":  # children's imports take as long as ours: side by side
+                from automl.trial import warm_up
+
+                warm_up()
             from automl import retrain as retrain_room
             from automl import score as score_room
 

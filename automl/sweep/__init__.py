@@ -6,6 +6,7 @@ on the same blocks. Every fit can be killed, every finished trial is handed to `
 a killed sweep goes on from the trials it is given as `done`.
 """
 
+from automl.sweep.answer import reweighed
 from automl.sweep.board import (
     Board,
     Past,
@@ -17,7 +18,6 @@ from automl.sweep.board import (
     blend_outputs,
     floor_losses,
     output_file,
-    reweighed,
 )
 from automl.sweep.refit import Refitted, part_of, refit
 from automl.sweep.search import BUDGET_ENDED, sweep

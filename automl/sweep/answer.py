@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from automl.ensemble import MOST_MEMBERS, Candidate, greedy
+from automl.ensemble import MOST_MEMBERS, Candidate, block_weights, greedy
 from automl.errors import NoModelError
+from automl.features.matrices import to_outcomes
 from automl.spaces import Blend, Member, Recipe
 from automl.sweep.board import Trial, Work, output_file
 
-__all__ = ["Answer"]
+__all__ = ["Answer", "reweighed"]
 
 MEMBER_MARGIN = 0.10  # relative loss behind the best that keeps a recipe out of a new blend
 ALIKE_MARGIN = 0.15  # and out of the best that are averaged alike
 TREND_SHARE = 0.5  # of a blend, at most, for recipes that see the time
 HEDGES = 2  # recipes that join a blend of such recipes alone
+LEAST_WEIGHT = 0.02  # of a member when weights are learned again
+WEIGHED_ROWS = 20_000  # of a block, evenly spread: weights need no more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,10 +125,7 @@ class Answer:
             seeing = seeing[: MOST_MEMBERS - len(others)]
         if not others:
             return weights
-        mine, rest = sum(weights[i] for i in seeing), sum(others.values())
-        return {i: TREND_SHARE * weights[i] / mine for i in seeing} | {
-            i: (1 - TREND_SHARE) * w / rest for i, w in others.items()
-        }
+        return _halved({i: weights[i] for i in seeing}, others)
 
     def _greedy(self, trials: Any, anchor: dict[str, float] | None) -> dict[str, float]:
         return greedy(
@@ -140,6 +140,55 @@ class Answer:
         blocks = range(len(self.work.blocks))
         outputs = [np.load(output_file(self.work, trial.recipe, b)) for b in blocks]
         return Candidate(outputs, trial.loss, trial.seconds_refit)
+
+
+def reweighed(work: Work, blend: Blend) -> Blend:
+    """The blend with weights that suit the work's blocks, starting from those that it has.
+
+    Its own members only, so that it stays the same blend. Who has fallen far behind the best of them has no
+    say; none falls below 2 %, so that each may come back; those that see the time have half, at most, if
+    others are near. Unchanged if a member has no outputs.
+    """
+    recipes = {m.recipe.id: m.recipe for m in blend.members}
+    files = {
+        i: [output_file(work, r, b) for b in range(len(work.blocks))] for i, r in recipes.items()
+    }
+    if len(recipes) < 2 or not all(path.exists() for row in files.values() for path in row):
+        return blend
+    outcomes = to_outcomes(work.frame[work.problem.history.target], work.contract)
+    rows = [_spread(len(block.judged)) for block in work.blocks]
+    truth = [outcomes[b.judged][r] for b, r in zip(work.blocks, rows, strict=True)]
+    known = {}
+    for i, paths in files.items():
+        outputs = [np.load(path)[r] for path, r in zip(paths, rows, strict=True)]
+        scores = [work.metric.score(y, x) for y, x in zip(truth, outputs, strict=True)]
+        losses = [work.metric.loss(score) for score in scores]
+        known[i] = Candidate(outputs, float(np.dot(block_weights(len(losses)), losses)), 0.0)
+    best = min(c.loss for c in known.values())
+    near = {i: c for i, c in known.items() if c.loss <= best * (1 + ALIKE_MARGIN)}
+    held = {m.recipe.id: m.weight for m in blend.members if m.recipe.id in near}
+    anchor = {i: w / sum(held.values()) for i, w in held.items()}
+    found = greedy(near, truth, work.metric, anchor=anchor)
+    weights = {i: max(LEAST_WEIGHT, found.get(i, 0.0)) for i in recipes}
+    seeing = {i: w for i, w in weights.items() if recipes[i].trend}
+    if any(i not in seeing for i in near) and sum(seeing.values()) > TREND_SHARE:
+        weights = _halved(seeing, {i: w for i, w in weights.items() if i not in seeing})
+    whole = sum(weights.values())
+    return Blend(
+        tuple(replace(m, weight=round(weights[m.recipe.id] / whole, 6)) for m in blend.members)
+    )
+
+
+def _halved(seeing: Mapping[str, float], others: Mapping[str, float]) -> dict[str, float]:
+    """Weights of those that see the time, scaled to their most, and of others, to the rest."""
+    mine, rest = sum(seeing.values()), sum(others.values())
+    return {i: TREND_SHARE * w / mine for i, w in seeing.items()} | {
+        i: (1 - TREND_SHARE) * w / rest for i, w in others.items()
+    }
+
+
+def _spread(n_rows: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, n_rows - 1, min(n_rows, WEIGHED_ROWS)).astype(np.int64))
 
 
 def _blend(known: dict[str, Trial], weights: dict[str, float]) -> Blend:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from automl.blocks import Block
 from automl.contract import Contract
-from automl.ensemble import Candidate, block_weights, greedy
+from automl.ensemble import block_weights
 from automl.features.columns import Columns
 from automl.features.matrices import Rows, to_outcomes
 from automl.metrics import Metric, get_metric
@@ -33,12 +32,7 @@ __all__ = [
     "makespan",
     "mean",
     "output_file",
-    "reweighed",
 ]
-
-
-LEAST_WEIGHT = 0.05  # of a member when weights are learned again
-WEIGHED_ROWS = 20_000  # of a block, evenly spread: weights need no more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,38 +186,6 @@ def floor_losses(work: Work) -> list[float]:
             output = np.full(count, np.average(y, weights=weight))
         told.append(work.metric.loss(work.metric.score(rows.y[block.judged], output)))
     return told
-
-
-def reweighed(work: Work, blend: Blend) -> Blend:
-    """The blend with weights that suit the work's blocks, starting from those that it has.
-
-    Its own members only, so that it stays the same blend; none falls below 5 %, so that each may come
-    back. Unchanged if a member has no outputs.
-    """
-    names = [m.recipe.id for m in blend.members]
-    files = [
-        [output_file(work, m.recipe, b) for m in blend.members] for b in range(len(work.blocks))
-    ]
-    if len(names) < 2 or not all(path.exists() for row in files for path in row):
-        return blend
-    outcomes = to_outcomes(work.frame[work.problem.history.target], work.contract)
-    rows = [_spread(len(block.judged)) for block in work.blocks]
-    truth = [outcomes[b.judged][r] for b, r in zip(work.blocks, rows, strict=True)]
-    outputs = [[np.load(p)[r] for p in row] for row, r in zip(files, rows, strict=True)]
-    candidates = {
-        name: Candidate([block[i] for block in outputs], 0.0, 0.0) for i, name in enumerate(names)
-    }
-    anchor = {m.recipe.id: m.weight for m in blend.members}
-    found = greedy(candidates, truth, work.metric, anchor=anchor)
-    raised = {name: max(LEAST_WEIGHT, found.get(name, 0.0)) for name in names}
-    whole = sum(raised.values())
-    return Blend(
-        tuple(replace(m, weight=round(raised[m.recipe.id] / whole, 6)) for m in blend.members)
-    )
-
-
-def _spread(n_rows: int) -> NDArray[np.int64]:
-    return np.unique(np.linspace(0, n_rows - 1, min(n_rows, WEIGHED_ROWS)).astype(np.int64))
 
 
 def output_file(work: Work, recipe: Recipe, block: int) -> Path:
