@@ -6,14 +6,14 @@ python -m benchmarks.lacking recency|ensemble|time|studies COMMAND ...
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import optuna
 
-from automl import ensemble, spaces
+from automl import spaces
 from automl.blocks import Block
 from automl.cli import main
 from automl.spaces import Blend, Recipe
@@ -36,15 +36,18 @@ def recency() -> None:
 
 def single() -> None:
     """The best recipe alone, no blend."""
-    ensemble.MOST_MEMBERS = answer.MOST_MEMBERS = 1  # type: ignore[attr-defined]
-    ensemble.ANCHOR_VOTES = 0
 
     def reference(_: Any, finished: Sequence[Trial]) -> Blend | None:
         complete = [t for t in finished if t.source == "start" and t.status == "complete"]
         best = min(complete, key=lambda t: t.loss, default=None)
         return Blend.single(best.recipe, best.learned) if best else None
 
+    def best_alone(_: Any, trials: Iterable[Trial], __: Any) -> dict[str, float]:
+        return {min(trials, key=lambda t: t.loss).recipe.id: 1.0}
+
     answer.Answer.reference = reference  # type: ignore[method-assign]
+    answer.Answer._greedy = best_alone  # type: ignore[method-assign]
+    answer.Answer._hedged = lambda _, weights, __: weights  # type: ignore[method-assign]
 
 
 def time_order() -> None:
