@@ -43,7 +43,7 @@ family = Family(
     encoding="trees",
     start=[
         (6, {**SLOW, "max_iter": 150}),
-        (6, {**SLOW, "max_iter": 400, "max_leaf_nodes": 16, "trend": True}),
+        (9, {**SLOW, "max_iter": 400, "max_leaf_nodes": 16, "trend": True}),
     ],
     space=space,
     build=build,
