@@ -1,4 +1,4 @@
-"""What a sweep answers: the blend that challenges, and what stands in for a first cycle's champion."""
+"""What a sweep answers: the blend that challenges, what stands in for a first cycle's champion, new weights."""
 
 from __future__ import annotations
 
