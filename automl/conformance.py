@@ -131,8 +131,9 @@ def _check_task(family: Family, task: str) -> tuple[list[Check], dict[str, Any],
                 f"{task}: saved and loaded through MLflow",
                 lambda: _travels(family, task, fitted[0]),
             ),
-            _run(f"{task}: shared columns, same answers", lambda: _shares(family, task)),
         ]
+    if fitted and family.share:
+        checks.append(_run(f"{task}: shared columns, same answers", lambda: _shares(family, task)))
     return checks, drawn, seconds
 
 
@@ -237,7 +238,7 @@ def _travels(family: Family, task: str, model: Any) -> str:
 def _shares(family: Family, task: str) -> str:
     """Trials may share their columns; a release is fitted by the estimator and must not surprise."""
     if not (family.share and family.fit_shared):
-        return "nothing to share"
+        raise ValueError("found one of share and fit_shared; wanted both")
     _, X, y, shape = _learnable(family, task)
     params, weights = _first(family), np.linspace(0.5, 1.5, ROWS) if family.weights else None
     estimator = family.build(params, shape, 0)
