@@ -383,6 +383,8 @@ def test_weights_are_learned_from_the_blocks_and_nobody_is_lost(
     )
     assert sum(m.weight for m in found.members) == pytest.approx(1)
     assert sum(blend_losses(work, found)) < sum(blend_losses(work, blend))
+    one_class = work.frame.assign(late=work.frame["late"].iloc[0])
+    assert reweighed(replace(work, frame=one_class), blend) == blend, "no metric, nothing to learn"
     output_file(work, fool, 0).unlink()
     assert reweighed(work, blend) == blend, "without all answers nothing is learned"
 

@@ -147,7 +147,7 @@ def reweighed(work: Work, blend: Blend) -> Blend:
 
     Its own members only, so that it stays the same blend. Who has fallen far behind the best of them has no
     say; none falls below 2 %, so that each may come back; those that see the time have half, at most, if
-    others are near. Unchanged if a member has no outputs.
+    others are near. Unchanged if a member has no outputs, or the metric no value.
     """
     recipes = {m.recipe.id: m.recipe for m in blend.members}
     files = {
@@ -166,6 +166,8 @@ def reweighed(work: Work, blend: Blend) -> Blend:
         known[i] = Candidate(outputs, float(np.dot(block_weights(len(losses)), losses)), 0.0)
     best = min(c.loss for c in known.values())
     near = {i: c for i, c in known.items() if c.loss <= best * (1 + ALIKE_MARGIN)}
+    if not near:  # the metric is undefined on a block
+        return blend
     held = {m.recipe.id: m.weight for m in blend.members if m.recipe.id in near}
     anchor = {i: w / sum(held.values()) for i, w in held.items()}
     found = greedy(near, truth, work.metric, anchor=anchor)
