@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from automl.history import Kinds, Snapshot, pull, pull_batch
 from automl.problem import Problem, load_problem
@@ -154,3 +155,15 @@ def parcel(number: int, sent_at: datetime, **other: Any) -> dict[str, Any]:
 def parcels(count: int = 40, every: timedelta = DAY / 2, last: datetime = AS_OF - 3 * DAY) -> Rows:
     """Rows whose labels are known at AS_OF, oldest first."""
     return [parcel(i, last - (count - 1 - i) * every) for i in range(count)]
+
+
+@pytest.fixture(params=SOURCES)
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
+    """One source of each kind."""
+    return Source(tmp_path, request.param)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Source:
+    """A SQLite source, where one kind is enough."""
+    return Source(tmp_path, "sqlite")
