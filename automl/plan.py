@@ -38,7 +38,7 @@ FULL_AFTER = 8  # cycles after which a full search is due
 GROWN = 1.5  # rows, against those of the last full search
 OUTLIER = 3.0  # robust z-score of the champion's newest loss
 OUTLIER_BLOCKS = 6  # past losses needed to judge it
-RECENCY_GAIN = 0.02  # by which another half-life beat the champion on the newest block
+RECENCY_GAIN = 0.02  # by which another recency beat the champion on the newest block
 MEMORY = 10  # cycles whose trials are remembered
 DISCOUNT = 0.85  # per cycle of age
 LIVE = 5  # recipes of a warm cycle, the champion's members among them
@@ -74,7 +74,8 @@ class Facts:
     signature: str  # of families, columns and target
     whole_block: bool  # whether a whole block of labels came since the last cycle
     losses: Sequence[float]  # of the champion's published predictions, newest first
-    # of recipes fitted before the newest block's labels existed, on that block
+    # on the newest block, of models fitted before its labels existed
+    held: float | None = None  # the champion, or the best of its members
     shadows: Sequence[tuple[Recipe, float]] = ()
 
 
@@ -89,6 +90,7 @@ def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> 
     held = champion.blend if champion and champion.blend.offered(work.families) else None
     block = job.problem.validation.block
     remembered = remember(past, work)
+    newest, shadows = _newest_losses(work, known, held, remembered)
     facts = Facts(
         champion=held,
         past=past,
@@ -97,7 +99,8 @@ def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> 
         whole_block=not past
         or block.after(past[0].as_of) <= job.as_of + timedelta(hours=1),  # clocks change
         losses=_published_losses(job, work),
-        shadows=_shadow_losses(work, known, held, remembered),
+        held=newest,
+        shadows=shadows,
     )
     kind, reason = (told["kind"], told["reason"]) if told else choose(facts, job.ask.plan)
     job.store.note(
@@ -242,45 +245,48 @@ def _outlier(losses: Sequence[float]) -> float:
 
 
 def _recency_gain(facts: Facts) -> float:
-    """By how much a recipe with another recency beat the champion's best on the newest block.
+    """By how much a shadow with another recency beat the champion and its members on the newest block.
 
-    On the block that has just been labelled, if recipes of both kinds were fitted before; else on the
-    newest block of the last cycle.
+    What a search tried says nothing here: the best of many recipes chosen on a block always beats
+    a champion that was not.
     """
-    if facts.champion is None:
+    if facts.champion is None or not facts.held:
         return 0.0
-    held = {m.recipe.id: _recency(m.recipe) for m in facts.champion.members}
-    last = facts.past[0].trials if facts.past else ()
-    sources = (
-        facts.shadows,
-        [(t.recipe, t.losses[0]) for t in last if t.status == "complete"],
-    )
-    for losses in sources:
-        mine = [loss for r, loss in losses if r.id in held]
-        others = [loss for r, loss in losses if _recency(r) not in held.values()]
-        if mine and others and min(mine) > 0:
-            return (min(mine) - min(others)) / min(mine)
-    return 0.0
+    tried = {_recency(m.recipe) for m in facts.champion.members}
+    others = [loss for r, loss in facts.shadows if _recency(r) not in tried]
+    return 1 - min(others) / facts.held if others else 0.0
 
 
 def _recency(recipe: Recipe) -> tuple[float | None, float, bool]:
     return recipe.half_life, recipe.recent, recipe.trend
 
 
-def _shadow_losses(
+def _newest_losses(
     work: Work,
     known: Mapping[tuple[str, int], Params],
     held: Blend | None,
     remembered: Sequence[Past],
-) -> list[tuple[Recipe, float]]:
-    recipes = {p.trial.recipe.id: p.trial.recipe for p in remembered}
-    recipes |= {m.recipe.id: m.recipe for m in held.members} if held else {}
-    singles = [
-        (r, blend_losses(work, Blend.single(r), blocks=1))
-        for n, r in recipes.items()
-        if (n, 0) in known
+) -> tuple[float | None, list[tuple[Recipe, float]]]:
+    """The champion's loss on the newest block, or its best member's; and those of shadows by recipe."""
+
+    def losses(blends: Sequence[Blend]) -> list[float]:
+        return [x for b in blends for x in blend_losses(work, b, blocks=1)]
+
+    shadows = {p.trial.recipe.id: p.trial.recipe for p in remembered}
+    answered: list[Blend] = []
+    if held:
+        members = [m.recipe for m in held.members]
+        for member in members:
+            shadows.pop(member.id, None)
+        answered = [Blend.single(m) for m in members if (m.id, 0) in known]
+        answered += [held] if len(answered) == len(members) else []
+    told = [
+        (recipe, loss)
+        for name, recipe in shadows.items()
+        if (name, 0) in known
+        for loss in losses([Blend.single(recipe)])
     ]
-    return [(recipe, losses[0]) for recipe, losses in singles if losses]
+    return min(losses(answered), default=None), told
 
 
 def _finished(job: Job) -> list[Finished]:

@@ -62,11 +62,18 @@ def test_a_full_search_comes_back_after_some_cycles(cycles: int, plan: str) -> N
 
 
 def test_newer_rows_that_matter_more_bring_a_full_search_back() -> None:
-    recent = replace(RECIPE, half_life=0.25)
-    better = finished("warm", 1000, trial(newest=1.0), trial(recent, newest=0.97))
-    assert choose(replace(FACTS, past=(better, finished(age=2))))[0] == "full"
-    alike = finished("warm", 1000, trial(newest=1.0), trial(recent, newest=0.99))
-    assert choose(replace(FACTS, past=(alike, finished(age=2))))[0] == "warm"
+    recent, other = replace(RECIPE, half_life=0.25), replace(RECIPE, seed=1)
+    judged = replace(FACTS, held=1.0)
+    assert choose(replace(judged, shadows=[(recent, 0.97)]))[0] == "full"
+    assert choose(replace(judged, shadows=[(recent, 0.99)]))[0] == "warm"
+    assert choose(replace(judged, shadows=[(other, 0.97)]))[0] == "warm"  # of the same recency
+    assert choose(replace(FACTS, shadows=[(recent, 0.97)]))[0] == "warm"  # nothing to compare with
+
+
+def test_the_best_of_a_search_does_not_bring_the_next_one_back() -> None:
+    found = [trial(replace(p, half_life=0.25), newest=0.9) for p in points(20)]
+    searched = finished("full", 1000, trial(newest=1.0), *found)
+    assert choose(replace(FACTS, past=(searched,)))[0] == "warm"
 
 
 @pytest.mark.parametrize("asked", ["refit", "warm", "full"])
