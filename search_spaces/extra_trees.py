@@ -21,7 +21,8 @@ def build(params: Params, shape: Shape, seed: int) -> Any:
     """150 trees: the next 150 gain less than the noise of a block, and double the model file."""
     from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
-    fixed = {"n_estimators": 150, "n_jobs": 1, "max_leaf_nodes": 10_000, "random_state": seed}
+    leaves = min(10_000, 60_000 // max(1, shape.classes))  # each holds a share of every class: at most 340 MB
+    fixed = {"n_estimators": 150, "n_jobs": 1, "max_leaf_nodes": leaves, "random_state": seed}
     if shape.task == "regression":
         return ExtraTreesRegressor(**{**fixed, **params})
     return ExtraTreesClassifier(**{**fixed, "criterion": "entropy", **params})

@@ -10,8 +10,9 @@ import pytest
 
 from automl.conformance import Findings, check_family
 from automl.errors import SpaceError
+from automl.guards.checks import LARGEST
 from automl.problem import family_folder, family_names
-from automl.spaces import load_family
+from automl.spaces import Shape, load_family
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -75,6 +76,15 @@ def test_shipped_families_pass_and_are_short(name: str, tmp_path: Path) -> None:
     assert findings.family.name == name
     lines = (family_folder() / f"{name}.py").read_text(encoding="utf-8").splitlines()
     assert 25 <= len(lines) <= 60
+
+
+@pytest.mark.parametrize("classes", [0, 2, 3, 6, 30, 200])
+def test_extra_trees_stay_below_the_size_that_a_release_may_have(classes: int) -> None:
+    family = load_family(str(family_folder() / "extra_trees.py"), family_folder())
+    task = "multiclass" if classes > 2 else "binary" if classes else "regression"
+    trees = family.build({}, Shape(10**6, 20, classes, task), 0)
+    node = 64 + 8 * max(1, classes)  # bytes: scikit-learn's node, and a float for every class
+    assert trees.n_estimators * 2 * trees.max_leaf_nodes * node < 0.7e6 * LARGEST
 
 
 def test_every_range_has_a_reason_on_its_line_or_above(tmp_path: Path) -> None:
