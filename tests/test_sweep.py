@@ -29,7 +29,7 @@ from automl.sweep import (
     reweighed,
     sweep,
 )
-from automl.sweep.answer import Answer
+from automl.sweep.answer import MEMBER_MARGIN, TREND_MARGIN, TREND_SHARE, Answer
 from automl.sweep.proposals import Asked, Proposals
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF
@@ -288,7 +288,7 @@ def seeing(i: int, *, trend: bool = True) -> Recipe:
 
 
 @pytest.mark.parametrize("of", ["reference", "challenger"])
-def test_half_of_a_blend_at_most_sees_the_time_if_others_come_near(
+def test_less_than_half_of_a_blend_sees_the_time_if_others_come_near(
     make_work: Callable[..., Work], of: str
 ) -> None:
     work = make_work({})
@@ -301,7 +301,22 @@ def test_half_of_a_blend_at_most_sees_the_time_if_others_come_near(
     assert blend is not None
     assert len(blend.members) <= 5
     assert sum(m.weight for m in blend.members) == pytest.approx(1, abs=1e-5)
-    assert sum(m.weight for m in blend.members if m.recipe.trend) <= 0.5 + 1e-6
+    assert sum(m.weight for m in blend.members if m.recipe.trend) <= TREND_SHARE + 1e-6
+
+
+@pytest.mark.parametrize("of", ["reference", "challenger"])
+def test_who_sees_the_time_and_is_behind_the_others_has_no_say(
+    make_work: Callable[..., Work], of: str
+) -> None:
+    work = make_work({})
+    behind = {seeing(i): 0.52 for i in range(3)}
+    trials = answered(work, behind | {seeing(9, trend=False): 0.5})
+    ahead = min(t.loss for t in trials[:3]) / trials[3].loss
+    assert 1 + TREND_MARGIN < ahead < 1 + MEMBER_MARGIN, "near enough, if it did not see the time"
+    told = answer(work)
+    blend = told.reference(trials) if of == "reference" else told.challenger(trials, None)
+    assert blend is not None
+    assert [m.recipe for m in blend.members] == [trials[3].recipe]
 
 
 def test_a_hedge_costs_no_more_than_the_refits_may(make_work: Callable[..., Work]) -> None:
@@ -389,12 +404,20 @@ def test_weights_are_learned_from_the_blocks_and_nobody_is_lost(
     assert reweighed(work, blend) == blend, "without all answers nothing is learned"
 
 
-@pytest.mark.parametrize(("noise", "most"), [(0.75, 0.5), (3.0, 0.98)])
+@pytest.mark.parametrize(
+    ("seen", "plain", "weight"),
+    [
+        pytest.param(0.70, 0.71, TREND_SHARE, id="others are near"),
+        pytest.param(0.70, 3.00, 0.98, id="others are far behind"),
+        pytest.param(0.71, 0.70, 2.7 / 15, id="a little behind: its old votes count"),
+        pytest.param(0.80, 0.70, 0.02, id="behind the others"),
+    ],
+)
 def test_weights_learned_again_are_hedged_against_a_turn_of_the_world(
-    make_work: Callable[..., Work], noise: float, most: float
+    make_work: Callable[..., Work], seen: float, plain: float, weight: float
 ) -> None:
     work = make_work({})
-    plain, seeing = Recipe("lightgbm", {}), Recipe("lightgbm", {}, trend=True)
-    _say(work, {seeing: 0.7, plain: noise})
-    found = reweighed(work, Blend((Member(seeing, 0.9), Member(plain, 0.1))))
-    assert found.members[0].weight == pytest.approx(most, abs=0.002)
+    other, seeing = Recipe("lightgbm", {}), Recipe("lightgbm", {}, trend=True)
+    _say(work, {seeing: seen, other: plain})
+    found = reweighed(work, Blend((Member(seeing, 0.9), Member(other, 0.1))))
+    assert found.members[0].weight == pytest.approx(weight, abs=0.002)

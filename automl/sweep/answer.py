@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,8 @@ __all__ = ["Answer", "reweighed"]
 
 MEMBER_MARGIN = 0.10  # relative loss behind the best that keeps a recipe out of a new blend
 ALIKE_MARGIN = 0.15  # and out of the best that are averaged alike
-TREND_SHARE = 0.5  # of a blend, at most, for recipes that see the time
+TREND_SHARE = 0.4  # of a blend, at most, for recipes that see the time
+TREND_MARGIN = 0.05  # relative loss behind the best of the others that leaves them no say
 HEDGES = 2  # recipes that join a blend of such recipes alone
 LEAST_WEIGHT = 0.02  # of a member when weights are learned again
 WEIGHED_ROWS = 20_000  # of a block, evenly spread: weights need no more
@@ -53,7 +54,8 @@ class Answer:
         if not starts:
             return None
         known = {t.recipe.id: t for t in starts}
-        alike, selected = self._best_alike(starts), self._selected(starts)
+        trusted = _trusted(starts)
+        alike, selected = self._best_alike(trusted), self._selected(trusted)
         halves = {i: (alike.get(i, 0.0) + selected.get(i, 0.0)) / 2 for i in {**alike, **selected}}
         weights = self._most(self._hedged(self._most(halves, known), known), known)
         names = list(weights)
@@ -80,9 +82,9 @@ class Answer:
             return None
         anchor = {m.recipe.id: m.weight for m in held.members} if held else {}
         best = min(t.loss for t in usable.values())
-        usable = {
-            i: t for i, t in usable.items() if i in anchor or t.loss <= best * (1 + MEMBER_MARGIN)
-        }
+        trusted = {t.recipe.id for t in _trusted(list(usable.values()))}
+        near = {i for i in trusted if usable[i].loss <= best * (1 + MEMBER_MARGIN)}
+        usable = {i: t for i, t in usable.items() if i in near or i in anchor}
         whole = {i: w for i, w in anchor.items() if i in usable}
         weights = self._greedy(usable.values(), whole if len(whole) == len(anchor) else None)
         if not weights:
@@ -106,7 +108,7 @@ class Answer:
         return self._greedy([t for t in good if t.loss <= best * (1 + MEMBER_MARGIN)], None)
 
     def _hedged(self, weights: dict[str, float], known: Mapping[str, Trial]) -> dict[str, float]:
-        """Half of the weight, at most, for recipes that see the time, if others come near.
+        """At most `TREND_SHARE` of the weight for recipes that see the time, if others come near.
 
         They follow the newest leaves; where the world turns back, they are all wrong together.
         """
@@ -125,7 +127,7 @@ class Answer:
             seeing = seeing[: MOST_MEMBERS - len(others)]
         if not others:
             return weights
-        return _halved({i: weights[i] for i in seeing}, others)
+        return _shared({i: weights[i] for i in seeing}, others)
 
     def _greedy(self, trials: Any, anchor: dict[str, float] | None) -> dict[str, float]:
         return greedy(
@@ -146,8 +148,8 @@ def reweighed(work: Work, blend: Blend) -> Blend:
     """The blend with weights that suit the work's blocks, starting from those that it has.
 
     Its own members only, so that it stays the same blend. Who has fallen far behind the best of them has no
-    say; none falls below 2 %, so that each may come back; those that see the time have half, at most, if
-    others are near. Unchanged if a member has no outputs, or the metric no value.
+    say, who sees the time already when it is a little behind those that do not; none falls below 2 %, so
+    that each may come back. Unchanged if a member has no outputs, or the metric no value.
     """
     recipes = {m.recipe.id: m.recipe for m in blend.members}
     files = {
@@ -165,7 +167,12 @@ def reweighed(work: Work, blend: Blend) -> Blend:
         losses = [work.metric.loss(score) for score in scores]
         known[i] = Candidate(outputs, float(np.dot(block_weights(len(losses)), losses)), 0.0)
     best = min(c.loss for c in known.values())
-    near = {i: c for i, c in known.items() if c.loss <= best * (1 + ALIKE_MARGIN)}
+    most = _most_for_trend((recipes[i], c.loss) for i, c in known.items())
+    near = {
+        i: c
+        for i, c in known.items()
+        if c.loss <= best * (1 + ALIKE_MARGIN) and (c.loss <= most or not recipes[i].trend)
+    }
     if not near:  # the metric is undefined on a block
         return blend
     held = {m.recipe.id: m.weight for m in blend.members if m.recipe.id in near}
@@ -174,14 +181,30 @@ def reweighed(work: Work, blend: Blend) -> Blend:
     weights = {i: max(LEAST_WEIGHT, found.get(i, 0.0)) for i in recipes}
     seeing = {i: w for i, w in weights.items() if recipes[i].trend}
     if any(i not in seeing for i in near) and sum(seeing.values()) > TREND_SHARE:
-        weights = _halved(seeing, {i: w for i, w in weights.items() if i not in seeing})
+        weights = _shared(seeing, {i: w for i, w in weights.items() if i not in seeing})
     whole = sum(weights.values())
     return Blend(
         tuple(replace(m, weight=round(weights[m.recipe.id] / whole, 6)) for m in blend.members)
     )
 
 
-def _halved(seeing: Mapping[str, float], others: Mapping[str, float]) -> dict[str, float]:
+def _trusted(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that see the time only if they are no worse than the best of the others, or little.
+
+    One that follows the newest leaves may seem to mend what others get wrong on a block, by being wrong the
+    other way; on the next block it is wrong alone.
+    """
+    most = _most_for_trend((t.recipe, t.loss) for t in trials)
+    return [t for t in trials if not t.recipe.trend or t.loss <= most]
+
+
+def _most_for_trend(losses: Iterable[tuple[Recipe, float]]) -> float:
+    """The largest loss at which a recipe that sees the time has a say."""
+    others = [loss for recipe, loss in losses if not recipe.trend]
+    return min(others, default=float("inf")) * (1 + TREND_MARGIN)
+
+
+def _shared(seeing: Mapping[str, float], others: Mapping[str, float]) -> dict[str, float]:
     """Weights of those that see the time, scaled to their most, and of others, to the rest."""
     mine, rest = sum(seeing.values()), sum(others.values())
     return {i: TREND_SHARE * w / mine for i, w in seeing.items()} | {
