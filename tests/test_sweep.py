@@ -31,6 +31,7 @@ from automl.sweep import (
 )
 from automl.sweep.answer import MEMBER_MARGIN, TREND_MARGIN, TREND_SHARE, Answer
 from automl.sweep.proposals import Asked, Proposals
+from automl.sweep.search import BUDGET_ENDED
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF
 from tests.troubles import HOWS, write_troubled
@@ -148,6 +149,18 @@ def test_a_small_budget_ends_in_time_and_time_in_fits_is_counted(
     assert 0 < board.fit_seconds <= 2 * board.seconds
     assert board.encode_seconds > 0
     assert sum(t.seconds for t in board.trials) == pytest.approx(board.fit_seconds, abs=0.5)
+
+
+def test_a_fit_that_the_end_of_the_budget_stops_has_cost_what_it_took(
+    make_work: Callable[..., Work], tmp_path: Path
+) -> None:
+    entry = write_troubled(tmp_path, "sleeps")
+    edits = {'"linear"]': f'"{entry}"]', "trials   = 4": 'budget   = "10s"'}
+    board = sweep(make_work(edits), deadline=time.monotonic() + 4)
+    stopped = next(t for t in board.trials if t.recipe.params == {"how": "sleeps"})
+    assert (board.stopped, stopped.reason) == ("time", BUDGET_ENDED)
+    assert stopped.seconds > 0.5
+    assert board.fit_seconds == pytest.approx(sum(t.seconds for t in board.trials))
 
 
 def test_few_rows_allow_few_configurations(make_work: Callable[..., Work]) -> None:

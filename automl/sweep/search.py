@@ -245,7 +245,9 @@ class _Run:
     def _stop_in_time(self) -> None:
         self.stopped = "time"
         for fit, result in self.pool.stop():
-            self._end(self.racing[fit.tag[0]], "pruned", replace(result, error=BUDGET_ENDED))
+            race = self.racing[fit.tag[0]]
+            self._count(race, result)
+            self._end(race, "pruned", replace(result, error=BUDGET_ENDED))
         for race in self.waiting:
             self._end(race, "pruned", FitResult(error=BUDGET_ENDED))
 
@@ -270,8 +272,7 @@ class _Run:
     # ---- one race
 
     def _take(self, race: _Race, result: FitResult) -> None:
-        race.seconds += result.seconds
-        self.fit_seconds += result.seconds
+        self._count(race, result)
         if result.error:
             late = time.monotonic() >= self._search_end()
             how = ("pruned", replace(result, error=BUDGET_ENDED)) if late else ("failed", result)
@@ -302,6 +303,10 @@ class _Run:
         else:
             del self.racing[race.number]
             self.waiting.append(race)
+
+    def _count(self, race: _Race, result: FitResult) -> None:
+        race.seconds += result.seconds
+        self.fit_seconds += result.seconds
 
     def _behind(self, race: _Race) -> bool:
         complete = [t for t in self.proposals.told if t.status == "complete"]
