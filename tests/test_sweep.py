@@ -381,12 +381,12 @@ def test_the_floor_is_what_the_baseline_says_without_a_fit(
     assert floor_losses(work) == pytest.approx(list(baseline.losses), rel=1e-6)
 
 
-def _say(work: Work, noises: dict[Recipe, float]) -> None:
-    """Outputs of recipes on every block: the truth, and as much of one noise."""
+def _say(work: Work, noises: dict[Recipe, float], since: int = 0) -> None:
+    """Outputs of recipes on every block, or the older ones: the truth, and as much of one noise."""
     outcomes = to_outcomes(work.frame["late"], work.contract)
     (work.scratch / "outputs").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    for b, block in enumerate(work.blocks):
+    for b, block in enumerate(work.blocks[since:], start=since):
         truth = outcomes[block.judged]
         common = rng.normal(0, 1, len(truth))
         for recipe, noise in noises.items():
@@ -415,6 +415,19 @@ def test_weights_are_learned_from_the_blocks_and_nobody_is_lost(
     assert reweighed(replace(work, frame=one_class), blend) == blend, "no metric, nothing to learn"
     output_file(work, fool, 0).unlink()
     assert reweighed(work, blend) == blend, "without all answers nothing is learned"
+
+
+def test_weights_are_learned_from_the_newest_blocks_of_a_search_that_looks_further_back(
+    make_work: Callable[..., Work],
+) -> None:
+    work = make_work({})
+    further = replace(work, blocks=[*work.blocks, work.blocks[-1]])
+    better, worse = Recipe("linear", {"C": 1.0}), Recipe("linear", {"C": 2.0})
+    _say(further, {better: 0.70, worse: 0.75})
+    _say(further, {better: 9.0, worse: 0.1}, since=2)
+    blend = Blend((Member(better, 0.5), Member(worse, 0.5)))
+    assert len(work.blocks) == 2
+    assert reweighed(further, blend) == reweighed(work, blend) != blend
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ TREND_SHARE = 0.4  # of a blend, at most, for recipes that see the time
 TREND_MARGIN = 0.05  # relative loss behind the best of the others that leaves them no say
 HEDGES = 2  # recipes that join a blend of such recipes alone
 LEAST_WEIGHT = 0.02  # of a member when weights are learned again
+WEIGHED_BLOCKS = 2  # newest blocks that they are learned from, whatever a search looks at
 WEIGHED_ROWS = 20_000  # of a block, evenly spread: weights need no more
 
 
@@ -145,21 +146,20 @@ class Answer:
 
 
 def reweighed(work: Work, blend: Blend) -> Blend:
-    """The blend with weights that suit the work's blocks, starting from those that it has.
+    """The blend with weights that suit the work's newest blocks, starting from those that it has.
 
     Its own members only, so that it stays the same blend. Who has fallen far behind the best of them has no
     say, who sees the time already when it is a little behind those that do not; none falls below 2 %, so
     that each may come back. Unchanged if a member has no outputs, or the metric no value.
     """
     recipes = {m.recipe.id: m.recipe for m in blend.members}
-    files = {
-        i: [output_file(work, r, b) for b in range(len(work.blocks))] for i, r in recipes.items()
-    }
+    blocks = work.blocks[:WEIGHED_BLOCKS]
+    files = {i: [output_file(work, r, b) for b in range(len(blocks))] for i, r in recipes.items()}
     if len(recipes) < 2 or not all(path.exists() for row in files.values() for path in row):
         return blend
     outcomes = to_outcomes(work.frame[work.problem.history.target], work.contract)
-    rows = [_spread(len(block.judged)) for block in work.blocks]
-    truth = [outcomes[b.judged][r] for b, r in zip(work.blocks, rows, strict=True)]
+    rows = [_spread(len(block.judged)) for block in blocks]
+    truth = [outcomes[b.judged][r] for b, r in zip(blocks, rows, strict=True)]
     known = {}
     for i, paths in files.items():
         outputs = [np.load(path)[r] for path, r in zip(paths, rows, strict=True)]
