@@ -179,4 +179,4 @@ _METRICS = {
     )
 }
 if set(_METRICS) != {name for names in METRICS.values() for name in names}:
-    raise AssertionError("metrics.py and problem.py name different metrics")
+    raise AssertionError("the problem file and this room name different metrics")

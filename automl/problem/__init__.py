@@ -1,0 +1,12 @@
+"""The problem file as one frozen value; outside text meets validation here and nowhere else.
+
+Every mistake of a file is reported at once, with the key, what was found, what was wanted, and a
+suggestion for a typo. Nothing here opens a database, reads data or loads a family.
+"""
+
+from automl.problem.loading import load_problem
+from automl.problem.places import family_folder, family_names
+from automl.problem.sections import METRICS, Problem
+from automl.problem.spans import Span
+
+__all__ = ["METRICS", "Problem", "Span", "family_folder", "family_names", "load_problem"]

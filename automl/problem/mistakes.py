@@ -1,0 +1,171 @@
+"""Every mistake of a problem file at once: keys that contradict each other, files that are not there.
+
+Reads what the file says before it is valid, and tells a reader what was found, wanted, and meant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from automl.problem.places import family_names
+from automl.problem.sections import METRICS, Problem, did_you_mean
+
+__all__ = ["conflicts", "explain"]
+
+# Columns of every predictions table beside key and time
+PUBLISHED = {
+    "prediction", "probability", "low", "high", "generation", "model_version", "run_id", "as_of", "scored_at", "class",
+}  # fmt: skip
+
+LONGEST_NAME = 63  # bytes of a column's name that PostgreSQL keeps
+
+
+def conflicts(content: Mapping[str, Any], file: Path) -> list[str]:
+    """Keys that contradict each other; reads raw values, so that it speaks up beside other mistakes."""
+    task, h, sweep = content.get("task"), _section(content, "history"), _section(content, "sweep")
+    wrong = ["file: unknown key"] if "file" in content else []
+    if h:
+        wrong += [f"history: {line}" for line in _history_conflicts(h)]
+    metric = _section(content, "metric")
+    hidden = sorted({*_texts(metric.get("slices"))} & {*_texts(h.get("ignore"))})
+    if hidden:
+        wrong.append(
+            f"metric.slices: found {', '.join(hidden)}, which history.ignore keeps from being read"
+        )
+    wrong += [
+        f"history.personal: found {name!r}, which is {role}; wanted columns that nothing else names, or "
+        "a key"
+        for role, names in (
+            ("history.time", [h.get("time")]),
+            ("the target", [h.get("target")]),
+            ("history.label_time", [h.get("label_time")]),
+            ("history.updated_at", [h.get("updated_at")]),
+            ("history.weight", [h.get("weight")]),
+            ("part of history.group", h.get("group")),
+            ("part of metric.slices", metric.get("slices")),
+        )
+        for name in dict.fromkeys(_texts(names))
+        if name in _texts(h.get("personal"))
+    ]
+    if task in METRICS:
+        named = [("metric.name", [metric.get("name")]), ("metric.also", metric.get("also"))]
+        wrong += [
+            f"{where}: {name!r} does not fit task {task!r}; wanted one of "
+            f"{', '.join(METRICS[task])}{did_you_mean(name, METRICS[task])}"
+            for where, names in named
+            for name in _texts(names)
+            if name not in METRICS[task]
+        ]
+    wrong += _missing_files(content, file)
+    if sweep and "budget" not in sweep and "trials" not in sweep:
+        wrong.append('sweep: found neither budget nor trials; wanted for example budget = "3m"')
+    if _section(content, "batch").get("query") and h and not h.get("source"):
+        wrong.append("batch.query: found a query; wanted none, because history has no source URL")
+    if task in ("multiclass", "regression") and h.get("positive") is not None:
+        wrong.append(f"history.positive: found {h['positive']!r}; only task 'binary' has one")
+    return wrong
+
+
+def _missing_files(content: Mapping[str, Any], file: Path) -> list[str]:
+    """Families and transformers that are not where the file says."""
+    wrong = []
+    for entry in _texts([_section(content, "features").get("transformer")]):
+        if entry and not (file.parent / entry).is_file():
+            wrong.append(f"features.transformer: {entry!r} is not a file beside {file.name}")
+    for entry in _texts(_section(content, "sweep").get("families")):
+        if not _is_path(entry) and entry not in family_names():
+            wrong.append(
+                f"sweep.families: {entry!r} is no family; wanted one of {', '.join(family_names())}, "
+                f"or the path of a .py file{did_you_mean(entry, family_names())}"
+            )
+        elif _is_path(entry) and not (file.parent / entry).is_file():
+            wrong.append(f"sweep.families: {entry!r} is not a file beside {file.name}")
+    return wrong
+
+
+def _history_conflicts(h: Mapping[str, Any]) -> list[str]:
+    wrong: list[str] = []
+    origins = [name for name in ("source", "files", "python") if h.get(name)]
+    if len(origins) != 1:
+        wrong.append(
+            f"found {', '.join(origins) or 'none'}; wanted exactly one of source, files, python"
+        )
+    if h.get("source") and not h.get("query"):
+        wrong.append('found source without query; wanted query = "select ..."')
+    if h.get("query") and not h.get("source"):
+        wrong.append("found query without source; a query needs a database URL in source")
+    if h.get("source") and not h.get("key"):
+        wrong.append("found no key; wanted the columns that make a row of the source unique")
+    if h.get("label_delay") and h.get("label_time"):
+        wrong.append("found label_delay and label_time; wanted one of them")
+    roles = _texts([h.get("time"), h.get("target"), *_texts(h.get("ignore"))])
+    twice = sorted({name for name in roles if roles.count(name) > 1})
+    if twice:
+        wrong.append(f"column {', '.join(twice)} has two roles among time, target and ignore")
+    published = {*_texts([h.get("time")]), *_texts(h.get("key"))}
+    ours = sorted(name for name in published if name.casefold() in PUBLISHED)
+    long = sorted(n for n in published if len(n.encode()) > LONGEST_NAME)
+    if long:
+        wrong.append(
+            f"column {long[0]!r} is published and longer than {LONGEST_NAME} bytes, which PostgreSQL would "
+            "cut; rename it in the query"
+        )
+    if ours:
+        wrong.append(
+            f"column {', '.join(ours)} is also a column of the predictions; rename it in the query"
+        )
+    if h.get("target") in _texts(h.get("key")):
+        wrong.append(f"target {h['target']!r} cannot be part of key")
+    return wrong
+
+
+def _section(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section = content.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _texts(values: object) -> list[str]:
+    return [v for v in values if isinstance(v, str)] if isinstance(values, list) else []
+
+
+def explain(error: ValidationError) -> list[str]:
+    """What a section refused, in our words: one line per mistake, each beginning with its key."""
+    lines: list[str] = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
+        kind, found = item["type"], item.get("input")
+        if kind == "extra_forbidden":
+            known = _known_keys(item["loc"])
+            lines.append(
+                f"{where}: unknown key; wanted one of {', '.join(known)}"
+                f"{did_you_mean(str(item['loc'][-1]), known)}"
+            )
+        elif kind == "missing":
+            lines.append(f"{where}: missing; wanted a value")
+        elif kind == "value_error":
+            lines.append(f"{where}: {item['ctx']['error']}")
+        else:
+            said = item["msg"][0].lower() + item["msg"][1:]
+            hint = did_you_mean(str(found), re.findall(r"'([^']+)'", item["msg"]))
+            lines.append(
+                f"{where}: found {found!r}; {said.replace('input should be', 'wanted')}{hint}"
+            )
+    return lines
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> tuple[str, ...]:
+    model: type[BaseModel] = Problem
+    for part in loc[:-1]:
+        inner = model.model_fields[str(part)].annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return tuple(name for name in model.model_fields if name != "file")
+
+
+def _is_path(entry: str) -> bool:
+    return "/" in entry or entry.endswith(".py")

@@ -1,0 +1,289 @@
+"""The sections of a problem file as frozen values; each value is checked by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from automl.problem.spans import Duration, Span
+
+__all__ = ["METRICS", "Problem", "did_you_mean"]
+
+Task = Literal["binary", "multiclass", "regression"]
+
+METRICS: dict[str, tuple[str, ...]] = {
+    "binary": ("roc_auc", "average_precision", "log_loss", "brier"),
+    "multiclass": ("log_loss", "accuracy", "balanced_accuracy", "f1_macro"),
+    "regression": ("rmse", "mae", "mape", "r2"),
+}
+
+MIN_OVERLAP = 300  # seconds; a shorter one loses rows of slow transactions
+_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")
+_TABLE = re.compile(
+    r"^[a-z][a-z0-9_]{0,39}$"
+)  # leaves room for suffixes below PostgreSQL's 63 bytes
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class HistorySection(_Table):
+    """Where labelled, dated rows come from, and what each column means."""
+
+    source: str = ""
+    files: str = ""
+    python: str = ""
+    query: str = ""
+    time: str
+    timezone: str = "UTC"
+    key: tuple[str, ...] = ()
+    updated_at: str = ""
+    target: str
+    positive: int | float | str | bool | None = None
+    label_delay: Duration | None = None
+    label_time: str = ""
+    keep: Duration | None = None
+    overlap: Duration | None = None
+    deleted: Literal["drop", "keep", "refuse"] = "drop"
+    late: Literal["take", "refuse"] = "take"
+    quarantine: float = Field(default=0.01, ge=0, lt=0.5)
+    ignore: tuple[str, ...] = ()
+    personal: tuple[str, ...] = ()
+    weight: str = ""
+    group: tuple[str, ...] = ()
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        return _known_zone(value)
+
+    @field_validator("source")
+    @classmethod
+    def _no_password(cls, value: str) -> str:
+        match = re.search(
+            r"://[^:/@\s]*:([^@]+)@", value
+        )  # as SQLAlchemy reads it: a slash may be part of it
+        if match and not re.fullmatch(r"(\$\{\w+\})+", match[1]):
+            raise ValueError(
+                "holds a password; wanted a reference to the environment such as ${PGPASSWORD}"
+            )
+        return value
+
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _positive(cls, value: object) -> object:
+        if isinstance(value, (int, float, str)):
+            return value
+        raise ValueError(f"found {value!r}; wanted a number, a text, true or false")
+
+    @field_validator("overlap")
+    @classmethod
+    def _overlap(cls, value: Span | None) -> Span | None:
+        if value and value.seconds < MIN_OVERLAP:
+            raise ValueError(
+                f"found {value}; wanted at least 5m, longer than any transaction of the source"
+            )
+        return value
+
+
+class BatchSection(_Table):
+    """The rows to predict: `as_of <= time < as_of + horizon`."""
+
+    query: str = ""
+    horizon: Duration | None = None
+    resize: Literal["refuse", "allow"] = "refuse"
+
+
+class MetricSection(_Table):
+    """What is optimised, what is reported beside it."""
+
+    name: str
+    also: tuple[str, ...] = ()
+    slices: tuple[str, ...] = ()
+
+
+class FeaturesSection(_Table):
+    """What becomes of the columns before they are encoded."""
+
+    transformer: str = ""
+
+
+class SweepSection(_Table):
+    """How much search a cycle may spend."""
+
+    families: tuple[str, ...] = (
+        "baseline",
+        "linear",
+        "lightgbm",
+        "hist_gradient_boosting",
+        "extra_trees",
+        "mlp",
+    )
+    budget: Duration | None = None
+    trials: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @field_validator("families")
+    @classmethod
+    def _families(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("found none; wanted at least one name or path")
+        if len(set(value)) < len(value):
+            raise ValueError("found a family twice")
+        return value
+
+    @field_validator("budget")
+    @classmethod
+    def _budget(cls, value: Span | None) -> Span | None:
+        if value and (value.unit in ("mo", "q", "d") or not 10 <= value.seconds < 86400):
+            raise ValueError(f"found {value}; wanted at least 10s and less than a day")
+        return value
+
+
+class ValidationSection(_Table):
+    """Blocks of one retraining period each, newest last."""
+
+    block: Duration
+    origins: int = Field(default=2, ge=1, le=12)
+
+
+class PromotionSection(_Table):
+    """When the challenger takes the champion's place."""
+
+    mode: Literal["auto", "review"] = "auto"
+    confidence: float = Field(default=0.8, gt=0.5, lt=1)
+
+
+class PublishSection(_Table):
+    """Where analysts read."""
+
+    table: str = ""
+    parquet: str = ""
+    mode: Literal["full", "new"] = "full"
+    keep: int = Field(default=12, ge=2)
+
+    @field_validator("table")
+    @classmethod
+    def _table(cls, value: str) -> str:
+        if value and not _TABLE.match(value):
+            raise ValueError(f"{value!r}: wanted lower-case letters, digits and _, at most 40")
+        return value
+
+
+class ScheduleSection(_Table):
+    """Cron lines, and the zone in which they are meant."""
+
+    timezone: str = "UTC"
+    retrain: str = ""
+    score: str = ""
+    approvals: str = ""  # when to look for the tag `approved` in MLflow, beside every other command
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        return _known_zone(value)
+
+    @field_validator("retrain", "score", "approvals")
+    @classmethod
+    def _cron(cls, value: str) -> str:
+        if value and not _is_cron(value):
+            raise ValueError(
+                f'{value!r} is not a cron line; wanted five fields such as "0 3 * * 1"'
+            )
+        return value
+
+
+class Problem(_Table):
+    """One prediction task: one TOML file, one MLflow experiment, one registered model."""
+
+    file: Path = Field(exclude=True)
+    name: str
+    question: str = ""
+    task: Task
+    history: HistorySection
+    batch: BatchSection = BatchSection()
+    metric: MetricSection
+    features: FeaturesSection = FeaturesSection()
+    sweep: SweepSection
+    validation: ValidationSection
+    promotion: PromotionSection = PromotionSection()
+    publish: PublishSection = PublishSection()
+    schedule: ScheduleSection = ScheduleSection()
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not _NAME.match(value):
+            raise ValueError(
+                f"{value!r}: wanted a letter, then letters, digits, - or _, at most 63"
+            )
+        return value
+
+    @property
+    def table(self) -> str:
+        """The table analysts read; default: the name with `_` for `-`."""
+        return self.publish.table or re.sub(r"[^a-z0-9_]", "_", self.name.lower())[:40]
+
+    @property
+    def transformer(self) -> Path | None:
+        """The file of the user's own columns."""
+        given = self.features.transformer
+        return (self.file.parent / given).resolve() if given else None
+
+    @property
+    def horizon(self) -> Span:
+        """Length of the batch window; default: one block."""
+        return self.batch.horizon or self.validation.block
+
+    def until(self, as_of: datetime) -> datetime:
+        """End of the batch that starts at `as_of`."""
+        return self.horizon.after(as_of)
+
+    def mature(self, as_of: datetime) -> datetime:
+        """Rows before this moment have their label at `as_of` (with `label_time`: at the latest)."""
+        return self.history.label_delay.before(as_of) if self.history.label_delay else as_of
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what the file says; comments and order do not count."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _known_zone(value: str) -> str:
+    if value not in available_timezones():
+        hint = did_you_mean(value, tuple(available_timezones()))
+        raise ValueError(
+            f"{value!r} is not a time zone; wanted for example UTC or Europe/Zurich{hint}"
+        )
+    ZoneInfo(value)
+    return value
+
+
+def _is_cron(value: str) -> bool:
+    from cronsim import CronSim, CronSimError  # noqa: PLC0415  40 ms that most commands never need
+
+    if (
+        len(value.split()) != 5
+    ):  # CronSim would read a sixth field as seconds, which schedulers do not know
+        return False
+    try:
+        CronSim(value, datetime(2026, 1, 1, tzinfo=UTC))
+    except CronSimError:
+        return False
+    return True
+
+
+def did_you_mean(word: str, known: tuple[str, ...] | list[str]) -> str:
+    """A question to add to a refusal; empty if nothing known is close."""
+    close = get_close_matches(word, known, n=1, cutoff=0.6)
+    return f". Did you mean {close[0]!r}?" if close else ""
