@@ -32,13 +32,15 @@ __all__ = [
     "remember",
     "revived",
     "signature",
+    "spared",
 ]
 
 FULL_AFTER = 8  # cycles after which a full search is due
 GROWN = 1.5  # rows, against those of the last full search
 OUTLIER = 3.0  # robust z-score of the champion's newest loss
 OUTLIER_BLOCKS = 6  # past losses needed to judge it
-RECENCY_GAIN = 0.02  # by which another recency beat the champion on the newest block
+RECENCY_GAIN = 0.02  # by which another recency beat the champion on each of the newest blocks
+RECENCY_BLOCKS = 2  # that many: on a single one luck alone often gives as much
 MEMORY = 10  # cycles whose trials are remembered
 DISCOUNT = 0.85  # per cycle of age
 LIVE = 5  # recipes of a warm cycle, the champion's members among them
@@ -74,9 +76,8 @@ class Facts:
     signature: str  # of families, columns and target
     whole_block: bool  # whether a whole block of labels came since the last cycle
     losses: Sequence[float]  # of the champion's published predictions, newest first
-    # on the newest block, of models fitted before its labels existed
-    held: float | None = None  # the champion, or the best of its members
-    shadows: Sequence[tuple[Recipe, float]] = ()
+    # relative loss that each shadow spared against the champion and its members on the newest blocks, at least
+    spared: Sequence[tuple[Recipe, float]] = ()
 
 
 def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> Plan:
@@ -90,7 +91,6 @@ def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> 
     held = champion.blend if champion and champion.blend.offered(work.families) else None
     block = job.problem.validation.block
     remembered = remember(past, work)
-    newest, shadows = _newest_losses(work, known, held, remembered)
     facts = Facts(
         champion=held,
         past=past,
@@ -99,8 +99,7 @@ def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> 
         whole_block=not past
         or block.after(past[0].as_of) <= job.as_of + timedelta(hours=1),  # clocks change
         losses=_published_losses(job, work),
-        held=newest,
-        shadows=shadows,
+        spared=spared(work, known, held, remembered),
     )
     kind, reason = (told["kind"], told["reason"]) if told else choose(facts, job.ask.plan)
     job.store.note(
@@ -151,7 +150,7 @@ def choose(facts: Facts, forced: str = "auto") -> tuple[PlanKind, str]:
         (behind > OUTLIER, f"the champion's newest loss is {behind:.1f} deviations above its past"),
         (
             _recency_gain(facts) > RECENCY_GAIN,
-            "following the newest rows otherwise did better on the newest block",
+            f"following the newest rows otherwise did better on the newest {RECENCY_BLOCKS} blocks",
         ),
     ]
     for holds, reason in triggers:
@@ -245,48 +244,45 @@ def _outlier(losses: Sequence[float]) -> float:
 
 
 def _recency_gain(facts: Facts) -> float:
-    """By how much a shadow with another recency beat the champion and its members on the newest block.
+    """What a shadow with another recency than any member of the champion spared.
 
     What a search tried says nothing here: the best of many recipes chosen on a block always beats
     a champion that was not.
     """
-    if facts.champion is None or not facts.held:
-        return 0.0
-    tried = {_recency(m.recipe) for m in facts.champion.members}
-    others = [loss for r, loss in facts.shadows if _recency(r) not in tried]
-    return 1 - min(others) / facts.held if others else 0.0
+    tried = {_recency(m.recipe) for m in facts.champion.members} if facts.champion else set()
+    return max((gain for r, gain in facts.spared if _recency(r) not in tried), default=0.0)
 
 
 def _recency(recipe: Recipe) -> tuple[float | None, float, bool]:
     return recipe.half_life, recipe.recent, recipe.trend
 
 
-def _newest_losses(
+def spared(
     work: Work,
     known: Mapping[tuple[str, int], Params],
     held: Blend | None,
     remembered: Sequence[Past],
-) -> tuple[float | None, list[tuple[Recipe, float]]]:
-    """The champion's loss on the newest block, or its best member's; and those of shadows by recipe."""
+) -> list[tuple[Recipe, float]]:
+    """Recipes that the champion lacks, each with what it spared on the worse of the newest blocks.
 
-    def losses(blends: Sequence[Blend]) -> list[float]:
-        return [x for b in blends for x in blend_losses(work, b, blocks=1)]
+    Of recipes alone whose answers come from models that were fitted before the labels.
+    """
+    blocks = range(len(work.blocks[:RECENCY_BLOCKS]))
 
+    def losses(blend: Blend) -> list[float]:
+        answered = all((m.recipe.id, b) in known for m in blend.members for b in blocks)
+        return blend_losses(work, blend, len(blocks)) if answered else []
+
+    if held is None:
+        return []
+    members = {m.recipe.id: m.recipe for m in held.members}
+    mine = list(filter(None, map(losses, [held, *map(Blend.single, members.values())])))
     shadows = {p.trial.recipe.id: p.trial.recipe for p in remembered}
-    answered: list[Blend] = []
-    if held:
-        members = [m.recipe for m in held.members]
-        for member in members:
-            shadows.pop(member.id, None)
-        answered = [Blend.single(m) for m in members if (m.id, 0) in known]
-        answered += [held] if len(answered) == len(members) else []
-    told = [
-        (recipe, loss)
-        for name, recipe in shadows.items()
-        if (name, 0) in known
-        for loss in losses([Blend.single(recipe)])
-    ]
-    return min(losses(answered), default=None), told
+    told = [(r, losses(Blend.single(r))) for i, r in shadows.items() if i not in members]
+    if not mine:
+        return []
+    best = np.maximum(np.min(mine, axis=0), 1e-12)
+    return [(recipe, float(np.min(1 - np.divide(its, best)))) for recipe, its in told if its]
 
 
 def _finished(job: Job) -> list[Finished]:

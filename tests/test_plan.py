@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 import optuna
 import pytest
 
-from automl.plan import FULL_AFTER, Facts, Finished, choose, live_set, remember
+from automl.plan import FULL_AFTER, Facts, Finished, choose, live_set, remember, spared
 from automl.problem import family_folder
 from automl.spaces import Blend, Member, Recipe, Shape, load_family, suggest_recency
-from automl.sweep import Past, Trial
+from automl.sweep import Past, Trial, blend_losses
 from automl.sweep.transfer import MOST, lessons
+from tests.works import MakeWork, say
+from tests.works import make_work as make_work  # a fixture
 
 DAY = timedelta(days=7)
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -63,11 +65,34 @@ def test_a_full_search_comes_back_after_some_cycles(cycles: int, plan: str) -> N
 
 def test_newer_rows_that_matter_more_bring_a_full_search_back() -> None:
     recent, other = replace(RECIPE, half_life=0.25), replace(RECIPE, seed=1)
-    judged = replace(FACTS, held=1.0)
-    assert choose(replace(judged, shadows=[(recent, 0.97)]))[0] == "full"
-    assert choose(replace(judged, shadows=[(recent, 0.99)]))[0] == "warm"
-    assert choose(replace(judged, shadows=[(other, 0.97)]))[0] == "warm"  # of the same recency
-    assert choose(replace(FACTS, shadows=[(recent, 0.97)]))[0] == "warm"  # nothing to compare with
+    assert choose(replace(FACTS, spared=[(recent, 0.03)]))[0] == "full"
+    assert choose(replace(FACTS, spared=[(recent, 0.01)]))[0] == "warm"
+    assert choose(replace(FACTS, spared=[(other, 0.03)]))[0] == "warm"  # of the same recency
+
+
+def test_a_shadow_spares_what_it_spared_on_the_worse_block_against_the_best_of_the_champion(
+    make_work: MakeWork,
+) -> None:
+    work = make_work()
+    good, bad = points(2)
+    held = Blend((Member(good, 0.5), Member(bad, 0.5)))
+    better = replace(RECIPE, half_life=0.25)
+    lucky, late, gone = (replace(RECIPE, half_life=0.25, seed=i) for i in (1, 2, 3))
+    says = {good: 0.6, bad: 0.9, better: 0.5, lucky: 0.3, late: 0.3}
+    say(work, says)
+    say(work, {lucky: 0.9}, since=1)
+    remembered = [Past(trial(r), 1.0, 1) for r in (good, better, lucky, late, gone)]
+    known = {(r.id, b): {} for r in says for b in (0, 1) if (r, b) != (late, 1)}
+
+    told = dict(spared(work, known, held, remembered))
+
+    assert set(told) == {better, lucky}, "the late one has not answered both blocks"
+    mine, its = (blend_losses(work, Blend.single(r)) for r in (good, better))
+    assert told[better] == pytest.approx(min(1 - i / m for i, m in zip(its, mine, strict=True)))
+    assert told[better] > 0
+    assert told[lucky] < 0, "the best on one block, not on the other"
+    assert spared(work, known, None, remembered) == []
+    assert spared(work, {}, held, remembered) == [], "nothing to compare with"
 
 
 def test_the_best_of_a_search_does_not_bring_the_next_one_back() -> None:

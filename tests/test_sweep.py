@@ -35,23 +35,10 @@ from automl.sweep.search import BUDGET_ENDED
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF
 from tests.troubles import HOWS, write_troubled
+from tests.works import make_work as make_work  # a fixture
+from tests.works import say
 
 MakeProblem = Callable[..., Problem]
-
-
-@pytest.fixture
-def make_work(make_problem: MakeProblem, tmp_path: Path) -> Callable[..., Work]:
-    """The work of a sweep on the made-up world; `edits` change the problem file."""
-
-    def make(edits: dict[str, str] | None = None, *, scratch: str = "scratch") -> Work:
-        problem = make_problem(replace=edits or {})
-        frame = read(pull(problem, open_workspace(problem.file), AS_OF))
-        families = load_families(problem.sweep.families, tmp_path)
-        blocks = make_blocks(frame, problem, AS_OF)
-        contract = infer(frame, problem)
-        return Work(problem, contract, families, frame, blocks, tmp_path / scratch, workers=2)
-
-    return make
 
 
 def told(board: Board) -> list[Any]:
@@ -318,7 +305,7 @@ def test_less_than_half_of_a_blend_sees_the_time_if_others_come_near(
 
 
 @pytest.mark.parametrize("of", ["reference", "challenger"])
-def test_who_sees_the_time_and_is_behind_the_others_has_no_say(
+def test_who_sees_the_time_and_is_behind_the_others_has_nosay(
     make_work: Callable[..., Work], of: str
 ) -> None:
     work = make_work({})
@@ -381,25 +368,12 @@ def test_the_floor_is_what_the_baseline_says_without_a_fit(
     assert floor_losses(work) == pytest.approx(list(baseline.losses), rel=1e-6)
 
 
-def _say(work: Work, noises: dict[Recipe, float], since: int = 0) -> None:
-    """Outputs of recipes on every block, or the older ones: the truth, and as much of one noise."""
-    outcomes = to_outcomes(work.frame["late"], work.contract)
-    (work.scratch / "outputs").mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    for b, block in enumerate(work.blocks[since:], start=since):
-        truth = outcomes[block.judged]
-        common = rng.normal(0, 1, len(truth))
-        for recipe, noise in noises.items():
-            said = truth + noise * common
-            np.save(output_file(work, recipe, b), np.column_stack([-said, said]))
-
-
 def test_weights_are_learned_from_the_blocks_and_nobody_is_lost(
     make_work: Callable[..., Work],
 ) -> None:
     work = make_work({})
     wise, fool = Recipe("linear", {"C": 1.0}), Recipe("linear", {"C": 2.0})
-    _say(work, {wise: 0.3, fool: 3.0})
+    say(work, {wise: 0.3, fool: 3.0})
     blend = Blend((Member(fool, 0.9), Member(wise, 0.1)))
 
     found = reweighed(work, blend)
@@ -423,8 +397,8 @@ def test_weights_are_learned_from_the_newest_blocks_of_a_search_that_looks_furth
     work = make_work({})
     further = replace(work, blocks=[*work.blocks, work.blocks[-1]])
     better, worse = Recipe("linear", {"C": 1.0}), Recipe("linear", {"C": 2.0})
-    _say(further, {better: 0.70, worse: 0.75})
-    _say(further, {better: 9.0, worse: 0.1}, since=2)
+    say(further, {better: 0.70, worse: 0.75})
+    say(further, {better: 9.0, worse: 0.1}, since=2)
     blend = Blend((Member(better, 0.5), Member(worse, 0.5)))
     assert len(work.blocks) == 2
     assert reweighed(further, blend) == reweighed(work, blend) != blend
@@ -444,6 +418,6 @@ def test_weights_learned_again_are_hedged_against_a_turn_of_the_world(
 ) -> None:
     work = make_work({})
     other, seeing = Recipe("lightgbm", {}), Recipe("lightgbm", {}, trend=True)
-    _say(work, {seeing: seen, other: plain})
+    say(work, {seeing: seen, other: plain})
     found = reweighed(work, Blend((Member(seeing, 0.9), Member(other, 0.1))))
     assert found.members[0].weight == pytest.approx(weight, abs=0.002)
