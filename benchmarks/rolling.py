@@ -318,7 +318,7 @@ def _ours(
     told = json.loads(done.stdout)
     problem = load_problem(Path(file))
     why = report.why(problem, open_workspace(problem.file), None)
-    more = {"cost": why["cost"], "reason": told["reason"]}
+    more = {"cost": why["cost"], "reason": told["reason"], "plan": why["plan"]}
     return _line(wanted, cut.loss(_published(place, cut, told["generation"], frame)), wall, more)
 
 

@@ -315,6 +315,14 @@ def test_looking_answers_text_and_one_json_document_and_changes_nothing(
     assert published.standing() == before
 
 
+def test_why_says_how_much_was_searched_and_why_so_much(published: Place) -> None:
+    text = published.run("why", str(published.file))
+    answer = published.run("why", str(published.file), "--json")
+    reason = "there is no champion that could be refit"
+    assert answer.document["plan"] == {"kind": "full", "reason": reason}
+    assert f"plan: full; {reason}" in text.out
+
+
 def test_the_same_cycle_again_is_done_already(published: Place) -> None:
     before = published.standing()
 

@@ -145,6 +145,7 @@ def why(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[
         "as_of": _iso(cycle.as_of),
         "status": cycle.status,
         "reason": cycle.reason,
+        "plan": _plan(cycle),
         "cost": _cost(cycle),
     }
     if found:
@@ -212,6 +213,12 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "to_version": entry.to_version,
         "blend_id": entry.blend_id or None,
     }
+
+
+def _plan(cycle: Cycle) -> dict[str, Any] | None:
+    """How much the cycle searched, and why; None before that was settled."""
+    plan = cycle.receipts.get("plan")
+    return {"kind": plan["kind"], "reason": plan["reason"]} if plan else None
 
 
 def _cost(cycle: Cycle) -> dict[str, Any] | None:

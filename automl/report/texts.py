@@ -130,14 +130,20 @@ def why_text(document: Mapping[str, Any]) -> Group:
         parts.append(Text(f"  {document['attribution']['text']}", overflow="fold"))
     if document.get("probation"):
         parts.append(Text(f"  probation: {document['probation']['reason']}", overflow="fold"))
-    if document.get("sweep"):
-        s = document["sweep"]
-        parts.append(
-            Text(
-                f"  sweep: {s['trials']} trials on {s['rows']} rows in {s['seconds']} s, stopped by {s['stopped']}"
-            )
-        )
+    parts += _search_lines(document)
     return Group(*parts, *_ledger_lines(document.get("ledger", ())))
+
+
+def _search_lines(document: Mapping[str, Any]) -> list[Text]:
+    """How much was searched and why, and how far it came."""
+    plan, done = document.get("plan"), document.get("sweep")
+    told = [f"  plan: {plan['kind']}; {plan['reason']}"] if plan else []
+    if done:
+        told.append(
+            f"  sweep: {done['trials']} trials on {done['rows']} rows in {done['seconds']} s, "
+            f"stopped by {done['stopped']}"
+        )
+    return [Text(line, overflow="fold") for line in told]
 
 
 def champion_text(document: Mapping[str, Any]) -> Group:
