@@ -31,8 +31,8 @@ __all__ = [
     "narrowed",
     "remember",
     "revived",
+    "shadow_gains",
     "signature",
-    "spared",
 ]
 
 FULL_AFTER = 8  # cycles after which a full search is due
@@ -76,8 +76,8 @@ class Facts:
     signature: str  # of families, columns and target
     whole_block: bool  # whether a whole block of labels came since the last cycle
     losses: Sequence[float]  # of the champion's published predictions, newest first
-    # relative loss that each shadow spared against the champion and its members on the newest blocks, at least
-    spared: Sequence[tuple[Recipe, float]] = ()
+    # of shadows, on the worse of the newest blocks, over the best of the champion and its members
+    gains: Sequence[tuple[Recipe, float]] = ()
 
 
 def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> Plan:
@@ -99,7 +99,7 @@ def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> 
         whole_block=not past
         or block.after(past[0].as_of) <= job.as_of + timedelta(hours=1),  # clocks change
         losses=_published_losses(job, work),
-        spared=spared(work, known, held, remembered),
+        gains=shadow_gains(work, known, held, remembered),
     )
     kind, reason = (told["kind"], told["reason"]) if told else choose(facts, job.ask.plan)
     job.store.note(
@@ -150,7 +150,7 @@ def choose(facts: Facts, forced: str = "auto") -> tuple[PlanKind, str]:
         (behind > OUTLIER, f"the champion's newest loss is {behind:.1f} deviations above its past"),
         (
             _recency_gain(facts) > RECENCY_GAIN,
-            f"following the newest rows otherwise did better on the newest {RECENCY_BLOCKS} blocks",
+            "following the newest rows otherwise did better on the newest blocks",
         ),
     ]
     for holds, reason in triggers:
@@ -244,28 +244,29 @@ def _outlier(losses: Sequence[float]) -> float:
 
 
 def _recency_gain(facts: Facts) -> float:
-    """What a shadow with another recency than any member of the champion spared.
+    """The largest gain of a shadow whose recency no member of the champion has.
 
     What a search tried says nothing here: the best of many recipes chosen on a block always beats
     a champion that was not.
     """
     tried = {_recency(m.recipe) for m in facts.champion.members} if facts.champion else set()
-    return max((gain for r, gain in facts.spared if _recency(r) not in tried), default=0.0)
+    return max((gain for r, gain in facts.gains if _recency(r) not in tried), default=0.0)
 
 
 def _recency(recipe: Recipe) -> tuple[float | None, float, bool]:
     return recipe.half_life, recipe.recent, recipe.trend
 
 
-def spared(
+def shadow_gains(
     work: Work,
     known: Mapping[tuple[str, int], Params],
     held: Blend | None,
     remembered: Sequence[Past],
 ) -> list[tuple[Recipe, float]]:
-    """Recipes that the champion lacks, each with what it spared on the worse of the newest blocks.
+    """Relative gains of recipes that the champion lacks over the best of it and its members, on the worse block.
 
-    Of recipes alone whose answers come from models that were fitted before the labels.
+    Only of recipes whose answers on all of the newest blocks are known before any fit, from models that
+    saw none of their rows. The newest block took part in no choice.
     """
     blocks = range(len(work.blocks[:RECENCY_BLOCKS]))
 
@@ -273,15 +274,14 @@ def spared(
         answered = all((m.recipe.id, b) in known for m in blend.members for b in blocks)
         return blend_losses(work, blend, len(blocks)) if answered else []
 
-    if held is None:
-        return []
-    members = {m.recipe.id: m.recipe for m in held.members}
-    mine = list(filter(None, map(losses, [held, *map(Blend.single, members.values())])))
-    shadows = {p.trial.recipe.id: p.trial.recipe for p in remembered}
-    told = [(r, losses(Blend.single(r))) for i, r in shadows.items() if i not in members]
+    members = {m.recipe.id: m.recipe for m in held.members} if held else {}
+    champions = [held, *map(Blend.single, members.values())] if held else []
+    mine = [its for its in map(losses, champions) if its]
     if not mine:
         return []
     best = np.maximum(np.min(mine, axis=0), 1e-12)
+    shadows = {p.trial.recipe.id: p.trial.recipe for p in remembered}
+    told = [(r, losses(Blend.single(r))) for i, r in shadows.items() if i not in members]
     return [(recipe, float(np.min(1 - np.divide(its, best)))) for recipe, its in told if its]
 
 

@@ -165,7 +165,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--install", action="store_true", help="make the peers' environments first")
     parser.add_argument("--part", nargs="+", default=["compare"])
     parser.add_argument("--tools", nargs="+", default=[OURS, *PEERS])
-    parser.add_argument("--tables", nargs="+", help="default: all eight; for carry alone, six")
+    parser.add_argument("--tables", nargs="+", help="default: all nine; for carry alone, six")
     parser.add_argument("--cycles", nargs="+", type=int, default=CYCLES)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=7)
@@ -175,7 +175,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="write them to benchmarks/results")
     asked = parser.parse_args()
     if not asked.tables:
-        asked.tables = list(CARRIED if asked.part == ["carry"] else (*TUNED, *UNSEEN))
+        asked.tables = list(CARRIED if asked.part == ["carry"] else (*TUNED, *UNSEEN, *FRESH))
     return asked
 
 

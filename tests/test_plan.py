@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import optuna
 import pytest
 
-from automl.plan import FULL_AFTER, Facts, Finished, choose, live_set, remember, spared
+from automl.plan import FULL_AFTER, Facts, Finished, choose, live_set, remember, shadow_gains
 from automl.problem import family_folder
 from automl.spaces import Blend, Member, Recipe, Shape, load_family, suggest_recency
 from automl.sweep import Past, Trial, blend_losses
@@ -65,12 +65,12 @@ def test_a_full_search_comes_back_after_some_cycles(cycles: int, plan: str) -> N
 
 def test_newer_rows_that_matter_more_bring_a_full_search_back() -> None:
     recent, other = replace(RECIPE, half_life=0.25), replace(RECIPE, seed=1)
-    assert choose(replace(FACTS, spared=[(recent, 0.03)]))[0] == "full"
-    assert choose(replace(FACTS, spared=[(recent, 0.01)]))[0] == "warm"
-    assert choose(replace(FACTS, spared=[(other, 0.03)]))[0] == "warm"  # of the same recency
+    assert choose(replace(FACTS, gains=[(recent, 0.03)]))[0] == "full"
+    assert choose(replace(FACTS, gains=[(recent, 0.01)]))[0] == "warm"
+    assert choose(replace(FACTS, gains=[(other, 0.03)]))[0] == "warm"  # of the same recency
 
 
-def test_a_shadow_spares_what_it_spared_on_the_worse_block_against_the_best_of_the_champion(
+def test_a_shadow_gains_what_it_gains_on_the_worse_block_over_the_best_of_the_champion(
     make_work: MakeWork,
 ) -> None:
     work = make_work()
@@ -84,15 +84,15 @@ def test_a_shadow_spares_what_it_spared_on_the_worse_block_against_the_best_of_t
     remembered = [Past(trial(r), 1.0, 1) for r in (good, better, lucky, late, gone)]
     known = {(r.id, b): {} for r in says for b in (0, 1) if (r, b) != (late, 1)}
 
-    told = dict(spared(work, known, held, remembered))
+    told = dict(shadow_gains(work, known, held, remembered))
 
     assert set(told) == {better, lucky}, "the late one has not answered both blocks"
     mine, its = (blend_losses(work, Blend.single(r)) for r in (good, better))
     assert told[better] == pytest.approx(min(1 - i / m for i, m in zip(its, mine, strict=True)))
     assert told[better] > 0
     assert told[lucky] < 0, "the best on one block, not on the other"
-    assert spared(work, known, None, remembered) == []
-    assert spared(work, {}, held, remembered) == [], "nothing to compare with"
+    assert shadow_gains(work, known, None, remembered) == []
+    assert shadow_gains(work, {}, held, remembered) == [], "nothing to compare with"
 
 
 def test_the_best_of_a_search_does_not_bring_the_next_one_back() -> None:

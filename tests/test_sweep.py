@@ -305,7 +305,7 @@ def test_less_than_half_of_a_blend_sees_the_time_if_others_come_near(
 
 
 @pytest.mark.parametrize("of", ["reference", "challenger"])
-def test_who_sees_the_time_and_is_behind_the_others_has_nosay(
+def test_who_sees_the_time_and_is_behind_the_others_has_no_say(
     make_work: Callable[..., Work], of: str
 ) -> None:
     work = make_work({})
