@@ -22,11 +22,12 @@ from automl import contract as contracts
 from automl import history
 from automl.ask import Ask, Ending
 from automl.blocks import make_blocks
+from automl.children import warm_up
 from automl.contract import Contract
 from automl.errors import AutomlError
 from automl.faults import fault
 from automl.fitting import Fitted, fit_chosen, keep_fits, score_shadows, search, turned_away
-from automl.guards import REFUSED, Guard, check_model, held_against, sample_rows
+from automl.guards import REFUSED, Examiner, Guard, check_model, held_against, sample_rows
 from automl.history import Snapshot
 from automl.judge import judge
 from automl.note import Told, cycle_artifacts, cycle_metrics, cycle_note, cycle_tags
@@ -41,7 +42,6 @@ from automl.spaces import Blend
 from automl.store import Release
 from automl.story import Job, Run, call, open_job
 from automl.sweep import Board, Plan, Work
-from automl.trial import warm_up
 from automl.workspace import Workspace
 
 __all__ = ["Stage", "make_work", "pull", "retrain"]
@@ -87,8 +87,9 @@ def retrain(
         fitted = run("refit", fit_chosen, job, work, board, choice, deadline, plan)
         choice = fitted.choice
         warnings += fitted.warnings
-        release = run("register", _register, job, work, board, choice, fitted, run_id, io=True)
-        guards, release = run("guards", _guard, job, work, choice, release)
+        with Examiner(problem) as examiner:
+            release = run("register", _register, job, work, board, choice, fitted, run_id, io=True)
+            guards, release = run("guards", _guard, job, work, choice, release, examiner)
         if fitted.waiting:
             choice = run(
                 "register who waits", _register_waiting, job, work, choice, fitted, run_id, io=True
@@ -235,7 +236,9 @@ def _register(
     )
 
 
-def _guard(job: Job, work: Work, choice: Choice, release: Release) -> tuple[list[Guard], Release]:
+def _guard(
+    job: Job, work: Work, choice: Choice, release: Release, examiner: Examiner
+) -> tuple[list[Guard], Release]:
     sample = sample_rows(work.frame, work.contract)
     guards, fingerprint = check_model(
         job.problem,
@@ -245,6 +248,7 @@ def _guard(job: Job, work: Work, choice: Choice, release: Release) -> tuple[list
         recipe=choice.blend.id,
         losses=choice.losses,
         against=held_against(work, choice.blend, _champion_before(job)),
+        examiner=examiner,
     )
     fault("retrain.guarded")
     return guards, replace(release, fingerprint=fingerprint)

@@ -2,25 +2,20 @@
 
 The parent encodes and writes matrices once; children map them, fit with one thread, and answer with
 numbers and, for a refit, a file. A child fits one recipe after the other, because starting one costs as
-much as a small fit. Children are forked from a clean server process, never from the parent, because
-forking after OpenMP has run hangs.
+much as a small fit.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing as mp
 import os
 import pickle
 import resource
-import signal
-import threading
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -28,22 +23,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from automl.children import context, end, fate, settle
 from automl.spaces import Family, Params, Recipe, Shape, load_family
 
-__all__ = ["Fit", "FitResult", "Pool", "recency_weights", "warm_up"]
+__all__ = ["Fit", "FitResult", "Pool", "recency_weights"]
 
 EARLY_STOP_SHARE = 0.15  # newest share of the training rows that tells when to stop
 EARLY_STOP_ROWS = 500  # fewer training rows than this are not split again
 RECENT_ROWS = 200  # fewer newest rows than this have nothing to teach
 MOST_TREES_GROWTH = 1.1  # more rows deserve a few more trees, not proportionally more
-PRELOADED = [  # what most families import: once, in the server, not in every child
-    "automl.trial",
-    "lightgbm",
-    "sklearn.compose",
-    "sklearn.ensemble",
-    "sklearn.linear_model",
-    "sklearn.neural_network",
-]
 MOST_SHARED = 4  # things that a child keeps for the fits to come
 MEMORY_SHARE = 0.8  # of the machine's memory, divided among the workers
 
@@ -77,17 +65,6 @@ class FitResult:
     trace: str = ""
 
 
-def warm_up() -> None:
-    """Start the server that children are forked from, beside whatever the caller does meanwhile."""
-    threading.Thread(target=_serve, name="forkserver", daemon=True).start()
-
-
-def _serve() -> None:
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    forkserver.ensure_running()
-
-
 @dataclass(slots=True, eq=False)
 class _Worker:
     """A child and what it is at; it fits one job after the other until one goes wrong."""
@@ -104,8 +81,7 @@ class Pool:
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        self._context = mp.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOADED)
+        self._context = context()
         self._children: list[_Worker] = []
 
     @property
@@ -117,6 +93,11 @@ class Pool:
     def free(self) -> int:
         """Fits that may be started."""
         return self.workers - self.running
+
+    def hire(self) -> None:
+        """Start every child now, beside what the caller does before the first fit."""
+        while len(self._children) < self.workers:
+            self._hire()
 
     def start(self, fit: Fit, limit: float) -> None:
         """Start a fit; it is killed at the monotonic moment `limit`."""
@@ -168,21 +149,15 @@ class Pool:
 
     def _dismiss(self, worker: _Worker) -> None:
         self._children.remove(worker)
-        worker.connection.close()
-        _end(worker.process)
+        end(worker.process, worker.connection)
 
     def _finish(self, worker: _Worker) -> tuple[Fit, FitResult]:
         fit = _busy_with(worker)
         try:
             result: FitResult = worker.connection.recv()
         except (EOFError, OSError):
-            worker.process.join(1)
-            code = worker.process.exitcode
-            how = (
-                signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
-            )
-            spent = time.monotonic() - worker.started
-            result = FitResult(error=f"process died without an answer: {how}", seconds=spent)
+            how = f"process died without an answer: {fate(worker.process)}"
+            result = FitResult(error=how, seconds=time.monotonic() - worker.started)
         worker.fit = None
         if result.error:  # whatever it left in memory goes with it
             self._dismiss(worker)
@@ -216,23 +191,9 @@ def recency_weights(
     return combined / combined.mean()
 
 
-def _end(child: Any) -> None:
-    if child.is_alive():
-        try:
-            os.killpg(
-                child.pid, signal.SIGKILL
-            )  # the child leads its own group: grandchildren go too
-        except (ProcessLookupError, PermissionError):
-            child.kill()
-    child.join(2)
-
-
 def _work(jobs: Connection, memory: int) -> None:
     """The life of a child: fit what comes, answer, until the parent closes or kills."""
-    os.setsid()
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 1)
-    os.dup2(quiet, 2)
+    settle()
     warnings.simplefilter("ignore")
     _limit_memory(memory)
     while True:

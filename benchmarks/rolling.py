@@ -26,6 +26,7 @@ import time
 import venv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,14 @@ class Line:
         return self.part, self.tool, self.version, self.table, self.cycle, self.seconds, self.seed
 
 
-class Book:
-    """The lines of earlier runs, and a place for new ones."""
+Cycle = Callable[[Path, datetime, str, str], dict[str, Any]]  # file, as_of, plan, what it lacks
 
-    def __init__(self, file: Path | None) -> None:
-        self.file = file
+
+class Book:
+    """The lines of earlier runs, a place for new ones, and how a cycle of ours is run."""
+
+    def __init__(self, file: Path | None, cycle: Cycle) -> None:
+        self.file, self.cycle = file, cycle
         self.lines = [Line(**told) for told in lines_of(file)] if file else []
 
     def newest(self, seconds: float) -> list[Line]:
@@ -139,7 +143,8 @@ def main() -> None:
         for tool in PEERS:
             _environment(tool)
     folder = None if asked.told else find_tables(asked.catalogue)
-    book = Book(None if asked.small else asked.lines or RESULTS / "rolling.jsonl")
+    file = None if asked.small else asked.lines or RESULTS / "rolling.jsonl"
+    book = Book(file, _cycle_here if asked.small else _cycle_command)
     tables: list[Table] = []
     if asked.small or (folder is None and not asked.told):
         tables = [drifting()]
@@ -211,7 +216,7 @@ def _compare(book: Book, tool: str, table: Table, cycle: int, seconds: float, se
     def run() -> Line:
         with tempfile.TemporaryDirectory() as place:
             if tool == OURS:
-                return _ours(wanted, table, table.cut(cycle), Path(place))
+                return _ours(book.cycle, wanted, table, table.cut(cycle), Path(place))
             return _peer(wanted, table.cut(cycle), Path(place))
 
     return book.get(wanted, run)
@@ -230,20 +235,20 @@ def carry(
     steps += [wanted(tool, cycle) for cycle in cycles[1:] for tool in ("refit", "chain")]
     told = [line for line in map(book.find, steps) if line]
     if len(told) < len(steps):  # a chain that was broken off begins again: its workspace is gone
-        told = [book.get(line, lambda line=line: line) for line in _chain(table, steps)]
+        told = [book.get(line, lambda line=line: line) for line in _chain(book.cycle, table, steps)]
     return told + [_compare(book, OURS, table, cycle, seconds, seed) for cycle in cycles[1:]]
 
 
-def _chain(table: Table, steps: Sequence[Line]) -> Iterator[Line]:
+def _chain(run: Cycle, table: Table, steps: Sequence[Line]) -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as name:
         chain, aside = Path(name) / "chain", Path(name) / "refit"
         for wanted in steps:
             cut = table.cut(wanted.cycle)
             if wanted.tool != "refit":
-                yield _ours(wanted, table, cut, chain)
+                yield _ours(run, wanted, table, cut, chain)
                 continue
             shutil.copytree(chain, aside)
-            yield _ours(wanted, table, cut, aside, "refit")
+            yield _ours(run, wanted, table, cut, aside, "refit")
             shutil.rmtree(aside)
 
 
@@ -253,7 +258,8 @@ def ablate(book: Book, table: Table, cycle: int, seconds: float, seed: int, name
 
     def run() -> Line:
         with tempfile.TemporaryDirectory() as place:
-            return _ours(wanted, table, table.cut(cycle), Path(place), lacking=ABLATIONS[name])
+            cut = table.cut(cycle)
+            return _ours(book.cycle, wanted, table, cut, Path(place), lacking=ABLATIONS[name])
 
     return book.get(wanted, run)
 
@@ -288,8 +294,39 @@ resize = "allow"
 """
 
 
+def _cycle_command(file: Path, as_of: datetime, plan: str, lacking: str) -> dict[str, Any]:
+    """What `automl cycle` answers, or its `error`."""
+    command = [sys.executable, "-m", "benchmarks.lacking" if lacking else "automl.cli"]
+    command += [lacking] if lacking else []
+    command += ["cycle", str(file), "--as-of", f"{as_of:%Y-%m-%d}", "--json", "--plan", plan]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.returncode:
+        return {"error": done.stderr[-600:]}
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def _cycle_here(file: Path, as_of: datetime, plan: str, _: str) -> dict[str, Any]:
+    """The same in this process, so that libraries are imported once."""
+    from automl.children import warm_up
+
+    warm_up()  # as the command does
+    from automl.ask import Ask
+    from automl.score import cycle
+
+    problem, workspace = load_problem(file), open_workspace(file)
+    asked = Ask(as_of=as_of.replace(tzinfo=UTC), plan=plan)
+    return report.ending(cycle(problem, workspace, asked), workspace)
+
+
 def _ours(
-    wanted: Line, table: Table, cut: Cut, place: Path, plan: str = "auto", lacking: str = ""
+    run: Cycle,
+    wanted: Line,
+    table: Table,
+    cut: Cut,
+    place: Path,
+    plan: str = "auto",
+    lacking: str = "",
 ) -> Line:
     place.mkdir(exist_ok=True)
     frame = table.frame.sort_values(table.time, kind="stable").reset_index(names=KEY)
@@ -300,23 +337,12 @@ def _ours(
     names |= {"key": KEY, "target": table.target, "metric": cut.metric.name, "block": table.block}
     text = PROBLEM.format(**names, seconds=wanted.seconds, seed=wanted.seed)
     (place / "problem.toml").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "benchmarks.lacking" if lacking else "automl.cli"]
-    command += [lacking] if lacking else []
-    as_of = ["--as-of", f"{cut.as_of:%Y-%m-%d}", "--json"]
-    file = str(place / "problem.toml")
-    started = time.monotonic()
-    done = subprocess.run(
-        [*command, "cycle", file, *as_of, "--plan", plan],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
+    file, started = place / "problem.toml", time.monotonic()
+    told = run(file, cut.as_of, plan, lacking)
     wall = time.monotonic() - started
-    if done.returncode:
-        return _line(wanted, None, wall, {"error": done.stderr[-600:]})
-    told = json.loads(done.stdout)
-    problem = load_problem(Path(file))
+    if "error" in told:
+        return _line(wanted, None, wall, told)
+    problem = load_problem(file)
     why = report.why(problem, open_workspace(problem.file), None)
     more = {"cost": why["cost"], "reason": told["reason"], "plan": why["plan"]}
     return _line(wanted, cut.loss(_published(place, cut, told["generation"], frame)), wall, more)

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
+from automl import children
 from automl.problem import Problem, load_problem
 from automl.workspace import DEFAULTS, Workspace, open_workspace
 from tests.postgres import PostgresServer
@@ -26,6 +27,8 @@ for (
     value,
 ) in DEFAULTS.items():  # as the command line does, before anything reads the environment
     os.environ.setdefault(key, value)
+
+children.PRELOADED.append("automl.guards.fresh")  # once for all tests, not in every one
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 AS_OF = datetime(2026, 3, 2, tzinfo=UTC)
@@ -96,6 +99,14 @@ def write_world(frame: pd.DataFrame, folder: Path) -> None:
         "parcels", engine, index=False, if_exists="replace"
     )
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def server() -> None:
+    """The server of children has imported what it will: no test's budget pays for that."""
+    child = children.context().Process(target=int)
+    child.start()
+    child.join()
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 Most of a command's seconds go into importing. `Launcher` starts one process that has imported and done
 nothing else; every command is a fork of it, runs `automl.cli.main` and may be killed like any other. So
-is the fresh process that the guards ask for. Fits are started as ever. Run as `python -m tests.launching`
-it is that process: orders come in as lines of JSON.
+is the server that the command's own children are forked from. Run as `python -m tests.launching` it is
+that process: orders come in as lines of JSON.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import atexit
 import gc
 import importlib
 import json
+import multiprocessing.util
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,10 +23,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
+from automl import children
 from automl.workspace import DEFAULTS
 
 ROOT = Path(__file__).parents[1]
@@ -199,7 +201,7 @@ def _become(order: dict[str, Any], folder: Path) -> NoReturn:
     from automl.cli import main  # noqa: PLC0415
 
     faults._ARMED = os.environ.get("AUTOML_FAULT", "")
-    _lend_fresh_processes(folder / "fresh")
+    _lend_server()
     if order["before"]:
         module, _, name = order["before"].partition(":")
         getattr(importlib.import_module(module), name)()
@@ -217,30 +219,25 @@ def _become(order: dict[str, Any], folder: Path) -> NoReturn:
     os._exit(code if isinstance(code, int) else 1)  # taking the libraries down would cost a second
 
 
-def _lend_fresh_processes(said: Path) -> None:
-    """Let the guards' fresh process be a fork of this one, as it is before the command begins."""
-    from automl import guards  # noqa: PLC0415  imported long ago
-    from automl.guards import fresh  # noqa: PLC0415
+def _lend_server() -> None:
+    """Let the server that the command's children are forked from be a fork of this process, as it is now."""
 
-    mine, theirs = socket.socketpair()
-    if os.fork() == 0:
-        mine.close()
-        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
-        while folder := theirs.recv(4096):  # nothing: the command has ended, or was killed
-            asked = os.fork()
-            if asked == 0:
-                fresh._main(Path(folder.decode()))
-                os._exit(0)
-            theirs.send(b"%d" % os.waitstatus_to_exitcode(os.waitpid(asked, 0)[1]))
-        os._exit(0)
-    theirs.close()
+    def fork(_: str, command: list[str], passed: list[int]) -> int:
+        pid = os.fork()
+        if pid == 0:
+            keep = [0, 1, 2, *sorted(passed)]
+            for low, high in pairwise([*keep, os.sysconf("SC_OPEN_MAX")]):
+                os.closerange(low + 1, high)
+            exec(command[-1])
+            os._exit(0)
+        return pid
 
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        mine.send(command[-1].encode())
-        code = int(mine.recv(16))
-        return subprocess.CompletedProcess(command, code, "", said.read_text(encoding="utf-8"))
-
-    guards.subprocess = SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired)
+    started = multiprocessing.util.spawnv_passfds
+    resource_tracker.ensure_running()
+    multiprocessing.util.spawnv_passfds = fork
+    children.context()
+    forkserver.ensure_running()
+    multiprocessing.util.spawnv_passfds = started
 
 
 if __name__ == "__main__":

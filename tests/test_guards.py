@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from math import log
 from pathlib import Path
@@ -20,8 +22,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
 from automl.blocks import make_blocks
-from automl.contract import infer
-from automl.guards import Against, held_against
+from automl.contract import infer, save_contract
+from automl.guards import Against, Examiner, held_against
 from automl.guards.checks import (
     SliceGains,
     agreement,
@@ -34,6 +36,7 @@ from automl.guards.checks import (
     slice_gains,
     worst_slice,
 )
+from automl.guards.examiner import NoAnswerError
 from automl.guards.fresh import shares_of_gain
 from automl.history import pull, read
 from automl.metrics import get_metric
@@ -52,6 +55,36 @@ CHAMPION, CHALLENGER = Recipe("linear", {"C": 1.0}, 0), Recipe("linear", {"C": 2
 
 def two_classes(positive: np.ndarray) -> np.ndarray:
     return np.column_stack([1 - positive, positive])
+
+
+# ---------------------------------------------------------------- the fresh process
+
+
+@pytest.fixture
+def examiner(make_problem: Callable[..., Problem]) -> Iterator[Examiner]:
+    problem = make_problem()
+    frame = read(pull(problem, open_workspace(problem.file), AS_OF))
+    save_contract(problem, infer(frame, problem))
+    with Examiner(problem) as process:
+        yield process
+
+
+def test_a_process_that_dies_over_a_model_says_how(examiner: Examiner) -> None:
+    os.kill(examiner._process.pid, signal.SIGSEGV)
+    with pytest.raises(NoAnswerError) as told:
+        examiner.ask({}, {})
+    assert told.value.args[0] == "the process died: SIGSEGV"
+
+
+def test_a_model_that_cannot_be_loaded_is_named_with_the_reason(examiner: Examiner) -> None:
+    with pytest.raises(NoAnswerError, match="PredictError: model version 7 of parcels"):
+        examiner.ask({"version": 7, "digests": {}}, {})
+
+
+def test_a_process_that_nobody_will_ask_any_more_ends(examiner: Examiner) -> None:
+    examiner._here.close()
+    examiner._process.join(30)
+    assert examiner._process.exitcode == 0
 
 
 # ---------------------------------------------------------------- drift

@@ -135,6 +135,8 @@ def test_a_small_budget_ends_in_time_and_time_in_fits_is_counted(
     assert board.stopped in ("time", "configurations", "nothing more to be gained")
     assert 0 < board.fit_seconds <= 2 * board.seconds
     assert board.encode_seconds > 0
+    # a matrix at work holds a core, as a fit does
+    assert board.fit_seconds + board.encode_seconds <= 2 * board.seconds
     assert sum(t.seconds for t in board.trials) == pytest.approx(board.fit_seconds, abs=0.5)
 
 
@@ -181,8 +183,8 @@ def test_a_search_that_gains_nothing_any_more_is_still(make_work: Callable[..., 
 
 
 def test_a_known_answer_takes_the_place_of_a_fit(make_work: Callable[..., Work]) -> None:
-    work = make_work()
-    recipe = Recipe("linear", {"C": 7.0}, 3)
+    work = make_work({'"linear"]': '"linear", "lightgbm"]'})
+    recipe = Recipe("lightgbm", {"num_leaves": 7}, 3)
     (work.scratch / "outputs").mkdir(parents=True)
     for b, block in enumerate(work.blocks):
         outcome = work.frame["late"].to_numpy()[block.judged]
@@ -196,6 +198,7 @@ def test_a_known_answer_takes_the_place_of_a_fit(make_work: Callable[..., Work])
     assert mine.seconds == 0
     assert mine.seconds_fit == 2.5  # what a refit will cost is still known
     assert board.challenger == champion
+    assert not list(work.scratch.glob("trees*"))  # no rows were encoded for it
 
 
 def test_a_warm_plan_tries_what_is_carried_and_a_few_more(make_work: Callable[..., Work]) -> None:

@@ -22,7 +22,7 @@ MakeWork = Callable[..., Work]
 
 
 @pytest.fixture
-def make_work(make_problem: Callable[..., Problem], tmp_path: Path) -> MakeWork:
+def make_work(make_problem: Callable[..., Problem], tmp_path: Path, server: None) -> MakeWork:
     """The work of a sweep on the made-up world; `edits` change the problem file."""
 
     def make(edits: dict[str, str] | None = None, *, scratch: str = "scratch") -> Work:

@@ -51,7 +51,7 @@ def tell_story(
     if done is None:
         with quiet():
             if verb != "score":  # children's imports take as long as ours: side by side
-                from automl.trial import warm_up
+                from automl.children import warm_up
 
                 warm_up()
             from automl import retrain as retrain_room

@@ -6,13 +6,7 @@ it. A guard that fails refuses the release; champion and predictions stay.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,15 +25,15 @@ from automl.guards.checks import (
     size,
     worst_slice,
 )
+from automl.guards.examiner import Examiner, NoAnswerError
 from automl.problem import Problem
 
-__all__ = ["REFUSED", "Against", "Guard", "check_model", "held_against", "sample_rows"]
+__all__ = ["REFUSED", "Against", "Examiner", "Guard", "check_model", "held_against", "sample_rows"]
 
 REFUSED = "guards"  # code of the error
 SAMPLE_ROWS = 200
 JUDGED_ROWS = 2000  # of the newest block, evenly thinned; enough for a mean and a correlation
 CONSTANT_SHARE = 0.99  # more equal predictions than this say nothing
-SECONDS = 120  # a model that cannot answer 200 rows in this time serves nobody
 Array = NDArray[np.float64]
 
 
@@ -57,10 +51,12 @@ def check_model(
     recipe: str,
     losses: Mapping[str, float],
     against: Against | None = None,
+    examiner: Examiner | None = None,
 ) -> tuple[list[Guard], str]:
     """Run all guards; returns them and the model's fingerprint.
 
-    `losses` holds "model" and "floor", the losses on the newest block.
+    `losses` holds "model" and "floor", the losses on the newest block. An `examiner` that was started
+    earlier has its libraries by now.
 
     Raises
     ------
@@ -70,14 +66,21 @@ def check_model(
     against = against or Against()
     rows = _thinned(len(against.judged)) if against.judged is not None else None
     spec = {
-        "problem": str(problem.file),
         "version": version,
         "digests": dict(digests),
         "recipe": recipe,
         "champion": (against.champion[0], dict(against.champion[1])) if against.champion else None,
     }
-    judged = against.judged.iloc[rows] if against.judged is not None else None
-    told, outputs = _asked(spec, sample, judged)
+    frames = {"sample": sample}
+    if against.judged is not None:
+        judged = against.judged.iloc[rows][list(sample.columns)]
+        frames["judged"] = judged.reset_index(drop=True)
+    try:
+        with examiner or Examiner(problem) as process:
+            told, outputs = process.ask(spec, frames)
+    except NoAnswerError as error:
+        found, wanted = error.args
+        raise _refused([Guard("fresh process", False, found, wanted)]) from None
     floor = losses["model"] < losses["floor"] or problem.sweep.families == ("baseline",)
     beaten, wanted = f"loss {losses['model']:.5g}", f"below {losses['floor']:.5g}"
     guards = [
@@ -94,36 +97,6 @@ def check_model(
     if any(not g.passed for g in guards):
         raise _refused(guards)
     return guards, told["fingerprint"]
-
-
-def _asked(
-    spec: Mapping[str, Any], sample: pd.DataFrame, judged: pd.DataFrame | None
-) -> tuple[dict[str, Any], dict[str, Array]]:
-    """What a fresh process measured, and the model's outputs there."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        sample.to_parquet(place / "sample.parquet")
-        if judged is not None:
-            judged[list(sample.columns)].reset_index(drop=True).to_parquet(place / "judged.parquet")
-        (place / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
-        command = [sys.executable, "-m", "automl.guards.fresh", folder]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=SECONDS, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise _refused(
-                [Guard("fresh process", False, f"no answer in {SECONDS} s", "an answer")]
-            ) from None
-        answer = place / "answer.json"
-        if done.returncode or not answer.exists():
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise _refused(
-                [Guard("fresh process", False, last[:300], "the model loads and predicts")]
-            )
-        with np.load(place / "outputs.npz") as arrays:
-            outputs = {name: arrays[name] for name in arrays.files}
-        return json.loads(answer.read_text(encoding="utf-8")), outputs
 
 
 def _of_answers(outputs: Mapping[str, Array]) -> list[Guard]:

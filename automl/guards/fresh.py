@@ -1,21 +1,25 @@
 """The process that loads a model as everybody else will get it, asks it, and measures.
 
-Run as `python -m automl.guards.fresh FOLDER`; it reads the question from the folder and writes the
-answer there. It judges nothing.
+It reads the question from a folder and writes the answer there. It judges nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import sys
+import os
 import tempfile
 import time
+import warnings
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from automl.children import settle
 from automl.contract import Contract, load_contract
 from automl.predict import fingerprint, model_output
 from automl.problem import load_problem
@@ -24,7 +28,7 @@ from automl.registry.models import load_folder
 from automl.spaces import load_families
 from automl.workspace import open_workspace
 
-__all__ = ["shares_of_gain"]
+__all__ = ["examine", "shares_of_gain"]
 
 
 def shares_of_gain(model: Any) -> dict[str, float]:
@@ -67,14 +71,32 @@ def _gains(estimator: Any) -> np.ndarray | None:
     return None
 
 
-def _main(folder: Path) -> None:
-    spec: dict[str, Any] = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-    problem = load_problem(spec["problem"])
+def examine(asked: Connection, folder: Path, file: Path, environment: Mapping[str, str]) -> None:
+    """The life of the process: get ready, wait until it is asked, say what went wrong, or nothing."""
+    settle()
+    os.environ.clear()
+    os.environ.update(environment)
+    warnings.simplefilter("ignore")
+    with contextlib.suppress(EOFError, OSError):  # whoever would have asked is gone
+        try:
+            _examine(asked, folder, file)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a user's estimator may raise anything
+            asked.send(
+                (f"{type(error).__name__}: {error}".strip().splitlines() or ["no message"])[-1]
+            )
+        else:
+            asked.send("")
+
+
+def _examine(asked: Connection, folder: Path, file: Path) -> None:
+    problem = load_problem(file)
     contract = load_contract(problem)
     if contract is None:
         raise AssertionError("a model cannot be older than its contract")
     load_families(problem.sweep.families, problem.file.parent)
     registry = Registry(problem, open_workspace(problem.file))
+    asked.recv()
+    spec: dict[str, Any] = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as place:
         files = registry._download(spec["version"], place)
         size = sum(f.stat().st_size for f in files.rglob("*") if f.is_file())
@@ -111,7 +133,3 @@ def _seconds(model: Any, sample: pd.DataFrame, contract: Contract) -> float:
     started = time.perf_counter()
     model_output(model, rows, contract)
     return time.perf_counter() - started
-
-
-if __name__ == "__main__":
-    _main(Path(sys.argv[1]))

@@ -150,9 +150,8 @@ def _arguments(
         if any(type(part).__module__ == family.module for part in _parts(model)):
             code.append(Path(shutil.copy(family.path, folder / f"{family.module}.py")))
     modules = {type(part).__module__.partition(".")[0] for part in _parts(model)}
-    installed = packages_distributions()  # XGBoost goes by several names
     boosters = [m for m in ("lightgbm", "xgboost", "catboost") if m in modules and m in sys.modules]
-    wanted = [*_REQUIRED, *(installed[m][0] for m in boosters)]
+    wanted = [*_REQUIRED, *map(_distribution, boosters)]
     return {
         "signature": _signature(model, sample),
         "serialization_format": "skops",
@@ -160,6 +159,15 @@ def _arguments(
         "pip_requirements": [f"{name}=={version(name)}" for name in wanted],
         "code_paths": [str(path) for path in code],
     }
+
+
+def _distribution(module: str) -> str:
+    """The name that a library is installed by; XGBoost goes by several."""
+    try:
+        version(module)
+    except PackageNotFoundError:
+        return packages_distributions()[module][0]  # reads what every library holds
+    return module
 
 
 def _parts(model: Any) -> list[Any]:

@@ -32,8 +32,10 @@ class Matrices:
         """Matrices now at work."""
         return sum(not future.done() for future in self._shapes.values())
 
-    def shape(self, encoding: Encoding, block: int) -> Shape | None:
+    def shape(self, encoding: Encoding, block: int, *, begin: bool = True) -> Shape | None:
         """The shape of a block's training matrix; None while it is at work, which this call may begin."""
+        if not begin and (encoding, block) not in self._shapes:
+            return None
         future = self._begin(encoding, block)
         return future.result() if future.done() else None
 

@@ -130,8 +130,8 @@ class _Run:
     # ---- the loop
 
     def board(self) -> Board:
-        for encoding in sorted({f.encoding for f in self.work.families.values()}):
-            self.matrices.shape(encoding, 0)
+        self._fill()
+        self.pool.hire()  # beside the first matrices
         while True:
             self._fill()
             if not self.pool.running and not self.matrices.running and not self.waiting:
@@ -174,12 +174,12 @@ class _Run:
         while time.monotonic() < self._search_end() and self._free > 0:
             race = self._ready_race()
             if race is None:
-                if any(self._shape_of(r) is None for r in self.waiting):
-                    return  # no more recipes than matrices to come can serve
+                if self.waiting and not self.proposals.queue:
+                    return  # a search proposes no more recipes than matrices to come can serve
                 race = self._new_race()
                 if race is None:
                     return
-                if self._shape_of(race) is None:
+                if not self._ready(race):
                     self.waiting.append(race)
                     continue
             self._start(race)
@@ -190,9 +190,17 @@ class _Run:
 
     def _ready_race(self) -> _Race | None:
         for i, race in enumerate(self.waiting):
-            if self._shape_of(race) is not None:
+            if self._ready(race):
                 return self.waiting.pop(i)
         return None
+
+    def _ready(self, race: _Race) -> bool:
+        """Whether its next block is answered already, or has its matrix; a free core begins that."""
+        return self._known(race) is not None or self._shape_of(race) is not None
+
+    def _known(self, race: _Race) -> Params | None:
+        """What a model of an earlier cycle, which has answered the next block already, had learned."""
+        return self.plan.known.get((race.asked.recipe.id, len(race.losses)))
 
     def _new_race(self) -> _Race | None:
         while not self.stopped and self._may_ask():
@@ -220,16 +228,15 @@ class _Run:
 
     def _start(self, race: _Race) -> None:
         block, recipe = len(race.losses), race.asked.recipe
+        self.racing[race.number] = race
+        known = self._known(race)
+        if known is not None:
+            seconds = self.plan.costs.get(recipe.id, 0.0)
+            self._take(race, FitResult(learned=known, seconds_fit=seconds))
+            return
         family, shape = self.work.families[recipe.family], self._shape_of(race)
         if shape is None:
             raise AssertionError("a race starts when its matrix is ready")
-        self.racing[race.number] = race
-        known = self.plan.known.get((recipe.id, block))
-        if known is not None:  # a model of an earlier cycle has answered already
-            self._take(
-                race, FitResult(learned=known, seconds_fit=self.plan.costs.get(recipe.id, 0.0))
-            )
-            return
         fit = Fit(
             tag=(race.number, block),
             family=str(family.path),
@@ -367,7 +374,7 @@ class _Run:
     def _shape_of(self, race: _Race) -> Shape | None:
         recipe = race.asked.recipe
         encoding = self.work.families[recipe.family].encoding_of(recipe)
-        return self.matrices.shape(encoding, len(race.losses))
+        return self.matrices.shape(encoding, len(race.losses), begin=self._free > 0)
 
     def _newest_shape(self, family: Family) -> Shape:
         return self.matrices.wait(family.encoding, 0)
