@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import signal
+import sys
 import threading
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -31,8 +32,15 @@ PRELOADED = [  # what most families import: once, in the server, not in every ch
 def context() -> ForkServerContext:
     """Where processes and pipes come from."""
     found = mp.get_context("forkserver")
-    found.set_forkserver_preload(PRELOADED)
+    found.set_forkserver_preload([*PRELOADED, *_started_with()])
     return found
+
+
+def _started_with() -> list[str]:
+    """The module of `python -m`, such as Prefect's engine: every child imports it, in vain but by Python's rules."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    name: str = spec.name if spec else ""
+    return [] if not name or name.endswith("__main__") else [name]  # Python leaves those alone
 
 
 def warm_up() -> None:

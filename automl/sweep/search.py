@@ -130,7 +130,9 @@ class _Run:
     # ---- the loop
 
     def board(self) -> Board:
-        self._fill()
+        for recipe, _ in self.proposals.queue:
+            if self._free > 0 and (recipe.id, 0) not in self.plan.known:
+                self.matrices.shape(self.work.families[recipe.family].encoding_of(recipe), 0)
         self.pool.hire()  # beside the first matrices
         while True:
             self._fill()
