@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from automl import children
 from automl.problem import Problem, load_problem
 from automl.workspace import DEFAULTS, Workspace, open_workspace
+from tests.launching import Launcher, launching
 from tests.postgres import PostgresServer
 from tests.postgres import postgres as postgres  # a fixture
 
@@ -158,14 +159,20 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def worlds(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Worlds]:
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    """Starts commands that need not import the libraries."""
+    with launching(tmp_path_factory.mktemp("launched")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def worlds(
+    tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer, launcher: Launcher
+) -> Worlds:
     """Workspaces to kill commands in, and the launcher of the commands."""
-    from tests.launching import launching  # noqa: PLC0415
     from tests.worlds import Worlds  # noqa: PLC0415  it imports from here
 
-    folder = tmp_path_factory.mktemp("worlds")
-    with launching(folder) as launcher:
-        yield Worlds(launcher, postgres, folder)
+    return Worlds(launcher, postgres, tmp_path_factory.mktemp("worlds"))
 
 
 @pytest.fixture(autouse=True)

@@ -111,8 +111,10 @@ class Launcher:
         )
         self._running: list[Command] = []
 
-    def start(self, *arguments: str, before: str = "", **environment: str) -> Command:
-        """Start a command.
+    def start(
+        self, *arguments: str, before: str = "", at: Path = ROOT, **environment: str
+    ) -> Command:
+        """Start a command in a folder.
 
         `before` is the `module:function` that the process calls first, to bend what the command meets.
         """
@@ -121,6 +123,7 @@ class Launcher:
         order = {
             "arguments": arguments,
             "folder": str(folder),
+            "at": str(at),
             "environment": environment,
             "before": before,
         }
@@ -131,7 +134,7 @@ class Launcher:
         self._running.append(command)
         return command
 
-    def run(self, *arguments: str, **more: str) -> Done:
+    def run(self, *arguments: str, **more: Any) -> Done:
         """Start a command and wait for its end."""
         return self.start(*arguments, **more).wait()
 
@@ -197,6 +200,7 @@ def _become(order: dict[str, Any], folder: Path) -> NoReturn:
     for number, handle in enumerate((nothing, out, said)):
         os.dup2(handle, number)
     os.environ.update(order["environment"])
+    os.chdir(order["at"])
     from automl import faults  # noqa: PLC0415  imported long ago
     from automl.cli import main  # noqa: PLC0415
 
@@ -228,8 +232,10 @@ def _lend_server() -> None:
             keep = [0, 1, 2, *sorted(passed)]
             for low, high in pairwise([*keep, os.sysconf("SC_OPEN_MAX")]):
                 os.closerange(low + 1, high)
-            exec(command[-1])
-            os._exit(0)
+            try:
+                exec(command[-1])
+            finally:
+                os._exit(0)  # the server ends by SystemExit
         return pid
 
     started = multiprocessing.util.spawnv_passfds

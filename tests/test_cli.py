@@ -19,6 +19,7 @@ import pytest
 from automl.store import Store
 from automl.workspace import open_workspace
 from tests.conftest import write_problem
+from tests.launching import Launcher
 
 COMMANDS = (
     "cycle",
@@ -62,6 +63,7 @@ class Place:
 
     folder: Path
     elsewhere: Path
+    launcher: Launcher | None = None
 
     @property
     def file(self) -> Path:
@@ -80,6 +82,13 @@ class Place:
             check=False,
         )
         return Answer(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+
+    def order(self, *arguments: str, **environment: str) -> Answer:
+        """As `run`, but the process is forked from one that has the libraries."""
+        assert self.launcher is not None
+        started, more = time.monotonic(), {"COLUMNS": "120", **environment}
+        done = self.launcher.run(*arguments, at=self.elsewhere, **more)
+        return Answer(done.code, done.out, done.said, time.monotonic() - started)
 
     def variant(self, replace: dict[str, str], *, contract: bool = True) -> Path:
         """The same problem from another file, changed; knows the contract unless told otherwise."""
@@ -134,9 +143,10 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def published(tmp_path_factory: pytest.TempPathFactory, launcher: Launcher) -> Place:
     """A problem after its first cycle, with a champion and a table of predictions."""
-    place = Place(tmp_path_factory.mktemp("published"), tmp_path_factory.mktemp("elsewhere"))
+    folders = tmp_path_factory.mktemp("published"), tmp_path_factory.mktemp("elsewhere")
+    place = Place(*folders, launcher)
     write_problem(place.folder)
     answer = place.run("cycle", str(place.file), "--as-of", AS_OF)
     assert answer.code == 0, answer.err
@@ -374,7 +384,7 @@ def test_refused_data_changes_nothing_and_says_so(
     before = published.standing()
     file = published.variant(replace, contract=replace is not REGRESSION)
 
-    answer = published.run("cycle", str(file), "--as-of", NEXT)
+    answer = published.order("cycle", str(file), "--as-of", NEXT)
 
     assert answer.code == code, answer.err
     assert message in answer.err
@@ -393,7 +403,7 @@ def test_a_single_class_is_refused_in_one_json_document_with_code_and_what_staye
     before = published.standing()
     file = published.variant(query(f"select {COLUMNS}, 1 as late from parcels"))
 
-    answer = published.run("retrain", str(file), "--as-of", NEXT, "--json")
+    answer = published.order("retrain", str(file), "--as-of", NEXT, "--json")
 
     error = answer.document["error"]
     assert (answer.code, error["exit_code"], error["code"]) == (3, 3, "single_class")
@@ -423,7 +433,7 @@ def test_a_cycle_that_somebody_else_holds_ends_in_7(published: Place) -> None:
     before = published.standing()
 
     with Store(open_workspace(published.file)).hold("parcels"):
-        answer = published.run("score", str(published.file), "--as-of", NEXT)
+        answer = published.order("score", str(published.file), "--as-of", NEXT)
 
     assert answer.code == 7, answer.err
     assert f"parcels: held by process {os.getpid()}" in answer.err
@@ -479,7 +489,7 @@ def test_what_would_rewrite_the_past_must_be_asked_for(
 ) -> None:
     before = published.standing()
 
-    answer = published.run("cycle", str(published.file), *arguments)
+    answer = published.order("cycle", str(published.file), *arguments)
 
     assert answer.code == 2, answer.err
     assert message in answer.err
@@ -490,7 +500,7 @@ def test_a_problem_file_that_changed_since_the_cycle_is_told(published: Place) -
     before = published.standing()
     file = published.variant({'label_delay = "1d"': 'label_delay = "2d"'})
 
-    answer = published.run("cycle", str(file), "--as-of", AS_OF)
+    answer = published.order("cycle", str(file), "--as-of", AS_OF)
 
     assert answer.code == 2, answer.err
     assert "has changed since the cycle of 2026-03-02" in answer.err

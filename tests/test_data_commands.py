@@ -23,6 +23,7 @@ from automl.retrain import retrain
 from automl.store import Store
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF, write_problem
+from tests.launching import Launcher
 from tests.test_cli import AS_OF as FIRST
 from tests.test_cli import HEAVY, Answer, Place
 
@@ -36,7 +37,7 @@ QUICK = {
 
 
 def look(place: Place, *arguments: str) -> Answer:
-    return place.run(arguments[0], str(place.file), *arguments[1:], COLUMNS="80")
+    return place.order(arguments[0], str(place.file), *arguments[1:], COLUMNS="80")
 
 
 def change(place: Place, *statements: str) -> None:
@@ -55,9 +56,10 @@ def compared(place: Place) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def pulled(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def pulled(tmp_path_factory: pytest.TempPathFactory, launcher: Launcher) -> Place:
     """A problem after two retrainings; the second pull set two rows aside."""
-    place = Place(tmp_path_factory.mktemp("pulled"), tmp_path_factory.mktemp("elsewhere"))
+    folders = tmp_path_factory.mktemp("pulled"), tmp_path_factory.mktemp("elsewhere")
+    place = Place(*folders, launcher)
     write_problem(
         place.folder,
         replace={**QUICK, 'label_delay = "1d"': 'label_delay = "1d"\nquarantine  = 0.4'},
@@ -81,8 +83,8 @@ def _retrain(place: Place, as_of: str) -> None:
 # ---------------------------------------------------------------- before any pull
 
 
-def test_history_before_any_pull_says_what_to_type(tmp_path: Path) -> None:
-    place = Place(tmp_path, tmp_path)
+def test_history_before_any_pull_says_what_to_type(tmp_path: Path, launcher: Launcher) -> None:
+    place = Place(tmp_path, tmp_path, launcher)
     write_problem(tmp_path)
 
     answer, document = look(place, "history"), look(place, "history", "--json").document
@@ -101,9 +103,9 @@ def test_history_before_any_pull_says_what_to_type(tmp_path: Path) -> None:
     ids=" ".join,
 )
 def test_what_needs_a_pull_is_refused_before_one(
-    tmp_path: Path, arguments: tuple[str, ...], code: str
+    tmp_path: Path, launcher: Launcher, arguments: tuple[str, ...], code: str
 ) -> None:
-    place = Place(tmp_path, tmp_path)
+    place = Place(tmp_path, tmp_path, launcher)
     write_problem(tmp_path)
 
     answer = look(place, *arguments, "--json")
@@ -279,10 +281,10 @@ def test_the_next_retraining_uses_the_columns_that_were_accepted(
 
 @pytest.mark.slow
 def test_a_new_class_is_told_and_taken_by_a_multiclass_problem(
-    tmp_path: Path, make_problem: Callable[..., Any]
+    tmp_path: Path, make_problem: Callable[..., Any], launcher: Launcher
 ) -> None:
     problem = make_problem("multiclass", replace=QUICK)
-    place = Place(tmp_path, tmp_path)
+    place = Place(tmp_path, tmp_path, launcher)
     retrain(problem, open_workspace(problem.file), Ask(as_of=AS_OF))
     change(place, "update parcels set fate = 'eaten' where parcel % 40 = 0")
 
@@ -303,7 +305,7 @@ def test_a_refused_cycle_is_what_contract_asks_about(pulled: Place, tmp_path: Pa
     place = _copy(pulled, tmp_path)
     change(place, "alter table parcels drop column weight")
 
-    refused = place.run("retrain", str(place.file), "--as-of", DAYS[1])
+    refused = place.order("retrain", str(place.file), "--as-of", DAYS[1])
     document = look(place, "contract", "--json").document
 
     assert refused.code == 3
@@ -339,4 +341,4 @@ def test_looking_at_data_loads_no_heavy_library(pulled: Place, command: str) -> 
 
 def _copy(place: Place, folder: Path) -> Place:
     shutil.copytree(place.folder, folder / "here")
-    return Place(folder / "here", folder)
+    return Place(folder / "here", folder, place.launcher)

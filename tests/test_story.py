@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from automl.score import cycle, score
 from automl.store import Store
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF, make_world, write_problem
+from tests.launching import Launcher
 
 WEEK = timedelta(days=7)
 ROOT = Path(__file__).parents[1]
@@ -416,7 +416,9 @@ def test_two_runs_of_n_trials_agree_to_the_last_bit(tmp_path: Path) -> None:
     assert boards[:3] == boards[3:]
 
 
-def test_a_killed_sweep_goes_on_with_its_finished_trials(tmp_path: Path) -> None:
+def test_a_killed_sweep_goes_on_with_its_finished_trials(
+    tmp_path: Path, launcher: Launcher
+) -> None:
     (tmp_path / "slow.py").write_text(textwrap.dedent(SLOW_FAMILY), encoding="utf-8")
     file = write_problem(
         tmp_path,
@@ -427,34 +429,21 @@ def test_a_killed_sweep_goes_on_with_its_finished_trials(tmp_path: Path) -> None
     )
     diary = tmp_path / "diary.txt"
     diary.touch()
-    command = [
-        sys.executable,
-        "-m",
-        "automl.cli",
-        "cycle",
-        str(file),
-        "--as-of",
-        f"{AS_OF:%Y-%m-%d}",
-        "--json",
-    ]
-    environment = {**os.environ, "DIARY": str(diary), "AUTOML_WORKERS": "1"}
-    running = subprocess.Popen(
-        command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+    command = ("cycle", str(file), "--as-of", f"{AS_OF:%Y-%m-%d}", "--json")
+    more: Any = {"at": tmp_path, "DIARY": str(diary), "AUTOML_WORKERS": "1"}
+    running = launcher.start(*command, **more)
     database = tmp_path / ".automl/automl.db"
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and not (database.exists() and _finished(database) >= 4):
         time.sleep(0.1)
-    os.kill(running.pid, signal.SIGKILL)
+    running.kill()
     running.wait()
     kept = _finished(database)
     assert 4 <= kept < 10
     before = len(diary.read_text(encoding="utf-8").splitlines())
-    again = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 0, again.stderr
-    document = json.loads(again.stdout)
+    again = launcher.run(*command, **more)
+    assert again.code == 0, again.said
+    document = again.answer
     assert document["status"] == "published"
     assert len(document["leaderboard"]["trials"]) == 10
     built = [float(line) for line in diary.read_text(encoding="utf-8").splitlines()[before:]]

@@ -32,16 +32,24 @@ class Matrices:
         """Matrices now at work."""
         return sum(not future.done() for future in self._shapes.values())
 
-    def shape(self, encoding: Encoding, block: int, *, begin: bool = True) -> Shape | None:
-        """The shape of a block's training matrix; None while it is at work, which this call may begin."""
-        if not begin and (encoding, block) not in self._shapes:
-            return None
-        future = self._begin(encoding, block)
-        return future.result() if future.done() else None
+    def shape(self, encoding: Encoding, block: int) -> Shape | None:
+        """The shape of a block's training matrix; None before it is there."""
+        future = self._shapes.get((encoding, block))
+        return future.result() if future and future.done() else None
+
+    def begin(self, encoding: Encoding, block: int) -> bool:
+        """Set a matrix to work; False if it was before."""
+        at = encoding, block
+        if at in self._shapes:
+            return False
+        self._shapes[at] = self._threads.submit(self._encode, encoding, block)
+        self._shapes[at].add_done_callback(lambda _: self._bell.send(at))
+        return True
 
     def wait(self, encoding: Encoding, block: int) -> Shape:
-        """As `shape`, however long it takes."""
-        return self._begin(encoding, block).result()
+        """The shape, however long it takes."""
+        self.begin(encoding, block)
+        return self._shapes[encoding, block].result()
 
     def heard(self) -> None:
         """Empty `waker`."""
@@ -53,13 +61,6 @@ class Matrices:
         self._threads.shutdown(wait=True, cancel_futures=True)
         self.waker.close()
         self._bell.close()
-
-    def _begin(self, encoding: Encoding, block: int) -> Future[Shape]:
-        at = encoding, block
-        if at not in self._shapes:
-            self._shapes[at] = self._threads.submit(self._encode, encoding, block)
-            self._shapes[at].add_done_callback(lambda _: self._bell.send(at))
-        return self._shapes[at]
 
     def _encode(self, encoding: Encoding, block: int) -> Shape:
         work, started, used = self.work, time.monotonic(), time.thread_time()

@@ -12,7 +12,7 @@ import numpy as np
 from automl.ensemble import MOST_MEMBERS
 from automl.features.matrices import Rows
 from automl.metrics import get_metric
-from automl.spaces import Blend, Family, Params, Shape
+from automl.spaces import Blend, Encoding, Family, Params, Shape
 from automl.sweep.answer import Answer
 from automl.sweep.board import Board, Plan, Trial, Work, makespan, mean, output_file
 from automl.sweep.encoding import Matrices
@@ -132,7 +132,7 @@ class _Run:
     def board(self) -> Board:
         for recipe, _ in self.proposals.queue:
             if self._free > 0 and (recipe.id, 0) not in self.plan.known:
-                self.matrices.shape(self.work.families[recipe.family].encoding_of(recipe), 0)
+                self.matrices.begin(self.work.families[recipe.family].encoding_of(recipe), 0)
         self.pool.hire()  # beside the first matrices
         while True:
             self._fill()
@@ -174,30 +174,25 @@ class _Run:
     def _fill(self) -> None:
         """Give every free slot a fit whose matrix is ready; a matrix at work holds a slot too."""
         while time.monotonic() < self._search_end() and self._free > 0:
-            race = self._ready_race()
+            ready = next((i for i, r in enumerate(self.waiting) if self._ready(r)), None)
+            if ready is not None:
+                self._start(self.waiting.pop(ready))
+                continue
+            if any(self._begin_matrix(race) for race in self.waiting):
+                continue
+            if self.waiting and not self.proposals.queue:
+                return  # a search proposes no more recipes than matrices to come can serve
+            race = self._new_race()
             if race is None:
-                if self.waiting and not self.proposals.queue:
-                    return  # a search proposes no more recipes than matrices to come can serve
-                race = self._new_race()
-                if race is None:
-                    return
-                if not self._ready(race):
-                    self.waiting.append(race)
-                    continue
-            self._start(race)
+                return
+            self.waiting.append(race)
 
     @property
     def _free(self) -> int:
         return self.work.workers - self.pool.running - self.matrices.running
 
-    def _ready_race(self) -> _Race | None:
-        for i, race in enumerate(self.waiting):
-            if self._ready(race):
-                return self.waiting.pop(i)
-        return None
-
     def _ready(self, race: _Race) -> bool:
-        """Whether its next block is answered already, or has its matrix; a free core begins that."""
+        """Whether its next block is answered already, or has its matrix."""
         return self._known(race) is not None or self._shape_of(race) is not None
 
     def _known(self, race: _Race) -> Params | None:
@@ -374,9 +369,14 @@ class _Run:
     # ---- matrices
 
     def _shape_of(self, race: _Race) -> Shape | None:
+        return self.matrices.shape(*self._matrix_of(race))
+
+    def _begin_matrix(self, race: _Race) -> bool:
+        return self.matrices.begin(*self._matrix_of(race))
+
+    def _matrix_of(self, race: _Race) -> tuple[Encoding, int]:
         recipe = race.asked.recipe
-        encoding = self.work.families[recipe.family].encoding_of(recipe)
-        return self.matrices.shape(encoding, len(race.losses), begin=self._free > 0)
+        return self.work.families[recipe.family].encoding_of(recipe), len(race.losses)
 
     def _newest_shape(self, family: Family) -> Shape:
         return self.matrices.wait(family.encoding, 0)
