@@ -172,13 +172,9 @@ class _Run:
         )
 
     def _fill(self) -> None:
-        """Give every free slot a fit whose matrix is ready; a matrix at work holds a slot too."""
+        """Give every free slot a fit or a matrix, those of the first asked first."""
         while time.monotonic() < self._search_end() and self._free > 0:
-            ready = next((i for i, r in enumerate(self.waiting) if self._ready(r)), None)
-            if ready is not None:
-                self._start(self.waiting.pop(ready))
-                continue
-            if any(self._begin_matrix(race) for race in self.waiting):
+            if any(self._went_on(race) for race in sorted(self.waiting, key=lambda r: r.number)):
                 continue
             if self.waiting and not self.proposals.queue:
                 return  # a search proposes no more recipes than matrices to come can serve
@@ -186,6 +182,14 @@ class _Run:
             if race is None:
                 return
             self.waiting.append(race)
+
+    def _went_on(self, race: _Race) -> bool:
+        """Whether a free core could be given to a race that waits, or to its matrix."""
+        if self._ready(race):
+            self.waiting = [r for r in self.waiting if r is not race]
+            self._start(race)
+            return True
+        return self._begin_matrix(race)
 
     @property
     def _free(self) -> int:
