@@ -100,7 +100,9 @@ class Pool:
             self._hire()
 
     def start(self, fit: Fit, limit: float) -> None:
-        """Start a fit; it is killed at the monotonic moment `limit`."""
+        """Start a fit in a free child; it is killed at the monotonic moment `limit`."""
+        if self.free <= 0:
+            raise AssertionError("every child is at work")
         worker = next((w for w in self._children if w.fit is None), None) or self._hire()
         worker.fit, worker.limit, worker.started = fit, limit, time.monotonic()
         with contextlib.suppress(OSError):  # it died while idle; `collect` says so

@@ -7,7 +7,7 @@ tool's version (ours: the digest of its code) has changed.
 
     python -m benchmarks.rolling [--small] [--json] [--part compare|carry|curve|ablate ...] [--seconds 60]
         [--tools automl lightgbm ...] [--tables NAME ...] [--cycles 0 2 4] [--catalogue FOLDER]
-    python -m benchmarks.rolling --told [--seconds 60] [--json] [--keep]    # figures of all kept lines
+    python -m benchmarks.rolling --told [--seconds 60] [--version DIGEST] [--json] [--keep]    # figures of kept lines
 """
 
 from __future__ import annotations

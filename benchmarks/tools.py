@@ -25,6 +25,7 @@ for key, value in DEFAULTS.items():  # before numpy and LightGBM read the enviro
 import numpy as np  # noqa: E402
 
 from automl import report  # noqa: E402
+from automl.errors import AutomlError  # noqa: E402
 from automl.problem import load_problem  # noqa: E402
 from benchmarks.lines import OURS, Line  # noqa: E402
 from benchmarks.tables import KEY, Cut, Table  # noqa: E402
@@ -105,8 +106,11 @@ def in_this_process(file: Path, as_of: datetime, plan: str, _: str) -> dict[str,
     from automl.score import cycle
 
     problem, workspace = load_problem(file), open_workspace(file)
-    asked = Ask(as_of=as_of.replace(tzinfo=UTC), plan=plan)
-    return report.ending(cycle(problem, workspace, asked), workspace)
+    try:
+        ended = cycle(problem, workspace, Ask(as_of=as_of.replace(tzinfo=UTC), plan=plan))
+    except AutomlError as error:
+        return {"error": str(error)}
+    return report.ending(ended, workspace)
 
 
 def ours(
