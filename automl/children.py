@@ -20,6 +20,7 @@ __all__ = ["PRELOADED", "Child", "context", "end", "fate", "settle", "warm_up"]
 
 Child = Any  # multiprocessing names the class of a context's processes nowhere that is public
 PRELOADED = [  # what most families import: once, in the server, not in every child
+    "automl.preloaded",
     "automl.trial",
     "lightgbm",
     "sklearn.compose",

@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
-import subprocess
+import re
+import runpy
 import sys
 import tempfile
 import time
@@ -31,6 +31,7 @@ import pandas as pd  # noqa: E402
 
 from benchmarks.defaults import PEERS, peer_scores  # noqa: E402
 from benchmarks.provenance import provenance  # noqa: E402
+from benchmarks.tools import Cycle, by_command, in_this_process  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 FIRST, WEEKS = datetime(2013, 8, 12, tzinfo=UTC), 16
@@ -49,9 +50,10 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results/flights.json")
     asked = parser.parse_args()
     weeks, budget = (2, "10s") if asked.small else (asked.weeks, asked.budget)
+    how = in_this_process if asked.small else by_command
     with tempfile.TemporaryDirectory() as folder:
-        file = _prepare(Path(folder), small=asked.small)
-        rows = [_week(file, FIRST + timedelta(days=7 * i), budget) for i in range(weeks)]
+        file = _prepare(Path(folder), budget, small=asked.small)
+        rows = [_week(how, file, FIRST + timedelta(days=7 * i)) for i in range(weeks)]
     document = _document(rows, budget)
     if asked.keep:
         RESULT.parent.mkdir(exist_ok=True)
@@ -59,38 +61,36 @@ def main() -> None:
     sys.stdout.write(json.dumps(document) + "\n" if asked.json else _table(document))
 
 
-def _prepare(folder: Path, *, small: bool) -> Path:
+def _prepare(folder: Path, budget: str, *, small: bool) -> Path:
+    """The example in a folder of its own, with another budget; a small one has a summer's history."""
     source = ROOT / "examples" / "flights"
-    subprocess.run([sys.executable, str(source / "warehouse.py")], check=True, stdout=sys.stderr)
-    (folder / "warehouse.db").symlink_to(source / "warehouse.db")
-    file = Path(shutil.copy(source / "problem.toml", folder))
+    warehouse = runpy.run_path(str(source / "warehouse.py"))
     if small:
-        text = file.read_text(encoding="utf-8").replace(
-            'keep        = "270d"', 'keep        = "30d"'
-        )
-        file.write_text(text, encoding="utf-8")
+        columns = runpy.run_path(str(source / "columns.py"))
+        flights = columns["flights_table"](*warehouse["source_frames"]())
+        summer = flights["scheduled"].between("2013-06-24", "2013-09-02")
+        warehouse["write"](f"sqlite:///{folder / 'warehouse.db'}", flights[summer])
+    else:
+        warehouse["build"]()
+        (folder / "warehouse.db").symlink_to(source / "warehouse.db")
+    text = (source / "problem.toml").read_text(encoding="utf-8")
+    for name, value in {"budget": budget, "keep": "30d" if small else "270d"}.items():
+        setting = rf'^({name} *= )".*"'
+        text, found = re.subn(setting, rf'\1"{value}"', text, count=1, flags=re.MULTILINE)
+        assert found, name
+    file = folder / "problem.toml"
+    file.write_text(text, encoding="utf-8")
     return file
 
 
-def _week(file: Path, as_of: datetime, budget: str) -> dict[str, Any]:
-    command = [
-        sys.executable,
-        "-m",
-        "automl.cli",
-        "cycle",
-        str(file),
-        "--as-of",
-        f"{as_of:%Y-%m-%d}",
-    ]
+def _week(cycle: Cycle, file: Path, as_of: datetime) -> dict[str, Any]:
     started = time.monotonic()
-    command += ["--budget", budget, "--json"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:  # said in the result: a cycle that fails is run again, as a scheduler would
-        print(done.stderr[-1500:], file=sys.stderr, flush=True)
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        print("the same command again succeeded", file=sys.stderr, flush=True)
+    told = cycle(file, as_of, "auto", "")
+    if "error" in told:  # said in the result: a cycle that fails is run again, as a scheduler would
+        print(told["error"], file=sys.stderr, flush=True)
+        told = cycle(file, as_of, "auto", "")
+        print("the same cycle again", file=sys.stderr, flush=True)
     seconds = time.monotonic() - started
-    told = json.loads(done.stdout)
     labels = _labels(file, as_of)
     published = _published(file, told["generation"])
     joined = published.merge(labels, on="flight_id").dropna(subset="late")

@@ -69,7 +69,7 @@ def main() -> None:
     book = Book(file)
     tables: list[Table] = []
     if asked.small or (folder is None and not asked.told):
-        tables = [drifting()]
+        tables = [drifting(3000 if asked.small else 6000)]
         asked.seconds = 10.0 if asked.small else asked.seconds
         asked.cycles = (1,) if asked.small else asked.cycles
     elif folder is not None:

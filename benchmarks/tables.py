@@ -136,7 +136,7 @@ def open_tables(folder: Path, names: Sequence[str]) -> list[Table]:
     return told
 
 
-def drifting(rows: int = 6000, seed: int = 3) -> Table:
+def drifting(rows: int, seed: int = 3) -> Table:
     """A made table of two years whose relations turn slowly: for trying the benchmark without a catalogue."""
     random = np.random.default_rng(seed)
     start = datetime.fromisoformat("2021-01-01")

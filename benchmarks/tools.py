@@ -14,6 +14,7 @@ import venv
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,7 @@ def _line(wanted: Line, loss: float | None, wall: float, more: dict[str, Any]) -
     return Line(**{**asdict(wanted), "loss": loss, "wall": round(wall, 2), "more": more})
 
 
+@cache
 def version_of(tool: str) -> str:
     """A library's version; of ours, the digest of the code that a loss depends on."""
     if tool == OURS:

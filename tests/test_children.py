@@ -14,7 +14,7 @@ import heavy
 from automl import children
 
 if __name__ == "__main__":
-    children.PRELOADED.clear()
+    del children.PRELOADED[1:]
     for _ in range(3):
         child = children.context().Process(target=int)
         child.start()
@@ -22,19 +22,27 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("package", [False, True])
+@pytest.mark.parametrize(
+    ("file", "started", "imports"),
+    [
+        ("engine.py", "engine", 2),
+        ("shop/engine.py", "shop.engine", 2),
+        ("engine/__main__.py", "engine", 1),
+    ],
+)
 def test_what_python_was_started_with_is_imported_once_for_all_children(
-    tmp_path: Path, package: bool
+    tmp_path: Path, file: str, started: str, imports: int
 ) -> None:
-    file = tmp_path / "engine" / "__main__.py" if package else tmp_path / "engine.py"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(ENGINE, encoding="utf-8")
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(ENGINE, encoding="utf-8")
     heavy = 'import os\nwith open("imported", "a") as file:\n    print(os.getpid(), file=file)\n'
     (tmp_path / "heavy.py").write_text(heavy, encoding="utf-8")
 
-    subprocess.run(
-        [sys.executable, "-m", "engine"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True
+    command, environment = [sys.executable, "-m", started], {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
     )
 
     importers = (tmp_path / "imported").read_text(encoding="utf-8").split()
-    assert len(importers) == len(set(importers)) == (1 if package else 2)  # itself, and the server
+    assert len(importers) == len(set(importers)) == imports  # itself, and the server
+    assert not done.stderr
