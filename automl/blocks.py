@@ -7,7 +7,7 @@ is never on both sides. Assumes that time runs one way and that a block is one r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,8 @@ __all__ = ["Block", "make_blocks"]
 
 MIN_JUDGED = 100  # rows of a block; fewer are merged with the block before
 MIN_TRAIN = 100
-ONE_SIDED = ("roc_auc", "average_precision")  # metrics that rows of a single class have none of
+RANKING = ("roc_auc", "average_precision")  # metrics that rows of a single class have none of
+WEEK = timedelta(days=7)  # a shorter block may hold one class by its place in it: a Sunday, a night
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +51,9 @@ class Block:
 def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[Block]:
     """The newest blocks, newest first, at most `validation.origins` of them.
 
+    A block of too few rows is merged with the one before. So is one that holds one class alone, where the
+    metric wants both, as long as it stays within a week.
+
     Parameters
     ----------
     frame
@@ -58,22 +62,22 @@ def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[
     Raises
     ------
     HistoryError
-        The history is too short for a single block, or the newest one holds one class alone.
+        The history is too short for a single block, or the newest one, within a week, holds one class alone.
     """
-    times, target = frame[problem.history.time].to_numpy(), problem.history.target
+    times = frame[problem.history.time].to_numpy()
+    labels = frame[problem.history.target]
+    classes = pd.factorize(labels)[0] if problem.metric.name in RANKING else None
     end = problem.mature(as_of)
     blocks: list[Block] = []
     while len(blocks) < problem.validation.origins:
-        start = problem.validation.block.before(end)
-        while _count(times, start, end) < MIN_JUDGED and utc_naive(start) > times[0]:
-            start = problem.validation.block.before(start)
+        start = _start(problem, times, classes, end)
         block = _cut(frame, times, problem, (start, end))
         if len(block.train) < MIN_TRAIN or len(block.judged) == 0:
             break
-        if problem.metric.name in ONE_SIDED and frame[target].iloc[block.judged].nunique() < 2:
+        if classes is not None and _alone(classes[block.judged]):
             if blocks:
                 break
-            raise _one_sided(block, frame[target].iloc[block.judged].tolist()[0], problem)
+            raise _refused(block, labels.iloc[block.judged].tolist()[0], problem)
         blocks.append(block)
         end = start
     if not blocks:
@@ -86,18 +90,36 @@ def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[
     return blocks
 
 
-def _one_sided(block: Block, label: object, problem: Problem) -> HistoryError:
+def _start(
+    problem: Problem,
+    times: NDArray[np.datetime64],
+    classes: NDArray[np.int64] | None,
+    end: datetime,
+) -> datetime:
+    """Where a block that ends there begins; `classes` of all rows, if each block wants two."""
+    start = problem.validation.block.before(end)
+    while utc_naive(start) > times[0]:
+        low, high = np.searchsorted(times, [_stamp(start), _stamp(end)])
+        before = problem.validation.block.before(start)
+        if high - low >= MIN_JUDGED and (
+            classes is None or end - before > WEEK or not _alone(classes[low:high])
+        ):
+            break
+        start = before
+    return start
+
+
+def _alone(classes: NDArray[np.int64]) -> bool:
+    return bool((classes == classes[0]).all())
+
+
+def _refused(block: Block, label: object, problem: Problem) -> HistoryError:
     return HistoryError(
         f"block {block.name}: all {len(block.judged)} rows are {label!r}; {problem.metric.name} wants "
         "both classes",
         code="one_class_in_block",
         next_step='Lengthen validation.block, or set metric.name = "log_loss".',
     )
-
-
-def _count(times: NDArray[np.datetime64], start: datetime, end: datetime) -> int:
-    low, high = np.searchsorted(times, [_stamp(start), _stamp(end)])
-    return int(high - low)
 
 
 def _cut(

@@ -51,7 +51,9 @@ def compared_figures(lines: Lines, ours: str) -> dict[str, Any]:
             for t in tools
         },
         **{f"loss_over_{tool}": round(ratio, 4) for tool, ratio in over.items()},
-        "gain_over_best_peer": round(1 - max(over.values()), 4),
+        "gain_over_best_peer": round(
+            1 - max(filter(np.isfinite, over.values()), default=np.nan), 4
+        ),
     }
     if "autogluon" in tools:
         wins = [p[ours] < p["autogluon"] for p in pairs.values() if "autogluon" in p]

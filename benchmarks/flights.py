@@ -14,6 +14,7 @@ import json
 import os
 import re
 import runpy
+import sqlite3
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ for key, value in DEFAULTS.items():  # before numpy and LightGBM read the enviro
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
+from sklearn.metrics import roc_auc_score  # noqa: E402
 
 from benchmarks.defaults import PEERS, peer_scores  # noqa: E402
 from benchmarks.provenance import provenance  # noqa: E402
@@ -109,8 +111,6 @@ def _week(cycle: Cycle, file: Path, as_of: datetime) -> dict[str, Any]:
 
 
 def _labels(file: Path, as_of: datetime) -> pd.DataFrame:
-    import sqlite3
-
     query = "select flight_id, late from flights where scheduled >= ? and scheduled < ?"
     window = [f"{as_of:%Y-%m-%d %H:%M:%S}", f"{as_of + timedelta(days=7):%Y-%m-%d %H:%M:%S}"]
     with sqlite3.connect(file.parent / "warehouse.db") as database:
@@ -118,8 +118,6 @@ def _labels(file: Path, as_of: datetime) -> pd.DataFrame:
 
 
 def _published(file: Path, generation: int) -> pd.DataFrame:
-    import sqlite3
-
     with sqlite3.connect(file.parent / ".automl" / "automl.db") as database:
         return pd.read_sql(
             "select flight_id, probability from flight_delays where generation = ?",
@@ -129,8 +127,6 @@ def _published(file: Path, generation: int) -> pd.DataFrame:
 
 
 def _auc(truth: pd.Series, probability: pd.Series) -> float:
-    from sklearn.metrics import roc_auc_score
-
     return float(roc_auc_score(truth, probability))
 
 

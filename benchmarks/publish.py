@@ -30,23 +30,31 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from automl.workspace import DEFAULTS
+from automl.workspace import DEFAULTS, open_workspace
 
 for key, value in DEFAULTS.items():  # before numpy and LightGBM read the environment
     os.environ.setdefault(key, value)
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
+import psycopg  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.csv  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
+from automl import publish  # noqa: E402
+from automl.ask import Ask  # noqa: E402
+from automl.problem import load_problem  # noqa: E402
+from automl.spaces import Blend, Recipe  # noqa: E402
+from automl.store import Release, Store  # noqa: E402
 from benchmarks.provenance import provenance  # noqa: E402
+from tests.postgres import open_server  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "publish.json"
@@ -123,13 +131,6 @@ def main() -> None:
 
 
 def _publishing(rows: int, repeats: int) -> dict[str, Any]:
-    from dataclasses import replace
-
-    from automl.problem import load_problem
-    from automl.store import Store
-    from automl.workspace import open_workspace
-    from tests.postgres import open_server
-
     with tempfile.TemporaryDirectory() as place, open_server() as server:
         file = _problem(Path(place), 'files = "rows/*.parquet"', "keep = 3")
         problem = load_problem(file)
@@ -162,8 +163,6 @@ def _predictions(rows: int, week: int) -> pd.DataFrame:
 
 def _copy(url: str, frame: pd.DataFrame, week: int) -> dict[str, float]:
     """Seconds of a bare COPY, and those of writing its text."""
-    import psycopg
-
     stamps = {"generation": week, "model_version": 1, "run_id": "r" * 32}
     times = {"as_of": AS_OF.replace(tzinfo=None), "scored_at": AS_OF.replace(tzinfo=None)}
     types = "generation bigint, id bigint, at timestamp, prediction bigint, probability double precision, "
@@ -188,10 +187,6 @@ def _copy(url: str, frame: pd.DataFrame, week: int) -> dict[str, float]:
 
 
 def _publish(store: Any, problem: Any, frame: pd.DataFrame, week: int) -> dict[str, float]:
-    from automl import publish
-    from automl.spaces import Blend, Recipe
-    from automl.store import Release
-
     as_of = AS_OF + timedelta(weeks=week)
     release = Release(1, as_of, 1, "r" * 32, {}, "", Blend.single(Recipe("x", {})), as_of, True)
     with store.hold(problem.name) as hold:
@@ -261,11 +256,8 @@ def _run(what: str, file: Path) -> dict[str, Any]:
 
 
 def _child(what: str, file: Path) -> dict[str, Any]:
-    from automl.ask import Ask
-    from automl.problem import load_problem
     from automl.retrain import retrain
     from automl.score import cycle, score
-    from automl.workspace import open_workspace
 
     problem = load_problem(file)
     workspace = open_workspace(problem.file)
@@ -328,9 +320,7 @@ def _bare(folder: Path, threads: int) -> int:
 
 def _compare(folder: Path) -> dict[str, Any]:
     """How many published probabilities are those of the bare script, to the last bit."""
-    from automl.publish import read_predictions
-
-    published = read_predictions(folder / "out").set_index("id")["probability"].sort_index()
+    published = publish.read_predictions(folder / "out").set_index("id")["probability"].sort_index()
     bare = pd.read_parquet(folder / "bare.parquet").set_index("id")["probability"].sort_index()
     return {"rows": len(published), "equal": int((published == bare).sum())}
 

@@ -22,8 +22,8 @@ from automl.contract import infer, save_contract
 from automl.errors import HistoryError
 from automl.history import Snapshot, clean, pull, read
 from automl.history import databases as history_databases
-from automl.history import parts as history_parts
 from automl.history import sources as history_sources
+from automl.history import writer as part_writer
 from automl.problem import Problem
 from automl.workspace import open_workspace
 from tests.changing import (
@@ -51,7 +51,7 @@ CHANGED = {"updated_at": '"changed"', "ignore": '["known_at"]'}
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history_parts, "PART_ROWS", 50)
+    monkeypatch.setattr(part_writer, "PART_ROWS", 50)
     monkeypatch.setattr(history_sources, "CHUNK_ROWS", 37)
     monkeypatch.setattr(history_databases, "CHUNK_ROWS", 37)
 
@@ -403,15 +403,15 @@ def test_cleaning_keeps_what_is_referred_to_and_the_newest(tmp_path: Path) -> No
 KILLED = """
 import sys, time
 from tests import changing, test_audit
-from automl.history import parts
+from automl.history import writer
 from automl.problem import load_problem
-parts.PART_ROWS = 50
-write = parts.pq.write_table
+writer.PART_ROWS = 50
+write = writer.pq.write_table
 def slowly(table, file, **options):
     write(table, file, **options)
     print("written", file, flush=True)
     time.sleep(60)
-parts.pq.write_table = slowly
+writer.pq.write_table = slowly
 changing.pulled(load_problem(sys.argv[1]), test_audit.moment(600))
 """
 

@@ -227,6 +227,36 @@ def test_thin_blocks_are_merged_with_the_one_before() -> None:
     assert all(MIN_JUDGED <= len(block.judged) < MIN_JUDGED + 30 for block in blocks)
 
 
+@pytest.mark.parametrize(("quiet", "lengths"), [(1, [2, 1]), (2, [3, 1]), (4, [5, 1]), (6, [7, 1])])
+def test_a_block_of_one_class_is_merged_with_those_before_it_within_a_week(
+    quiet: int, lengths: list[int]
+) -> None:
+    frame = history(20_000, days=60)
+    frame.loc[frame["sent_at"] >= utc_naive(AS_OF - quiet * DAY), "late"] = 0
+    p = problem(block="1d", origins=2)
+    blocks = make_blocks(frame, p, AS_OF)
+    assert [(block.end - block.start) // DAY for block in blocks] == lengths
+    assert blocks[0].end == p.mature(AS_OF)
+    assert all(frame["late"].iloc[block.judged].nunique() == 2 for block in blocks)
+
+
+@pytest.mark.parametrize(("block", "quiet"), [("1d", 9), ("7d", 9), ("12h", 30)])
+def test_a_week_of_one_class_is_refused(block: str, quiet: int) -> None:
+    frame = history(20_000, days=60)
+    frame.loc[frame["sent_at"] >= utc_naive(AS_OF - quiet * DAY), "late"] = 0
+    with pytest.raises(HistoryError, match="rows are 0; roc_auc wants both classes") as caught:
+        make_blocks(frame, problem(block=block), AS_OF)
+    assert caught.value.code == "one_class_in_block"
+
+
+def test_one_class_is_enough_for_a_metric_that_wants_no_order() -> None:
+    frame = history(20_000, days=60).assign(late=0)
+    p = problem(block="1d")
+    told = p.model_copy(update={"metric": p.metric.model_copy(update={"name": "log_loss"})})
+    blocks = make_blocks(frame, told, AS_OF)
+    assert [(block.end - block.start) // DAY for block in blocks] == [1, 1, 1]
+
+
 def test_fewer_blocks_are_made_of_a_short_history() -> None:
     frame = history(2000, days=20)
     assert len(make_blocks(frame, problem(block="7d", origins=4), AS_OF)) == 2

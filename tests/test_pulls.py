@@ -11,9 +11,9 @@ import pytest
 
 from automl.history import Snapshot, read
 from automl.history import databases as history_databases
-from automl.history import parts as history_parts
 from automl.history import pulling as history_pulling
 from automl.history import sources as history_sources
+from automl.history import writer as part_writer
 from automl.problem import Problem
 from tests.changing import (
     DAY,
@@ -33,8 +33,8 @@ from tests.changing import (
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many parts, many chunks, and rows that spill."""
-    monkeypatch.setattr(history_parts, "PART_ROWS", 50)
-    monkeypatch.setattr(history_parts, "SPILL_ROWS", 200)
+    monkeypatch.setattr(part_writer, "PART_ROWS", 50)
+    monkeypatch.setattr(part_writer, "SPILL_ROWS", 200)
     monkeypatch.setattr(history_sources, "CHUNK_ROWS", 37)
     monkeypatch.setattr(history_databases, "CHUNK_ROWS", 37)
 
@@ -92,7 +92,7 @@ def fresh(folder: Path, problem: Problem, as_of: Any, monkeypatch: pytest.Monkey
         if (problem.file.parent / name).exists():
             (folder / name).write_bytes((problem.file.parent / name).read_bytes())
     with monkeypatch.context() as patch:
-        patch.setattr(history_parts, "PART_ROWS", 333)
+        patch.setattr(part_writer, "PART_ROWS", 333)
         return pulled(write_again(folder), as_of)
 
 

@@ -18,8 +18,8 @@ import pytest
 import sqlalchemy as sa
 
 from automl.history import audit as history_audit
-from automl.history import parts as history_parts
 from automl.history import pulling as history_pulling
+from automl.history import writer as part_writer
 from automl.problem import Problem
 from tests.changing import NONE, differences, newest, pulled, truth, write_problem
 from tests.postgres import PostgresServer
@@ -110,7 +110,7 @@ def lost(problem: Problem, engine: sa.Engine) -> dict[str, int]:
 @pytest.fixture
 def _unaudited(monkeypatch: pytest.MonkeyPatch) -> None:
     """The watermark alone must do: nothing is compared with the source."""
-    monkeypatch.setattr(history_parts, "PART_ROWS", 500)
+    monkeypatch.setattr(part_writer, "PART_ROWS", 500)
     monkeypatch.setattr(history_audit.Audit, "parts", lambda *given: given[1].finish())
 
 

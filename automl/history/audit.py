@@ -20,7 +20,6 @@ from automl.history.columns import utc_naive
 from automl.history.increments import Tally, elsewhere, fetch
 from automl.history.parts import (
     Part,
-    PartWriter,
     day_after,
     identities,
     read_parts,
@@ -32,6 +31,7 @@ from automl.history.snapshots import Pull
 from automl.history.sources import Since, Source
 from automl.history.upserts import compared, place, upsert
 from automl.history.versions import Delta, resolve
+from automl.history.writer import PartWriter
 
 __all__ = ["Audit"]
 

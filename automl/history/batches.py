@@ -13,7 +13,7 @@ from automl.history.columns import Kinds, also_named, as_kind, as_times, require
 from automl.history.disk import writing
 from automl.history.limits import accounted, empty_batch, nothing_left, within_limit
 from automl.history.oddities import refuse_names
-from automl.history.parts import PartWriter, digest_of
+from automl.history.parts import digest_of
 from automl.history.personal import discreet, hashed, personal_keys, require_secret
 from automl.history.quarantine import keep_aside
 from automl.history.shape import (
@@ -28,6 +28,7 @@ from automl.history.shape import (
 from automl.history.snapshots import Folders, Snapshot, freeze
 from automl.history.sources import Since, Source, open_source
 from automl.history.versions import without_twins
+from automl.history.writer import PartWriter
 from automl.problem import Problem
 from automl.workspace import Workspace
 

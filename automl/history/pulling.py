@@ -25,7 +25,7 @@ from automl.history.disk import writing
 from automl.history.increments import AnewError, Tally, elsewhere, fetch, wanted
 from automl.history.limits import accounted, nothing_left, within_limit
 from automl.history.oddities import refuse_names
-from automl.history.parts import Part, PartWriter, digest_of
+from automl.history.parts import Part, digest_of
 from automl.history.personal import discreet, hashed, personal_keys, require_secret
 from automl.history.quarantine import keep_aside, still_aside
 from automl.history.shape import (
@@ -40,6 +40,7 @@ from automl.history.snapshots import Folders, Pull, Snapshot, freeze, load, pull
 from automl.history.sources import Since, Source, open_source
 from automl.history.upserts import place, upsert
 from automl.history.versions import Delta, without_twins
+from automl.history.writer import PartWriter
 from automl.problem import Problem
 from automl.workspace import Workspace, now
 

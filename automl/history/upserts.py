@@ -12,11 +12,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from automl.history import parts as history_parts  # its PART_ROWS may change
+from automl.history import writer as part_writer  # its PART_ROWS may change
 from automl.history.columns import FIRST, LAST, utc_naive
 from automl.history.parts import (
     Part,
-    PartWriter,
     day_after,
     identities,
     in_order,
@@ -24,6 +23,7 @@ from automl.history.parts import (
     remove_keys,
 )
 from automl.history.shape import UPDATED
+from automl.history.writer import PartWriter
 
 __all__ = ["Upsert", "compared", "place", "upsert"]
 
@@ -101,7 +101,7 @@ def place(writer: PartWriter, found: Upsert) -> None:
         tail is not None
         and tail not in rests
         and len(found.rows)
-        and tail.rows < history_parts.PART_ROWS
+        and tail.rows < part_writer.PART_ROWS
     ):
         newest = np.asarray(found.rows[writer.time].to_numpy()).max()
         if newest >= np.datetime64(utc_naive(day_after(tail.last))):

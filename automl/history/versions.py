@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from automl.history.columns import FIRST
 from automl.history.limits import first_reason, within_limit
-from automl.history.parts import Part, PartWriter, all_differ, identities, in_order, read_parts
+from automl.history.parts import Part, all_differ, identities, in_order, read_parts
 from automl.history.quarantine import Reason, aside_table
 from automl.history.shape import UPDATED, Shaper
+from automl.history.writer import PartWriter
 from automl.problem import Problem
 
 __all__ = ["Delta", "resolve", "without_twins"]
