@@ -22,7 +22,7 @@ from automl.errors import AutomlError, UnreachableError
 from automl.evidence import Duel
 from automl.problem import load_problem
 from automl.ruling import dethroned, doubted
-from automl.score import cycle
+from automl.score import cycle, score
 from automl.store import Store
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF, make_world, write_problem
@@ -226,3 +226,26 @@ def test_a_challenger_that_fails_a_guard_does_not_wait_and_a_lost_server_is_no_g
     assert "but it does not wait: too slow" in ending.reason
     assert store.waiting("parcels") is None
     assert store.ledger("parcels")[-1].kind == "refit"
+
+
+def test_a_refit_that_fails_a_guard_is_not_released_and_the_champion_can_go_on_scoring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_problem(tmp_path, replace={"trials   = 4": "trials   = 2"}, frame=make_world())
+    _cycle(file, -2)
+    store, problem = Store(open_workspace(file)), load_problem(file)
+    champion, live = store.champion("parcels"), store.live(problem.table)
+    assert champion is not None
+    assert live is not None
+    huge = guards.Guard("size", False, "900 MB", "below 500 MB")
+    monkeypatch.setattr(guards, "size", lambda _: huge)
+
+    with pytest.raises(AutomlError, match="guards: size: found 900 MB, wanted below") as caught:
+        _cycle(file, -1)
+
+    assert store.champion("parcels") == champion
+    assert (store.live(problem.table) or {})["id"] == live["id"]
+    assert caught.value.code == guards.REFUSED
+    assert "automl score problem.toml" in str(caught.value.next_step)
+    told = score(problem, open_workspace(file), Ask(as_of=AS_OF - WEEK))
+    assert (told.status, told.model_version) == ("published", champion.model_version)

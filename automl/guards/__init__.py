@@ -80,7 +80,8 @@ def check_model(
             told, outputs = process.ask(spec, frames)
     except NoAnswerError as error:
         found, wanted = error.args
-        raise _refused([Guard("fresh process", False, found, wanted)]) from None
+        guard = Guard("fresh process", False, found, wanted)
+        raise _refused([guard], problem, against) from None
     floor = losses["model"] < losses["floor"] or problem.sweep.families == ("baseline",)
     beaten, wanted = f"loss {losses['model']:.5g}", f"below {losses['floor']:.5g}"
     guards = [
@@ -95,7 +96,7 @@ def check_model(
         *_beside(against, rows, outputs, told["champion_lacks"]),
     ]
     if any(not g.passed for g in guards):
-        raise _refused(guards)
+        raise _refused(guards, problem, against)
     return guards, told["fingerprint"]
 
 
@@ -145,12 +146,14 @@ def _thinned(n_rows: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, n_rows - 1, min(n_rows, JUDGED_ROWS)).astype(np.int64))
 
 
-def _refused(guards: list[Guard]) -> AutomlError:
+def _refused(guards: list[Guard], problem: Problem, against: Against) -> AutomlError:
     lines = "; ".join(
         f"{g.name}: found {g.found}, wanted {g.wanted}" for g in guards if not g.passed
     )
     return AutomlError(
         f"the new model did not pass its guards: {lines}",
         code=REFUSED,
-        next_step="Look at the model's run in MLflow; the next cycle tries again.",
+        next_step=f"automl score {problem.file.name} predicts the new batch with the champion; the next cycle tries again."
+        if against.champion
+        else "Look at the model's run in MLflow; the next cycle tries again.",
     )
