@@ -4,7 +4,7 @@ Every Monday from 2013-08-12 to 2013-11-25 the problem's own `cycle` runs, and t
 are judged on what then happened. LightGBM, HistGradientBoosting and logistic regression with their
 defaults are fitted on the same snapshot and score the same batch. Differences are paired by week.
 
-    python -m benchmarks.flights [--small] [--json] [--budget 30s] [--out FOLDER]
+    python -m benchmarks.flights [--small] [--json] [--budget 30s] [--weeks 16] [--keep]
 """
 
 from __future__ import annotations
