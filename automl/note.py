@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import distributions
 from typing import Any
 
@@ -137,9 +138,6 @@ def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
         }
         for i, t in enumerate(told.board.ranked, 1)
     ]
-    packages = sorted(
-        {f"{d.metadata['Name']}=={d.version}" for d in distributions()}, key=str.lower
-    )
     return {
         "decision.md": cycle_note(told),
         "decision.json": json.loads(
@@ -159,7 +157,7 @@ def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
         },
         "config/problem.toml": problem.file.read_text(encoding="utf-8"),
         "data/contract.json": contract_file(problem).read_text(encoding="utf-8"),
-        "env/requirements.txt": "\n".join(packages) + "\n",
+        "env/requirements.txt": "\n".join(_packages()) + "\n",
     }
 
 
@@ -202,6 +200,12 @@ def _mean_score(told: Told) -> float:
         return float("nan")
     scores = [told.work.metric.score(y, output) for y, output in outputs]
     return float(sum(scores) / len(scores))
+
+
+@cache
+def _packages() -> list[str]:
+    """What is installed, with versions; read once, since it takes half a second."""
+    return sorted({f"{d.metadata['Name']}=={d.version}" for d in distributions()}, key=str.lower)
 
 
 def _verdict(told: Told) -> Verdict | None:

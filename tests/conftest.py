@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -156,6 +159,35 @@ def write_problem(
 def workspace(tmp_path: Path) -> Workspace:
     """The workspace beside the problem file of `make_problem`."""
     return open_workspace(tmp_path / "problem.toml")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _new_tracking_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow makes its tables step by step for two seconds: here once, and workspaces of this process begin with a copy.
+
+    Commands in processes of their own make them as anywhere.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415  after the
+
+    from automl.registry import Registry  # noqa: PLC0415  environment is set
+
+    reach = Registry._reach
+    made = tmp_path_factory.mktemp("tables") / "mlflow.db"
+
+    def reach_a_copy(self: Registry) -> None:
+        file = Path(self.workspace.tracking_uri.removeprefix("sqlite:///"))
+        if self.workspace.local_mlflow and file.parent.is_dir() and not file.exists():
+            if not made.exists():
+                SqlAlchemyStore(f"sqlite:///{made}", made.parent.as_uri())
+            aside = Path(shutil.copy(made, file.with_name(f"mlflow-{uuid4().hex}")))
+            with suppress(FileExistsError):
+                os.link(aside, file)
+            aside.unlink()
+        reach(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Registry, "_reach", reach_a_copy)
+        yield
 
 
 @pytest.fixture(scope="session")
