@@ -189,7 +189,8 @@ def peer(wanted: Line, cut: Cut, place: Path) -> Line:
     )
     wall = time.monotonic() - started
     if done.returncode or not (place / "output.npy").exists():
-        return _line(wanted, None, wall, {"error": done.stderr[-600:]})
+        said = done.stderr.strip().splitlines()[-1:]  # the lines before hold paths of this machine
+        return _line(wanted, None, wall, {"error": "".join(said)})
     told = json.loads((place / "result.json").read_text(encoding="utf-8"))
     return _line(wanted, cut.loss(np.load(place / "output.npy")), wall, told)
 
