@@ -91,7 +91,9 @@ def _week(cycle: Cycle, file: Path, as_of: datetime) -> dict[str, Any]:
     if "error" in told:  # said in the result: a cycle that fails is run again, as a scheduler would
         print(told["error"], file=sys.stderr, flush=True)
         told = cycle(file, as_of, "auto", "")
-        print("the same cycle again", file=sys.stderr, flush=True)
+        if "error" in told:
+            raise SystemExit(f"the cycle of {as_of:%Y-%m-%d} failed twice: {told['error']}")
+        print("the same cycle again succeeded", file=sys.stderr, flush=True)
     seconds = time.monotonic() - started
     labels = _labels(file, as_of)
     published = _published(file, told["generation"])
