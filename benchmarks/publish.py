@@ -5,11 +5,12 @@ rows, rendered by the same Arrow writer, into a table of the same columns and pr
 repeated in turn on one server; the medians count.
 
 `score`: 5 million rows x 20 columns from parquet to parquet with a LightGBM champion of 200 trees x 31
-leaves, in a process of its own, forked from one that has the libraries, whose peak memory is told. The bare
-script reads the same files batch by batch, asks the same champion and writes key, prediction and probability; it freezes nothing, checks
-nothing and publishes nothing. It runs twice: with the champion as it is loaded, which has one thread,
-and told to use all cores (`score_speed_over_bare_all_cores`). Imports count for neither. A fifth of the rows is
-scored too: `score_linearity` is the time per row of all over that of the fifth.
+leaves, in a process of its own, forked from one that has the libraries, whose peak memory is told. The
+bare script reads the same files batch by batch, asks the same champion and writes key, prediction and
+probability; it freezes nothing, checks nothing and publishes nothing. It runs twice: with the champion as
+it is loaded, which has one thread, and told to use all cores (`score_speed_over_bare_all_cores`). Imports
+count for neither. A fifth of the rows is scored too: `score_linearity` is the time per row of all over
+that of the fifth.
 
 `rollback`: a batch of 1 million rows, scored by two versions, of which the former stands by. `rollback_seconds`
 is from the call until readers see it; `rollback_whole_seconds` until MLflow has followed too.
