@@ -121,17 +121,16 @@ def _run(book: Book, table: Table, asked: argparse.Namespace) -> list[Line]:
         told += carry(book, how, table, asked.cycles[0], 1, *at)
         parts, tools = ("compare",), [t for t in tools if t in (OURS, "lightgbm")]
         asked.cycles = (told[-1].cycle,)
+    cycles = [c for c in asked.cycles if table.cut(c).judgeable]  # not an office's Sunday
     if "compare" in parts:
-        told += [_compare(book, how, t, table, c, *at) for c in asked.cycles for t in tools]
+        told += [_compare(book, how, t, table, c, *at) for c in cycles for t in tools]
     if "carry" in parts:
         told += carry(book, how, table, asked.cycles[0], 4, *at)
     if "curve" in parts:
         shares = [share * asked.seconds for share in SHARES]
-        told += [
-            _compare(book, how, OURS, table, c, s, asked.seed) for c in asked.cycles for s in shares
-        ]
+        told += [_compare(book, how, OURS, table, c, s, asked.seed) for c in cycles for s in shares]
     if "ablate" in parts:
-        told += [ablate(book, how, table, c, *at, name) for c in asked.cycles for name in ABLATIONS]
+        told += [ablate(book, how, table, c, *at, name) for c in cycles for name in ABLATIONS]
     return told
 
 

@@ -45,6 +45,11 @@ class Cut:
     truth: np.ndarray
     classes: tuple[Any, ...]
 
+    @property
+    def judgeable(self) -> bool:
+        """Whether the block can tell answers apart: its rows are of more than one class, or values."""
+        return not self.classes or len(np.unique(self.truth)) > 1
+
     def loss(self, output: np.ndarray) -> float:
         """1 - AUC, log loss, or RMSE of probabilities in the order of `classes`, or of values."""
         if not self.classes:
