@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from automl.sweep import (
     BUDGET_ENDED,
     Board,
     Plan,
+    Refits,
     Refitted,
     Trial,
     Work,
     output_file,
     part_of,
-    refit,
     sweep,
 )
 
@@ -56,8 +56,9 @@ def score_shadows(job: Job, work: Work) -> dict[tuple[str, int], Params]:
     return _shelf(job).answer(work)
 
 
-def search(job: Job, work: Work, plan: Plan, run_id: str) -> tuple[Board, float]:
+def search(job: Job, refits: Refits, plan: Plan, run_id: str) -> tuple[Board, float]:
     """The sweep of this plan, and the moment at which its refit must have ended."""
+    work = refits.work
     _log.info("plan: %s, %s", plan.kind, plan.reason)
     done = [Trial.from_json(content) for content in job.store.trials(job.cycle)]
     # what failed or ran out of time is tried again: the family file may have been mended since
@@ -84,6 +85,7 @@ def search(job: Job, work: Work, plan: Plan, run_id: str) -> tuple[Board, float]
             carried=_carried(job),
             done=done,
             on_trial=on_trial,
+            refits=refits,
         )
         ended = time.monotonic()
     fault("retrain.swept")
@@ -91,15 +93,16 @@ def search(job: Job, work: Work, plan: Plan, run_id: str) -> tuple[Board, float]
 
 
 def fit_chosen(
-    job: Job, work: Work, board: Board, choice: Choice, deadline: float, plan: Plan
+    job: Job, refits: Refits, board: Board, choice: Choice, deadline: float, plan: Plan
 ) -> Fitted:
     """Refit the chosen blend on everything; in the time left, what is to be judged next time.
 
     A challenger that waits for a person is fitted with it, on the same rows.
     """
+    work = refits.work
     costs = {**plan.costs, **{t.recipe.id: t.seconds_refit for t in board.trials}}
     one = choice.ruling.waiting
-    done = refit(work, _together(choice.blend, one), deadline, costs, board.overhead)
+    done = refits.fit(_together(choice.blend, one), deadline, costs, board.overhead)
     mine = part_of(done, choice.blend)
     told = [
         f"member {member} is left out of the release: {why}" for member, why in mine.lost.items()
@@ -120,9 +123,9 @@ def fit_chosen(
         except AutomlError as error:
             choice = turned_away(choice, str(error))
     fault("retrain.refitted")
-    shadows = _fit_shadows(work, board, choice, deadline, costs)
+    shadows = _fit_shadows(refits, board, choice, deadline, costs)
     fitted = [done, *([shadows] if shadows else [])]
-    job.store.note(job.cycle, cost=_cost(work, board, fitted, deadline, plan))
+    job.store.note(job.cycle, cost=_cost(refits, board, deadline, plan))
     kept = tuple(k for f in fitted if f.rows == len(work.frame) for k in _kept(job, work, f))
     return Fitted(path, waiting, choice, told, kept)
 
@@ -173,7 +176,7 @@ def keep_fits(job: Job, work: Work, board: Board, fitted: Fitted, plan: Plan) ->
 
 
 def _fit_shadows(
-    work: Work, board: Board, choice: Choice, deadline: float, costs: Mapping[str, float]
+    refits: Refits, board: Board, choice: Choice, deadline: float, costs: Mapping[str, float]
 ) -> Refitted | None:
     """Recipes of who was dethroned and of the best shadows fitted on everything, if there is time."""
     have = {m.recipe.id for m in choice.blend.members}
@@ -192,7 +195,7 @@ def _fit_shadows(
     if not chosen:
         return None
     try:
-        return refit(work, Blend(tuple(chosen)), deadline - SHADOW_SECONDS / 2, costs)
+        return refits.fit(Blend(tuple(chosen)), deadline - SHADOW_SECONDS / 2, costs)
     except AutomlError as error:  # they are fitted in the next sweep then
         _log.info("no shadow was fitted: %s", error)
         return None
@@ -215,20 +218,17 @@ def _kept(job: Job, work: Work, fitted: Refitted) -> list[Kept]:
     ]
 
 
-def _cost(
-    work: Work, board: Board, fitted: Sequence[Refitted], deadline: float, plan: Plan
-) -> dict[str, Any]:
+def _cost(refits: Refits, board: Board, deadline: float, plan: Plan) -> dict[str, Any]:
     """Where the time went; `core_seconds` are those of fits, encodings and refits."""
-    refit_seconds = sum(f.seconds for f in fitted)
-    within = board.fit_seconds + board.encode_seconds
+    refit_seconds, searched = refits.spent, board.fit_seconds + board.encode_seconds
     return {
         "plan": plan.kind,
         "sweep_seconds": round(board.seconds, 2),
         "fit_core_seconds": round(board.fit_seconds, 2),
         "encode_core_seconds": round(board.encode_seconds, 2),
         "refit_core_seconds": round(refit_seconds, 2),
-        "core_seconds": round(within + refit_seconds, 2),
-        "time_in_fits": round(within / max(1e-9, board.seconds * work.workers), 4),
+        "core_seconds": round(searched + refit_seconds, 2),
+        "time_in_fits": round(board.time_in_fits(refits.work.workers), 4),
         "overrun_seconds": round(max(0.0, time.monotonic() - deadline), 2),
     }
 

@@ -58,7 +58,7 @@ def cycle_metrics(told: Told) -> dict[str, float]:
         "n_failed": sum(t.status == "failed" for t in board.trials),
         "n_pruned": sum(t.status == "pruned" for t in board.trials),
         "minutes": board.seconds / 60,
-        "fit_share": board.fit_seconds / max(1e-9, board.seconds * told.work.workers),
+        "fit_share": board.time_in_fits(told.work.workers),
         f"champ_{metric.name}": _mean_score(told),
     }
     if best:

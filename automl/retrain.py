@@ -41,7 +41,7 @@ from automl.ruling import Choice, make_choice
 from automl.spaces import Blend
 from automl.store import Release
 from automl.story import Job, Run, call, open_job
-from automl.sweep import Board, Plan, Work
+from automl.sweep import Board, Plan, Refits, Work
 from automl.workspace import Workspace
 
 __all__ = ["Stage", "make_work", "pull", "retrain"]
@@ -80,11 +80,12 @@ def retrain(
         plan = run("plan", make_plan, job, work, known)
         work = narrowed(work, plan)
         run_id = run("open MLflow run", _open_run, job, work, snapshot, plan, io=True)
-        board, deadline = run("sweep", search, job, work, plan, run_id)
-        choice = run("decide", make_choice, job, work, board, plan)
-        if job.ask.dry_run:
-            return _dry_ending(job, board, choice, warnings, run_id)
-        fitted = run("refit", fit_chosen, job, work, board, choice, deadline, plan)
+        with Refits(work) as refits:
+            board, deadline = run("sweep", search, job, refits, plan, run_id)
+            choice = run("decide", make_choice, job, work, board, plan)
+            if job.ask.dry_run:
+                return _dry_ending(job, board, choice, warnings, run_id)
+            fitted = run("refit", fit_chosen, job, refits, board, choice, deadline, plan)
         choice = fitted.choice
         warnings += fitted.warnings
         with Examiner(problem) as examiner:

@@ -90,6 +90,12 @@ class Pool:
         return len(self._busy)
 
     @property
+    def at_work(self) -> list[tuple[Fit, float]]:
+        """Fits now at work, and the seconds they have had."""
+        now = time.monotonic()
+        return [(_busy_with(w), now - w.started) for w in self._busy]
+
+    @property
     def free(self) -> int:
         """Fits that may be started."""
         return self.workers - self.running
@@ -108,17 +114,16 @@ class Pool:
         with contextlib.suppress(OSError):  # it died while idle; `collect` says so
             worker.connection.send(fit)
 
-    def collect(self, until: float, waker: Connection | None = None) -> list[tuple[Fit, FitResult]]:
-        """Wait until a fit ends, a limit passes, `waker` is readable, or the moment `until`.
+    def collect(self, until: float, *wakers: Connection) -> list[tuple[Fit, FitResult]]:
+        """Wait until a fit ends, a limit passes, one of `wakers` is readable, or the moment `until`.
 
         Returns what has ended.
         """
-        while self.running or waker:
+        while self.running or wakers:
             busy = {w.connection: w for w in self._busy}
             horizon = min([until, *(w.limit for w in busy.values())])
-            heard = [*busy, *([waker] if waker else [])]
-            ready = wait(heard, min(60.0, max(0.0, horizon - time.monotonic())))
-            if waker in ready:
+            ready = wait([*busy, *wakers], min(60.0, max(0.0, horizon - time.monotonic())))
+            if any(waker in ready for waker in wakers):
                 until = time.monotonic()
             ended = [self._finish(w) for c, w in busy.items() if c in ready]
             late = [w for w in self._busy if time.monotonic() >= w.limit]
@@ -127,10 +132,10 @@ class Pool:
                 return ended
         return []
 
-    def stop(self) -> list[tuple[Fit, FitResult]]:
-        """Kill every child; return the fits that were at work."""
-        ended = [self._kill(w, "stopped") for w in self._busy]
-        for worker in list(self._children):
+    def stop(self, which: Callable[[Fit], bool] = lambda _: True) -> list[tuple[Fit, FitResult]]:
+        """Kill the children at such fits, and those that are idle; return the fits."""
+        ended = [self._kill(w, "stopped") for w in self._busy if which(_busy_with(w))]
+        for worker in [w for w in self._children if w.fit is None]:
             self._dismiss(worker)
         return ended
 

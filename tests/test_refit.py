@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from automl.errors import AutomlError
 from automl.history import pull, read
 from automl.problem import Problem, load_problem
 from automl.spaces import Blend, Member, Recipe, load_families
-from automl.sweep import Plan, Work, refit, sweep
+from automl.sweep import Plan, Refits, Refitted, Work, sweep
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF, write_problem
 from tests.troubles import write_troubled
@@ -44,6 +44,14 @@ def work(make_problem: MakeProblem, tmp_path: Path) -> Work:
     )
 
 
+def refit(
+    work: Work, blend: Blend, seconds: float = 60, costs: Mapping[str, float] | None = None
+) -> Refitted:
+    """The blend fitted on everything."""
+    with Refits(work) as refits:
+        return refits.fit(blend, time.monotonic() + seconds, costs or {})
+
+
 def bad(how: str) -> Recipe:
     """A recipe whose refit goes wrong."""
     return Recipe("troubled", {"how": how}, 0)
@@ -54,7 +62,7 @@ def test_a_member_that_fails_leaves_its_weight_to_the_others(
     work: Work, how: str, told: str
 ) -> None:
     blend = Blend((Member(GOOD, 0.5, {}), Member(bad(how), 0.25, {}), Member(bad(""), 0.25, {})))
-    done = refit(work, blend, time.monotonic() + 12, {})
+    done = refit(work, blend, 12)
     assert [(m.recipe, m.weight) for m in done.blend.members] == [
         (GOOD, pytest.approx(2 / 3, abs=1e-5)),
         (bad(""), pytest.approx(1 / 3, abs=1e-5)),
@@ -70,7 +78,7 @@ def test_a_member_that_fails_leaves_its_weight_to_the_others(
 
 def test_a_whole_blend_stays_as_it_was_decided(work: Work) -> None:
     blend = Blend((Member(GOOD, 0.6, {}), Member(bad(""), 0.4, {})))
-    done = refit(work, blend, time.monotonic() + 60, {})
+    done = refit(work, blend)
     assert done.blend is blend
     assert not done.lost
 
@@ -94,7 +102,7 @@ def test_a_recipe_with_a_trend_follows_a_level_that_moved(
     )
     losses = {t.recipe: t.loss for t in board.trials}
     assert losses[trend] < losses[plain] / 2
-    done = refit(work, Blend((Member(plain, 0.5), Member(trend, 0.5))), time.monotonic() + 60, {})
+    done = refit(work, Blend((Member(plain, 0.5), Member(trend, 0.5))))
     model = assemble(done.parts, work.contract, list(work.contract.features))
     last = frame[list(work.contract.features)].tail(50)
     later = last.assign(sent_at=last["sent_at"] + pd.Timedelta(days=3650))
@@ -105,10 +113,10 @@ def test_a_recipe_with_a_trend_follows_a_level_that_moved(
 
 def test_a_refit_without_any_member_left_fails_and_says_why(work: Work) -> None:
     with pytest.raises(AutomlError, match=r"refit of troubled failed: .*not today") as caught:
-        refit(work, Blend((Member(bad("raises"), 1.0, {}),)), time.monotonic() + 60, {})
+        refit(work, Blend((Member(bad("raises"), 1.0, {}),)))
     assert caught.value.code == "refit_failed"
 
 
 def test_rows_are_thinned_when_the_estimate_does_not_fit_the_time(work: Work) -> None:
-    done = refit(work, Blend((Member(GOOD, 1.0, {}),)), time.monotonic() + 10, {GOOD.id: 60.0})
+    done = refit(work, Blend((Member(GOOD, 1.0, {}),)), 10, {GOOD.id: 60.0})
     assert 1000 <= done.rows < len(work.frame)

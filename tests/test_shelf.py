@@ -17,7 +17,7 @@ from automl.history import pull, read
 from automl.problem import Problem, Span
 from automl.shelf import Kept, Shelf, columns_of
 from automl.spaces import Blend, Member, Recipe, Shape, load_families
-from automl.sweep import Work, output_file, refit
+from automl.sweep import Refits, Work, output_file
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF
 
@@ -44,7 +44,8 @@ def works(make_problem: MakeProblem, tmp_path: Path) -> tuple[Work, Work]:
 
 def kept(work: Work, labels_until: datetime) -> Kept:
     """The recipe fitted on everything that a cycle knew."""
-    done = refit(work, Blend((Member(RECIPE, 1.0, {}),)), float("inf"), {})
+    with Refits(work) as refits:
+        done = refits.fit(Blend((Member(RECIPE, 1.0, {}),)), float("inf"), {})
     _, _, encoder, estimator = done.parts[0]
     common = columns_of(work)
     return Kept(RECIPE, {}, labels_until, encoder=encoder, estimator=estimator, **common)

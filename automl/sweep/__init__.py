@@ -19,7 +19,7 @@ from automl.sweep.board import (
     floor_losses,
     output_file,
 )
-from automl.sweep.refit import Refitted, part_of, refit
+from automl.sweep.refit import Refits, Refitted, part_of
 from automl.sweep.search import BUDGET_ENDED, sweep
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Past",
     "Plan",
     "PlanKind",
+    "Refits",
     "Refitted",
     "Trial",
     "Work",
@@ -36,7 +37,6 @@ __all__ = [
     "floor_losses",
     "output_file",
     "part_of",
-    "refit",
     "reweighed",
     "sweep",
 ]

@@ -137,8 +137,14 @@ class Board:
     fit_seconds: float  # core-seconds inside fits
     rows: int  # training rows of the newest block's fits, after the row cap
     encode_seconds: float = 0.0
+    refit_seconds: float = 0.0  # core-seconds of refits begun on idle cores
     logging_seconds: float = 0.0  # waited for, after the sweep
     overhead: float = 0.0  # estimated seconds of a refit before its fits begin
+
+    def time_in_fits(self, workers: int) -> float:
+        """Share of the sweep's core-seconds in fits and encodings; 1 is all."""
+        within = self.fit_seconds + self.encode_seconds + self.refit_seconds
+        return within / max(1e-9, self.seconds * workers)
 
     @property
     def ranked(self) -> list[Trial]:

@@ -1,55 +1,66 @@
-"""Matrices for the children, each encoded once per block and encoding, beside the fits and in their time."""
+"""Matrices for the children, each encoded once, beside the fits and in their time."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import Pipe
+from typing import Generic, TypeVar
 
-from automl.features.matrices import Rows, shape_of, thin, write_matrices
-from automl.spaces import Encoding, Shape
-from automl.sweep.board import Work
+from automl.spaces import Encoding
 
 __all__ = ["Matrices"]
 
+T = TypeVar("T")
 
-class Matrices:
-    """Encodes in threads; `waker` becomes readable whenever one has ended.
 
-    A matrix at work takes the place of a fit: whoever starts fits counts `running` among them.
+class Matrices(Generic[T]):
+    """Makes matrices in threads; `waker` becomes readable whenever one has ended.
+
+    A matrix at work takes the place of a fit: whoever starts fits counts `running` among them. `make` writes
+    the matrix of an encoding and of what a number says, a block or a count of rows, and returns what is to be
+    known of it.
     """
 
-    def __init__(self, work: Work, rows: Rows, most_rows: int) -> None:
-        self.work, self.rows, self.most_rows = work, rows, most_rows
+    def __init__(self, make: Callable[[Encoding, int], T], workers: int) -> None:
+        self._make = make
         self.seconds = 0.0  # all in all
         self.slowest = 0.0  # of one matrix, what it would take with a core to itself
         self.waker, self._bell = Pipe(duplex=False)
-        self._shapes: dict[tuple[Encoding, int], Future[Shape]] = {}
-        self._threads = ThreadPoolExecutor(work.workers, "encode")
+        self._begun: dict[tuple[Encoding, int], Future[T]] = {}
+        self._since: dict[tuple[Encoding, int], float] = {}  # of those now at work
+        self._threads = ThreadPoolExecutor(workers, "encode")
 
     @property
     def running(self) -> int:
         """Matrices now at work."""
-        return sum(not future.done() for future in self._shapes.values())
+        return sum(not future.done() for future in self._begun.values())
 
-    def shape(self, encoding: Encoding, block: int) -> Shape | None:
-        """The shape of a block's training matrix; None before it is there."""
-        future = self._shapes.get((encoding, block))
+    @property
+    def spent(self) -> float:
+        """Core-seconds so far, those of matrices now at work included."""
+        now = time.monotonic()
+        return self.seconds + sum(now - began for began in list(self._since.values()))
+
+    def get(self, encoding: Encoding, number: int) -> T | None:
+        """What `make` returned; None before it has. Raises what `make` raised."""
+        future = self._begun.get((encoding, number))
         return future.result() if future and future.done() else None
 
-    def begin(self, encoding: Encoding, block: int) -> bool:
+    def begin(self, encoding: Encoding, number: int) -> bool:
         """Set a matrix to work; False if it was before."""
-        at = encoding, block
-        if at in self._shapes:
+        at = encoding, number
+        if at in self._begun:
             return False
-        self._shapes[at] = self._threads.submit(self._encode, encoding, block)
-        self._shapes[at].add_done_callback(lambda _: self._bell.send(at))
+        self._begun[at] = self._threads.submit(self._timed, encoding, number)
+        self._begun[at].add_done_callback(lambda _: self._bell.send(at))
         return True
 
-    def wait(self, encoding: Encoding, block: int) -> Shape:
-        """The shape, however long it takes."""
-        self.begin(encoding, block)
-        return self._shapes[encoding, block].result()
+    def wait(self, encoding: Encoding, number: int) -> T:
+        """What `make` returns, however long it takes."""
+        self.begin(encoding, number)
+        return self._begun[encoding, number].result()
 
     def heard(self) -> None:
         """Empty `waker`."""
@@ -62,19 +73,10 @@ class Matrices:
         self.waker.close()
         self._bell.close()
 
-    def _encode(self, encoding: Encoding, block: int) -> Shape:
-        work, started, used = self.work, time.monotonic(), time.thread_time()
-        cut = work.blocks[block]
-        folder = work.scratch / f"{encoding}-{block}"
-        write_matrices(
-            thin(self.rows.take(cut.train), self.most_rows, work.problem.sweep.seed),
-            self.rows.take(cut.judged),
-            work.contract.features,
-            encoding,
-            folder,
-            classes=len(work.contract.classes),
-            columns=work.columns,
-        )
-        self.seconds += time.monotonic() - started
+    def _timed(self, encoding: Encoding, number: int) -> T:
+        at, used = (encoding, number), time.thread_time()
+        self._since[at] = time.monotonic()
+        made = self._make(encoding, number)
+        self.seconds += time.monotonic() - self._since.pop(at)
         self.slowest = max(self.slowest, time.thread_time() - used)
-        return shape_of(folder, work.problem, work.contract)
+        return made

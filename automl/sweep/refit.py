@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import pandas as pd
 
 from automl.errors import AutomlError
 from automl.features.matrices import Rows, shape_of, thin, write_matrices
-from automl.spaces import Blend, Member
+from automl.spaces import Blend, Encoding, Member, Params
 from automl.sweep.board import Work, makespan
+from automl.sweep.encoding import Matrices
 from automl.trial import Fit, FitResult, Pool
 
-__all__ = ["Refitted", "part_of", "refit"]
+__all__ = ["Refits", "Refitted", "part_of", "share_in_time"]
 
 START_SECONDS = 1.5  # encoding all rows and starting processes, before any fit begins
+LEAST_ROWS = 1000  # newest and drawn ones that a refit is thinned to
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,57 +32,184 @@ class Refitted:
     blend: Blend
     rows: int  # that were fitted on
     lost: dict[str, str]  # member -> why it is missing
-    seconds: float = 0.0  # core-seconds of fits and encodings
 
 
-def refit(
-    work: Work,
-    blend: Blend,
-    deadline: float,
-    costs: Mapping[str, float],
-    overhead: float = START_SECONDS,
-) -> Refitted:
-    """Fit the members of a blend on all rows, the newest included, before the deadline.
+class Refits:
+    """Fits on all rows, begun one by one wherever a core is free; a context.
 
-    `costs` are estimated seconds per recipe id, `overhead` those before the first fit begins. When they do not fit the time left, the oldest rows
-    are thinned out. A member that fails or does not end in time is left out, and the others share its
-    weight.
-
-    Raises
-    ------
-    AutomlError
-        Not one member ended well in time.
+    Most cycles keep their champion. So a sweep begins the fits of its members where a core would wait for
+    the last trials, and `fit` goes on from there; what was begun in vain is stopped.
     """
-    rows = Rows.of(work.frame, work.problem, work.contract)
-    each = [costs.get(m.recipe.id, 0.0) for m in blend.members]
-    needed = 1.5 * makespan(each, work.workers)
-    seconds = deadline - time.monotonic() - max(START_SECONDS, overhead)
-    if needed > seconds:  # never without a budget
-        most = max(1000, int(len(rows.y) * max(seconds, 1.0) / needed))
-        rows = thin(rows, most, work.problem.sweep.seed)
-    encoders, ended, encoding = _fit_members(work, blend, rows, deadline)
-    lost = {fit.recipe.id: result.error for fit, result in ended if result.error}
-    fitted = {fit.tag[0]: pd.read_pickle(fit.output) for fit, result in ended if not result.error}
-    if not fitted:
-        name, why = next((f.recipe.family, r.error) for f, r in ended)
-        raise _none_left(name, why)
-    whole = sum(m.weight for i, m in enumerate(blend.members) if i in fitted)
-    left = [
-        replace(m, weight=round(m.weight / whole, 6))
-        for i, m in enumerate(blend.members)
-        if i in fitted
-    ]
-    parts = [
-        (
-            f"{i}-{m.recipe.family}",
-            m.weight,
-            encoders[work.families[m.recipe.family].encoding_of(m.recipe)],
-            fitted[i],
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.rows = Rows.of(work.frame, work.problem, work.contract)
+        self.pool = Pool(work.workers)
+        self.matrices = Matrices(self._encode, work.workers)
+        self._begun: dict[str, tuple[Params, int]] = {}  # recipe -> what was learned, and rows
+        self._ended: dict[str, FitResult] = {}
+        self._seconds = 0.0  # of fits that have ended
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End every process."""
+        self.pool.stop()
+        self.matrices.stop()
+
+    @property
+    def spent(self) -> float:
+        """Core-seconds of fits and encodings so far, also of those at work."""
+        return self.matrices.spent + self._seconds + sum(s for f, s in self.pool.at_work if f.refit)
+
+    def begin(self, members: Sequence[Member], limit: float, most: int | None = None) -> bool:
+        """Give a free core the next matrix or fit of these members; False if there is none for now.
+
+        Of what was begun before, nothing is begun again. `limit` is the moment at which a fit is killed,
+        `most` the rows that there is time for, by default all.
+        """
+        most = most or len(self.rows.y)
+        for member in members:
+            if self._count(member):
+                continue
+            encoding = self._encoding(member)
+            if self.matrices.get(encoding, most) is not None:
+                self._begun[member.recipe.id] = member.learned, most
+                self.pool.start(self._job(member, most), limit)
+                return True
+            if self.matrices.begin(encoding, most):
+                return True
+        return False
+
+    def take(self, fit: Fit, result: FitResult) -> None:
+        """Note how a fit has ended."""
+        self._seconds += result.seconds
+        self._ended[fit.recipe.id] = result
+
+    def fit(
+        self,
+        blend: Blend,
+        deadline: float,
+        costs: Mapping[str, float],
+        overhead: float = START_SECONDS,
+    ) -> Refitted:
+        """Fit the members of a blend on all rows, the newest included, before the deadline.
+
+        `costs` are estimated seconds per recipe id, `overhead` those before the first fit begins. When they
+        do not fit the time left, the oldest rows are thinned out. A member that fails or does not end in
+        time is left out, and the others share its weight.
+
+        Raises
+        ------
+        AutomlError
+            Not one member ended well in time.
+        """
+        members = sorted(blend.members, key=lambda m: -costs.get(m.recipe.id, 0.0))
+        self._forget(members)
+        at_work = {f.recipe.id: s for f, s in self.pool.at_work}
+        left = [
+            max(0.0, costs.get(m.recipe.id, 0.0) - at_work.get(m.recipe.id, 0.0))
+            for m in members
+            if m.recipe.id not in self._ended
+        ]
+        seconds = deadline - time.monotonic() - max(START_SECONDS, overhead)
+        share = share_in_time(left, self.work.workers, seconds)  # 1 without a budget
+        whole = len(self.rows.y)
+        most = min(whole, max(LEAST_ROWS, int(whole * share)))
+        while any(m.recipe.id not in self._ended for m in members):
+            while self.pool.free > self.matrices.running and self.begin(members, deadline, most):
+                pass
+            for fit, result in self.pool.collect(float("inf"), self.matrices.waker):
+                self.take(fit, result)
+            self.matrices.heard()
+        return self._refitted(blend)
+
+    # ---- its parts
+
+    def _forget(self, members: Sequence[Member]) -> None:
+        """Stop what is not wanted; what failed, or learned otherwise, is fitted anew."""
+        wanted = {m.recipe.id for m in members if self._count(m)}
+        for fit, result in self.pool.stop(lambda f: f.recipe.id not in wanted or not f.refit):
+            self._seconds += result.seconds
+            self._begun.pop(fit.recipe.id, None)
+        for member in members:
+            name = member.recipe.id
+            if name not in wanted or (name in self._ended and self._ended[name].error):
+                self._begun.pop(name, None)
+                self._ended.pop(name, None)
+
+    def _count(self, member: Member) -> int:
+        """The rows on which its fit was begun; 0 if it was not."""
+        learned, rows = self._begun.get(member.recipe.id, (None, 0))
+        return rows if learned == member.learned else 0
+
+    def _encoding(self, member: Member) -> Encoding:
+        return self.work.families[member.recipe.family].encoding_of(member.recipe)
+
+    def _refitted(self, blend: Blend) -> Refitted:
+        lost = {
+            m.recipe.id: self._ended[m.recipe.id].error
+            for m in blend.members
+            if self._ended[m.recipe.id].error
+        }
+        if len(lost) == len(blend.members):
+            raise _none_left(blend.members[0].recipe.family, lost[blend.members[0].recipe.id])
+        left = _weighed(blend, lost)
+        numbers = [i for i, m in enumerate(blend.members) if m.recipe.id not in lost]
+        parts = [
+            (
+                f"{i}-{m.recipe.family}",
+                m.weight,
+                self.matrices.get(self._encoding(m), self._count(m)),
+                pd.read_pickle(self._output(m)),
+            )
+            for i, m in zip(numbers, left.members, strict=True)
+        ]
+        return Refitted(parts, left, min(map(self._count, left.members)), lost)
+
+    def _encode(self, encoding: Encoding, most: int) -> Any:
+        return write_matrices(
+            thin(self.rows, most, self.work.problem.sweep.seed),
+            None,
+            self.work.contract.features,
+            encoding,
+            self._folder(encoding, most),
+            classes=len(self.work.contract.classes),
+            columns=self.work.columns,
+            dtype="float64",
         )
-        for i, m in zip(sorted(fitted), left, strict=True)
-    ]
-    seconds = encoding + sum(result.seconds for _, result in ended)
-    return Refitted(parts, Blend(tuple(left)) if lost else blend, len(rows.y), lost, seconds)
+
+    def _job(self, member: Member, most: int) -> Fit:
+        folder = self._folder(self._encoding(member), most)
+        return Fit(
+            tag=(len(self._begun), 0),
+            family=str(self.work.families[member.recipe.family].path),
+            recipe=member.recipe,
+            learned=member.learned,
+            shape=shape_of(folder, self.work.problem, self.work.contract),
+            data=folder,
+            output=self._output(member),
+            refit=True,
+        )
+
+    def _folder(self, encoding: Encoding, most: int) -> Path:
+        return self.work.scratch / f"refit-{encoding}-{most}"
+
+    def _output(self, member: Member) -> Path:
+        return self.work.scratch / f"refit-{member.recipe.id}.pickle"
+
+
+def share_in_time(costs: Sequence[float], workers: int, seconds: float) -> float:
+    """The share of all rows on which fits of these costs, on all of them, end in so many seconds."""
+    needed = 1.5 * makespan(costs, workers)
+    return 1.0 if needed <= seconds else max(seconds, 1.0) / needed
 
 
 def part_of(done: Refitted, blend: Blend) -> Refitted:
@@ -91,16 +221,24 @@ def part_of(done: Refitted, blend: Blend) -> Refitted:
         Not one of its members ended well in time.
     """
     parts = {m.recipe.id: p for m, p in zip(done.blend.members, done.parts, strict=True)}
-    there = [m for m in blend.members if m.recipe.id in parts]
     lost = {n: why for n, why in done.lost.items() if n in {m.recipe.id for m in blend.members}}
-    if not there:
+    if not any(m.recipe.id in parts for m in blend.members):
         raise _none_left(blend.members[0].recipe.family, next(iter(lost.values()), "not fitted"))
-    whole = sum(m.weight for m in there)
-    left = [replace(m, weight=round(m.weight / whole, 6)) for m in there] if lost else there
+    left = _weighed(blend, lost)
     mine = [
-        (f"{i}-{m.recipe.family}", m.weight, *parts[m.recipe.id][2:]) for i, m in enumerate(left)
+        (f"{i}-{m.recipe.family}", m.weight, *parts[m.recipe.id][2:])
+        for i, m in enumerate(left.members)
     ]
-    return replace(done, parts=mine, blend=Blend(tuple(left)) if lost else blend, lost=lost)
+    return replace(done, parts=mine, blend=left, lost=lost)
+
+
+def _weighed(blend: Blend, lost: Collection[str]) -> Blend:
+    """The blend without those that were lost, who leave their weight to the others."""
+    if not lost:
+        return blend
+    there = [m for m in blend.members if m.recipe.id not in lost]
+    whole = sum(m.weight for m in there)
+    return Blend(tuple(replace(m, weight=round(m.weight / whole, 6)) for m in there))
 
 
 def _none_left(family: str, why: str) -> AutomlError:
@@ -108,51 +246,4 @@ def _none_left(family: str, why: str) -> AutomlError:
         f"refit of {family} failed: {why}",
         code="refit_failed",
         next_step="Raise sweep.budget, or take the family out of sweep.families.",
-    )
-
-
-def _fit_members(
-    work: Work, blend: Blend, rows: Rows, deadline: float
-) -> tuple[dict[str, Any], list[tuple[Fit, FitResult]], float]:
-    """Encoders by encoding, how every fit ended, and the seconds of encoding."""
-    encoders: dict[str, Any] = {}
-    ended: list[tuple[Fit, FitResult]] = []
-    encoding, pool = 0.0, Pool(work.workers)
-    try:
-        for i, member in enumerate(blend.members):
-            wanted = work.families[member.recipe.family].encoding_of(member.recipe)
-            folder = work.scratch / f"refit-{wanted}"
-            if wanted not in encoders:
-                started = time.monotonic()
-                encoders[wanted] = write_matrices(
-                    rows,
-                    None,
-                    work.contract.features,
-                    wanted,
-                    folder,
-                    classes=len(work.contract.classes),
-                    columns=work.columns,
-                    dtype="float64",
-                )
-                encoding += time.monotonic() - started
-            while not pool.free:
-                ended += pool.collect(deadline)
-            pool.start(_job(work, member, i, folder), deadline)
-        while pool.running:
-            ended += pool.collect(deadline)
-    finally:
-        pool.stop()
-    return encoders, ended, encoding
-
-
-def _job(work: Work, member: Member, number: int, folder: Path) -> Fit:
-    return Fit(
-        tag=(number, 0),
-        family=str(work.families[member.recipe.family].path),
-        recipe=member.recipe,
-        learned=member.learned,
-        shape=shape_of(folder, work.problem, work.contract),
-        data=folder,
-        output=work.scratch / f"refit-{member.recipe.id}.pickle",
-        refit=True,
     )

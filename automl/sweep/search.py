@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -9,23 +10,22 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from automl.ensemble import MOST_MEMBERS
-from automl.features.matrices import Rows
+from automl.features.matrices import shape_of, thin, write_matrices
 from automl.metrics import get_metric
-from automl.spaces import Blend, Encoding, Family, Params, Shape
+from automl.spaces import Blend, Encoding, Family, Member, Params, Shape
 from automl.sweep.answer import Answer
-from automl.sweep.board import Board, Plan, Trial, Work, makespan, mean, output_file
+from automl.sweep.board import Board, Plan, Trial, Work, mean, output_file
+from automl.sweep.clock import Clock
 from automl.sweep.encoding import Matrices
 from automl.sweep.proposals import Asked, Proposals
-from automl.trial import Fit, FitResult, Pool
+from automl.sweep.refit import Refits, share_in_time
+from automl.trial import Fit, FitResult
 
 __all__ = ["BUDGET_ENDED", "sweep"]
 
 # Relative loss behind the incumbent on the same blocks that ends a race; start points, which may stand in
 # for a champion together, are given longer
 PRUNE_MARGIN, START_MARGIN = 0.02, 0.5
-REFIT_SHARE = 0.3  # of the budget, at most, for the refit of the winner
-LIKELY_MEMBERS = 3  # time is kept for refitting so many; a costlier blend is not chosen
 BUDGET_ENDED = "the budget ended"
 FIT_SECONDS = (
     600  # a fit that takes longer hangs, or should not be in a sweep; matters without a budget
@@ -46,6 +46,7 @@ def sweep(
     done: Sequence[Trial] = (),
     on_trial: Callable[[Trial], None] = lambda _: None,
     plan: Plan | None = None,
+    refits: Refits | None = None,
 ) -> Board:
     """Search until the budget, the cap on configurations, or the number of trials is spent.
 
@@ -61,13 +62,14 @@ def sweep(
         Called in this process with every trial that ends.
     plan
         How much to search, and what earlier cycles hand on; by default a full search of a first cycle.
+    refits
+        Where the champion's refit begins on cores that the search leaves idle; it goes on after the sweep.
     """
-    run = _Run(work, deadline, carried, done, on_trial, plan or Plan())
-    try:
+    with contextlib.ExitStack() as stack:
+        refits = refits or stack.enter_context(Refits(work))
+        run = _Run(refits, deadline, carried, done, on_trial, plan or Plan())
+        stack.callback(run.matrices.stop)
         return run.board()
-    finally:
-        run.pool.stop()
-        run.matrices.stop()
 
 
 @dataclass(slots=True)
@@ -90,34 +92,30 @@ class _Run:
 
     def __init__(
         self,
-        work: Work,
+        refits: Refits,
         deadline: float,
         carried: Sequence[Blend],
         done: Sequence[Trial],
         on_trial: Callable[[Trial], None],
         plan: Plan,
     ) -> None:
+        work, self.refits, self.pool = refits.work, refits, refits.pool
         section = work.problem.sweep
         self.work, self.plan, self.on_trial = work, plan, on_trial
-        self.deadline, self.started = deadline, time.monotonic()
-        budget = deadline - self.started
         given = section.budget.seconds if section.budget else float("inf")
-        # an interrupted sweep has less time left, but its refit takes as long
-        self.whole = max(budget, given) if np.isfinite(given) else budget
-        # where a person decides, the champion and who would take its place are both refit
-        self.both = work.problem.promotion.mode == "review"
         self.sync = section.trials is not None
         self.anchor = carried[0] if carried else None
         self.done = {t.recipe.id: t for t in done}
-        self.rows = Rows.of(work.frame, work.problem, work.contract)
+        self.rows = refits.rows
         self.truth = [self.rows.y[b.judged] for b in work.blocks]
         self.cap_rows = next((most for s, most in ROW_CAPS if given <= s), 10**12)
         self.train_rows = min(len(work.blocks[0].train), self.cap_rows)
         self.cap_trials = section.trials or _cap(CONFIG_CAPS, self.train_rows)
-        self.pool = Pool(work.workers)
-        self.matrices = Matrices(work, self.rows, self.cap_rows)
+        self.matrices = Matrices(self._encode, work.workers)
         self.proposals = Proposals(work, plan, carried, self._newest_shape)
         self.finished: list[Trial] = []
+        grown = len(self.rows.y) / max(1, self.train_rows)
+        self.clock = Clock(work, plan, self.anchor, deadline, grown, self.matrices, self.finished)
         self.untold: list[tuple[_Race, Trial]] = []
         self.waiting: list[_Race] = []  # for a slot, or for their matrix
         self.racing: dict[int, _Race] = {}
@@ -130,21 +128,24 @@ class _Run:
     # ---- the loop
 
     def board(self) -> Board:
-        for recipe, _ in self.proposals.queue:
-            if self._free > 0 and (recipe.id, 0) not in self.plan.known:
-                self.matrices.begin(self.work.families[recipe.family].encoding_of(recipe), 0)
+        self._begin_first_matrices()
         self.pool.hire()  # beside the first matrices
         while True:
             self._fill()
-            if not self.pool.running and not self.matrices.running and not self.waiting:
+            if not self.racing and not self.matrices.running and not self.waiting:
                 break
-            ended = self.pool.collect(self._search_end(), self.matrices.waker)
+            wakers = self.matrices.waker, self.refits.matrices.waker
+            ended = self.pool.collect(self.clock.search_end(), *wakers)
             if not self.sync:
                 self._fill()  # what has ended is looked at while the next ones run
             for fit, result in ended:
-                self._take(self.racing[fit.tag[0]], result)
+                if fit.refit:
+                    self.refits.take(fit, result)
+                else:
+                    self._take(self.racing[fit.tag[0]], result)
             self.matrices.heard()
-            if time.monotonic() >= self._search_end():
+            self.refits.matrices.heard()
+            if time.monotonic() >= self.clock.search_end():
                 self._stop_in_time()
                 break
         self._settle()
@@ -154,9 +155,9 @@ class _Run:
             self.work,
             self.truth,
             self.proposals.rank,
-            self._refittable,
-            self._seconds_for_members(),
-            self._time_to_refit(),
+            self.clock.refittable,
+            self.clock.seconds_for_members(),
+            self.clock.time_to_refit(),
         )
         reference = answer.reference(self.finished)
         return Board(
@@ -164,24 +165,28 @@ class _Run:
             challenger=answer.challenger(self.finished, self.anchor or reference),
             reference=reference,
             stopped=self.stopped or "nothing left",
-            seconds=time.monotonic() - self.started,
+            seconds=time.monotonic() - self.clock.started,
             fit_seconds=self.fit_seconds,
             encode_seconds=self.matrices.seconds,
+            refit_seconds=self.refits.spent,
             rows=self.train_rows,
-            overhead=self._refit_overhead(),
+            overhead=self.clock.overhead(),
         )
 
+    def _affordable(self, family: str) -> bool:
+        return family not in self.proposals.passed_over and self.clock.affords(family)
+
     def _fill(self) -> None:
-        """Give every free slot a fit or a matrix, those of the first asked first."""
-        while time.monotonic() < self._search_end() and self._free > 0:
+        """Give every free core a fit or a matrix: those of the first asked first, of the refit last."""
+        while time.monotonic() < self.clock.search_end() and self._free > 0:
             if any(self._went_on(race) for race in sorted(self.waiting, key=lambda r: r.number)):
                 continue
-            if self.waiting and not self.proposals.queue:
-                return  # a search proposes no more recipes than matrices to come can serve
-            race = self._new_race()
-            if race is None:
+            # a search proposes no more recipes than matrices to come can serve
+            race = None if self.waiting and not self.proposals.queue else self._new_race()
+            if race is not None:
+                self.waiting.append(race)
+            elif not self.refits.begin(self._likely(), self.clock.deadline):
                 return
-            self.waiting.append(race)
 
     def _went_on(self, race: _Race) -> bool:
         """Whether a free core could be given to a race that waits, or to its matrix."""
@@ -193,7 +198,19 @@ class _Run:
 
     @property
     def _free(self) -> int:
-        return self.work.workers - self.pool.running - self.matrices.running
+        at_work = self.pool.running + self.matrices.running + self.refits.matrices.running
+        return self.work.workers - at_work
+
+    def _likely(self) -> list[Member]:
+        """Members of the champion that can be refitted now, if all its rows fit the time, the dearest first."""
+        held = {m.recipe.id: m for m in self.anchor.members} if self.anchor else {}
+        there = [t for t in self.finished if t.recipe.id in held and t.status == "complete"]
+        costs = [t.seconds_refit for t in there]
+        left = self.clock.deadline - time.monotonic() - self.clock.overhead()
+        if share_in_time(costs, self.work.workers, left) < 1:
+            return []
+        ranked = sorted(there, key=lambda t: -t.seconds_refit)
+        return [replace(held[t.recipe.id], learned=t.learned) for t in ranked]
 
     def _ready(self, race: _Race) -> bool:
         """Whether its next block is answered already, or has its matrix."""
@@ -252,7 +269,7 @@ class _Run:
 
     def _stop_in_time(self) -> None:
         self.stopped = "time"
-        for fit, result in self.pool.stop():
+        for fit, result in self.pool.stop(lambda fit: not fit.refit):
             race = self.racing[fit.tag[0]]
             self._count(race, result)
             self._end(race, "pruned", replace(result, error=BUDGET_ENDED))
@@ -282,7 +299,7 @@ class _Run:
     def _take(self, race: _Race, result: FitResult) -> None:
         self._count(race, result)
         if result.error:
-            late = time.monotonic() >= self._search_end()
+            late = time.monotonic() >= self.clock.search_end()
             how = ("pruned", replace(result, error=BUDGET_ENDED)) if late else ("failed", result)
             self._end(race, *how)
             return
@@ -330,7 +347,6 @@ class _Run:
 
     def _end(self, race: _Race, status: str, result: FitResult) -> None:
         recipe = race.asked.recipe
-        grown = len(self.rows.y) / max(1, self.train_rows)
         trial = Trial(
             number=race.number,
             recipe=recipe,
@@ -347,16 +363,16 @@ class _Run:
             seconds_fit=race.seconds_fit,
             seconds_predict=race.seconds_predict,
             seconds_refit=race.seconds_fit
-            * grown**0.9,  # part of a fit does not grow with its rows
-            elapsed=time.monotonic() - self.started,
+            * self.clock.grown**0.9,  # part of a fit does not grow with its rows
+            elapsed=time.monotonic() - self.clock.started,
             reason="" if status == "complete" else result.error,
             trace=result.trace,
         )
-        if status == "complete" and not self._refittable(trial):
+        if status == "complete" and not self.clock.refittable(trial):
             self.proposals.passed_over.add(recipe.family)
             self.slow[recipe.family] = (
                 f"{recipe.family} is skipped: refitting it would take about {trial.seconds_refit:.0f} s "
-                f"of a budget of {self.whole:.0f} s"
+                f"of a budget of {self.clock.whole:.0f} s"
             )
         if status == "failed" and race.asked.source == "start" and not self.stopped:
             _log.warning("trial %d (%s) failed: %s", race.number, recipe.family, result.error)
@@ -372,8 +388,36 @@ class _Run:
 
     # ---- matrices
 
+    def _encode(self, encoding: Encoding, block: int) -> Shape:
+        work, cut = self.work, self.work.blocks[block]
+        folder = work.scratch / f"{encoding}-{block}"
+        write_matrices(
+            thin(self.rows.take(cut.train), self.cap_rows, work.problem.sweep.seed),
+            self.rows.take(cut.judged),
+            work.contract.features,
+            encoding,
+            folder,
+            classes=len(work.contract.classes),
+            columns=work.columns,
+        )
+        return shape_of(folder, work.problem, work.contract)
+
+    def _begin_first_matrices(self) -> None:
+        """Those of the newest block that the first fits, or else the search, will ask for."""
+        families, known = self.work.families, self.plan.known
+        asked = [
+            families[recipe.family].encoding_of(recipe)
+            for recipe, _ in self.proposals.queue
+            if (recipe.id, 0) not in known
+        ]
+        if self.plan.challengers != 0:
+            asked += [families[name].encoding for name in self.plan.favour if name in families]
+        for encoding in asked:
+            if self._free > 0:
+                self.matrices.begin(encoding, 0)
+
     def _shape_of(self, race: _Race) -> Shape | None:
-        return self.matrices.shape(*self._matrix_of(race))
+        return self.matrices.get(*self._matrix_of(race))
 
     def _begin_matrix(self, race: _Race) -> bool:
         return self.matrices.begin(*self._matrix_of(race))
@@ -384,56 +428,6 @@ class _Run:
 
     def _newest_shape(self, family: Family) -> Shape:
         return self.matrices.wait(family.encoding, 0)
-
-    # ---- time
-
-    def _affordable(self, family: str) -> bool:
-        if family in self.proposals.passed_over:
-            return False
-        seconds = [
-            t.seconds / max(1, len(t.losses))
-            for t in self.finished
-            if t.recipe.family == family and t.losses
-        ]
-        expected = 1.2 * float(np.median(seconds)) if seconds else 0.0
-        return time.monotonic() + expected < self._search_end()
-
-    def _search_end(self) -> float:
-        if self.plan.seconds is None:
-            return self._before_refit()
-        return min(self._before_refit(), self.started + self.plan.seconds)
-
-    def _before_refit(self) -> float:
-        if not np.isfinite(self.deadline):
-            return self.deadline
-        complete = sorted(
-            (t for t in self.finished if t.status == "complete"), key=lambda t: t.loss
-        )
-        likely = [t.seconds_refit for t in complete[:LIKELY_MEMBERS] if self._refittable(t)]
-        # whoever holds the champion's place, or stands in for one, may keep it, and is refitted then
-        if self.anchor:
-            held = {m.recipe.id for m in self.anchor.members}
-            holder = [t.seconds_refit for t in complete if t.recipe.id in held]
-        else:
-            starts = [t for t in complete if t.source == "start" and self._refittable(t)]
-            holder = [t.seconds_refit for t in starts[:MOST_MEMBERS]]
-        costs = makespan(likely, self.work.workers), makespan(holder, self.work.workers)
-        cost = sum(costs) if self.both and holder else max(costs)
-        most = REFIT_SHARE * self.whole
-        return self.deadline - min(most, 1.3 * cost + self._refit_overhead())
-
-    def _refit_overhead(self) -> float:
-        """Encoding all rows, writing them, and starting two processes, in seconds."""
-        return 1.5 + 1.5 * self.matrices.slowest * len(self.rows.y) / max(1, self.train_rows)
-
-    def _refittable(self, trial: Trial) -> bool:
-        return trial.seconds_refit <= 0.75 * REFIT_SHARE * self.whole
-
-    def _seconds_for_members(self) -> float:
-        return self.work.workers * min(0.75 * REFIT_SHARE * self.whole, self._time_to_refit())
-
-    def _time_to_refit(self) -> float:
-        return max(1.0, (self.deadline - time.monotonic() - self._refit_overhead()) / 1.2)
 
 
 def _cap(table: Sequence[tuple[int, int]], x: float) -> int:
