@@ -18,6 +18,8 @@ from automl.history import pull, read
 from automl.problem import Problem, load_problem
 from automl.spaces import Blend, Member, Recipe, load_families
 from automl.sweep import Plan, Refits, Refitted, Work, sweep
+from automl.sweep.refit import share_in_time
+from automl.trial import Fit, Pool
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF, write_problem
 from tests.troubles import write_troubled
@@ -120,3 +122,97 @@ def test_a_refit_without_any_member_left_fails_and_says_why(work: Work) -> None:
 def test_rows_are_thinned_when_the_estimate_does_not_fit_the_time(work: Work) -> None:
     done = refit(work, Blend((Member(GOOD, 1.0, {}),)), 10, {GOOD.id: 60.0})
     assert 1000 <= done.rows < len(work.frame)
+
+
+# ---------------------------------------------------------------- begun before it is decided
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
+    """Refits that were started, in order."""
+    told: list[Fit] = []
+    start = Pool.start
+
+    def tell(self: Pool, fit: Fit, limit: float) -> None:
+        if fit.refit:
+            told.append(fit)
+        start(self, fit, limit)
+
+    monkeypatch.setattr(Pool, "start", tell)
+    return told
+
+
+def begin(refits: Refits, member: Member) -> None:
+    """Begin the fit of a member, as a sweep with an idle core would."""
+    while refits.begin([member], float("inf")) or not refits.pool.running:
+        time.sleep(0.01)
+
+
+def test_a_sweep_begins_the_refit_of_its_champion_where_a_core_would_wait(
+    work: Work, started: list[Fit]
+) -> None:
+    champion = Blend.single(GOOD)
+    plan = Plan("warm", live=(bad("sleeps"),), challengers=0, seconds=5.0)
+    with Refits(work) as refits:
+        board = sweep(work, deadline=float("inf"), carried=[champion], plan=plan, refits=refits)
+        assert board.stopped == "time"
+        assert [fit.recipe for fit in started] == [GOOD]
+        assert 0 < board.refit_seconds <= refits.spent
+        assert board.time_in_fits(work.workers) <= 1
+        done = refits.fit(champion, time.monotonic() + 60, {})
+    assert [fit.recipe for fit in started] == [GOOD]  # nothing was fitted twice
+    alone = refit(replace(work, scratch=work.scratch / "alone"), champion)
+    features = work.frame[list(work.contract.features)]
+    answers = [
+        assemble(d.parts, work.contract, list(features)).predict_proba(features)
+        for d in (done, alone)
+    ]
+    assert (answers[0] == answers[1]).all()
+    assert not refits.pool._children
+
+
+def test_a_leaderboard_is_the_same_beside_a_refit(
+    work: Work, started: list[Fit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(name: str) -> list[tuple[Recipe, tuple[float, ...]]]:
+        here = replace(work, scratch=work.scratch / name)
+        board = sweep(here, deadline=float("inf"), carried=[Blend.single(GOOD)])
+        return [(t.recipe, t.losses) for t in board.trials]
+
+    beside = told("beside")
+    count = len(started)
+    monkeypatch.setattr(Refits, "begin", lambda *_: False)
+    assert told("without") == beside
+    assert len(started) == count
+
+
+def test_what_was_begun_in_vain_is_stopped_and_was_paid_for(work: Work) -> None:
+    with Refits(work) as refits:
+        begin(refits, Member(bad("sleeps"), 1.0))
+        time.sleep(0.5)
+        refits.fit(Blend.single(GOOD), time.monotonic() + 60, {})
+        assert not refits.pool.at_work
+        assert refits.spent > 0.5
+
+
+def test_a_member_that_learned_otherwise_or_failed_is_fitted_anew(
+    work: Work, started: list[Fit]
+) -> None:
+    with Refits(work) as refits:
+        begin(refits, Member(GOOD, 1.0, {}))
+        done = refits.fit(Blend.single(GOOD, {"C": 0.5}), time.monotonic() + 60, {})
+        assert [fit.learned for fit in started] == [{}, {"C": 0.5}]
+        assert done.parts[0][3].get_params()["C"] == 0.5
+        begin(refits, Member(bad("raises"), 1.0))
+        for fit, result in refits.pool.collect(float("inf")):
+            refits.take(fit, result)
+        with pytest.raises(AutomlError, match="not today"):
+            refits.fit(Blend.single(bad("raises")), time.monotonic() + 60, {})
+    assert [fit.recipe for fit in started[2:]] == 2 * [bad("raises")]
+
+
+def test_only_as_many_rows_as_the_time_allows() -> None:
+    assert share_in_time([10.0, 10.0], 2, 15.0) == 1.0
+    assert share_in_time([10.0, 10.0], 2, 7.5) == 0.5
+    assert share_in_time([], 2, 0.0) == 1.0
+    assert share_in_time([10.0], 2, float("inf")) == 1.0
