@@ -19,7 +19,7 @@ from sklearn.preprocessing import LabelEncoder
 from automl.contract import Contract
 from automl.metrics import Metric
 
-__all__ = ["MOST_MEMBERS", "Candidate", "assemble", "block_weights", "greedy"]
+__all__ = ["MOST_MEMBERS", "Candidate", "assemble", "block_weights", "greedy", "level"]
 
 MOST_MEMBERS = 5  # beyond five, simulations show no further gain
 ROUNDS = 12
@@ -32,10 +32,10 @@ Outputs = Sequence[NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """Outputs of one recipe on the judged blocks, newest first, and what refitting it costs."""
+    """Outputs of one recipe on the judged blocks, newest first, its level there, and what refitting it costs."""
 
     outputs: Outputs
-    loss: float
+    level: float
     seconds_refit: float
 
 
@@ -45,15 +45,27 @@ def block_weights(n_blocks: int) -> NDArray[np.float64]:
     return weights / weights.sum()
 
 
+def level(losses: Sequence[float], least: Sequence[float]) -> float:
+    """Where a recipe stands over blocks: the geometric mean of its losses, newer ones weighing more.
+
+    So a ratio of two levels is what they differ by on an average block, and one hard block does not outweigh
+    the easy ones. `least` is added to the losses, lest answers without a fault be told apart by their last
+    digits. Both are per block, newest first; NaN if a loss is.
+    """
+    added = np.maximum(np.asarray(losses) + np.asarray(least), 1e-12)
+    return float(np.exp(np.dot(block_weights(len(added)), np.log(added))))
+
+
 def greedy(
     candidates: Mapping[str, Candidate],
     truth: Sequence[NDArray[np.float64]],
     metric: Metric,
+    least: Sequence[float],
     *,
     anchor: Mapping[str, float] | None = None,
     seconds: float = float("inf"),
 ) -> dict[str, float]:
-    """Weights of the members that lower the loss most, by greedy selection with replacement.
+    """Weights of the members whose mix has the lowest `level`, by greedy selection with replacement.
 
     `anchor` are weights to start from with `ANCHOR_VOTES` votes. Members whose refits sum to more than
     `seconds` are never chosen together. Ties go to members already in; where there are as many as may be,
@@ -61,13 +73,12 @@ def greedy(
 
     Source: Caruana, Niculescu-Mizil, Crew, Ksikes 2004, "Ensemble selection from libraries of models".
     """
-    blocks = block_weights(len(truth))
     votes = {name: ANCHOR_VOTES * w for name, w in (anchor or {}).items() if name in candidates}
     pool = _without_twins(candidates, set(votes))
     best_votes, best = votes, float("inf")
     if votes:
         sums = _sums(candidates, votes, len(truth))
-        best = _loss(sums, sum(votes.values()), truth, metric, blocks)
+        best = _level(sums, sum(votes.values()), truth, metric, least)
     for _ in range(ROUNDS):
         round_best, chosen = float("inf"), votes
         for name in pool:
@@ -75,9 +86,9 @@ def greedy(
             if sum(candidates[m].seconds_refit for m in after) > seconds:
                 continue
             mixed = _sums(candidates, after, len(truth))
-            loss = _loss(mixed, sum(after.values()), truth, metric, blocks)
-            if loss < round_best - 1e-12 or (name in votes and loss <= round_best):
-                round_best, chosen = loss, after
+            mine = _level(mixed, sum(after.values()), truth, metric, least)
+            if mine < round_best - 1e-12 or (name in votes and mine <= round_best):
+                round_best, chosen = mine, after
         if chosen is votes:
             break
         votes = chosen
@@ -131,19 +142,19 @@ def _sums(
     return [sum(v * candidates[n].outputs[b] for n, v in votes.items()) for b in range(n_blocks)]
 
 
-def _loss(
+def _level(
     sums: Sequence[Any],
     total: float,
     truth: Sequence[NDArray[np.float64]],
     metric: Metric,
-    blocks: NDArray[np.float64],
+    least: Sequence[float],
 ) -> float:
-    scores = [metric.loss(metric.score(y, s / total)) for y, s in zip(truth, sums, strict=True)]
-    return float(np.dot(blocks, scores))
+    losses = [metric.loss(metric.score(y, s / total)) for y, s in zip(truth, sums, strict=True)]
+    return level(losses, least)
 
 
 def _without_twins(candidates: Mapping[str, Candidate], keep: set[str]) -> list[str]:
-    ranked = sorted(candidates, key=lambda n: (n not in keep, candidates[n].loss, n))
+    ranked = sorted(candidates, key=lambda n: (n not in keep, candidates[n].level, n))
     kept: list[str] = []
     for name in ranked:
         mine = candidates[name].outputs[0].ravel()

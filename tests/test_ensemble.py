@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,25 +16,26 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from automl.contract import Contract
-from automl.ensemble import Candidate, assemble, block_weights, greedy
+from automl.ensemble import Candidate, assemble, block_weights, greedy, level
 from automl.features import make_encoder
 from automl.metrics import Metric, get_metric
 
 LAW = settings(max_examples=20, deadline=None, derandomize=True)
 METRICS = ("rmse", "roc_auc", "log_loss")
+LEAST = 0.02  # what is added to the loss of every block
 Arrays = list[NDArray[np.float64]]
 
 
-def slow_loss(
+def slow_level(
     weights: Mapping[str, float], outputs: Mapping[str, Arrays], truth: Arrays, metric: Metric
 ) -> float:
-    """Loss of a weighted mean, block by block, a newer block weighing 1 / 0.85 of the next."""
-    total = mass = 0.0
+    """Geometric mean of the losses of a weighted mean, a newer block weighing 1 / 0.85 of the next."""
+    product, mass = 1.0, 0.0
     for b, y in enumerate(truth):
         mixed = sum(w * outputs[name][b] for name, w in weights.items())
-        total += 0.85**b * metric.loss(metric.score(y, mixed))
+        product *= (metric.loss(metric.score(y, mixed)) + LEAST) ** 0.85**b
         mass += 0.85**b
-    return total / mass
+    return product ** (1 / mass)
 
 
 class World:
@@ -62,14 +64,24 @@ class World:
             for name, s in zip(self.outputs, rng.uniform(0.1, 5, candidates), strict=True)
         }
 
-    def loss(self, weights: Mapping[str, float]) -> float:
-        return slow_loss(weights, self.outputs, self.truth, self.metric)
+    def level(self, weights: Mapping[str, float]) -> float:
+        return slow_level(weights, self.outputs, self.truth, self.metric)
+
+    def greedy(self, **more: Any) -> dict[str, float]:
+        return select(self.candidates, self.truth, self.metric, **more)
 
     @property
     def candidates(self) -> dict[str, Candidate]:
         return {
-            n: Candidate(o, self.loss({n: 1.0}), self.seconds[n]) for n, o in self.outputs.items()
+            n: Candidate(o, self.level({n: 1.0}), self.seconds[n]) for n, o in self.outputs.items()
         }
+
+
+def select(
+    candidates: Mapping[str, Candidate], truth: Arrays, metric: Metric, **more: Any
+) -> dict[str, float]:
+    """Greedy selection, with as much added to every block's loss."""
+    return greedy(candidates, truth, metric, [LEAST] * len(truth), **more)
 
 
 worlds = st.builds(
@@ -85,16 +97,16 @@ worlds = st.builds(
 def test_greedy_is_never_worse_than_the_best_single(world: World) -> None:
     candidates = world.candidates
 
-    weights = greedy(candidates, world.truth, world.metric)
+    weights = select(candidates, world.truth, world.metric)
 
-    best = min(c.loss for c in candidates.values())
-    assert world.loss(weights) <= best + 1e-9
+    best = min(c.level for c in candidates.values())
+    assert world.level(weights) <= best + 1e-9
 
 
 @LAW
 @given(worlds)
 def test_at_most_five_members_share_a_weight_of_one(world: World) -> None:
-    weights = greedy(world.candidates, world.truth, world.metric)
+    weights = world.greedy()
 
     assert 1 <= len(weights) <= 5
     assert set(weights) <= set(world.outputs)
@@ -108,14 +120,14 @@ def test_five_members_are_used_when_many_equal_ones_average_out_their_noise() ->
     outputs = {f"c{i:02d}": [truth[0] + rng.normal(0, 1, 400)] for i in range(10)}
     metric = get_metric("rmse")
     candidates = {
-        n: Candidate(o, slow_loss({n: 1}, outputs, truth, metric), 1.0) for n, o in outputs.items()
+        n: Candidate(o, slow_level({n: 1}, outputs, truth, metric), 1.0) for n, o in outputs.items()
     }
 
-    weights = greedy(candidates, truth, metric)
+    weights = select(candidates, truth, metric)
 
     assert len(weights) == 5
-    assert slow_loss(weights, outputs, truth, metric) < 0.6 * min(
-        c.loss for c in candidates.values()
+    assert slow_level(weights, outputs, truth, metric) < 0.6 * min(
+        c.level for c in candidates.values()
     )
 
 
@@ -125,9 +137,9 @@ def slow_greedy(world: World) -> dict[str, float]:
     rounds: list[list[str]] = []
     for _ in range(12):
         each = (with_vote(votes, name) for name in world.outputs)
-        votes = min(each, key=lambda v: world.loss(shares(v)))
+        votes = min(each, key=lambda v: world.level(shares(v)))
         rounds.append(votes)
-    return shares(min(rounds, key=lambda v: world.loss(shares(v))))
+    return shares(min(rounds, key=lambda v: world.level(shares(v))))
 
 
 def with_vote(votes: list[str], name: str) -> list[str]:
@@ -146,7 +158,7 @@ def shares(votes: Sequence[str]) -> dict[str, float]:
 def test_greedy_selects_what_a_slow_obvious_loop_selects(seed: int) -> None:
     world = World(seed, "rmse", candidates=9)
 
-    assert greedy(world.candidates, world.truth, world.metric) == pytest.approx(slow_greedy(world))
+    assert world.greedy() == pytest.approx(slow_greedy(world))
 
 
 @LAW
@@ -156,9 +168,9 @@ def test_the_order_of_candidates_changes_nothing(world: World, random: object) -
     names = list(candidates)
     random.shuffle(names)  # type: ignore[attr-defined]
 
-    shuffled = greedy({n: candidates[n] for n in names}, world.truth, world.metric)
+    shuffled = select({n: candidates[n] for n in names}, world.truth, world.metric)
 
-    assert shuffled == pytest.approx(greedy(candidates, world.truth, world.metric))
+    assert shuffled == pytest.approx(select(candidates, world.truth, world.metric))
 
 
 def nearly(output: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -175,7 +187,7 @@ def test_of_twins_only_one_is_a_member(world: World) -> None:
         world.outputs[f"{name}-twin"] = [nearly(output, rng) for output in world.outputs[name]]
         world.seconds[f"{name}-twin"] = world.seconds[name]
 
-    weights = greedy(world.candidates, world.truth, world.metric)
+    weights = world.greedy()
 
     originals = [name.removesuffix("-twin") for name in weights]
     assert len(originals) == len(set(originals))
@@ -184,7 +196,7 @@ def test_of_twins_only_one_is_a_member(world: World) -> None:
 @LAW
 @given(worlds, st.floats(0.1, 20))
 def test_members_together_cost_no_more_than_the_limit(world: World, seconds: float) -> None:
-    weights = greedy(world.candidates, world.truth, world.metric, seconds=seconds)
+    weights = world.greedy(seconds=seconds)
 
     affordable = [n for n in world.outputs if world.seconds[n] <= seconds]
     assert sum(world.seconds[n] for n in weights) <= seconds
@@ -193,12 +205,12 @@ def test_members_together_cost_no_more_than_the_limit(world: World, seconds: flo
 
 def test_the_limit_decides_between_a_good_costly_and_a_worse_cheap_member() -> None:
     world = World(1, "rmse", candidates=2)
-    best = min(world.candidates, key=lambda n: world.candidates[n].loss)
+    best = min(world.candidates, key=lambda n: world.candidates[n].level)
     other = next(n for n in world.outputs if n != best)
     world.seconds = {best: 10.0, other: 1.0}
 
-    assert best in greedy(world.candidates, world.truth, world.metric, seconds=10.0)
-    assert greedy(world.candidates, world.truth, world.metric, seconds=9.9) == {other: 1.0}
+    assert best in world.greedy(seconds=10.0)
+    assert world.greedy(seconds=9.9) == {other: 1.0}
 
 
 @LAW
@@ -210,9 +222,9 @@ def test_an_anchor_keeps_a_fifth_of_the_weight_and_is_never_made_worse(
     raw = np.random.default_rng(seed).uniform(0.2, 1, len(names))
     anchor = {n: float(w) for n, w in zip(names, raw / raw.sum(), strict=True)}
 
-    weights = greedy(world.candidates, world.truth, world.metric, anchor=anchor)
+    weights = world.greedy(anchor=anchor)
 
-    assert world.loss(weights) <= world.loss(anchor) + 1e-9
+    assert world.level(weights) <= world.level(anchor) + 1e-9
     if len(weights) < 5:  # else some of it may have made room
         assert set(anchor) <= set(weights)
         assert sum(weights[n] for n in anchor) >= 0.2 - 1e-12
@@ -223,7 +235,7 @@ def test_a_full_anchor_makes_room_for_a_better_recipe() -> None:
     world.outputs["c5"] = [y.copy() for y in world.truth]
     anchor = {"c0": 0.3, "c1": 0.25, "c2": 0.2, "c3": 0.15, "c4": 0.1}
 
-    weights = greedy(world.candidates, world.truth, world.metric, anchor=anchor)
+    weights = world.greedy(anchor=anchor)
 
     assert len(weights) <= 5
     assert weights["c5"] == max(weights.values())
@@ -234,7 +246,7 @@ def test_a_perfect_rival_cannot_push_the_anchor_below_a_fifth() -> None:
     world = World(2, "rmse", candidates=2)
     world.outputs["c1"] = [y.copy() for y in world.truth]
 
-    weights = greedy(world.candidates, world.truth, world.metric, anchor={"c0": 1.0})
+    weights = world.greedy(anchor={"c0": 1.0})
 
     assert weights == pytest.approx({"c0": 0.2, "c1": 0.8})
 
@@ -243,7 +255,32 @@ def test_an_anchor_without_better_company_stays_as_it_is() -> None:
     world = World(3, "rmse", candidates=3)
     world.outputs["c0"] = [y.copy() for y in world.truth]
 
-    assert greedy(world.candidates, world.truth, world.metric, anchor={"c0": 1.0}) == {"c0": 1.0}
+    assert world.greedy(anchor={"c0": 1.0}) == {"c0": 1.0}
+
+
+# ---------------------------------------------------------------- levels
+
+
+def test_a_hard_block_says_no_more_than_an_easy_one() -> None:
+    """One is 5 % better where everybody is bad, the other five times better where everybody is good."""
+    hard, easy = level([0.285, 0.02], [0.001, 0.001]), level([0.30, 0.004], [0.001, 0.001])
+
+    assert easy < hard
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=1, max_size=5), st.floats(0.1, 10))
+def test_a_ratio_of_levels_is_the_ratio_on_every_block(losses: list[float], times: float) -> None:
+    nothing = [0.0] * len(losses)
+
+    ratio = level([times * x for x in losses], nothing) / level(losses, nothing)
+
+    assert ratio == pytest.approx(times)
+
+
+def test_answers_without_a_fault_are_not_told_apart_by_their_last_digits() -> None:
+    assert level([1e-9], [0.025]) == pytest.approx(level([1e-6], [0.025]), rel=1e-4)
+    assert level([0.0, 0.0], [0.0, 0.0]) > 0
+    assert np.isnan(level([0.1, np.nan], [0.0, 0.0]))
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 5, 12])

@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from automl.ensemble import MOST_MEMBERS, Candidate, block_weights, greedy
+from automl.ensemble import MOST_MEMBERS, Candidate, greedy, level
 from automl.errors import NoModelError
+from automl.evidence import LEAST_SHARE
 from automl.features.matrices import to_outcomes
 from automl.spaces import Blend, Member, Recipe
-from automl.sweep.board import Trial, Work, output_file
+from automl.sweep.board import Trial, Work, floor_losses, output_file
 
-__all__ = ["Answer", "reweighed"]
+__all__ = ["Answer", "least_losses", "reweighed"]
 
-MEMBER_MARGIN = 0.10  # relative loss behind the best that keeps a recipe out of a new blend
+MEMBER_MARGIN = 0.10  # level, relative, behind the best that keeps a recipe out of a new blend
 ALIKE_MARGIN = 0.15  # and out of the best that are averaged alike
 TREND_SHARE = 0.4  # of a blend, at most, for recipes that see the time
-TREND_MARGIN = 0.05  # relative loss behind the best of the others that leaves them no say
+TREND_MARGIN = 0.05  # level, relative, behind the best of the others that leaves them no say
 HEDGES = 2  # recipes that join a blend of such recipes alone
 LEAST_WEIGHT = 0.02  # of a member when weights are learned again
 WEIGHED_BLOCKS = 2  # newest blocks that they are learned from, whatever a search looks at
@@ -31,13 +32,15 @@ WEIGHED_ROWS = 20_000  # of a block, evenly spread: weights need no more
 class Answer:
     """Blends made of finished trials, as far as their refits can be paid for.
 
-    `truth` are the outcomes of the judged rows per block, `rank` orders start points, `refittable` says
+    Recipes are compared by their `level`, block by block as decisions are. `truth` are the outcomes of the
+    judged rows per block, `least` what is added to losses there, `rank` orders start points, `refittable` says
     whether a trial's refit may be afforded at all, `seconds` is what the refits of a blend may cost
     together, `left` what one may cost now.
     """
 
     work: Work
     truth: Sequence[NDArray[np.float64]]
+    least: Sequence[float]
     rank: Callable[[Recipe], int]
     refittable: Callable[[Trial], bool]
     seconds: float
@@ -55,7 +58,7 @@ class Answer:
         if not starts:
             return None
         known = {t.recipe.id: t for t in starts}
-        trusted = _trusted(starts)
+        trusted = self._trusted(starts)
         alike, selected = self._best_alike(trusted), self._selected(trusted)
         halves = {i: (alike.get(i, 0.0) + selected.get(i, 0.0)) / 2 for i in {**alike, **selected}}
         weights = self._most(self._hedged(self._most(halves, known), known), known)
@@ -82,9 +85,9 @@ class Answer:
         if not usable:
             return None
         anchor = {m.recipe.id: m.weight for m in held.members} if held else {}
-        best = min(t.loss for t in usable.values())
-        trusted = {t.recipe.id for t in _trusted(list(usable.values()))}
-        near = {i for i in trusted if usable[i].loss <= best * (1 + MEMBER_MARGIN)}
+        best = min(map(self._level, usable.values()))
+        trusted = {t.recipe.id for t in self._trusted(list(usable.values()))}
+        near = {i for i in trusted if self._level(usable[i]) <= best * (1 + MEMBER_MARGIN)}
         usable = {i: t for i, t in usable.items() if i in near or i in anchor}
         whole = {i: w for i, w in anchor.items() if i in usable}
         weights = self._greedy(usable.values(), whole if len(whole) == len(anchor) else None)
@@ -99,14 +102,26 @@ class Answer:
 
     def _near(self, good: Sequence[Trial]) -> list[Trial]:
         """Those close to the best, best first."""
-        best = min(t.loss for t in good)
-        near = [t for t in good if t.loss <= best * (1 + ALIKE_MARGIN)]
-        return sorted(near, key=lambda t: (t.loss, self.rank(t.recipe), t.number))
+        best = min(map(self._level, good))
+        near = [t for t in good if self._level(t) <= best * (1 + ALIKE_MARGIN)]
+        return sorted(near, key=lambda t: (self._level(t), self.rank(t.recipe), t.number))
 
     def _selected(self, good: Sequence[Trial]) -> dict[str, float]:
         """As greedy selection weighs them."""
-        best = min(t.loss for t in good)
-        return self._greedy([t for t in good if t.loss <= best * (1 + MEMBER_MARGIN)], None)
+        most = min(map(self._level, good)) * (1 + MEMBER_MARGIN)
+        return self._greedy([t for t in good if self._level(t) <= most], None)
+
+    def _trusted(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Those that see the time only if they are no worse than the best of the others, or little.
+
+        One that follows the newest leaves may seem to mend what others get wrong on a block, by being wrong
+        the other way; on the next block it is wrong alone.
+        """
+        most = _most_for_trend((t.recipe, self._level(t)) for t in trials)
+        return [t for t in trials if not t.recipe.trend or self._level(t) <= most]
+
+    def _level(self, trial: Trial) -> float:
+        return level(trial.losses, self.least)
 
     def _hedged(self, weights: dict[str, float], known: Mapping[str, Trial]) -> dict[str, float]:
         """At most `TREND_SHARE` of the weight for recipes that see the time, if others come near.
@@ -135,6 +150,7 @@ class Answer:
             {t.recipe.id: self._candidate(t) for t in trials},
             self.truth,
             self.work.metric,
+            self.least,
             anchor=anchor,
             seconds=self.seconds,
         )
@@ -142,7 +158,7 @@ class Answer:
     def _candidate(self, trial: Trial) -> Candidate:
         blocks = range(len(self.work.blocks))
         outputs = [np.load(output_file(self.work, trial.recipe, b)) for b in blocks]
-        return Candidate(outputs, trial.loss, trial.seconds_refit)
+        return Candidate(outputs, self._level(trial), trial.seconds_refit)
 
 
 def reweighed(work: Work, blend: Blend) -> Blend:
@@ -160,24 +176,24 @@ def reweighed(work: Work, blend: Blend) -> Blend:
     outcomes = to_outcomes(work.frame[work.problem.history.target], work.contract)
     rows = [_spread(len(block.judged)) for block in blocks]
     truth = [outcomes[b.judged][r] for b, r in zip(blocks, rows, strict=True)]
-    known = {}
+    least, known = least_losses(work)[: len(blocks)], {}
     for i, paths in files.items():
         outputs = [np.load(path)[r] for path, r in zip(paths, rows, strict=True)]
         scores = [work.metric.score(y, x) for y, x in zip(truth, outputs, strict=True)]
         losses = [work.metric.loss(score) for score in scores]
-        known[i] = Candidate(outputs, float(np.dot(block_weights(len(losses)), losses)), 0.0)
-    best = min(c.loss for c in known.values())
-    most = _most_for_trend((recipes[i], c.loss) for i, c in known.items())
+        known[i] = Candidate(outputs, level(losses, least), 0.0)
+    best = min(c.level for c in known.values())
+    most = _most_for_trend((recipes[i], c.level) for i, c in known.items())
     near = {
         i: c
         for i, c in known.items()
-        if c.loss <= best * (1 + ALIKE_MARGIN) and (c.loss <= most or not recipes[i].trend)
+        if c.level <= best * (1 + ALIKE_MARGIN) and (c.level <= most or not recipes[i].trend)
     }
     if not near:  # the metric is undefined on a block
         return blend
     held = {m.recipe.id: m.weight for m in blend.members if m.recipe.id in near}
     anchor = {i: w / sum(held.values()) for i, w in held.items()}
-    found = greedy(near, truth, work.metric, anchor=anchor)
+    found = greedy(near, truth, work.metric, least, anchor=anchor)
     weights = {i: max(LEAST_WEIGHT, found.get(i, 0.0)) for i in recipes}
     seeing = {i: w for i, w in weights.items() if recipes[i].trend}
     if any(i not in seeing for i in near) and sum(seeing.values()) > TREND_SHARE:
@@ -188,19 +204,14 @@ def reweighed(work: Work, blend: Blend) -> Blend:
     )
 
 
-def _trusted(trials: Sequence[Trial]) -> list[Trial]:
-    """Those that see the time only if they are no worse than the best of the others, or little.
-
-    One that follows the newest leaves may seem to mend what others get wrong on a block, by being wrong the
-    other way; on the next block it is wrong alone.
-    """
-    most = _most_for_trend((t.recipe, t.loss) for t in trials)
-    return [t for t in trials if not t.recipe.trend or t.loss <= most]
+def least_losses(work: Work) -> list[float]:
+    """What is added to losses per block before they are compared: a share of who knows nothing's."""
+    return [LEAST_SHARE * floor for floor in floor_losses(work)]
 
 
-def _most_for_trend(losses: Iterable[tuple[Recipe, float]]) -> float:
-    """The largest loss at which a recipe that sees the time has a say."""
-    others = [loss for recipe, loss in losses if not recipe.trend]
+def _most_for_trend(levels: Iterable[tuple[Recipe, float]]) -> float:
+    """The largest level at which a recipe that sees the time has a say."""
+    others = [level for recipe, level in levels if not recipe.trend]
     return min(others, default=float("inf")) * (1 + TREND_MARGIN)
 
 

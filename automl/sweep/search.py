@@ -13,7 +13,7 @@ import numpy as np
 from automl.features.matrices import shape_of, thin, write_matrices
 from automl.metrics import get_metric
 from automl.spaces import Blend, Encoding, Family, Member, Params, Shape
-from automl.sweep.answer import Answer
+from automl.sweep.answer import Answer, least_losses
 from automl.sweep.board import Board, Plan, Trial, Work, mean, output_file
 from automl.sweep.clock import Clock
 from automl.sweep.encoding import Matrices
@@ -154,6 +154,7 @@ class _Run:
         answer = Answer(
             self.work,
             self.truth,
+            least_losses(self.work),
             self.proposals.rank,
             self.clock.refittable,
             self.clock.seconds_for_members(),
