@@ -19,7 +19,7 @@ from automl.problem import Problem, load_problem
 from automl.spaces import Blend, Member, Recipe, load_families
 from automl.sweep import Plan, Refits, Refitted, Work, sweep
 from automl.sweep.refit import share_in_time
-from automl.trial import Fit, Pool
+from automl.trial import Fit, FitResult, Pool
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF, write_problem
 from tests.troubles import write_troubled
@@ -149,13 +149,22 @@ def begin(refits: Refits, member: Member) -> None:
 
 
 def test_a_sweep_begins_the_refit_of_its_champion_where_a_core_would_wait(
-    work: Work, started: list[Fit]
+    work: Work, started: list[Fit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    champion = Blend.single(GOOD)
-    plan = Plan("warm", live=(bad("sleeps"),), challengers=0, seconds=5.0)
+    take, champion = Refits.take, Blend.single(GOOD)
+
+    def wake(self: Refits, fit: Fit, result: FitResult) -> None:
+        """Once the champion is refitted, nobody need sleep any longer."""
+        take(self, fit, result)
+        for child in self.pool._children:
+            if child.fit and child.fit.recipe == bad("sleeps"):
+                child.process.kill()
+
+    monkeypatch.setattr(Refits, "take", wake)
+    plan = Plan("warm", live=(bad("sleeps"),), challengers=0)
     with Refits(work) as refits:
         board = sweep(work, deadline=float("inf"), carried=[champion], plan=plan, refits=refits)
-        assert board.stopped == "time"
+        assert board.stopped == "plan"
         assert [fit.recipe for fit in started] == [GOOD]
         assert 0 < board.refit_seconds <= refits.spent
         assert board.time_in_fits(work.workers) <= 1
