@@ -6,7 +6,7 @@ classes, so that it loads where this package is not installed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +32,10 @@ Outputs = Sequence[NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """Outputs of one recipe on the judged blocks, newest first, its level there, and what refitting it costs."""
+    """Outputs of one recipe on the judged blocks, newest first, where it stands there, and what refitting it costs."""
 
     outputs: Outputs
-    level: float
+    stands: float
     seconds_refit: float
 
 
@@ -60,14 +60,14 @@ def greedy(
     candidates: Mapping[str, Candidate],
     truth: Sequence[NDArray[np.float64]],
     metric: Metric,
-    least: Sequence[float],
+    stand: Callable[[Sequence[float]], float],
     *,
     anchor: Mapping[str, float] | None = None,
     seconds: float = float("inf"),
 ) -> dict[str, float]:
-    """Weights of the members whose mix has the lowest `level`, by greedy selection with replacement.
+    """Weights of the members whose mix stands lowest, by greedy selection with replacement.
 
-    `anchor` are weights to start from with `ANCHOR_VOTES` votes. Members whose refits sum to more than
+    `stand` makes one number of losses per block, newest first: `level`, or their mean. `anchor` are weights to start from with `ANCHOR_VOTES` votes. Members whose refits sum to more than
     `seconds` are never chosen together. Ties go to members already in; where there are as many as may be,
     who comes in takes the place of the one with the fewest votes.
 
@@ -78,7 +78,7 @@ def greedy(
     best_votes, best = votes, float("inf")
     if votes:
         sums = _sums(candidates, votes, len(truth))
-        best = _level(sums, sum(votes.values()), truth, metric, least)
+        best = stand(_losses(sums, sum(votes.values()), truth, metric))
     for _ in range(ROUNDS):
         round_best, chosen = float("inf"), votes
         for name in pool:
@@ -86,7 +86,7 @@ def greedy(
             if sum(candidates[m].seconds_refit for m in after) > seconds:
                 continue
             mixed = _sums(candidates, after, len(truth))
-            mine = _level(mixed, sum(after.values()), truth, metric, least)
+            mine = stand(_losses(mixed, sum(after.values()), truth, metric))
             if mine < round_best - 1e-12 or (name in votes and mine <= round_best):
                 round_best, chosen = mine, after
         if chosen is votes:
@@ -142,19 +142,14 @@ def _sums(
     return [sum(v * candidates[n].outputs[b] for n, v in votes.items()) for b in range(n_blocks)]
 
 
-def _level(
-    sums: Sequence[Any],
-    total: float,
-    truth: Sequence[NDArray[np.float64]],
-    metric: Metric,
-    least: Sequence[float],
-) -> float:
-    losses = [metric.loss(metric.score(y, s / total)) for y, s in zip(truth, sums, strict=True)]
-    return level(losses, least)
+def _losses(
+    sums: Sequence[Any], total: float, truth: Sequence[NDArray[np.float64]], metric: Metric
+) -> list[float]:
+    return [metric.loss(metric.score(y, s / total)) for y, s in zip(truth, sums, strict=True)]
 
 
 def _without_twins(candidates: Mapping[str, Candidate], keep: set[str]) -> list[str]:
-    ranked = sorted(candidates, key=lambda n: (n not in keep, candidates[n].level, n))
+    ranked = sorted(candidates, key=lambda n: (n not in keep, candidates[n].stands, n))
     kept: list[str] = []
     for name in ranked:
         mine = candidates[name].outputs[0].ravel()

@@ -14,7 +14,7 @@ from automl.errors import NoModelError
 from automl.evidence import LEAST_SHARE
 from automl.features.matrices import to_outcomes
 from automl.spaces import Blend, Member, Recipe
-from automl.sweep.board import Trial, Work, floor_losses, output_file
+from automl.sweep.board import Trial, Work, floor_losses, mean, output_file
 
 __all__ = ["Answer", "least_losses", "reweighed"]
 
@@ -150,7 +150,7 @@ class Answer:
             {t.recipe.id: self._candidate(t) for t in trials},
             self.truth,
             self.work.metric,
-            self.least,
+            lambda losses: level(losses, self.least),
             anchor=anchor,
             seconds=self.seconds,
         )
@@ -176,24 +176,24 @@ def reweighed(work: Work, blend: Blend) -> Blend:
     outcomes = to_outcomes(work.frame[work.problem.history.target], work.contract)
     rows = [_spread(len(block.judged)) for block in blocks]
     truth = [outcomes[b.judged][r] for b, r in zip(blocks, rows, strict=True)]
-    least, known = least_losses(work)[: len(blocks)], {}
+    known = {}
     for i, paths in files.items():
         outputs = [np.load(path)[r] for path, r in zip(paths, rows, strict=True)]
         scores = [work.metric.score(y, x) for y, x in zip(truth, outputs, strict=True)]
         losses = [work.metric.loss(score) for score in scores]
-        known[i] = Candidate(outputs, level(losses, least), 0.0)
-    best = min(c.level for c in known.values())
-    most = _most_for_trend((recipes[i], c.level) for i, c in known.items())
+        known[i] = Candidate(outputs, mean(losses), 0.0)
+    best = min(c.stands for c in known.values())
+    most = _most_for_trend((recipes[i], c.stands) for i, c in known.items())
     near = {
         i: c
         for i, c in known.items()
-        if c.level <= best * (1 + ALIKE_MARGIN) and (c.level <= most or not recipes[i].trend)
+        if c.stands <= best * (1 + ALIKE_MARGIN) and (c.stands <= most or not recipes[i].trend)
     }
     if not near:  # the metric is undefined on a block
         return blend
     held = {m.recipe.id: m.weight for m in blend.members if m.recipe.id in near}
     anchor = {i: w / sum(held.values()) for i, w in held.items()}
-    found = greedy(near, truth, work.metric, least, anchor=anchor)
+    found = greedy(near, truth, work.metric, mean, anchor=anchor)
     weights = {i: max(LEAST_WEIGHT, found.get(i, 0.0)) for i in recipes}
     seeing = {i: w for i, w in weights.items() if recipes[i].trend}
     if any(i not in seeing for i in near) and sum(seeing.values()) > TREND_SHARE:
@@ -209,9 +209,9 @@ def least_losses(work: Work) -> list[float]:
     return [LEAST_SHARE * floor for floor in floor_losses(work)]
 
 
-def _most_for_trend(levels: Iterable[tuple[Recipe, float]]) -> float:
-    """The largest level at which a recipe that sees the time has a say."""
-    others = [level for recipe, level in levels if not recipe.trend]
+def _most_for_trend(standing: Iterable[tuple[Recipe, float]]) -> float:
+    """Where a recipe that sees the time must stand, at worst, to have a say."""
+    others = [stands for recipe, stands in standing if not recipe.trend]
     return min(others, default=float("inf")) * (1 + TREND_MARGIN)
 
 
