@@ -16,6 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from automl.problem import LEAST_SHARE
+
 __all__ = [
     "Attribution",
     "BlockLoss",
@@ -28,7 +30,6 @@ __all__ = [
 ]
 
 Kind = Literal["virgin", "sweep"]
-LEAST_SHARE = 0.05  # of the floor's loss: what a champion without loss is measured by
 BETS = 3.0  # block standard deviations at which a bet is capped
 MOST_STAKED = 0.5  # of the wealth, on one block
 

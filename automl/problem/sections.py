@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from automl.problem.spans import Duration, Span
 
-__all__ = ["METRICS", "Problem", "did_you_mean"]
+__all__ = ["LEAST_SHARE", "METRICS", "Problem", "did_you_mean"]
 
 Task = Literal["binary", "multiclass", "regression"]
 
+LEAST_SHARE = 0.05  # of the loss of who knows nothing: losses are told apart in no finer unit
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("roc_auc", "average_precision", "log_loss", "brier"),
     "multiclass": ("log_loss", "accuracy", "balanced_accuracy", "f1_macro"),

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from automl.ensemble import MOST_MEMBERS, Candidate, greedy, level
 from automl.errors import NoModelError
-from automl.evidence import LEAST_SHARE
 from automl.features.matrices import to_outcomes
+from automl.problem import LEAST_SHARE
 from automl.spaces import Blend, Member, Recipe
 from automl.sweep.board import Trial, Work, floor_losses, mean, output_file
 
