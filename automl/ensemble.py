@@ -32,7 +32,7 @@ Outputs = Sequence[NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """Outputs of one recipe on the judged blocks, newest first, where it stands there, and what refitting it costs."""
+    """Outputs of one recipe on the judged blocks, newest first, where it stands, and what a refit costs."""
 
     outputs: Outputs
     stands: float
@@ -67,9 +67,10 @@ def greedy(
 ) -> dict[str, float]:
     """Weights of the members whose mix stands lowest, by greedy selection with replacement.
 
-    `stand` makes one number of losses per block, newest first: `level`, or their mean. `anchor` are weights to start from with `ANCHOR_VOTES` votes. Members whose refits sum to more than
-    `seconds` are never chosen together. Ties go to members already in; where there are as many as may be,
-    who comes in takes the place of the one with the fewest votes.
+    `stand` makes one number of losses per block, newest first: `level`, or their mean. `anchor` are weights
+    to start from with `ANCHOR_VOTES` votes. Members whose refits sum to more than `seconds` are never chosen
+    together. Ties go to members already in; where there are as many as may be, who comes in takes the place
+    of the one with the fewest votes.
 
     Source: Caruana, Niculescu-Mizil, Crew, Ksikes 2004, "Ensemble selection from libraries of models".
     """

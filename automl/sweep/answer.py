@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from automl.ensemble import MOST_MEMBERS, Candidate, greedy, level
 from automl.errors import NoModelError
-from automl.features.matrices import to_outcomes
+from automl.features.matrices import Rows, to_outcomes
 from automl.problem import LEAST_SHARE
 from automl.spaces import Blend, Member, Recipe
 from automl.sweep.board import Trial, Work, floor_losses, mean, output_file
@@ -204,9 +204,9 @@ def reweighed(work: Work, blend: Blend) -> Blend:
     )
 
 
-def least_losses(work: Work) -> list[float]:
+def least_losses(work: Work, rows: Rows | None = None) -> list[float]:
     """What is added to losses per block before they are compared: a share of who knows nothing's."""
-    return [LEAST_SHARE * floor for floor in floor_losses(work)]
+    return [LEAST_SHARE * floor for floor in floor_losses(work, rows)]
 
 
 def _most_for_trend(standing: Iterable[tuple[Recipe, float]]) -> float:

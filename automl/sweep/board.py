@@ -179,9 +179,9 @@ def blend_losses(work: Work, blend: Blend, blocks: int | None = None) -> list[fl
     ]
 
 
-def floor_losses(work: Work) -> list[float]:
+def floor_losses(work: Work, rows: Rows | None = None) -> list[float]:
     """Losses of who knows nothing but the training labels, their shares or their mean, newest block first."""
-    rows = Rows.of(work.frame, work.problem, work.contract)
+    rows = rows or Rows.of(work.frame, work.problem, work.contract)
     told = []
     for block in work.blocks:
         y, weight, count = rows.y[block.train], rows.weight[block.train], len(block.judged)

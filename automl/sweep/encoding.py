@@ -76,7 +76,8 @@ class Matrices(Generic[T]):
     def _timed(self, encoding: Encoding, number: int) -> T:
         at, used = (encoding, number), time.thread_time()
         self._since[at] = time.monotonic()
-        made = self._make(encoding, number)
-        self.seconds += time.monotonic() - self._since.pop(at)
-        self.slowest = max(self.slowest, time.thread_time() - used)
-        return made
+        try:
+            return self._make(encoding, number)
+        finally:
+            self.seconds += time.monotonic() - self._since.pop(at)
+            self.slowest = max(self.slowest, time.thread_time() - used)

@@ -154,7 +154,7 @@ class _Run:
         answer = Answer(
             self.work,
             self.truth,
-            least_losses(self.work),
+            least_losses(self.work, self.rows),
             self.proposals.rank,
             self.clock.refittable,
             self.clock.seconds_for_members(),
