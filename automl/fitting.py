@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 from automl.ensemble import assemble
 from automl.errors import AutomlError
 from automl.faults import fault
-from automl.registry import cycle_tag
 from automl.ruling import Choice, dethroned
 from automl.shelf import Kept, Shelf, columns_of
 from automl.spaces import Blend, Member, Params
@@ -56,8 +55,10 @@ def score_shadows(job: Job, work: Work) -> dict[tuple[str, int], Params]:
     return _shelf(job).answer(work)
 
 
-def search(job: Job, refits: Refits, plan: Plan, run_id: str) -> tuple[Board, float]:
-    """The sweep of this plan, and the moment at which its refit must have ended."""
+def search(
+    job: Job, refits: Refits, plan: Plan, log: Callable[[Trial], None]
+) -> tuple[Board, float]:
+    """The sweep of this plan, its trials told to `log`, and when its refit must have ended."""
     work = refits.work
     _log.info("plan: %s, %s", plan.kind, plan.reason)
     done = [Trial.from_json(content) for content in job.store.trials(job.cycle)]
@@ -70,26 +71,23 @@ def search(job: Job, refits: Refits, plan: Plan, run_id: str) -> tuple[Board, fl
     deadline = time.monotonic() + left
     if plan.kind == "refit":
         return Board((), None, None, "plan", 0.0, 0.0, len(work.frame)), deadline
-    cycle = cycle_tag(job.as_of, job.cycle.attempt)
-    with job.registry.logging_trials(run_id, cycle, work.families) as log:
 
-        def on_trial(trial: Trial) -> None:
-            job.store.require(job.hold)  # of a run that was taken over nothing is kept
-            job.store.save_trial(job.cycle, trial.recipe.id, trial.to_json())
-            log(trial)
+    def on_trial(trial: Trial) -> None:
+        job.store.require(job.hold)  # of a run that was taken over nothing is kept
+        job.store.save_trial(job.cycle, trial.recipe.id, trial.to_json())
+        log(trial)
 
-        board = sweep(
-            work,
-            plan=plan,
-            deadline=deadline,
-            carried=_carried(job),
-            done=done,
-            on_trial=on_trial,
-            refits=refits,
-        )
-        ended = time.monotonic()
+    board = sweep(
+        work,
+        plan=plan,
+        deadline=deadline,
+        carried=_carried(job),
+        done=done,
+        on_trial=on_trial,
+        refits=refits,
+    )
     fault("retrain.swept")
-    return replace(board, logging_seconds=time.monotonic() - ended), deadline
+    return board, deadline
 
 
 def fit_chosen(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -34,7 +33,6 @@ from automl.note import Told, cycle_artifacts, cycle_metrics, cycle_note, cycle_
 from automl.plan import make_plan, narrowed
 from automl.problem import Problem
 from automl.publish import clean
-from automl.registry import cycle_tag
 from automl.registry.models import Code
 from automl.release import commit_release, reconcile, roll_forward
 from automl.ruling import Choice, make_choice
@@ -80,8 +78,9 @@ def retrain(
         plan = run("plan", make_plan, job, work, known)
         work = narrowed(work, plan)
         run_id = run("open MLflow run", _open_run, job, work, snapshot, plan, io=True)
-        with Refits(work) as refits:
-            board, deadline = run("sweep", search, job, refits, plan, run_id)
+        logging_trials = job.registry.logging_trials(run_id, job.tag, work.families)
+        with logging_trials as log, Refits(work) as refits:
+            board, deadline = run("sweep", search, job, refits, plan, log)
             choice = run("decide", make_choice, job, work, board, plan)
             if job.ask.dry_run:
                 return _dry_ending(job, board, choice, warnings, run_id)
@@ -191,9 +190,8 @@ def _open_run(job: Job, work: Work, snapshot: Snapshot, plan: Plan) -> str:
     kept = job.cycle.receipts.get("run_id")
     if kept and job.registry.reopen(kept):
         return str(kept)
-    cycle = cycle_tag(job.as_of, job.cycle.attempt)
     run_id = job.registry.open_cycle(
-        cycle,
+        job.tag,
         _run_params(job, work),
         {**_run_tags(job), "plan": plan.kind, "plan_reason": plan.reason},
     )
@@ -208,20 +206,17 @@ def _register(
 ) -> Release:
     job.store.require(job.hold)
     model = pd.read_pickle(fitted.model)
-    cycle = cycle_tag(job.as_of, job.cycle.attempt)
     one = choice.ruling.waiting
     roles = {m.recipe.id: "waits" for m in one.blend.members} if one else {}
     roles |= {m.recipe.id: "chosen" for m in choice.blend.members}
-    started = time.monotonic()
-    job.registry.log_trials(run_id, cycle, board.trials, work.families, roles)
-    waited = board.logging_seconds + time.monotonic() - started
-    job.store.note(job.cycle, logging_seconds=round(waited, 2))
+    job.registry.log_trials(run_id, job.tag, board.trials, work.families, roles)
+    job.store.note(job.cycle, logging_seconds=round(job.registry.waited, 2))
     registered = job.registry.register(
         run_id,
         model,
         sample_rows(work.frame, work.contract),
         _code(work, choice.blend),
-        {"cycle": cycle, "decision": choice.outcome, "recipe": choice.blend.id},
+        {"cycle": job.tag, "decision": choice.outcome, "recipe": choice.blend.id},
     )
     fault("retrain.registered")
     return Release(
@@ -262,7 +257,7 @@ def _register_waiting(job: Job, work: Work, choice: Choice, fitted: Fitted, run_
         raise AssertionError("it was fitted because it waits")
     job.store.require(job.hold)
     sample = sample_rows(work.frame, work.contract)
-    cycle = f"{cycle_tag(job.as_of, job.cycle.attempt)} · waits"
+    cycle = f"{job.tag} · waits"
     tags = {"cycle": cycle, "decision": "wait", "recipe": one.blend.id}
     registered = job.registry.register(
         run_id, pd.read_pickle(fitted.waiting), sample, _code(work, one.blend), tags
@@ -337,7 +332,7 @@ def _tell(
         note=cycle_note(told),
         artifacts=cycle_artifacts(told),
     )
-    job.registry.describe(cycle_tag(job.as_of, job.cycle.attempt))
+    job.registry.describe(job.tag)
     fault("retrain.told")
 
 

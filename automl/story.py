@@ -20,7 +20,7 @@ from automl.faults import fault
 from automl.features.columns import Columns, load_columns
 from automl.problem import Problem
 from automl.publish import check_owner
-from automl.registry import Registry
+from automl.registry import Registry, cycle_tag
 from automl.spaces import Family, load_families
 from automl.store import Cycle, Hold, Store
 from automl.workspace import Workspace, now
@@ -64,6 +64,11 @@ class Job:
     def as_of(self) -> datetime:
         """The logical now."""
         return self.cycle.as_of
+
+    @property
+    def tag(self) -> str:
+        """How the cycle is called in MLflow."""
+        return cycle_tag(self.as_of, self.cycle.attempt)
 
 
 @contextmanager

@@ -156,7 +156,7 @@ def carry(
     def wanted(tool: str, cycle: int) -> Line:
         return Line("carry", tool, version_of(OURS), table.name, cycle, seconds, seed, None, 0.0)
 
-    within = range(first, min(first + count + 1, len(table.bounds)))
+    within = range(first, min(first + count + 1, len(table.bounds) - 1))
     cycles = [c for c in within if table.cut(c).judgeable]
     steps = [wanted("first", first)]
     steps += [wanted(tool, cycle) for cycle in cycles[1:] for tool in ("refit", "chain")]

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.tseries.frequencies import to_offset
 
 from automl.metrics import Metric, get_metric
 
@@ -60,7 +61,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """A dated table and its retraining calendar."""
+    """A dated table and its retraining calendar: bounds of its blocks, the end of the last one too."""
 
     name: str
     task: str
@@ -72,14 +73,9 @@ class Table:
 
     def cut(self, cycle: int) -> Cut:
         """The cycle that begins at that boundary."""
-        start = self.bounds[cycle]
+        start, end = self.bounds[cycle], self.bounds[cycle + 1]
         times = self.frame[self.time]
-        after = self.frame[times >= start]
-        judged = (
-            after[after[self.time] < self.bounds[cycle + 1]]
-            if cycle + 1 < len(self.bounds)
-            else after
-        )
+        judged = self.frame[(times >= start) & (times < end)]
         train = self.frame[times < start]
         classes = (
             () if self.task == "regression" else tuple(sorted(train[self.target].unique().tolist()))
@@ -127,6 +123,8 @@ def open_tables(folder: Path, names: Sequence[str]) -> list[Table]:
         unfit += [] if name in KEEP_SUSPECTS else entry["suspect_columns"]
         frame = pd.read_parquet(folder / entry["file"]).drop(columns=unfit)
         frame = frame.dropna(subset=entry["target"]).reset_index(drop=True)
+        bounds = [pd.Timestamp(b) for b in entry["cycle"]["boundaries"]]
+        bounds.append(bounds[-1] + to_offset(entry["cycle"]["freq"]))
         told.append(
             Table(
                 name,
@@ -134,7 +132,7 @@ def open_tables(folder: Path, names: Sequence[str]) -> list[Table]:
                 entry["target"],
                 entry["time_column"],
                 BLOCKS[entry["cycle"]["freq"]],
-                [datetime.fromisoformat(b) for b in entry["cycle"]["boundaries"]],
+                [b.to_pydatetime() for b in bounds],
                 frame,
             )
         )
@@ -155,4 +153,5 @@ def drifting(rows: int, seed: int = 3) -> Table:
     frame["at"] = [start + timedelta(minutes=round(a * 2 * 365 * 24 * 60)) for a in age]
     frame["hit"] = (signal + random.normal(size=rows) > 0.3).astype(int)
     bounds = [datetime.fromisoformat(f"2022-{month:02}-01") for month in range(7, 13)]
+    bounds.append(datetime.fromisoformat("2023-01-01"))
     return Table(DRIFTING, "binary", "hit", "at", "1mo", bounds, frame)

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -85,6 +86,7 @@ class Registry:
         self.client = MlflowClient()
         self.experiment = self._experiment()
         self._logged: dict[tuple[str, str, int], str] = {}  # (parent, recipe, number) -> run
+        self.waited = 0.0  # seconds that the cycle waited until its trials were logged
 
     def _reach(self) -> None:
         uri = self.workspace.tracking_uri
@@ -163,8 +165,8 @@ class Registry:
         families: Mapping[str, Family],
         roles: Mapping[str, str],
     ) -> dict[str, str]:
-        """A child run per trial, those logged during the sweep too; returns run ids by recipe id."""
-        looks = looks_of(families)
+        """A child run per trial, those logged beside the sweep too; returns run ids by recipe id."""
+        began, looks = time.monotonic(), looks_of(families)
         runs = {
             t.recipe.id: self._logged.get((parent, t.recipe.id, t.number))
             or self._write_trial(parent, cycle, t, looks)
@@ -173,13 +175,14 @@ class Registry:
         for recipe, role in roles.items():
             if recipe in runs:
                 self.client.set_tag(runs[recipe], "role", role)
+        self.waited += time.monotonic() - began
         return runs
 
     @contextlib.contextmanager
     def logging_trials(
         self, parent: str, cycle: str, families: Mapping[str, Family]
     ) -> Iterator[Callable[[Trial], None]]:
-        """Log trials beside the sweep, in a thread of their own, while it waits for its fits.
+        """Log trials beside sweep and refit, in a thread of their own, while they wait for their fits.
 
         What cannot be logged is left to `log_trials`.
         """
@@ -199,6 +202,8 @@ class Registry:
                 pool.submit(quietly, trial)
 
             yield submit
+            began = time.monotonic()
+        self.waited += time.monotonic() - began
 
     def _write_trial(self, parent: str, cycle: str, trial: Trial, looks: Mapping[str, Look]) -> str:
         name, look = self.problem.metric.name, looks[trial.recipe.family]

@@ -138,7 +138,6 @@ class Board:
     rows: int  # training rows of the newest block's fits, after the row cap
     encode_seconds: float = 0.0
     refit_seconds: float = 0.0  # core-seconds of refits begun on idle cores
-    logging_seconds: float = 0.0  # waited for, after the sweep
     overhead: float = 0.0  # estimated seconds of a refit before its fits begin
 
     def time_in_fits(self, workers: int) -> float:
