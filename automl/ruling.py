@@ -381,9 +381,10 @@ def _share(blend: Blend, champion: Blend) -> float:
 def _relearned(job: Job, work: Work, board: Board, blend: Blend, until: datetime) -> Blend:
     """The blend with what this cycle's blocks teach: what early stopping learns, and the weights.
 
-    The weights of a blend that this very cycle has made are fresh already.
+    The weights of a blend that this very cycle has made are fresh already. Where nothing was searched, they
+    are learned from what kept models answered, if all members have answered on all of the blocks.
     """
-    if board.trials and until < job.problem.mature(job.as_of):
+    if until < job.problem.mature(job.as_of):
         blend = reweighed(work, blend)
     learned = {t.recipe.id: t.learned for t in board.trials if t.status == "complete"}
     return Blend(

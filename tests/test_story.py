@@ -499,6 +499,17 @@ def test_a_mere_refit_is_held_against_the_floor_in_the_units_of_its_metric(tmp_p
     assert 1 < loss < floor
 
 
+def test_a_mere_refit_learns_its_weights_from_what_kept_models_answered(tmp_path: Path) -> None:
+    edits = {"trials   = 4": "trials   = 8", 'label_delay = "1d"\n': ""}
+    file = write_problem(tmp_path, replace=edits, frame=make_world())
+    _cycle(file, AS_OF - WEEK)
+    _cycle(file, AS_OF, plan="refit")
+    before, after = (r.blend for r in Store(open_workspace(file)).releases("parcels"))
+    assert before.id == after.id
+    assert len(before.members) > 1
+    assert [m.weight for m in before.members] != [m.weight for m in after.members]
+
+
 def test_the_next_cycle_scores_what_was_kept_before_it_fits_anything(tmp_path: Path) -> None:
     edits = {"trials   = 4": "trials   = 8", 'label_delay = "1d"\n': ""}
     file = write_problem(tmp_path, replace=edits, frame=make_world())
