@@ -372,7 +372,7 @@ class _Run:
         if status == "complete" and not self.clock.refittable(trial):
             self.proposals.passed_over.add(recipe.family)
             self.slow[recipe.family] = (
-                f"{recipe.family} is skipped: refitting it would take about {trial.seconds_refit:.0f} s "
+                f"no more of {recipe.family} is tried: one refit would take about {trial.seconds_refit:.0f} s "
                 f"of a budget of {self.clock.whole:.0f} s"
             )
         if status == "failed" and race.asked.source == "start" and not self.stopped:
