@@ -65,16 +65,20 @@ class Proposals:
             if m.recipe.family in self.work.families
         ]
         # the floor first: every other loss is read against it
-        self.queue = [(r, "start") for r in floor] + [(r, "carried") for r in known]
-        self.queue += [(r, "live") for r in self.plan.live]
+        lined_up = [(r, "start") for r in floor] + [(r, "carried") for r in known]
+        lined_up += [(r, "live") for r in self.plan.live]
         if self.plan.kind != "warm":
-            self.queue += [(r, "start") for r in others]
+            lined_up += [(r, "start") for r in others]
+        once: dict[str, tuple[Recipe, str]] = {}
+        for recipe, source in lined_up:
+            once.setdefault(recipe.id, (recipe, source))
+        self.queue = list(once.values())
 
     def next(self, affordable: Callable[[str], bool]) -> Asked | None:
         """The next recipe of a family that is `affordable`; None if there is none for now."""
         while self.queue:
             recipe, source = self.queue.pop(0)
-            if recipe.id not in self.seen and affordable(recipe.family):
+            if affordable(recipe.family):
                 self.seen.add(recipe.id)
                 return Asked(recipe, source)
         if self.spent:

@@ -178,24 +178,28 @@ class _Run:
         return family not in self.proposals.passed_over and self.clock.affords(family)
 
     def _fill(self) -> None:
-        """Give every free core a fit or a matrix: those of the first asked first, of the refit last."""
-        while time.monotonic() < self.clock.search_end() and self._free > 0:
+        """Give every free core a fit or a matrix: those of the first asked first, of the refit last.
+
+        What is answered already is read while no core is free.
+        """
+        while time.monotonic() < self.clock.search_end() and (self._free > 0 or self._answered):
             if any(self._went_on(race) for race in sorted(self.waiting, key=lambda r: r.number)):
                 continue
             # a search proposes no more recipes than matrices to come can serve
             race = None if self.waiting and not self.proposals.queue else self._new_race()
             if race is not None:
                 self.waiting.append(race)
-            elif not self.refits.begin(self._likely(), self.clock.deadline):
+            elif self._free <= 0 or not self.refits.begin(self._likely(), self.clock.deadline):
                 return
 
     def _went_on(self, race: _Race) -> bool:
-        """Whether a free core could be given to a race that waits, or to its matrix."""
-        if self._ready(race):
+        """Whether a race that waits needs no core, or could be given one, or its matrix."""
+        known = self._known(race) is not None
+        if known or (self._free > 0 and self._shape_of(race) is not None):
             self.waiting = [r for r in self.waiting if r is not race]
             self._start(race)
             return True
-        return self._begin_matrix(race)
+        return self._free > 0 and self._begin_matrix(race)
 
     @property
     def _free(self) -> int:
@@ -213,9 +217,11 @@ class _Run:
         ranked = sorted(there, key=lambda t: -t.seconds_refit)
         return [replace(held[t.recipe.id], learned=t.learned) for t in ranked]
 
-    def _ready(self, race: _Race) -> bool:
-        """Whether its next block is answered already, or has its matrix."""
-        return self._known(race) is not None or self._shape_of(race) is not None
+    @property
+    def _answered(self) -> bool:
+        """Whether a model of an earlier cycle has answered what is next for somebody."""
+        lined_up = any((recipe.id, 0) in self.plan.known for recipe, _ in self.proposals.queue)
+        return lined_up or any(self._known(race) is not None for race in self.waiting)
 
     def _known(self, race: _Race) -> Params | None:
         """What a model of an earlier cycle, which has answered the next block already, had learned."""
