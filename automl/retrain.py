@@ -84,6 +84,8 @@ def retrain(
             choice = run("decide", make_choice, job, work, board, plan)
             if job.ask.dry_run:
                 return _dry_ending(job, board, choice, warnings, run_id)
+            for trial in board.trials:
+                log(trial, _roles(choice).get(trial.recipe.id, ""))
             fitted = run("refit", fit_chosen, job, refits, board, choice, deadline, plan)
         choice = fitted.choice
         warnings += fitted.warnings
@@ -201,15 +203,19 @@ def _open_run(job: Job, work: Work, snapshot: Snapshot, plan: Plan) -> str:
     return run_id
 
 
+def _roles(choice: Choice) -> dict[str, str]:
+    """What became of recipes, by id, as reviewers find it at their trials."""
+    one = choice.ruling.waiting
+    roles = {m.recipe.id: "waits" for m in one.blend.members} if one else {}
+    return roles | {m.recipe.id: "chosen" for m in choice.blend.members}
+
+
 def _register(
     job: Job, work: Work, board: Board, choice: Choice, fitted: Fitted, run_id: str
 ) -> Release:
     job.store.require(job.hold)
     model = pd.read_pickle(fitted.model)
-    one = choice.ruling.waiting
-    roles = {m.recipe.id: "waits" for m in one.blend.members} if one else {}
-    roles |= {m.recipe.id: "chosen" for m in choice.blend.members}
-    job.registry.log_trials(run_id, job.tag, board.trials, work.families, roles)
+    job.registry.log_trials(run_id, job.tag, board.trials, work.families, _roles(choice))
     job.store.note(job.cycle, logging_seconds=round(job.registry.waited, 2))
     registered = job.registry.register(
         run_id,

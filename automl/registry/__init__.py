@@ -15,12 +15,12 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import filelock
 import mlflow
@@ -60,6 +60,13 @@ class Registered:
     digests: Mapping[str, str]
 
 
+class TrialLog(Protocol):
+    """Takes a trial to be logged, or one that was, with what became of it."""
+
+    def __call__(self, trial: Trial, role: str = "") -> None:
+        """Return at once."""
+
+
 def cycle_tag(as_of: datetime, attempt: int) -> str:
     """How a cycle is called in MLflow: its as_of, and a number when it was asked for again."""
     name = (
@@ -86,6 +93,7 @@ class Registry:
         self.client = MlflowClient()
         self.experiment = self._experiment()
         self._logged: dict[tuple[str, str, int], str] = {}  # (parent, recipe, number) -> run
+        self._roles: dict[str, str] = {}  # run -> the role that it was given
         self.waited = 0.0  # seconds that the cycle waited until its trials were logged
 
     def _reach(self) -> None:
@@ -167,47 +175,53 @@ class Registry:
     ) -> dict[str, str]:
         """A child run per trial, those logged beside the sweep too; returns run ids by recipe id."""
         began, looks = time.monotonic(), looks_of(families)
-        runs = {
-            t.recipe.id: self._logged.get((parent, t.recipe.id, t.number))
-            or self._write_trial(parent, cycle, t, looks)
-            for t in trials
-        }
-        for recipe, role in roles.items():
-            if recipe in runs:
-                self.client.set_tag(runs[recipe], "role", role)
+        runs = {t.recipe.id: self._log_trial(parent, cycle, t, looks) for t in trials}
+        for recipe, run in runs.items():
+            self._give_role(run, roles.get(recipe, ""))
         self.waited += time.monotonic() - began
         return runs
 
     @contextlib.contextmanager
     def logging_trials(
         self, parent: str, cycle: str, families: Mapping[str, Family]
-    ) -> Iterator[Callable[[Trial], None]]:
-        """Log trials beside sweep and refit, in a thread of their own, while they wait for their fits.
+    ) -> Iterator[TrialLog]:
+        """Log trials, and then their roles, in a thread, while sweep and refit wait for their fits.
 
         What cannot be logged is left to `log_trials`.
         """
         looks = looks_of(families)
 
-        def log(trial: Trial) -> None:
-            run = self._write_trial(parent, cycle, trial, looks)
-            self._logged[parent, trial.recipe.id, trial.number] = run
-
-        def quietly(trial: Trial) -> None:
+        def quietly(trial: Trial, role: str) -> None:
             with contextlib.suppress(Exception):
-                log(trial)
+                self._give_role(self._log_trial(parent, cycle, trial, looks), role)
 
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow") as pool:
 
-            def submit(trial: Trial) -> None:
-                pool.submit(quietly, trial)
+            def submit(trial: Trial, role: str = "") -> None:
+                pool.submit(quietly, trial, role)
 
             yield submit
             began = time.monotonic()
         self.waited += time.monotonic() - began
 
-    def _write_trial(self, parent: str, cycle: str, trial: Trial, looks: Mapping[str, Look]) -> str:
-        name, look = self.problem.metric.name, looks[trial.recipe.family]
-        return write_trial(self.client, self.experiment, name, parent, cycle, trial, look)
+    def _log_trial(self, parent: str, cycle: str, trial: Trial, looks: Mapping[str, Look]) -> str:
+        at = parent, trial.recipe.id, trial.number
+        if at not in self._logged:
+            name, look = self.problem.metric.name, looks[trial.recipe.family]
+            self._logged[at] = write_trial(
+                self.client, self.experiment, name, parent, cycle, trial, look
+            )
+        return self._logged[at]
+
+    def _give_role(self, run: str, role: str) -> None:
+        """Tag a trial's run; a role that it has no more is taken from it."""
+        if role == self._roles.get(run, ""):
+            return
+        if role:
+            self.client.set_tag(run, "role", role)
+        else:
+            self.client.delete_tag(run, "role")
+        self._roles[run] = role
 
     def close_cycle(
         self,

@@ -1,0 +1,72 @@
+"""Trials as MLflow's runs: logged beside a cycle's work, with what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from automl.problem import Problem
+from automl.registry import Registry
+from automl.spaces import Recipe, load_families
+from automl.sweep import Trial
+from automl.workspace import open_workspace
+
+TRIALS = [
+    Trial(number, Recipe("linear", {"C": c}, 0), "search", "complete", (0.2, 0.3), (0.8, 0.7))
+    for number, c in enumerate([0.1, 1.0, 10.0])
+]
+
+
+@pytest.fixture
+def registry(make_problem: Callable[..., Problem]) -> Registry:
+    problem = make_problem()
+    return Registry(problem, open_workspace(problem.file))
+
+
+def runs_of(registry: Registry, parent: str) -> dict[str, dict[str, str]]:
+    """Tags of a cycle's trials, by recipe."""
+    found: list[Any] = registry.client.search_runs(
+        [registry.experiment], f"tags.`mlflow.parentRunId` = '{parent}'"
+    )
+    tags = {run.data.tags["recipe"]: run.data.tags for run in found}
+    assert len(tags) == len(found), "each trial is one run"
+    return tags
+
+
+def test_what_was_logged_beside_the_work_is_not_logged_again_and_ends_with_its_last_role(
+    registry: Registry,
+) -> None:
+    first, second, third = (t.recipe.id for t in TRIALS)
+    families = load_families(("linear",), registry.problem.file.parent)
+    parent = registry.open_cycle("2026-01-05", {}, {})
+    with registry.logging_trials(parent, "2026-01-05", families) as log:
+        for trial in TRIALS[:2]:
+            log(trial)
+        log(TRIALS[0], "chosen")
+        log(TRIALS[1], "waits")
+    begun = runs_of(registry, parent)
+    assert {r: tags["role"] for r, tags in begun.items()} == {first: "chosen", second: "waits"}
+    registry.log_trials(parent, "2026-01-05", TRIALS, families, {first: "chosen", third: "chosen"})
+    tags = runs_of(registry, parent)
+    assert [tags[r].get("role") for r in (first, second, third)] == ["chosen", None, "chosen"]
+
+
+def test_what_could_not_be_logged_beside_the_work_is_logged_after_it(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    families = load_families(("linear",), registry.problem.file.parent)
+    parent = registry.open_cycle("2026-01-05", {}, {})
+
+    def out_of_reach(*_: Any, **__: Any) -> None:
+        raise MlflowException("the server does not answer")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(registry.client, "create_run", out_of_reach)
+        with registry.logging_trials(parent, "2026-01-05", families) as log:
+            log(TRIALS[0])
+            log(TRIALS[0], "chosen")
+    registry.log_trials(parent, "2026-01-05", TRIALS, families, {TRIALS[0].recipe.id: "chosen"})
+    assert runs_of(registry, parent)[TRIALS[0].recipe.id]["role"] == "chosen"
