@@ -24,6 +24,7 @@ from automl.metrics import Metric, get_metric
 __all__ = ["DRIFTING", "Cut", "Table", "drifting", "find_tables", "open_tables"]
 
 METRICS = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
+TASKS = {"forecasting": "regression"}  # on what is known ahead: which series, and when
 BLOCKS = {"1D": "1d", "1MS": "1mo", "2MS": "2mo", "6MS": "6mo", "QS": "1q", "1YS": "12mo"}
 KEEP_SUSPECTS = {"elec2"}  # its label is made from the suspect: the literature keeps it
 DRIFTING = "drifting"  # made here, for machines without a catalogue
@@ -128,7 +129,7 @@ def open_tables(folder: Path, names: Sequence[str]) -> list[Table]:
         told.append(
             Table(
                 name,
-                entry["task"],
+                TASKS.get(entry["task"], entry["task"]),
                 entry["target"],
                 entry["time_column"],
                 BLOCKS[entry["cycle"]["freq"]],
