@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import filelock
 import mlflow
@@ -34,7 +34,7 @@ from automl.history import Snapshot
 from automl.metrics import get_metric
 from automl.problem import Problem
 from automl.registry.models import Code, digest_folder, load_folder, log_model
-from automl.registry.trials import Look, looks_of, rounded, write_trial
+from automl.registry.trials import Look, TrialLog, looks_of, rounded, write_trial
 from automl.registry.views import saved_views
 from automl.spaces import Family
 from automl.store import Release
@@ -58,13 +58,6 @@ class Registered:
     run_id: str
     model_id: str
     digests: Mapping[str, str]
-
-
-class TrialLog(Protocol):
-    """Takes a trial to be logged, or one that was, with what became of it."""
-
-    def __call__(self, trial: Trial, role: str = "") -> None:
-        """Return at once."""
 
 
 def cycle_tag(as_of: datetime, attempt: int) -> str:

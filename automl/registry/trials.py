@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -12,7 +12,7 @@ from mlflow.entities import Metric, Param
 from automl.spaces import Family
 from automl.sweep import Trial
 
-__all__ = ["Look", "looks_of", "rounded", "write_trial"]
+__all__ = ["Look", "TrialLog", "looks_of", "rounded", "write_trial"]
 
 COLOURS = ("#2b7bba", "#e08214", "#4d9221", "#8073ac", "#c51b7d", "#01665e", "#b35806", "#5f5f5f")
 
@@ -23,6 +23,13 @@ class Look(NamedTuple):
     family: str
     short: str
     colour: str
+
+
+class TrialLog(Protocol):
+    """Takes a trial to be logged, or one that was, with what became of it."""
+
+    def __call__(self, trial: Trial, role: str = "") -> None:
+        """Return at once."""
 
 
 def looks_of(families: Mapping[str, Family]) -> dict[str, Look]:
