@@ -68,5 +68,6 @@ def test_what_could_not_be_logged_beside_the_work_is_logged_after_it(
         with registry.logging_trials(parent, "2026-01-05", families) as log:
             log(TRIALS[0])
             log(TRIALS[0], "chosen")
+    assert not runs_of(registry, parent)
     registry.log_trials(parent, "2026-01-05", TRIALS, families, {TRIALS[0].recipe.id: "chosen"})
     assert runs_of(registry, parent)[TRIALS[0].recipe.id]["role"] == "chosen"
