@@ -34,6 +34,7 @@ from automl.plan import make_plan, narrowed
 from automl.problem import Problem
 from automl.publish import clean
 from automl.registry.models import Code
+from automl.registry.trials import TrialLog
 from automl.release import commit_release, reconcile, roll_forward
 from automl.ruling import Choice, make_choice
 from automl.spaces import Blend
@@ -84,8 +85,7 @@ def retrain(
             choice = run("decide", make_choice, job, work, board, plan)
             if job.ask.dry_run:
                 return _dry_ending(job, board, choice, warnings, run_id)
-            for trial in board.trials:
-                log(trial, _roles(choice).get(trial.recipe.id, ""))
+            _log_roles(log, board, choice)
             fitted = run("refit", fit_chosen, job, refits, board, choice, deadline, plan)
         choice = fitted.choice
         warnings += fitted.warnings
@@ -208,6 +208,13 @@ def _roles(choice: Choice) -> dict[str, str]:
     one = choice.ruling.waiting
     roles = {m.recipe.id: "waits" for m in one.blend.members} if one else {}
     return roles | {m.recipe.id: "chosen" for m in choice.blend.members}
+
+
+def _log_roles(log: TrialLog, board: Board, choice: Choice) -> None:
+    """Beside the refit; `_register` corrects them where the refit changed the choice."""
+    roles = _roles(choice)
+    for trial in board.trials:
+        log(trial, roles.get(trial.recipe.id, ""))
 
 
 def _register(
