@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,3 +72,14 @@ def test_what_could_not_be_logged_beside_the_work_is_logged_after_it(
     assert not runs_of(registry, parent)
     registry.log_trials(parent, "2026-01-05", TRIALS, families, {TRIALS[0].recipe.id: "chosen"})
     assert runs_of(registry, parent)[TRIALS[0].recipe.id]["role"] == "chosen"
+
+
+def test_who_did_not_predict_in_this_cycle_has_no_time_of_predicting(registry: Registry) -> None:
+    families = load_families(("linear",), registry.problem.file.parent)
+    parent = registry.open_cycle("2026-01-05", {}, {})
+    told = registry.log_trials(
+        parent, "2026-01-05", [TRIALS[0], replace(TRIALS[1], seconds_predict=0.002)], families, {}
+    )
+    known, fitted = (registry.client.get_run(run).data.metrics for run in told.values())
+    assert "pred_ms_1k" not in known
+    assert fitted["pred_ms_1k"] == 2
