@@ -148,19 +148,23 @@ def begin(refits: Refits, member: Member) -> None:
         time.sleep(0.01)
 
 
-def test_a_sweep_begins_the_refit_of_its_champion_where_a_core_would_wait(
-    work: Work, started: list[Fit], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    take, champion = Refits.take, Blend.single(GOOD)
+def waking(take: Callable[..., None]) -> Callable[..., None]:
+    """`Refits.take`; once a member is refitted, nobody need sleep any longer."""
 
     def wake(self: Refits, fit: Fit, result: FitResult) -> None:
-        """Once the champion is refitted, nobody need sleep any longer."""
         take(self, fit, result)
         for child in self.pool._children:
             if child.fit and child.fit.recipe == bad("sleeps"):
                 child.process.kill()
 
-    monkeypatch.setattr(Refits, "take", wake)
+    return wake
+
+
+def test_a_sweep_begins_the_refit_of_its_champion_where_a_core_would_wait(
+    work: Work, started: list[Fit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = Blend.single(GOOD)
+    monkeypatch.setattr(Refits, "take", waking(Refits.take))
     plan = Plan("warm", live=(bad("sleeps"),), challengers=0)
     with Refits(work) as refits:
         board = sweep(work, deadline=float("inf"), carried=[champion], plan=plan, refits=refits)
@@ -178,6 +182,31 @@ def test_a_sweep_begins_the_refit_of_its_champion_where_a_core_would_wait(
     ]
     assert (answers[0] == answers[1]).all()
     assert not refits.pool._children
+
+
+def test_a_first_sweep_begins_the_refit_of_what_stands_in_for_a_champion(
+    work: Work, started: list[Fit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Refits, "take", waking(Refits.take))
+    plan = Plan("full", live=(bad("sleeps"),), challengers=0)
+    before: dict[str, int] = {}  # source -> refits begun when its last trial ended
+    with Refits(work) as refits:
+        board = sweep(
+            work,
+            deadline=float("inf"),
+            plan=plan,
+            refits=refits,
+            on_trial=lambda t: before.update({t.source: len(started)}),
+        )
+        assert board.reference
+        members = {member.recipe for member in board.reference.members}
+        assert {fit.recipe for fit in started} <= members
+        assert board.refit_seconds > 0
+        begun = len(started)
+        refits.fit(board.reference, time.monotonic() + 60, {})
+    assert begun > 0
+    assert before["start"] == 0
+    assert len(started) == len(members)  # nothing was fitted twice
 
 
 def test_a_leaderboard_is_the_same_beside_a_refit(

@@ -67,6 +67,11 @@ class Answer:
             names.pop()
         return _blend(known, {i: weights[i] for i in names})
 
+    def affords(self, blend: Blend, finished: Sequence[Trial]) -> bool:
+        """Whether the members of a blend that was made before can still be refit together."""
+        names = {m.recipe.id for m in blend.members}
+        return sum(t.seconds_refit for t in finished if t.recipe.id in names) <= self.seconds
+
     def _most(self, weights: dict[str, float], known: Mapping[str, Trial]) -> dict[str, float]:
         """As many of the heaviest as a blend may have, heaviest first; weights sum to 1."""
         ranked = sorted(weights, key=lambda i: (-weights[i], self.rank(known[i].recipe), i))

@@ -15,6 +15,7 @@ from automl.metrics import get_metric
 from automl.spaces import Blend, Encoding, Family, Member, Params, Shape
 from automl.sweep.answer import Answer, least_losses
 from automl.sweep.board import Board, Plan, Trial, Work, mean, output_file
+from automl.sweep.caps import most_configurations, most_rows
 from automl.sweep.clock import Clock
 from automl.sweep.encoding import Matrices
 from automl.sweep.proposals import Asked, Proposals
@@ -31,10 +32,6 @@ FIT_SECONDS = (
     600  # a fit that takes longer hangs, or should not be in a sweep; matters without a budget
 )
 ROUND = 4  # with trials = N: asked together and told in order, whatever the number of workers
-# (budget seconds, most training rows of a fit): small budgets need many cheap looks
-ROW_CAPS = ((30, 60_000), (60, 120_000), (300, 300_000))
-# (training rows, most configurations): more would only be tuned to the noise of the blocks
-CONFIG_CAPS = ((100, 4), (500, 8), (2_500, 15), (10_000, 40), (100_000, 100))
 _log = logging.getLogger(__name__)
 
 
@@ -102,15 +99,14 @@ class _Run:
         work, self.refits, self.pool = refits.work, refits, refits.pool
         section = work.problem.sweep
         self.work, self.plan, self.on_trial = work, plan, on_trial
-        given = section.budget.seconds if section.budget else float("inf")
         self.sync = section.trials is not None
         self.anchor = carried[0] if carried else None
         self.done = {t.recipe.id: t for t in done}
         self.rows = refits.rows
         self.truth = [self.rows.y[b.judged] for b in work.blocks]
-        self.cap_rows = next((most for s, most in ROW_CAPS if given <= s), 10**12)
+        self.cap_rows = most_rows(section.budget.seconds if section.budget else float("inf"))
         self.train_rows = min(len(work.blocks[0].train), self.cap_rows)
-        self.cap_trials = section.trials or _cap(CONFIG_CAPS, self.train_rows)
+        self.cap_trials = section.trials or most_configurations(self.train_rows)
         self.matrices = Matrices(self._encode, work.workers)
         self.proposals = Proposals(work, plan, carried, self._newest_shape)
         self.finished: list[Trial] = []
@@ -122,6 +118,7 @@ class _Run:
         self.count = self.asked_in_round = 0
         self.fit_seconds = 0.0
         self.slow: dict[str, str] = {}
+        self.stand_in: Blend | None = None
         self.stopped = ""
         (work.scratch / "outputs").mkdir(parents=True, exist_ok=True)
 
@@ -151,16 +148,10 @@ class _Run:
         self._settle()
         for reason in self.slow.values():
             _log.warning(reason)
-        answer = Answer(
-            self.work,
-            self.truth,
-            least_losses(self.work, self.rows),
-            self.proposals.rank,
-            self.clock.refittable,
-            self.clock.seconds_for_members(),
-            self.clock.time_to_refit(),
-        )
-        reference = answer.reference(self.finished)
+        answer = self._answer()
+        reference = self.stand_in
+        if reference is None or not answer.affords(reference, self.finished):
+            reference = answer.reference(self.finished)
         return Board(
             trials=tuple(sorted(self.finished, key=lambda t: t.number)),
             challenger=answer.challenger(self.finished, self.anchor or reference),
@@ -172,6 +163,18 @@ class _Run:
             refit_seconds=self.refits.spent,
             rows=self.train_rows,
             overhead=self.clock.overhead(),
+        )
+
+    def _answer(self) -> Answer:
+        """What can be made of trials with the time that is left now."""
+        return Answer(
+            self.work,
+            self.truth,
+            least_losses(self.work, self.rows),
+            self.proposals.rank,
+            self.clock.refittable,
+            self.clock.seconds_for_members(),
+            self.clock.time_to_refit(),
         )
 
     def _affordable(self, family: str) -> bool:
@@ -207,8 +210,9 @@ class _Run:
         return self.work.workers - at_work
 
     def _likely(self) -> list[Member]:
-        """Members of the champion that can be refitted now, if all its rows fit the time, the dearest first."""
-        held = {m.recipe.id: m for m in self.anchor.members} if self.anchor else {}
+        """Members of the likely champion that can be refitted now, if all rows fit the time, the dearest first."""
+        likely = self.anchor or self._stand_in()
+        held = {m.recipe.id: m for m in likely.members} if likely else {}
         there = [t for t in self.finished if t.recipe.id in held and t.status == "complete"]
         costs = [t.seconds_refit for t in there]
         left = self.clock.deadline - time.monotonic() - self.clock.overhead()
@@ -216,6 +220,15 @@ class _Run:
             return []
         ranked = sorted(there, key=lambda t: -t.seconds_refit)
         return [replace(held[t.recipe.id], learned=t.learned) for t in ranked]
+
+    def _stand_in(self) -> Blend | None:
+        """What will hold a first champion's place; None while start points are to come."""
+        lined_up = self.proposals.queue[: self.cap_trials - self.count]
+        to_come = [source for _, source in lined_up]
+        to_come += [race.asked.source for race in [*self.racing.values(), *self.waiting]]
+        if self.stand_in is None and "start" not in to_come:
+            self.stand_in = self._answer().reference(self.finished)
+        return self.stand_in
 
     @property
     def _answered(self) -> bool:
@@ -435,8 +448,3 @@ class _Run:
 
     def _newest_shape(self, family: Family) -> Shape:
         return self.matrices.wait(family.encoding, 0)
-
-
-def _cap(table: Sequence[tuple[int, int]], x: float) -> int:
-    logs = np.log([row[0] for row in table]), np.log([row[1] for row in table])
-    return round(float(np.exp(np.interp(np.log(max(x, 1)), *logs))))
