@@ -7,6 +7,7 @@ suspect are left out too, for every tool alike, except where a table is nothing 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -25,7 +26,16 @@ __all__ = ["DRIFTING", "Cut", "Table", "drifting", "find_tables", "open_tables"]
 
 METRICS = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 TASKS = {"forecasting": "regression"}  # on what is known ahead: which series, and when
-BLOCKS = {"1D": "1d", "1MS": "1mo", "2MS": "2mo", "6MS": "6mo", "QS": "1q", "1YS": "12mo"}
+BLOCKS = {
+    "1D": "1d",
+    "1MS": "1mo",
+    "2MS": "2mo",
+    "3MS": "3mo",
+    "6MS": "6mo",
+    "QS": "1q",
+    "1YS": "12mo",
+}
+DAY = pd.Timedelta(days=1)
 KEEP_SUSPECTS = {"elec2"}  # its label is made from the suspect: the literature keeps it
 DRIFTING = "drifting"  # made here, for machines without a catalogue
 KEY = "row"
@@ -117,27 +127,44 @@ def open_tables(folder: Path, names: Sequence[str]) -> list[Table]:
     }
     told = []
     for name in names:
-        if name not in known or known[name]["cycle"].get("freq") not in BLOCKS:
-            raise SystemExit(f"{name}: not a table with a retraining calendar in {folder}")
+        if name not in known:
+            raise SystemExit(f"{name}: not a table in {folder}")
         entry = known[name]
         unfit = [*entry["leakage_columns"], *entry["drop_columns"]]
         unfit += [] if name in KEEP_SUSPECTS else entry["suspect_columns"]
         frame = pd.read_parquet(folder / entry["file"]).drop(columns=unfit)
         frame = frame.dropna(subset=entry["target"]).reset_index(drop=True)
-        bounds = [pd.Timestamp(b) for b in entry["cycle"]["boundaries"]]
-        bounds.append(bounds[-1] + to_offset(entry["cycle"]["freq"]))
+        bounds, block = _calendar(entry, frame)
         told.append(
             Table(
                 name,
                 TASKS.get(entry["task"], entry["task"]),
                 entry["target"],
                 entry["time_column"],
-                BLOCKS[entry["cycle"]["freq"]],
+                block,
                 [b.to_pydatetime() for b in bounds],
                 frame,
             )
         )
     return told
+
+
+def _calendar(entry: dict[str, Any], frame: pd.DataFrame) -> tuple[list[pd.Timestamp], str]:
+    """Where the retraining periods begin, and the last one ends; and how long one is.
+
+    Those that are counted in rows begin on the day of that row, and are as long as most of them.
+    """
+    cycle = entry["cycle"]
+    if cycle["kind"] == "rows":
+        days = frame[entry["time_column"]].sort_values(ignore_index=True).dt.normalize()
+        bounds = [days[row] for row in cycle["boundaries"]] + [days.iloc[-1] + DAY]
+        return bounds, f"{np.median(np.diff(bounds)) // DAY}d"
+    bounds = [pd.Timestamp(b) for b in cycle.get("boundaries", [])]
+    months = {b.year * 12 + b.month - a.year * 12 - a.month for a, b in itertools.pairwise(bounds)}
+    freq = cycle.get("freq") or "".join(f"{m}MS" for m in months)
+    if freq not in BLOCKS:
+        raise SystemExit(f"{entry['name']}: has no retraining calendar")
+    return [*bounds, bounds[-1] + to_offset(freq)], BLOCKS[freq]
 
 
 def drifting(rows: int, seed: int = 3) -> Table:
