@@ -87,8 +87,7 @@ def retrain(
                 return _dry_ending(job, board, choice, warnings, run_id)
             _log_roles(log, board, choice)
             fitted = run("refit", fit_chosen, job, refits, board, choice, deadline, plan)
-        choice = fitted.choice
-        warnings += fitted.warnings
+        choice, warnings = fitted.choice, [*warnings, *fitted.warnings]
         with Examiner(problem) as examiner:
             release = run("register", _register, job, work, board, choice, fitted, run_id, io=True)
             guards, release = run("guards", _guard, job, work, choice, release, examiner)
@@ -103,11 +102,7 @@ def retrain(
         except Exception as error:  # noqa: BLE001  committed already: a lagging projection is no failure
             warnings.append(f"MLflow does not know yet, the next command tells it: {error}")
         keep_fits(job, work, board, fitted, plan)
-        clean(job.store, job.hold, problem)
-        history.clean(
-            history.Folders(workspace.history(problem.name)), job.store.referred(problem.name)
-        )
-        shutil.rmtree(work.scratch, ignore_errors=True)
+        _clean(job, work)
         return Ending(
             problem,
             job.as_of,
@@ -347,6 +342,14 @@ def _tell(
     )
     job.registry.describe(job.tag)
     fault("retrain.told")
+
+
+def _clean(job: Job, work: Work) -> None:
+    """Delete what neither readers nor later cycles need."""
+    name = job.problem.name
+    clean(job.store, job.hold, job.problem)
+    history.clean(history.Folders(job.workspace.history(name)), job.store.referred(name))
+    shutil.rmtree(work.scratch, ignore_errors=True)
 
 
 def _dry_ending(job: Job, board: Board, choice: Choice, warnings: list[str], run_id: str) -> Ending:
