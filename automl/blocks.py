@@ -17,7 +17,7 @@ from automl.errors import HistoryError
 from automl.history import utc_naive
 from automl.problem import Problem
 
-__all__ = ["Block", "make_blocks"]
+__all__ = ["Block", "day_of", "make_blocks"]
 
 MIN_JUDGED = 100  # rows of a block; fewer are merged with the block before
 MIN_TRAIN = 100
@@ -40,12 +40,14 @@ class Block:
 
     @property
     def name(self) -> str:
-        """The day of the origin; with the time of day when it is not midnight."""
-        return (
-            f"{self.start:%Y-%m-%d}"
-            if (self.start.hour, self.start.minute) == (0, 0)
-            else f"{self.start:%Y-%m-%dT%H:%M}"
-        )
+        """Its origin, as people read it."""
+        return day_of(self.start)
+
+
+def day_of(moment: datetime) -> str:
+    """The day; with the time of day when it is not midnight."""
+    midnight = (moment.hour, moment.minute) == (0, 0)
+    return f"{moment:%Y-%m-%d}" if midnight else f"{moment:%Y-%m-%dT%H:%M}"
 
 
 def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[Block]:

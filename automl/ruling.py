@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from automl.blocks import day_of
 from automl.decide import (
     PROBATION_CYCLES,
     REVERTED_CONFIDENCE,
@@ -405,7 +406,8 @@ def _content(board: Board, decision: Decision, outcome: str, case: _Case) -> dic
         "verdicts": [asdict(v) for v in decision.verdicts],
         "blocks": [
             {
-                "block": f"{e.start:%Y-%m-%d}",
+                "block": day_of(e.start),
+                "until": day_of(e.end),  # a merged block is longer than others
                 "blend": e.blend,
                 "loss": e.loss,
                 "rows": e.rows,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -331,6 +333,16 @@ def test_why_says_how_much_was_searched_and_why_so_much(published: Place) -> Non
     reason = "there is no champion that could be refit"
     assert answer.document["plan"] == {"kind": "full", "reason": reason}
     assert f"plan: full; {reason}" in text.out
+
+
+def test_why_says_from_when_until_when_a_block_is(published: Place) -> None:
+    text = published.run("why", str(published.file)).out
+    blocks = published.run("why", str(published.file), "--json").document["blocks"]
+    week = timedelta(days=7)
+    assert blocks
+    for b in blocks:
+        assert date.fromisoformat(b["until"]) - date.fromisoformat(b["block"]) == week
+        assert re.search(rf"{b['block']} +{b['until']} +{b['rows']} ", text)
 
 
 def test_the_same_cycle_again_is_done_already(published: Place) -> None:

@@ -120,10 +120,12 @@ def why_text(document: Mapping[str, Any]) -> Group:
         parts.append(table)
     if document.get("blocks"):
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for head in ("block", "rows", "blend", "loss", "evidence"):
+        for head in ("block", "until", "rows", "blend", "loss", "evidence"):
             table.add_column(head, justify="right" if head in ("rows", "loss") else "left")
         for b in document["blocks"]:
-            table.add_row(b["block"], str(b["rows"]), b["blend"], f"{b['loss']:.5f}", b["kind"])
+            until = b.get("until", "")  # earlier decisions do not say it
+            loss = f"{b['loss']:.5f}"
+            table.add_row(b["block"], until, str(b["rows"]), b["blend"], loss, b["kind"])
         parts.append(table)
     parts += [Text(f"  {name}  {b['text']}", overflow="fold") for name, b in blends.items()]
     if document.get("attribution"):
