@@ -12,6 +12,8 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
@@ -66,7 +68,23 @@ def _as_task(name: str, step: Callable[..., T], *args: Any, io: bool = False) ->
 def _run_name() -> str:
     given = flow_run.parameters
     when = given["as_of"] or "newest slot" if "as_of" in given else "approvals"
-    return f"{Path(given['file']).parent.name} · {when}"
+    try:
+        name = load_problem(given["file"]).name
+    except AutomlError:  # the run will say what is wrong with it
+        name = Path(given["file"]).name
+    return f"{name} · {when}"
+
+
+def _listen() -> None:
+    """Show what the rooms say with the run, not only on the screen of the process that serves it."""
+    rooms = logging.getLogger("automl")
+    rooms.setLevel(logging.INFO)
+    if any(isinstance(handler, APILogHandler) for handler in rooms.handlers):
+        return
+    handler = APILogHandler()
+    # a thread of ours belongs to no run: Prefect would warn that it does not know where to put the line
+    handler.addFilter(lambda _: bool(TaskRunContext.get() or FlowRunContext.get()))
+    rooms.addHandler(handler)
 
 
 @flow(name="cycle", flow_run_name=_run_name, persist_result=False)
@@ -111,7 +129,7 @@ def approvals(file: str) -> State[Any]:
     Args:
         file: Path of the problem file on the machine that serves this deployment.
     """
-    logging.getLogger("automl").setLevel(logging.INFO)
+    _listen()
     done = _as_task("heed approvals", heed, load_problem(file), open_workspace(Path(file)), io=True)
     return Completed(name="Skipped", message="nobody was approved") if done is None else _tell(done)
 
@@ -119,7 +137,7 @@ def approvals(file: str) -> State[Any]:
 def _story(
     story: Callable[..., Ending], file: str, as_of: str | None, budget: str | None
 ) -> Ending:
-    logging.getLogger("automl").setLevel(logging.INFO)
+    _listen()
     problem = load_problem(file)
     moment = None
     if as_of:

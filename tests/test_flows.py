@@ -120,7 +120,7 @@ def test_a_scheduled_run_is_created_starts_completes_and_leaves_a_generation(
     assert (run["state_type"], run["state_name"]) == ("COMPLETED", "Published"), log.read_text()[
         -3000:
     ]
-    assert run["name"].endswith("newest slot")
+    assert run["name"] == "parcels · newest slot"
     live = Store(open_workspace(file)).live("parcels")
     assert live is not None
     slot = datetime.fromisoformat(run["expected_start_time"]).replace(tzinfo=None)
@@ -135,6 +135,11 @@ def test_a_scheduled_run_is_created_starts_completes_and_leaves_a_generation(
     assert len(tasks) <= 15, "one task per step, never per trial"
     artifacts = httpx.post(f"{api}/artifacts/filter", json={}, timeout=10).json()
     assert "decision-parcels" in {a["key"] for a in artifacts}
+    said = httpx.post(f"{api}/logs/filter", json={}, timeout=10).json()
+    mine = [
+        f"{line['name']}: {line['message']}" for line in said if line["flow_run_id"] == run["id"]
+    ]
+    assert any(line.startswith("automl.fitting: plan: full") for line in mine), mine
 
 
 def test_two_schedules_make_two_deployments_and_one_makes_a_cycle(tmp_path: Path) -> None:
