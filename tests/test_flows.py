@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -23,6 +24,7 @@ from automl.problem import load_problem
 from automl.report import deployments, schedule_text
 from automl.store import Store
 from automl.workspace import open_workspace
+from flows import stories
 from flows.schedule import make_deployments
 from tests.conftest import make_world, write_problem
 
@@ -140,6 +142,18 @@ def test_a_scheduled_run_is_created_starts_completes_and_leaves_a_generation(
         f"{line['name']}: {line['message']}" for line in said if line["flow_run_id"] == run["id"]
     ]
     assert any(line.startswith("automl.fitting: plan: full") for line in mine), mine
+
+
+def test_a_run_whose_problem_file_is_wrong_is_named_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "parcels.toml"
+    monkeypatch.setattr(
+        stories, "flow_run", SimpleNamespace(parameters={"file": str(file), "as_of": None})
+    )
+    assert stories._run_name() == "parcels.toml · newest slot"
+    file.write_text("name = 3", encoding="utf-8")
+    assert stories._run_name() == "parcels.toml · newest slot"
 
 
 def test_two_schedules_make_two_deployments_and_one_makes_a_cycle(tmp_path: Path) -> None:
