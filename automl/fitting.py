@@ -86,9 +86,7 @@ def search(
         on_trial=on_trial,
         refits=refits,
     )
-    statuses = [trial.status for trial in board.trials]
-    told = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
-    _log.info("%d trials (%s), stopped by %s", len(statuses), told, board.stopped)
+    _log.info(board.in_words)
     fault("retrain.swept")
     return board, deadline
 

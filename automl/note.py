@@ -97,15 +97,13 @@ def cycle_note(told: Told) -> str:
     }
     problem, board, work = told.work.problem, told.board, told.work
     guards = " · ".join(f"{'✓' if g.passed else '✗'} {g.name} ({g.found})" for g in told.guards)
-    statuses = [t.status for t in board.trials]
-    pruned, failed = statuses.count("pruned"), statuses.count("failed")
     blocks = [b.name for b in work.blocks]
     lines = [
         f"**{head[told.ruling.outcome]} v{told.version}**: {_in_words(told.blend)}",
         f"- {told.ruling.reason}",
         *_more(told),
         f"- {work.metric.name} {_mean_score(told):.4f} {work.metric.arrow} over {len(blocks)} blocks ({', '.join(blocks)})",
-        f"- {len(statuses)} trials ({pruned} pruned, {failed} failed) in {board.seconds:.0f} s, stopped by {board.stopped}",
+        f"- {board.in_words}",
         f"- guards: {guards}",
         f"- undo: `automl rollback {problem.file.name} --reason ...`; artifacts: decision.json, leaderboard.json",
     ]

@@ -146,6 +146,16 @@ class Board:
         return within / max(1e-9, self.seconds * workers)
 
     @property
+    def in_words(self) -> str:
+        """How much was tried, how long it took, and what ended it."""
+        statuses = [trial.status for trial in self.trials]
+        pruned, failed = statuses.count("pruned"), statuses.count("failed")
+        return (
+            f"{len(statuses)} trials ({pruned} pruned, {failed} failed) in {self.seconds:.0f} s, "
+            f"stopped by {self.stopped}"
+        )
+
+    @property
     def ranked(self) -> list[Trial]:
         """Complete trials, best first; then pruned, then failed ones."""
         order = {"complete": 0, "pruned": 1, "failed": 2}

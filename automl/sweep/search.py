@@ -118,7 +118,7 @@ class _Run:
         self.count = self.asked_in_round = 0
         self.fit_seconds = 0.0
         self.slow: dict[str, str] = {}
-        self.stand_in: Blend | None = None
+        self.reference: Blend | None = None
         self.stopped = ""
         (work.scratch / "outputs").mkdir(parents=True, exist_ok=True)
 
@@ -149,7 +149,7 @@ class _Run:
         for reason in self.slow.values():
             _log.warning(reason)
         answer = self._answer()
-        reference = self.stand_in
+        reference = self.reference
         if reference is None or not answer.affords(reference, self.finished):
             reference = answer.reference(self.finished)
         return Board(
@@ -226,9 +226,9 @@ class _Run:
         lined_up = self.proposals.queue[: self.cap_trials - self.count]
         to_come = [source for _, source in lined_up]
         to_come += [race.asked.source for race in [*self.racing.values(), *self.waiting]]
-        if self.stand_in is None and "start" not in to_come:
-            self.stand_in = self._answer().reference(self.finished)
-        return self.stand_in
+        if self.reference is None and "start" not in to_come:
+            self.reference = self._answer().reference(self.finished)
+        return self.reference
 
     @property
     def _answered(self) -> bool:
