@@ -72,3 +72,36 @@ def test_classes_get_a_code_each_but_the_first_and_values_one() -> None:
         for classes, outcome in ((2, y), (3, three), (0, 10 * y))
     }
     assert shapes == {2: (400, 2), 3: (400, 3), 0: (400, 2)}
+
+
+def test_a_recent_code_is_the_fading_mean_of_the_rows_before_the_block() -> None:
+    frame, y = shops(430)
+    encoder = make_encoder({"shop": "text"}, "trees", 2, block=100)
+    codes, later = encoder.fit_transform(frame, y)[:, 2], encoder.transform(frame)[:, 2]
+    scaled = (y - y.mean()) / y.std()
+    for at, start in ((3, 0), (29, 0), (30, 30), (229, 130), (230, 230), (429, 330)):
+        name = frame["shop"].iloc[at]
+        same = (frame["shop"].isna() if pd.isna(name) else frame["shop"] == name).to_numpy()
+        for code, end in ((codes[at], start), (later[at], len(y))):
+            ages = (end - np.arange(end)) / 100  # in blocks
+            weights = np.where(same[:end], 0.5 ** (ages / 2), 0.0)
+            assert code == pytest.approx((weights * scaled[:end]).sum() / (weights.sum() + 2))
+
+
+@pytest.mark.parametrize(("encoding", "more"), [("trees", 1), ("trees+time", 0), ("dense", 1)])
+def test_all_but_trees_that_see_the_time_have_recent_codes(encoding: Any, more: int) -> None:
+    frame, y = shops(430)
+    with_block, without = (
+        make_encoder({"shop": "text"}, encoding, 2, block).fit_transform(frame, y)
+        for block in (100, 0)
+    )
+    assert with_block.shape[1] == without.shape[1] + more
+
+
+def test_more_than_two_hundred_blocks_are_made_longer() -> None:
+    frame, y = shops(1000)
+    short, long = (
+        make_encoder({"shop": "text"}, "trees", 2, block).fit_transform(frame, y)[:, 2]
+        for block in (1, 5)
+    )
+    assert np.array_equal(short, long)

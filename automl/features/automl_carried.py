@@ -12,6 +12,9 @@ __all__ = ["Calendar", "TargetCodes"]
 
 MISSING = "\x00"  # stands for a gap among the levels: no text of a table holds it
 PRIOR_ROWS = 20.0  # rows' worth of the overall mean in every code
+RECENT_PRIOR_ROWS = 2.0  # ... in a recent one, which rests on fewer rows
+HALF_LIFE = 2.0  # blocks after which a row counts half in a recent code
+MOST_BLOCKS = 200  # that training rows are divided into: each costs a pass over all levels
 TIMES_SEEN = 2.0  # how often a period must have gone round before its parts are used
 EPOCH = pd.Timestamp(0, tz="UTC")
 PARTS = {  # name -> (period in its own unit, for the circle; period in days)
@@ -72,13 +75,18 @@ class TargetCodes(TransformerMixin, BaseEstimator):
     overall mean, which is 0: codes are centred, and scaled by the deviation of the outcome. X has shape
     (n_rows, n_columns), the codes (n_rows, n_coded_columns x max(1, classes - 1)), none without outcomes.
 
+    With `block`, the rows of a retraining period, there are twice as many: a recent mean follows the one of
+    all earlier rows, in which a row counts half after two blocks. Training rows are cut into blocks, counted
+    from the end, and see the rows before their block, as the rows of the next one will.
+
     Source: the ordered target statistics of Prokhorenkova et al. 2018, "CatBoost: unbiased boosting with
     categorical features", here in the order of time.
     """
 
-    def __init__(self, levels: int = 20, classes: int = 0) -> None:
+    def __init__(self, levels: int = 20, classes: int = 0, block: int = 0) -> None:
         self.levels = levels
         self.classes = classes
+        self.block = block
 
     def fit(self, X: Any, y: Any = None) -> TargetCodes:
         """Keep the mean outcome of every category."""
@@ -92,21 +100,18 @@ class TargetCodes(TransformerMixin, BaseEstimator):
         self.coded_: list[int] = []
         self.levels_: list[np.ndarray] = []
         self.means_: list[np.ndarray] = []
-        if y is None:
-            return np.zeros((len(frame), 0))
-        outcomes = self._outcomes(y)
-        self.n_outcomes_ = outcomes.shape[1]
         columns = []
-        for i in range(frame.shape[1]):
+        for i in range(frame.shape[1] if y is not None else 0):
             numbers, names = pd.factorize(frame.iloc[:, i], use_na_sentinel=False)
             if len(names) <= self.levels:
                 continue
-            sums = np.zeros((len(names), self.n_outcomes_))
-            np.add.at(sums, numbers, outcomes)
+            told = [_earlier_means(numbers, self._outcomes(y))]
+            if self.block:
+                told.append(_recent_means(numbers, self._outcomes(y), self.block))
             self.coded_.append(i)
             self.levels_.append(np.array([_text(name) for name in names]))
-            self.means_.append(sums / (np.bincount(numbers)[:, None] + PRIOR_ROWS))
-            columns.append(_earlier_means(numbers, outcomes))
+            self.means_.append(np.hstack([means for _, means in told]))
+            columns += [codes for codes, _ in told]
         return np.hstack(columns) if columns else np.zeros((len(frame), 0))
 
     def transform(self, X: Any) -> np.ndarray:
@@ -116,9 +121,9 @@ class TargetCodes(TransformerMixin, BaseEstimator):
         for i, levels, means in zip(self.coded_, self.levels_, self.means_, strict=True):
             numbers, names = pd.factorize(frame.iloc[:, i], use_na_sentinel=False)
             known = dict(zip(levels.tolist(), means, strict=True))
-            unseen = np.zeros(self.n_outcomes_)
+            unseen = np.zeros(means.shape[1])
             table = np.array([known.get(_text(name), unseen) for name in names])
-            columns.append(table.reshape(-1, self.n_outcomes_)[numbers])
+            columns.append(table.reshape(-1, means.shape[1])[numbers])
         return np.hstack(columns) if columns else np.zeros((len(frame), 0))
 
     def _outcomes(self, y: Any) -> np.ndarray:
@@ -128,8 +133,11 @@ class TargetCodes(TransformerMixin, BaseEstimator):
         return (told - told.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
 
 
-def _earlier_means(numbers: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
-    """Shrunk mean outcome of the rows of the same category before each row, shape of `outcomes`."""
+def _earlier_means(numbers: np.ndarray, outcomes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shrunk mean outcome of the rows of the same category before each row, shape of `outcomes`.
+
+    And that of all its rows, shape (n_categories, n_outcomes).
+    """
     order = np.argsort(numbers, kind="stable")
     first = np.r_[True, np.diff(numbers[order]) != 0]
     begins = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
@@ -137,7 +145,30 @@ def _earlier_means(numbers: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
     counts = (np.arange(len(order)) - begins)[:, None]
     told = np.empty_like(outcomes)
     told[order] = (before[:-1] - before[begins]) / (counts + PRIOR_ROWS)
-    return told
+    sums = np.zeros((int(numbers.max()) + 1, outcomes.shape[1]))
+    np.add.at(sums, numbers, outcomes)
+    return told, sums / (np.bincount(numbers)[:, None] + PRIOR_ROWS)
+
+
+def _recent_means(
+    numbers: np.ndarray, outcomes: np.ndarray, block: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `_earlier_means`, of the rows before the block of each row, newer ones counting more."""
+    block = max(block, -(-len(outcomes) // MOST_BLOCKS))
+    sums = np.zeros((int(numbers.max()) + 1, outcomes.shape[1]))
+    counts = np.zeros((len(sums), 1))
+    told = np.empty_like(outcomes)
+    for end in range((len(outcomes) - 1) % block + 1, len(outcomes) + 1, block):
+        rows = slice(max(0, end - block), end)
+        of = numbers[rows]
+        told[rows] = sums[of] / (counts[of] + RECENT_PRIOR_ROWS)
+        ages = np.arange(len(of), 0, -1) / block
+        weights = 0.5 ** (ages / HALF_LIFE)[:, None]
+        fade = 0.5 ** (len(of) / block / HALF_LIFE)
+        sums, counts = fade * sums, fade * counts
+        np.add.at(sums, of, weights * outcomes[rows])
+        np.add.at(counts, of, weights)
+    return told, sums / (counts + RECENT_PRIOR_ROWS)
 
 
 def _text(name: Any) -> str:

@@ -30,23 +30,29 @@ class Rows:
     """Snapshot rows with what learning needs beside the columns; all of one length.
 
     `y` are class numbers or values, `weight` the user's row weights, `age` the share of the history's
-    length (0 newest, 1 oldest); each has shape (n_rows,).
+    length (0 newest, 1 oldest); each has shape (n_rows,). `block` is how many rows a retraining period has,
+    0 if that is not known.
     """
 
     frame: pd.DataFrame
     y: NDArray[np.float64]
     weight: NDArray[np.float64]
     age: NDArray[np.float64]
+    block: int = 0
 
     @classmethod
-    def of(cls, frame: pd.DataFrame, problem: Problem, contract: Contract) -> Rows:
+    def of(cls, frame: pd.DataFrame, problem: Problem, contract: Contract, block: int = 0) -> Rows:
         """All rows of a snapshot."""
         h = problem.history
         times = frame[h.time].to_numpy().astype("int64").astype("float64")
         span = max(1.0, float(times.max() - times.min()))
         weight = frame[h.weight].fillna(0).to_numpy("float64") if h.weight else np.ones(len(frame))
         return cls(
-            frame, to_outcomes(frame[h.target], contract), weight, (times.max() - times) / span
+            frame,
+            to_outcomes(frame[h.target], contract),
+            weight,
+            (times.max() - times) / span,
+            block,
         )
 
     def take(self, positions: NDArray[np.int64]) -> Rows:
@@ -56,6 +62,7 @@ class Rows:
             self.y[positions],
             self.weight[positions],
             self.age[positions],
+            self.block,
         )
 
 
@@ -112,7 +119,7 @@ def write_matrices(
         own, rows = columns.fit_transform(rows, train.y)
         kinds = kinds_of(rows)
         steps = [("columns", own)]
-    encode = make_encoder(kinds, encoding, classes)
+    encode = make_encoder(kinds, encoding, classes, train.block)
     encoded = encode.fit_transform(rows[list(kinds)], train.y)
     encoder = Pipeline([*steps, ("encode", encode)]) if steps else encode
     np.save(folder / "train_X.npy", encoded.astype(dtype))

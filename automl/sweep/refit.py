@@ -42,7 +42,8 @@ class Refits:
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self.rows = Rows.of(work.frame, work.problem, work.contract)
+        block = len(work.blocks[0].judged) if work.blocks else 0
+        self.rows = Rows.of(work.frame, work.problem, work.contract, block)
         self.pool = Pool(work.workers)
         self.matrices = Matrices(self._encode, work.workers)
         self._begun: dict[str, tuple[Params, int]] = {}  # recipe -> what was learned, and rows
