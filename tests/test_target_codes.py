@@ -105,3 +105,35 @@ def test_more_than_two_hundred_blocks_are_made_longer() -> None:
         for block in (1, 5)
     )
     assert np.array_equal(short, long)
+
+
+def numbers(count: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """A name in figures, some missing, that decides the class; a measure, and a number that is never the same."""
+    random = np.random.default_rng(1)
+    agent = random.integers(0, 35, count)
+    frame = pd.DataFrame({"agent": agent, "length": random.normal(size=count), "at": range(count)})
+    frame["agent"] = frame["agent"].astype("Int64").mask(random.random(count) < 0.05)
+    return frame, (agent % 2 == 0).astype("float64")
+
+
+@pytest.mark.parametrize(("encoding", "more"), [("trees", 1), ("trees+time", 0)])
+def test_whole_numbers_that_recur_are_coded_as_categories_are(encoding: Any, more: int) -> None:
+    frame, y = numbers(3000)
+    encoder = make_encoder(dict.fromkeys(frame, "number"), encoding, 2)
+    codes = encoder.fit_transform(frame.astype("float64"), y)
+    assert codes.shape[1] == 3 + more
+    if more:
+        missing = frame["agent"].isna().to_numpy()
+        odd = (frame["agent"] % 2 == 1).fillna(value=False).to_numpy()
+        told = codes[1000:, 3]  # the first rows of an agent know little
+        assert told[odd[1000:]].max() < told[missing[1000:]].min()
+        asked = encoder.transform(pd.DataFrame({"agent": [4, 5, 99], "length": 0, "at": 0}))[:, 3]
+        assert asked[0] > 0.5 > -0.5 > asked[1]
+        assert asked[2] == 0  # never seen
+
+
+def test_a_number_that_seldom_recurs_has_no_code() -> None:
+    frame, y = numbers(1500)  # 43 rows to an agent
+    assert make_encoder(dict.fromkeys(frame, "number"), "dense", 2).fit_transform(
+        frame.astype("float64"), y
+    ).shape == (1500, 4)  # the three, and whether an agent is missing

@@ -43,8 +43,9 @@ def make_encoder(
     "trees+time": times also as days. "dense": as "trees", imputed, scaled, clipped and one-hot. Columns of
     many categories are also coded by the outcomes of earlier rows, for which `fit_transform` wants those:
     class numbers below `classes`, or values if that is 0, of rows that ascend in time. Without outcomes
-    there are no such codes. With `block`, the rows of a retraining period, they are coded by recent outcomes
-    too, but for "trees+time": trees that see when a row happened find the recent ones themselves.
+    there are no such codes. But for "trees+time" whole numbers that recur are coded likewise; and with `block`,
+    the rows of a retraining period, categories by recent outcomes too: trees that see when a row happened
+    find those themselves.
     """
     of_kind = {
         kind: [name for name, k in features.items() if k == kind]
@@ -55,6 +56,9 @@ def make_encoder(
     levels = DENSE_CODED if encoding == "dense" else TREE_CODED
     steps["codes"] = carried.TargetCodes(levels, classes, 0 if trend else block)
     of_kind["codes"] = of_kind["text"]
+    if not trend:
+        steps["number_codes"] = carried.NumberCodes(levels, classes)
+        of_kind["number_codes"] = of_kind["number"]
     return ColumnTransformer(
         [(kind, steps[kind], names) for kind, names in of_kind.items() if names],
         verbose_feature_names_out=False,
