@@ -116,20 +116,25 @@ def numbers(count: int) -> tuple[pd.DataFrame, np.ndarray]:
     return frame, (agent % 2 == 0).astype("float64")
 
 
-@pytest.mark.parametrize(("encoding", "more"), [("trees", 1), ("trees+time", 0)])
-def test_whole_numbers_that_recur_are_coded_as_categories_are(encoding: Any, more: int) -> None:
+def test_smooth_models_get_whole_numbers_that_recur_coded_as_categories_are() -> None:
+    frame, y = numbers(3000)
+    encoder = make_encoder(dict.fromkeys(frame, "number"), "dense", 2)
+    codes = encoder.fit_transform(frame.astype("float64"), y)
+    assert codes.shape[1] == 3 + 1 + 1  # and whether an agent is missing, and the code
+    missing = frame["agent"].isna().to_numpy()
+    odd = (frame["agent"] % 2 == 1).fillna(value=False).to_numpy()
+    told = codes[1000:, 4]  # the first rows of an agent know little
+    assert told[odd[1000:]].max() < told[missing[1000:]].min()
+    asked = encoder.transform(pd.DataFrame({"agent": [4, 5, 99], "length": 0, "at": 0}))[:, 4]
+    assert asked[0] > 0.5 > -0.5 > asked[1]
+    assert asked[2] == 0  # never seen
+
+
+@pytest.mark.parametrize("encoding", ["trees", "trees+time"])
+def test_trees_split_numbers_themselves(encoding: Any) -> None:
     frame, y = numbers(3000)
     encoder = make_encoder(dict.fromkeys(frame, "number"), encoding, 2)
-    codes = encoder.fit_transform(frame.astype("float64"), y)
-    assert codes.shape[1] == 3 + more
-    if more:
-        missing = frame["agent"].isna().to_numpy()
-        odd = (frame["agent"] % 2 == 1).fillna(value=False).to_numpy()
-        told = codes[1000:, 3]  # the first rows of an agent know little
-        assert told[odd[1000:]].max() < told[missing[1000:]].min()
-        asked = encoder.transform(pd.DataFrame({"agent": [4, 5, 99], "length": 0, "at": 0}))[:, 3]
-        assert asked[0] > 0.5 > -0.5 > asked[1]
-        assert asked[2] == 0  # never seen
+    assert encoder.fit_transform(frame.astype("float64"), y).shape == (3000, 3)
 
 
 def test_a_number_that_seldom_recurs_has_no_code() -> None:
