@@ -44,19 +44,17 @@ def make_encoder(
     many categories are also coded by the outcomes of earlier rows, for which `fit_transform` wants those:
     class numbers below `classes`, or values if that is 0, of rows that ascend in time. Without outcomes
     there are no such codes. With `block`, the rows of a retraining period, they are coded by recent outcomes
-    too, but for trees that see the time and find those themselves. "dense" also codes whole numbers that
-    recur, of which smooth models see too little.
+    too, but for "trees+time": trees that see when a row happened find the recent ones themselves.
     """
     of_kind = {
         kind: [name for name, k in features.items() if k == kind]
         for kind in ("number", "text", "time")
     }
+    trend = encoding == "trees+time"
+    steps = _dense_steps() if encoding == "dense" else _tree_steps(trend)
+    levels = DENSE_CODED if encoding == "dense" else TREE_CODED
+    steps["codes"] = carried.TargetCodes(levels, classes, 0 if trend else block)
     of_kind["codes"] = of_kind["text"]
-    if encoding == "dense":
-        of_kind["number_codes"] = of_kind["number"]
-        steps = _dense_steps(classes, block)
-    else:
-        steps = _tree_steps(classes, block, trend=encoding == "trees+time")
     return ColumnTransformer(
         [(kind, steps[kind], names) for kind, names in of_kind.items() if names],
         verbose_feature_names_out=False,
@@ -72,7 +70,7 @@ def category_positions(features: Mapping[str, Kind], encoding: Encoding) -> tupl
     return tuple(range(numbers, numbers + texts))
 
 
-def _tree_steps(classes: int, block: int, trend: bool) -> dict[str, Any]:
+def _tree_steps(trend: bool) -> dict[str, Any]:
     codes = OrdinalEncoder(
         handle_unknown="use_encoded_value",
         unknown_value=np.nan,
@@ -83,11 +81,10 @@ def _tree_steps(classes: int, block: int, trend: bool) -> dict[str, Any]:
         "number": "passthrough",
         "text": codes,
         "time": carried.Calendar(trend=trend),
-        "codes": carried.TargetCodes(TREE_CODED, classes, 0 if trend else block),
     }
 
 
-def _dense_steps(classes: int, block: int) -> dict[str, Any]:
+def _dense_steps() -> dict[str, Any]:
     clip = FunctionTransformer(np.clip, kw_args={"a_min": -CLIP, "a_max": CLIP})
     impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     one_hot = OneHotEncoder(
@@ -104,8 +101,6 @@ def _dense_steps(classes: int, block: int) -> dict[str, Any]:
                 ("clip", clip),
             ]
         ),
-        "codes": carried.TargetCodes(DENSE_CODED, classes, block),
-        "number_codes": carried.NumberCodes(DENSE_CODED, classes),
     }
 
 

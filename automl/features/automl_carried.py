@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
-__all__ = ["Calendar", "NumberCodes", "TargetCodes"]
+__all__ = ["Calendar", "TargetCodes"]
 
 MISSING = "\x00"  # stands for a gap among the levels: no text of a table holds it
 PRIOR_ROWS = 20.0  # rows' worth of the overall mean in every code
@@ -83,8 +83,6 @@ class TargetCodes(TransformerMixin, BaseEstimator):
     categorical features", here in the order of time.
     """
 
-    _rows_per_level = 1
-
     def __init__(self, levels: int = 20, classes: int = 0, block: int = 0) -> None:
         self.levels = levels
         self.classes = classes
@@ -97,17 +95,15 @@ class TargetCodes(TransformerMixin, BaseEstimator):
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:  # type: ignore[override]
         """Codes of the training rows, each from the rows before it."""
-        frame = self._frame(X)
+        frame = pd.DataFrame(X)
         self.n_features_in_ = frame.shape[1]
         self.coded_: list[int] = []
         self.levels_: list[np.ndarray] = []
         self.means_: list[np.ndarray] = []
         columns = []
         for i in range(frame.shape[1] if y is not None else 0):
-            if not self._may_be_coded(frame.iloc[:, i]):
-                continue
             numbers, names = pd.factorize(frame.iloc[:, i], use_na_sentinel=False)
-            if not self.levels < len(names) <= len(frame) / self._rows_per_level:
+            if len(names) <= self.levels:
                 continue
             told = [_earlier_means(numbers, self._outcomes(y))]
             if self.block:
@@ -120,7 +116,7 @@ class TargetCodes(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Any) -> np.ndarray:
         """Codes of later rows."""
-        frame = self._frame(X)
+        frame = pd.DataFrame(X)
         columns = []
         for i, levels, means in zip(self.coded_, self.levels_, self.means_, strict=True):
             numbers, names = pd.factorize(frame.iloc[:, i], use_na_sentinel=False)
@@ -130,33 +126,11 @@ class TargetCodes(TransformerMixin, BaseEstimator):
             columns.append(table.reshape(-1, means.shape[1])[numbers])
         return np.hstack(columns) if columns else np.zeros((len(frame), 0))
 
-    def _frame(self, X: Any) -> pd.DataFrame:
-        return pd.DataFrame(X)
-
-    def _may_be_coded(self, column: pd.Series) -> bool:  # noqa: ARG002  for others
-        return True
-
     def _outcomes(self, y: Any) -> np.ndarray:
         y = np.asarray(y, dtype="float64")
         told = (y[:, None] == np.arange(1, self.classes)) if self.classes else y[:, None]
         spread = told.std(axis=0)
         return (told - told.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-
-
-class NumberCodes(TargetCodes):
-    """As `TargetCodes`, for columns of whole numbers that recur: names in figures, counts, hours.
-
-    Smooth models see of a number only that it is more or less; its code says what it has meant.
-    """
-
-    _rows_per_level = 50  # in the mean: with fewer a column is a quantity, and its codes are noise
-
-    def _frame(self, X: Any) -> pd.DataFrame:
-        return pd.DataFrame(X).astype("float64")  # 5 and 5.0 are one level
-
-    def _may_be_coded(self, column: pd.Series) -> bool:
-        told = column.to_numpy()
-        return bool(np.all(np.isnan(told) | (told == np.rint(told))))
 
 
 def _earlier_means(numbers: np.ndarray, outcomes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
