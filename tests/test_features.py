@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -390,6 +391,14 @@ def test_outcomes_are_numbered_in_the_order_of_the_contract(
     classes: tuple[str | int, ...], target: list[Any], outcomes: list[float]
 ) -> None:
     assert to_outcomes(pd.Series(target), Contract({}, {}, classes)).tolist() == outcomes
+
+
+def test_rows_that_know_their_period_are_coded_by_recent_outcomes(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"series": [f"series {i % 40}" for i in range(400)]})
+    for block, columns in ((0, 2), (80, 3)):
+        rows = replace(rows_of(frame), block=block).take(np.arange(360))
+        encoder = write_matrices(rows, rows_of(frame), {"series": "text"}, "trees", tmp_path)
+        assert encoder.transform(frame).shape[1] == columns
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

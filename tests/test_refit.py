@@ -59,6 +59,11 @@ def bad(how: str) -> Recipe:
     return Recipe("troubled", {"how": how}, 0)
 
 
+def test_a_release_codes_categories_by_what_its_next_block_will_know(work: Work) -> None:
+    ((_, _, encoder, _),) = refit(work, Blend.single(GOOD)).parts
+    assert encoder.named_transformers_["codes"].block == len(work.blocks[0].judged) > 0
+
+
 @pytest.mark.parametrize(("how", "told"), [("raises", "not today"), ("sleeps", "out of time")])
 def test_a_member_that_fails_leaves_its_weight_to_the_others(
     work: Work, how: str, told: str
