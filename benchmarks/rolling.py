@@ -45,13 +45,19 @@ from benchmarks.tools import (
 )
 
 RESULTS = Path(__file__).parent / "results"
-TUNED = ("elec2", "hotel_bookings", "football_results", "beijing_pm25", "occupancy")
+TUNED = (
+    "elec2",
+    "hotel_bookings",
+    "football_results",
+    "beijing_pm25",
+    "occupancy",
+    "tourism_monthly",
+)
 UNSEEN = ("birdstrikes", "lending_club", "chicago_l_ridership", "king_county")
 FRESH = (  # first run when the code was settled
     "weather_aus",
     "beijing_multisite",
     "chicago_taxi_tips",
-    "tourism_monthly",
 )
 CARRIED = (*TUNED[:4], "birdstrikes", "chicago_l_ridership")  # of five cycles and more
 CYCLES = (0, 1, 2)
