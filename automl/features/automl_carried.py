@@ -75,9 +75,9 @@ class TargetCodes(TransformerMixin, BaseEstimator):
     overall mean, which is 0: codes are centred, and scaled by the deviation of the outcome. X has shape
     (n_rows, n_columns), the codes (n_rows, n_coded_columns x max(1, classes - 1)), none without outcomes.
 
-    With `block`, the rows of a retraining period, there are twice as many: a recent mean follows the one of
-    all earlier rows, in which a row counts half after two blocks. Training rows are cut into blocks, counted
-    from the end, and see the rows before their block, as the rows of the next one will.
+    With `block`, the rows of a retraining period, there are twice as many: after the mean of all earlier rows
+    comes a recent one, in which a row counts half after two blocks. For that one training rows are cut into
+    blocks, counted from the end, and see the rows before their block, as the rows of the next one will.
 
     Source: the ordered target statistics of Prokhorenkova et al. 2018, "CatBoost: unbiased boosting with
     categorical features", here in the order of time.
@@ -100,14 +100,17 @@ class TargetCodes(TransformerMixin, BaseEstimator):
         self.coded_: list[int] = []
         self.levels_: list[np.ndarray] = []
         self.means_: list[np.ndarray] = []
+        if y is None:
+            return np.zeros((len(frame), 0))
+        outcomes = self._outcomes(y)
         columns = []
-        for i in range(frame.shape[1] if y is not None else 0):
+        for i in range(frame.shape[1]):
             numbers, names = pd.factorize(frame.iloc[:, i], use_na_sentinel=False)
             if len(names) <= self.levels:
                 continue
-            told = [_earlier_means(numbers, self._outcomes(y))]
+            told = [_earlier_means(numbers, outcomes)]
             if self.block:
-                told.append(_recent_means(numbers, self._outcomes(y), self.block))
+                told.append(_recent_means(numbers, outcomes, self.block))
             self.coded_.append(i)
             self.levels_.append(np.array([_text(name) for name in names]))
             self.means_.append(np.hstack([means for _, means in told]))
