@@ -35,7 +35,9 @@ BLOCKS = {
     "QS": "1q",
     "1YS": "12mo",
 }
-DAY = pd.Timedelta(days=1)
+DAY, HOUR = pd.Timedelta(days=1), pd.Timedelta(hours=1)
+DATED = pd.Timestamp("2001-01-01")  # where the years of tables without dates begin
+STEP_CYCLES = 3  # of a calendar that is counted in steps and gives the last origin alone
 KEEP_SUSPECTS = {"elec2"}  # its label is made from the suspect: the literature keeps it
 DRIFTING = "drifting"  # made here, for machines without a catalogue
 KEY = "row"
@@ -134,6 +136,7 @@ def open_tables(folder: Path, names: Sequence[str]) -> list[Table]:
         unfit += [] if name in KEEP_SUSPECTS else entry["suspect_columns"]
         frame = pd.read_parquet(folder / entry["file"]).drop(columns=unfit)
         frame = frame.dropna(subset=entry["target"]).reset_index(drop=True)
+        frame[entry["time_column"]] = _times(entry, frame)
         bounds, block = _calendar(entry, frame)
         told.append(
             Table(
@@ -149,6 +152,24 @@ def open_tables(folder: Path, names: Sequence[str]) -> list[Table]:
     return told
 
 
+def _times(entry: dict[str, Any], frame: pd.DataFrame) -> pd.Series:
+    """When rows happened: of a table without dates, steps are hours, and the rows of a month spread over it."""
+    times, cycle = frame[entry["time_column"]], entry["cycle"]
+    if times.dtype.kind == "M":
+        return times
+    if cycle["kind"] != "column":
+        return DATED + times * HOUR
+    months = frame[cycle["column"]]
+    starts = months.map(_month)
+    places = times.groupby(months).rank(method="first") - 1
+    shares = places / times.groupby(months).transform("size")
+    return (starts + shares * starts.dt.days_in_month * DAY).dt.floor("s")
+
+
+def _month(number: int) -> pd.Timestamp:
+    return DATED + pd.DateOffset(months=number - 1)
+
+
 def _calendar(entry: dict[str, Any], frame: pd.DataFrame) -> tuple[list[pd.Timestamp], str]:
     """Where the retraining periods begin, and the last one ends; and how long one is.
 
@@ -159,6 +180,11 @@ def _calendar(entry: dict[str, Any], frame: pd.DataFrame) -> tuple[list[pd.Times
         days = frame[entry["time_column"]].sort_values(ignore_index=True).dt.normalize()
         bounds = [days[row] for row in cycle["boundaries"]] + [days.iloc[-1] + DAY]
         return bounds, f"{np.median(np.diff(bounds)) // DAY}d"
+    if cycle["kind"] == "column":
+        return [_month(m) for m in (*cycle["values"], cycle["values"][-1] + 1)], "1mo"
+    if cycle["kind"] == "steps" and cycle["boundaries"] == [0]:
+        period = cycle["steps"] * HOUR
+        return [DATED + k * period for k in range(1 - STEP_CYCLES, 2)], f"{period // DAY}d"
     bounds = [pd.Timestamp(b) for b in cycle.get("boundaries", [])]
     months = {b.year * 12 + b.month - a.year * 12 - a.month for a, b in itertools.pairwise(bounds)}
     freq = cycle.get("freq") or "".join(f"{m}MS" for m in months)
