@@ -198,6 +198,14 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
 
 
 @pytest.fixture(scope="session")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The problem file of a folder in which two weekly cycles have run; copied by who changes it."""
+    from tests.undoing import release_twice  # noqa: PLC0415  it imports from here
+
+    return release_twice(tmp_path_factory.mktemp("released"))
+
+
+@pytest.fixture(scope="session")
 def worlds(
     tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer, launcher: Launcher
 ) -> Worlds:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import os
-import sqlite3
 import subprocess
 import sys
-import textwrap
-import time
 import zlib
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -25,11 +21,11 @@ from automl.errors import DigestError, HistoryError, NoModelError, ProblemError
 from automl.problem import load_problem
 from automl.publish import read_predictions
 from automl.retrain import retrain
-from automl.score import cycle, score
+from automl.score import score
 from automl.store import Store
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF, make_world, write_problem
-from tests.launching import Launcher
+from tests.cycles import rows, run_cycle
 
 WEEK = timedelta(days=7)
 ROOT = Path(__file__).parents[1]
@@ -49,29 +45,6 @@ np.save(sys.argv[3], model.predict_proba(batch) if hasattr(model, "predict_proba
 assert "automl" not in sys.modules
 """
 
-SLOW_FAMILY = '''
-"""Slow: a logistic regression that takes its time and keeps a diary."""
-import os, time
-from automl import Family
-
-
-def space(trial, shape):
-    return {"C": trial.suggest_float("C", 1e-3, 1e2, log=True)}
-
-
-def build(params, shape, seed):
-    from sklearn.linear_model import LogisticRegression
-
-    with open(os.environ["DIARY"], "a") as diary:
-        diary.write(f"{params['C']}\\n")
-    time.sleep(0.4)
-    return LogisticRegression(C=params["C"])
-
-
-family = Family(name="slow", short="slow", tasks={"binary"}, encoding="dense", start=[(1, {"C": 1.0})],
-                space=space, build=build)
-'''
-
 
 @pytest.fixture(scope="module")
 def two_cycles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Ending]]:
@@ -85,16 +58,7 @@ def two_cycles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[End
         },
         frame=make_world(),
     )
-    return file, [_cycle(file, AS_OF - WEEK), _cycle(file, AS_OF)]
-
-
-def _cycle(file: Path, as_of: Any, **ask: Any) -> Ending:
-    return cycle(load_problem(file), open_workspace(file), Ask(as_of=as_of, **ask))
-
-
-def _rows(file: Path, query: str) -> list[Any]:
-    with sqlite3.connect(file.parent / ".automl" / "automl.db") as database:
-        return database.execute(query).fetchall()
+    return file, [run_cycle(file, AS_OF - WEEK), run_cycle(file, AS_OF)]
 
 
 def test_the_table_is_one_complete_stamped_generation(
@@ -108,18 +72,18 @@ def test_the_table_is_one_complete_stamped_generation(
             "end": (AS_OF + WEEK).replace(tzinfo=None),
         },
     )
-    assert _rows(file, "select count(*), count(distinct generation) from parcels") == [
+    assert rows(file, "select count(*), count(distinct generation) from parcels") == [
         (len(batch), 1)
     ]
     stamps = ["generation", "model_version", "run_id", "as_of", "scored_at"]
     empty = " or ".join(f"{name} is null" for name in stamps)
-    assert _rows(file, f"select count(*) from parcels where {empty}") == [(0,)]
-    assert _rows(file, "select distinct generation, model_version, run_id from parcels") == [
+    assert rows(file, f"select count(*) from parcels where {empty}") == [(0,)]
+    assert rows(file, "select distinct generation, model_version, run_id from parcels") == [
         (endings[1].generation, endings[1].model_version, endings[1].run_id)
     ]
     copy = read_predictions(file.parent / "out")
     table = pd.DataFrame(
-        _rows(file, "select parcel, probability from parcels"), columns=["parcel", "probability"]
+        rows(file, "select parcel, probability from parcels"), columns=["parcel", "probability"]
     )
     assert (
         copy.set_index("parcel")["probability"].to_dict()
@@ -130,10 +94,10 @@ def test_the_table_is_one_complete_stamped_generation(
 def test_the_same_command_again_changes_nothing(two_cycles: tuple[Path, list[Ending]]) -> None:
     file, endings = two_cycles
     before = (
-        _rows(file, "select * from automl_generation"),
-        _rows(file, "select * from automl_release"),
+        rows(file, "select * from automl_generation"),
+        rows(file, "select * from automl_release"),
     )
-    again = _cycle(file, AS_OF)
+    again = run_cycle(file, AS_OF)
     assert again.already
     assert (again.model_version, again.generation) == (
         endings[1].model_version,
@@ -141,8 +105,8 @@ def test_the_same_command_again_changes_nothing(two_cycles: tuple[Path, list[End
     )
     assert score(load_problem(file), open_workspace(file), Ask(as_of=AS_OF)).already
     assert (
-        _rows(file, "select * from automl_generation"),
-        _rows(file, "select * from automl_release"),
+        rows(file, "select * from automl_generation"),
+        rows(file, "select * from automl_release"),
     ) == before
 
 
@@ -154,17 +118,17 @@ def test_who_has_only_the_libraries_gets_the_published_probabilities(
         (file.parent / ".automl/history/parcels/batches").glob("*.json"), key=os.path.getmtime
     )
     part = json.loads(manifests[-1].read_text(encoding="utf-8"))["parts"][0]["name"]
-    rows = file.parent / f".automl/history/parcels/parts/{part}.parquet"
+    batch_file = file.parent / f".automl/history/parcels/parts/{part}.parquet"
     out = tmp_path / "out.npy"
     uri = f"sqlite:///{file.parent / '.automl/mlflow.db'}"
     subprocess.run(
-        [sys.executable, "-c", OUTSIDER, uri, str(rows), str(out)],
+        [sys.executable, "-c", OUTSIDER, uri, str(batch_file), str(out)],
         check=True,
         cwd=tmp_path,
         capture_output=True,
     )
-    published = dict(_rows(file, "select parcel, probability from parcels"))
-    batch = pd.read_parquet(rows)
+    published = dict(rows(file, "select parcel, probability from parcels"))
+    batch = pd.read_parquet(batch_file)
     assert np.load(out)[:, 1].tolist() == [published[key] for key in batch["parcel"]]
 
 
@@ -172,14 +136,14 @@ def test_earlier_predictions_are_judged_on_the_labels_that_arrived(
     two_cycles: tuple[Path, list[Ending]],
 ) -> None:
     file, _ = two_cycles
-    first, second = _rows(
+    first, second = rows(
         file,
         "select id, rows, judged_rows, judged from automl_generation "
         "where state = 'published' order by id",
     )
     assert second[2] == 0
     predicted = pd.DataFrame(
-        _rows(
+        rows(
             file,
             f"select parcel, probability from parcels_generations where generation = {first[0]}",
         ),
@@ -234,7 +198,7 @@ def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(
     assert roles.count("chosen") >= 1
     assert newest.data.tags["winner"].count("linear") <= 1, "each family once"
     logged_digest = newest.inputs.dataset_inputs[0].dataset.digest
-    receipts = _rows(
+    receipts = rows(
         file,
         "select json_extract(receipts, '$.snapshot.digest') from automl_cycle where verb = 'retrain'",
     )
@@ -275,8 +239,8 @@ def test_a_poisoned_future_changes_no_byte(
         },
         frame=poisoned,
     )
-    _cycle(file, AS_OF - WEEK)
-    _cycle(file, AS_OF)
+    run_cycle(file, AS_OF - WEEK)
+    run_cycle(file, AS_OF)
     for query in (
         "select json_extract(receipts, '$.snapshot.digest') from automl_cycle where verb = 'retrain'",
         "select outcome, reason, json_remove(content, '$.sweep') from automl_decision",
@@ -284,7 +248,7 @@ def test_a_poisoned_future_changes_no_byte(
         "select batch, rows from automl_generation",
         "select parcel, prediction, probability, model_version, as_of from parcels_generations",
     ):
-        assert _rows(file, query) == _rows(clean_file, query)
+        assert rows(file, query) == rows(clean_file, query)
 
 
 @pytest.mark.parametrize("task", ["multiclass", "regression"])
@@ -292,26 +256,25 @@ def test_other_tasks_publish_what_their_model_says(task: str, tmp_path: Path) ->
     file = write_problem(
         tmp_path, task, replace={'["baseline", "linear"]': '["baseline", "linear", "lightgbm"]'}
     )
-    ending = _cycle(file, AS_OF)
-    columns = [c[1] for c in _rows(file, "pragma table_info(parcels)")]
-    assert _rows(file, "select count(*) from parcels") == [(ending.rows,)]
+    ending = run_cycle(file, AS_OF)
+    columns = [c[1] for c in rows(file, "pragma table_info(parcels)")]
+    assert rows(file, "select count(*) from parcels") == [(ending.rows,)]
     if task == "multiclass":
-        assert _rows(file, "select count(*), count(distinct class) from parcels_classes") == [
+        assert rows(file, "select count(*), count(distinct class) from parcels_classes") == [
             (3 * ending.rows, 3)
         ]
         sums = [
-            s
-            for (s,) in _rows(file, "select sum(probability) from parcels_classes group by parcel")
+            s for (s,) in rows(file, "select sum(probability) from parcels_classes group by parcel")
         ]
         assert np.allclose(sums, 1)
         best = dict(
-            _rows(file, "select parcel, max(probability) from parcels_classes group by parcel")
+            rows(file, "select parcel, max(probability) from parcels_classes group by parcel")
         )
-        assert best == dict(_rows(file, "select parcel, probability from parcels"))
+        assert best == dict(rows(file, "select parcel, probability from parcels"))
     else:
         assert "probability" not in columns
         assert ending.decision is not None
-    outside = _rows(file, "select count(*) from automl_generation where state = 'published'")
+    outside = rows(file, "select count(*) from automl_generation where state = 'published'")
     assert outside == [(1,)]
 
 
@@ -323,209 +286,75 @@ def test_retrain_alone_releases_and_score_publishes_later(tmp_path: Path) -> Non
     released = retrain(problem, workspace, Ask(as_of=AS_OF))
     assert (released.status, released.generation) == ("released", None)
     assert Store(workspace).live("parcels") is None
-    published = _cycle(file, AS_OF)  # `cycle` after `retrain`: only the scoring is missing
+    published = run_cycle(file, AS_OF)  # `cycle` after `retrain`: only the scoring is missing
     assert (published.status, published.model_version) == ("published", released.model_version)
     later = score(problem, workspace, Ask(as_of=AS_OF + timedelta(days=1)))
     assert later.model_version == released.model_version
-    assert _rows(file, "select count(distinct generation), max(generation) from parcels") == [
+    assert rows(file, "select count(distinct generation), max(generation) from parcels") == [
         (1, later.generation)
     ]
 
 
 def test_a_changed_problem_file_needs_again_and_a_reason(tmp_path: Path) -> None:
     file = write_problem(tmp_path)
-    first = _cycle(file, AS_OF)
+    first = run_cycle(file, AS_OF)
     file.write_text(
         file.read_text(encoding="utf-8").replace("seed     = 3", "seed     = 4"), encoding="utf-8"
     )
     with pytest.raises(ProblemError, match="has changed since"):
-        _cycle(file, AS_OF)
+        run_cycle(file, AS_OF)
     with pytest.raises(ProblemError, match="no --reason"):
-        _cycle(file, AS_OF, again=True)
-    second = _cycle(file, AS_OF, again=True, reason="another seed")
+        run_cycle(file, AS_OF, again=True)
+    second = run_cycle(file, AS_OF, again=True, reason="another seed")
     assert second.generation != first.generation
-    assert _rows(file, "select attempt from automl_decision order by id") == [(1,), (2,)]
-    assert _rows(file, "select distinct generation from parcels") == [(second.generation,)]
+    assert rows(file, "select attempt from automl_decision order by id") == [(1,), (2,)]
+    assert rows(file, "select distinct generation from parcels") == [(second.generation,)]
     with pytest.raises(ProblemError, match="earlier than the newest cycle"):
-        _cycle(file, AS_OF - WEEK)
-    _cycle(file, AS_OF - WEEK, backfill=True)
-    assert _rows(file, "select distinct generation from parcels") == [(second.generation,)], (
+        run_cycle(file, AS_OF - WEEK)
+    run_cycle(file, AS_OF - WEEK, backfill=True)
+    assert rows(file, "select distinct generation from parcels") == [(second.generation,)], (
         "a backfill is never live"
     )
 
 
 def test_a_dry_run_decides_and_changes_nothing(tmp_path: Path) -> None:
     file = write_problem(tmp_path)
-    ending = _cycle(file, AS_OF, dry_run=True)
+    ending = run_cycle(file, AS_OF, dry_run=True)
     assert ending.status == "dry-run"
     assert ending.board is not None
     assert Store(open_workspace(file)).champion("parcels") is None
-    assert _cycle(file, AS_OF).status == "published"
+    assert run_cycle(file, AS_OF).status == "published"
 
 
 def test_refused_data_leave_champion_and_predictions(
     two_cycles: tuple[Path, list[Ending]], tmp_path: Path
 ) -> None:
     file = write_problem(tmp_path, frame=make_world())
-    first = _cycle(file, AS_OF - WEEK)
-    kept = _rows(file, "select * from parcels order by parcel")
+    first = run_cycle(file, AS_OF - WEEK)
+    kept = rows(file, "select * from parcels order by parcel")
     write_problem(tmp_path, frame=make_world().drop(columns="weight"))
     with pytest.raises(HistoryError, match="'weight' vanished"):
-        _cycle(file, AS_OF)
-    assert _rows(file, "select * from parcels order by parcel") == kept
+        run_cycle(file, AS_OF)
+    assert rows(file, "select * from parcels order by parcel") == kept
     champion = Store(open_workspace(file)).champion("parcels")
     assert champion is not None
     assert champion.model_version == first.model_version
-    assert _rows(file, "select status from automl_cycle where verb = 'retrain' order by id") == [
+    assert rows(file, "select status from automl_cycle where verb = 'retrain' order by id") == [
         ("published",),
         ("refused",),
     ]
     write_problem(tmp_path, frame=make_world())
-    assert _cycle(file, AS_OF).status == "published", "a refused cycle may run again"
+    assert run_cycle(file, AS_OF).status == "published", "a refused cycle may run again"
 
 
 def test_one_flipped_byte_in_the_model_stops_scoring(tmp_path: Path) -> None:
     file = write_problem(tmp_path)
-    _cycle(file, AS_OF)
-    kept = _rows(file, "select * from parcels order by parcel")
+    run_cycle(file, AS_OF)
+    kept = rows(file, "select * from parcels order by parcel")
     model = next((tmp_path / ".automl/mlartifacts").rglob("model.skops"))
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
     with pytest.raises(DigestError, match="not the one that was decided"):
         score(load_problem(file), open_workspace(file), Ask(as_of=AS_OF + timedelta(days=1)))
-    assert _rows(file, "select * from parcels order by parcel") == kept
-
-
-def test_two_runs_of_n_trials_agree_to_the_last_bit(tmp_path: Path) -> None:
-    boards = []
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        file = write_problem(
-            tmp_path / name,
-            replace={
-                "trials   = 4": "trials   = 14",
-                '["baseline", "linear"]': '["baseline", "linear", "lightgbm"]',
-            },
-        )
-        ending = _cycle(file, AS_OF)
-        assert ending.board is not None
-        boards.append([(t.recipe.id, t.status, t.losses) for t in ending.board.trials])
-        boards.append(_rows(file, "select fingerprint from automl_release"))
-        boards.append(_rows(file, "select parcel, probability from parcels"))
-    assert boards[:3] == boards[3:]
-
-
-def test_a_killed_sweep_goes_on_with_its_finished_trials(
-    tmp_path: Path, launcher: Launcher
-) -> None:
-    (tmp_path / "slow.py").write_text(textwrap.dedent(SLOW_FAMILY), encoding="utf-8")
-    file = write_problem(
-        tmp_path,
-        replace={
-            '["baseline", "linear"]': '["baseline", "slow.py"]',
-            "trials   = 4": "trials   = 10",
-        },
-    )
-    diary = tmp_path / "diary.txt"
-    diary.touch()
-    command = ("cycle", str(file), "--as-of", f"{AS_OF:%Y-%m-%d}", "--json")
-    more: Any = {"at": tmp_path, "DIARY": str(diary), "AUTOML_WORKERS": "1"}
-    running = launcher.start(*command, **more)
-    database = tmp_path / ".automl/automl.db"
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and not (database.exists() and _finished(database) >= 4):
-        time.sleep(0.1)
-    running.kill()
-    running.wait()
-    kept = _finished(database)
-    assert 4 <= kept < 10
-    before = len(diary.read_text(encoding="utf-8").splitlines())
-    again = launcher.run(*command, **more)
-    assert again.code == 0, again.said
-    document = again.answer
-    assert document["status"] == "published"
-    assert len(document["leaderboard"]["trials"]) == 10
-    built = [float(line) for line in diary.read_text(encoding="utf-8").splitlines()[before:]]
-    done = {
-        json.loads(content)["recipe"]["params"].get("C")
-        for (content,) in _rows(file, "select content from automl_trial")
-    }
-    assert len([c for c in built if c in done]) <= 2 * (10 - kept) + 3, (
-        "finished trials were fitted again"
-    )
-    assert _rows(file, "select count(*), count(distinct generation) from parcels") == [
-        (document["rows"], 1)
-    ]
-    assert _rows(file, "select count(*) from automl_generation where state = 'published'") == [(1,)]
-
-
-def _finished(database: Path) -> int:
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-        try:
-            return int(connection.execute("select count(*) from automl_trial").fetchone()[0])
-        except sqlite3.OperationalError:
-            return 0
-
-
-def test_a_champion_whose_family_is_no_longer_offered_is_replaced_whatever_was_asked(
-    tmp_path: Path,
-) -> None:
-    file = write_problem(tmp_path, frame=make_world())
-    assert _cycle(file, AS_OF - WEEK).status == "published"
-    write_problem(tmp_path, replace={'["baseline", "linear"]': '["baseline", "lightgbm"]'})
-    done = _cycle(file, AS_OF, plan="refit")
-    assert done.status == "published"
-    assert done.board is not None
-    assert {t.recipe.family for t in done.board.trials} == {"baseline", "lightgbm"}
-    assert "instead of a champion whose family is no longer offered" in done.reason
-    assert _rows(file, "select outcome from automl_decision order by id") == [
-        ("first",),
-        ("promote",),
-    ]
-
-
-def test_a_mere_refit_is_held_against_the_floor_in_the_units_of_its_metric(tmp_path: Path) -> None:
-    edits = {'label_delay = "1d"\n': ""}
-    file = write_problem(tmp_path, "regression", replace=edits, frame=make_world())
-    _cycle(file, AS_OF - WEEK)
-    done = _cycle(file, AS_OF, plan="refit")
-    assert done.status == "published"
-    assert done.board is not None
-    assert not done.board.trials
-    ((loss, floor),) = _rows(
-        file, f"select loss, floor from automl_evidence where cycle >= '{AS_OF:%Y-%m-%d}' limit 1"
-    )
-    assert 1 < loss < floor
-
-
-def test_a_mere_refit_learns_its_weights_from_what_kept_models_answered(tmp_path: Path) -> None:
-    edits = {"trials   = 4": "trials   = 8", 'label_delay = "1d"\n': ""}
-    file = write_problem(tmp_path, replace=edits, frame=make_world())
-    _cycle(file, AS_OF - WEEK)
-    _cycle(file, AS_OF, plan="refit")
-    before, after = (r.blend for r in Store(open_workspace(file)).releases("parcels"))
-    assert before.id == after.id
-    assert len(before.members) > 1
-    assert [m.weight for m in before.members] != [m.weight for m in after.members]
-
-
-def test_the_next_cycle_scores_what_was_kept_before_it_fits_anything(tmp_path: Path) -> None:
-    edits = {"trials   = 4": "trials   = 8", 'label_delay = "1d"\n': ""}
-    file = write_problem(tmp_path, replace=edits, frame=make_world())
-    first = _cycle(file, AS_OF - WEEK)
-    shelf = tmp_path / ".automl" / "shelf" / "parcels"
-    kept = {f.stem for f in shelf.glob("*.pickle")}
-    assert first.board is not None
-    assert kept
-    second = _cycle(file, AS_OF)
-    assert second.board is not None
-    carried = [t for t in second.board.trials if t.source == "carried"]
-    assert carried
-    assert all(
-        t.seconds == 0 for t in carried
-    )  # the newest block by the kept fit, the other by its answer
-    assert {t.recipe.id for t in carried} <= kept
-    store = Store(open_workspace(file))
-    losses = [e for e in store.evidence("parcels") if e.cycle == AS_OF]
-    assert any(e.kind == "virgin" for e in losses)
+    assert rows(file, "select * from parcels order by parcel") == kept
