@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import write_problem
-from tests.typing_commands import Place
+from tests.typing_commands import HEAVY, Place
 
 COMMANDS = (
     "cycle",
@@ -24,7 +24,6 @@ COMMANDS = (
     "spaces",
     "doctor",
 )
-HEAVY = ("mlflow", "prefect", "optuna", "sklearn", "lightgbm")
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from automl.workspace import open_workspace
 from tests.conftest import AS_OF, write_problem
 from tests.launching import Launcher
 from tests.test_cli import AS_OF as FIRST
-from tests.test_cli import HEAVY, Answer, Place
+from tests.typing_commands import HEAVY, Answer, Place
 
 DAY = timedelta(days=1)
 DAYS = ("2026-03-03", "2026-03-04")

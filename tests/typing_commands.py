@@ -15,6 +15,8 @@ from typing import Any
 
 from tests.launching import Launcher
 
+HEAVY = ("mlflow", "prefect", "optuna", "sklearn", "lightgbm")
+
 
 @dataclass(frozen=True)
 class Answer:
