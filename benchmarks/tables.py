@@ -173,7 +173,8 @@ def _month(number: int) -> pd.Timestamp:
 def _calendar(entry: dict[str, Any], frame: pd.DataFrame) -> tuple[list[pd.Timestamp], str]:
     """Where the retraining periods begin, and the last one ends; and how long one is.
 
-    Those that are counted in rows begin on the day of that row, and are as long as most of them.
+    Those that are counted in rows begin on the day of that row, and are as long as most of them. Of those
+    counted in steps the catalogue may give the last origin alone; earlier ones are a period apart.
     """
     cycle = entry["cycle"]
     if cycle["kind"] == "rows":
