@@ -13,15 +13,14 @@ import filelock
 import sqlalchemy as sa
 
 from automl.errors import BusyError, ProblemError, UnreachableError
-from automl.store import ledger
 from automl.store import tables as t
+from automl.store.migrate import upgrade
 from automl.store.rows import Hold, naive
 from automl.workspace import Workspace, now, redact
 
 __all__ = ["Database"]
 
 T = TypeVar("T")
-LEDGER, WAITING_VERSIONS = 2, 3  # schemas that brought them
 
 
 class Database:
@@ -71,15 +70,12 @@ class Database:
 
     def _create(self, found: int | None) -> None:
         with self.writer.begin() as connection:
-            if found is not None and found < WAITING_VERSIONS:  # the next cycle judges them again
-                t.waiting.drop(connection, checkfirst=True)
+            if found is not None and found < t.SCHEMA_VERSION:
+                upgrade(connection, found, t.SCHEMA_VERSION)
+                connection.execute(t.meta.update().values(version=t.SCHEMA_VERSION))
             t.metadata.create_all(connection)
             if found is None:
                 connection.execute(t.meta.insert().values(version=t.SCHEMA_VERSION))
-            elif found < t.SCHEMA_VERSION:
-                if found < LEDGER:
-                    ledger.adopt_releases(connection)
-                connection.execute(t.meta.update().values(version=t.SCHEMA_VERSION))
 
     def _lock_file(self, name: str) -> str:
         path = self.workspace.lock(name)

@@ -22,8 +22,7 @@ __all__ = [
     "waiting",
 ]
 
-# raised with every change that older code cannot read; 2: a release leaves a row in the ledger; 3: who
-# waits for approval is a model version
+# raised with every change of a table; the revision of that number makes it: migrations/versions
 SCHEMA_VERSION = 3
 
 metadata = sa.MetaData()
