@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
-
-from cronsim import CronSim
 
 from automl.errors import ProblemError
 from automl.problem import Problem, Span
@@ -17,7 +14,9 @@ if TYPE_CHECKING:  # a sweep's nouns load scikit-learn; most commands never need
     from automl.decide import Decision
     from automl.sweep import Board
 
-__all__ = ["Ask", "Ending", "default_as_of", "ended_already", "same_problem"]
+__all__ = ["BACKWARDS", "Ask", "Ending", "default_as_of", "ended_already", "same_problem"]
+
+BACKWARDS = "backwards"  # code of the error of a cycle that is older than the newest one
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +53,15 @@ class Ending:
 
 
 def default_as_of(problem: Problem, verb: str, moment: datetime) -> datetime:
-    """The newest slot of the problem's cron that is not later than `moment`; without cron, its midnight.
+    """The newest slot of the problem's cron that is not later than `moment`; without one, its local midnight.
 
     Never the wall clock itself, so that the same command again is the same cycle.
     """
-    s = problem.schedule
-    cron = (s.score or s.retrain) if verb == "score" else (s.retrain or s.score)
-    if not cron:
-        return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    local = (moment + timedelta(seconds=1)).astimezone(ZoneInfo(s.timezone))
-    return next(CronSim(cron, local, reverse=True)).astimezone(UTC)
+    slots = problem.slots(verb)
+    if slots is not None:
+        return slots.newest(moment)
+    local = moment.astimezone(problem.zone)
+    return local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0).astimezone(UTC)
 
 
 def ended_already(store: Store, problem: Problem, found: Cycle) -> Ending:

@@ -6,6 +6,7 @@ is never on both sides. Assumes that time runs one way and that a block is one r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -53,7 +54,7 @@ def day_of(moment: datetime) -> str:
 def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[Block]:
     """The newest blocks, newest first, at most `validation.origins` of them.
 
-    A block of too few rows is merged with the one before. So is one that holds one class alone, where the
+    They begin and end where `problem.block_edges` says. A block of too few rows is merged with the one before. So is one that holds one class alone, where the
     metric wants both, as long as it stays within a week.
 
     Parameters
@@ -69,10 +70,12 @@ def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[
     times = frame[problem.history.time].to_numpy()
     labels = frame[problem.history.target]
     classes = pd.factorize(labels)[0] if problem.metric.name in RANKING else None
-    end = problem.mature(as_of)
+    edges = problem.block_edges(as_of)
+    newest = end = next(edges)
+    start = next(edges)
     blocks: list[Block] = []
     while len(blocks) < problem.validation.origins:
-        start = _start(problem, times, classes, end)
+        start, before = _begin(edges, start, times, classes, end)
         block = _cut(frame, times, problem, (start, end))
         if len(block.train) < MIN_TRAIN or len(block.judged) == 0:
             break
@@ -81,34 +84,37 @@ def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[
                 break
             raise _refused(block, labels.iloc[block.judged].tolist()[0], problem)
         blocks.append(block)
-        end = start
+        end, start = start, before
     if not blocks:
         raise HistoryError(
             f"history: found rows from {times[0]} to {times[-1]}; wanted at least {MIN_TRAIN} labelled rows "
-            f"before a block of {problem.validation.block} that ends {problem.mature(as_of):%Y-%m-%d %H:%M}",
+            f"before a block of {problem.validation.block} that ends {newest:%Y-%m-%d %H:%M}",
             code="too_short",
             next_step="Shorten validation.block, raise history.keep, or wait for more history.",
         )
     return blocks
 
 
-def _start(
-    problem: Problem,
+def _begin(
+    edges: Iterator[datetime],
+    start: datetime,
     times: NDArray[np.datetime64],
     classes: NDArray[np.int64] | None,
     end: datetime,
-) -> datetime:
-    """Where a block that ends there begins; `classes` of all rows, if each block wants two."""
-    start = problem.validation.block.before(end)
+) -> tuple[datetime, datetime]:
+    """Where a block that ends there begins, `start` at the latest, and the edge before that.
+
+    `classes` are those of all rows, if each block wants two.
+    """
+    before = next(edges)
     while utc_naive(start) > times[0]:
         low, high = np.searchsorted(times, [_stamp(start), _stamp(end)])
-        before = problem.validation.block.before(start)
         if high - low >= MIN_JUDGED and (
             classes is None or end - before > WEEK or not _alone(classes[low:high])
         ):
             break
-        start = before
-    return start
+        start, before = before, next(edges)
+    return start, before
 
 
 def _alone(classes: NDArray[np.int64]) -> bool:

@@ -24,7 +24,7 @@ from automl.predict import Predictions, predict_pieces, read_pieces
 from automl.problem import Problem
 from automl.release import commit_publish, reconcile, roll_forward
 from automl.retrain import retrain
-from automl.store import Release, naive
+from automl.store import Release, aware, naive
 from automl.story import Job, Run, call, open_job
 from automl.workspace import Workspace
 
@@ -182,7 +182,7 @@ def _check_size(job: Job, batch: Snapshot) -> None:
     if live is None or job.problem.batch.resize == "allow" or naive(job.as_of) < live["as_of"]:
         return
     before, found = live["rows"], batch.rows
-    alike = job.problem.until(live["as_of"]) == live["until"]
+    alike = naive(job.problem.until(aware(live["as_of"]))) == live["until"]
     few = max(before, found) < COMPARED
     if alike and not few and not SHRUNK * before <= found <= GROWN * before:
         raise HistoryError(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from automl.ask import Ask, Ending, default_as_of, ended_already, same_problem
+from automl.ask import BACKWARDS, Ask, Ending, default_as_of, ended_already, same_problem
 from automl.errors import AutomlError, HistoryError, ProblemError, UnreachableError
 from automl.faults import fault
 from automl.features.columns import Columns, load_columns
@@ -124,7 +124,7 @@ def _not_backwards(store: Store, problem: Problem, verb: str, as_of: datetime, a
     if newest and as_of < newest and not ask.backfill:
         raise ProblemError(
             f"as_of {as_of:%Y-%m-%d %H:%M} is earlier than the newest cycle, {newest:%Y-%m-%d %H:%M}",
-            code="backwards",
+            code=BACKWARDS,
             next_step="Add --backfill if an older cycle is really meant.",
         )
     if ask.again and not ask.reason:

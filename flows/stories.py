@@ -19,9 +19,9 @@ from prefect.states import Completed
 
 from automl import retrain as retrain_room
 from automl import score as score_room
-from automl.ask import Ask, Ending
+from automl.ask import BACKWARDS, Ask, Ending, default_as_of
 from automl.errors import AutomlError
-from automl.problem import Span, load_problem
+from automl.problem import Problem, Span, load_problem
 from automl.store import Store
 from automl.undo import heed
 from automl.workspace import open_workspace
@@ -67,12 +67,22 @@ def _as_task(name: str, step: Callable[..., T], *args: Any, io: bool = False) ->
 
 def _run_name() -> str:
     given = flow_run.parameters
-    when = given["as_of"] or "newest slot" if "as_of" in given else "approvals"
     try:
-        name = load_problem(given["file"]).name
+        problem = load_problem(given["file"])
     except AutomlError:  # the run will say what is wrong with it
-        name = Path(given["file"]).name
-    return f"{name} · {when}"
+        return f"{Path(given['file']).name} · {given.get('as_of') or 'newest slot'}"
+    if "as_of" not in given:
+        return f"{problem.name} · approvals"
+    when = given["as_of"] or f"{_slot(problem, flow_run.flow_name or ''):%Y-%m-%d %H:%M}"
+    return f"{problem.name} · {when}"
+
+
+def _slot(problem: Problem, verb: str) -> datetime:
+    """The slot that this run was scheduled for; of a run that a person started, the newest one then.
+
+    Not the newest slot of the present moment: a run that starts late would take another one's.
+    """
+    return default_as_of(problem, verb, flow_run.scheduled_start_time)
 
 
 def _listen() -> None:
@@ -93,10 +103,10 @@ def cycle(file: str, as_of: str | None = None, budget: str | None = None) -> Sta
 
     Args:
         file: Path of the problem file on the machine that serves this deployment.
-        as_of: Logical now in UTC, such as 2026-03-02; empty: the newest slot of the problem's cron.
+        as_of: Logical now in UTC, such as 2026-03-02; empty: the slot that the run is scheduled for.
         budget: Instead of sweep.budget, such as 90s or 5m.
     """
-    return _tell(_story(score_room.cycle, file, as_of, budget))
+    return _story("cycle", score_room.cycle, file, as_of, budget)
 
 
 @flow(name="retrain", flow_run_name=_run_name, persist_result=False)
@@ -105,10 +115,10 @@ def retrain(file: str, as_of: str | None = None, budget: str | None = None) -> S
 
     Args:
         file: Path of the problem file on the machine that serves this deployment.
-        as_of: Logical now in UTC, such as 2026-03-02; empty: the newest slot of the problem's cron.
+        as_of: Logical now in UTC, such as 2026-03-02; empty: the slot that the run is scheduled for.
         budget: Instead of sweep.budget, such as 90s or 5m.
     """
-    return _tell(_story(retrain_room.retrain, file, as_of, budget))
+    return _story("retrain", retrain_room.retrain, file, as_of, budget)
 
 
 @flow(name="score", flow_run_name=_run_name, persist_result=False)
@@ -117,9 +127,9 @@ def score(file: str, as_of: str | None = None) -> State[Any]:
 
     Args:
         file: Path of the problem file on the machine that serves this deployment.
-        as_of: Logical now in UTC, such as 2026-03-02; empty: the newest slot of the problem's cron.
+        as_of: Logical now in UTC, such as 2026-03-02; empty: the slot that the run is scheduled for.
     """
-    return _tell(_story(score_room.score, file, as_of, None))
+    return _story("score", score_room.score, file, as_of, None)
 
 
 @flow(name="approvals", flow_run_name=_run_name, persist_result=False)
@@ -135,21 +145,24 @@ def approvals(file: str) -> State[Any]:
 
 
 def _story(
-    story: Callable[..., Ending], file: str, as_of: str | None, budget: str | None
-) -> Ending:
+    verb: str, story: Callable[..., Ending], file: str, as_of: str | None, budget: str | None
+) -> State[Any]:
     _listen()
     problem = load_problem(file)
-    moment = None
     if as_of:
         parsed = datetime.fromisoformat(as_of)
         moment = parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    else:
+        moment = _slot(problem, verb)
     ask = Ask(as_of=moment, budget=Span.parse(budget) if budget else None, trigger="prefect")
     try:
         workspace = open_workspace(Path(file))
         if Store(workspace).waiting(problem.name) is not None:
             _as_task("heed approvals", heed, problem, workspace, io=True)
-        return story(problem, workspace, ask, run=_as_task)
+        return _tell(story(problem, workspace, ask, run=_as_task))
     except AutomlError as error:
+        if error.code == BACKWARDS and not as_of:  # the run came so late that a newer one has ended
+            return Completed(name="Skipped", message=str(error))
         get_run_logger().error("%s\nnext: %s", error, error.next_step or "-")
         raise
 

@@ -32,6 +32,7 @@ __all__ = [
     "tell_story",
 ]
 
+MADE_UP = 24  # missed slots that one command makes up for, the newest ones
 CHANGING = (
     "cycle", "retrain", "score", "rollback", "approve", "reject", "history", "contract",
 )  # commands after whose failure people ask what stands  # fmt: skip
@@ -63,7 +64,29 @@ def tell_story(
                 "score": score_room.score,
             }
             done = stories[verb](problem, workspace, ask)
+            if verb != "retrain" and ask.as_of is None and done.status == "published":
+                make_up(problem, workspace)
     return ended(done, workspace, as_json)
+
+
+def make_up(problem: Problem, workspace: Workspace) -> None:
+    """Score the slots that the schedule passed over, each by the champion of its time.
+
+    Readers keep the newest predictions; the others join `<table>_history`. What cannot be scored is said.
+    """
+    from automl.ask import Ask
+    from automl.missed import missed_slots
+    from automl.score import score
+    from automl.store import Store
+    from automl.workspace import now
+
+    for slot in missed_slots(Store(workspace), problem, now())[-MADE_UP:]:
+        window = f"{slot:%Y-%m-%d %H:%M} to {problem.until(slot):%Y-%m-%d %H:%M} UTC"
+        try:
+            done = score(problem, workspace, Ask(as_of=slot, backfill=True))
+            say(f"made up for a missed slot: {done.rows} rows of {window}")
+        except AutomlError as error:
+            say(f"warning: the missed slot {window} was not made up: {error}")
 
 
 def heed_tag(problem: Problem, workspace: Workspace) -> None:

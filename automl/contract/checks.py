@@ -170,7 +170,9 @@ def _check_behind(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> Non
     ripe = problem.mature(as_of)
     delay = (frame[h.label_time] - times).max() if h.label_time else pd.Timedelta(0)
     lag = utc_naive(ripe) - delay - times.iloc[-1]
-    blocks = utc_naive(ripe) - utc_naive(problem.validation.block.before(ripe, BEHIND))
+    blocks = utc_naive(ripe) - utc_naive(
+        problem.validation.block.before(ripe, BEHIND, zone=problem.zone)
+    )
     if lag > max(blocks, times.diff().max()):
         raise HistoryError(
             f"history: the newest labelled row is of {times.iloc[-1]:%Y-%m-%d %H:%M}, as_of is "

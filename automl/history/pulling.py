@@ -102,7 +102,7 @@ class _Pulling:
     def run(self) -> Snapshot:
         """Pull, whole or in part."""
         h = self.problem.history
-        keep = h.keep.before(self.as_of) if h.keep else None
+        keep = h.keep.before(self.as_of, zone=self.problem.zone) if h.keep else None
         window = Window(keep, self.problem.mature(self.as_of), self.as_of)
         folders = Folders(self.workspace.history(self.problem.name))
         base, why = self._base(folders, window)

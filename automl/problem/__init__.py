@@ -7,12 +7,14 @@ suggestion for a typo. Nothing here opens a database, reads data or loads a fami
 from automl.problem.loading import load_problem
 from automl.problem.places import family_folder, family_names
 from automl.problem.sections import LEAST_SHARE, METRICS, Problem
+from automl.problem.slots import Slots
 from automl.problem.spans import Span
 
 __all__ = [
     "LEAST_SHARE",
     "METRICS",
     "Problem",
+    "Slots",
     "Span",
     "family_folder",
     "family_names",

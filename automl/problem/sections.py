@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import datetime
 from difflib import get_close_matches
+from itertools import count
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from automl.problem.slots import Slots, cron_mistake
 from automl.problem.spans import Duration, Span
 
 __all__ = ["LEAST_SHARE", "METRICS", "Problem", "did_you_mean"]
@@ -26,6 +29,10 @@ METRICS: dict[str, tuple[str, ...]] = {
     "regression": ("rmse", "mae", "mape", "r2"),
 }
 
+OF_THE_MACHINE = (
+    "Factory",
+    "localtime",
+)  # zones that say nothing elsewhere, and that Prefect refuses
 MIN_OVERLAP = 300  # seconds; a shorter one loses rows of slow transactions
 _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")
 _TABLE = re.compile(
@@ -196,10 +203,8 @@ class ScheduleSection(_Table):
     @field_validator("retrain", "score", "approvals")
     @classmethod
     def _cron(cls, value: str) -> str:
-        if value and not _is_cron(value):
-            raise ValueError(
-                f'{value!r} is not a cron line; wanted five fields such as "0 3 * * 1"'
-            )
+        if value and (mistake := cron_mistake(value)):
+            raise ValueError(mistake)
         return value
 
 
@@ -245,13 +250,57 @@ class Problem(_Table):
         """Length of the batch window; default: one block."""
         return self.batch.horizon or self.validation.block
 
+    @property
+    def zone(self) -> ZoneInfo:
+        """Where days begin: the schedule's zone, or the history's if there is no schedule."""
+        scheduled = self.schedule.retrain or self.schedule.score
+        return ZoneInfo(self.schedule.timezone if scheduled else self.history.timezone)
+
+    def slots(self, verb: str) -> Slots | None:
+        """When `verb` is scheduled: `score` on its own cron, all else on that of retraining; each falls back
+        on the other. None without a schedule.
+        """
+        s = self.schedule
+        cron = (s.score or s.retrain) if verb == "score" else (s.retrain or s.score)
+        return Slots(cron, s.timezone) if cron else None
+
     def until(self, as_of: datetime) -> datetime:
-        """End of the batch that starts at `as_of`."""
-        return self.horizon.after(as_of)
+        """End of the batch that starts at `as_of`: the next slot of scoring, so that batches meet.
+
+        A declared horizon that is longer lets them overlap. Without a schedule, `as_of` plus the horizon.
+        """
+        slots = self.slots("score")
+        if slots is None:
+            return self.horizon.after(as_of, zone=self.zone)
+        meets = slots.after(as_of)
+        declared = self.batch.horizon
+        return max(meets, declared.after(as_of, zone=self.zone)) if declared else meets
 
     def mature(self, as_of: datetime) -> datetime:
         """Rows before this moment have their label at `as_of` (with `label_time`: at the latest)."""
-        return self.history.label_delay.before(as_of) if self.history.label_delay else as_of
+        delay = self.history.label_delay
+        return delay.before(as_of, zone=self.zone) if delay else as_of
+
+    def block_edges(self, as_of: datetime) -> Iterator[datetime]:
+        """Ends and starts of the blocks that are known at `as_of`, newest first, without end.
+
+        Where a block is as long as retrainings are apart, a block is what became mature between two slots:
+        it begins where the cycle before knew labels to. Elsewhere edges are multiples of the block, counted
+        back from what is mature now.
+        """
+        block, cron = self.validation.block, self.schedule.retrain
+        slots = Slots(cron, self.schedule.timezone) if cron else None
+        if slots is not None and slots.apart_by(block):
+            yield from map(self.mature, slots.backwards(as_of))
+            return
+        anchor = self.mature(as_of)
+        yield anchor
+        for times in count(1):
+            yield block.before(anchor, times, zone=self.zone)
+
+    def judged_until(self, as_of: datetime) -> datetime:
+        """End of the newest block at `as_of`: later labels take part in no choice."""
+        return next(self.block_edges(as_of))
 
     @property
     def digest(self) -> str:
@@ -261,27 +310,13 @@ class Problem(_Table):
 
 
 def _known_zone(value: str) -> str:
-    if value not in available_timezones():
+    if value in OF_THE_MACHINE or value not in available_timezones():
         hint = did_you_mean(value, tuple(available_timezones()))
         raise ValueError(
             f"{value!r} is not a time zone; wanted for example UTC or Europe/Zurich{hint}"
         )
     ZoneInfo(value)
     return value
-
-
-def _is_cron(value: str) -> bool:
-    from cronsim import CronSim, CronSimError  # noqa: PLC0415  40 ms that most commands never need
-
-    if (
-        len(value.split()) != 5
-    ):  # CronSim would read a sixth field as seconds, which schedulers do not know
-        return False
-    try:
-        CronSim(value, datetime(2026, 1, 1, tzinfo=UTC))
-    except CronSimError:
-        return False
-    return True
 
 
 def did_you_mean(word: str, known: tuple[str, ...] | list[str]) -> str:

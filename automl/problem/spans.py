@@ -1,10 +1,10 @@
-"""Durations as people write them; months and quarters follow the calendar."""
+"""Durations as people write them; days, months and quarters follow the calendar of a zone."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Annotated
 
 from dateutil.relativedelta import relativedelta
@@ -14,12 +14,13 @@ __all__ = ["Duration", "Span"]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "mo": "months", "q": "months"}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_CALENDAR = ("d", "mo", "q")  # units that a clock change makes longer or shorter
 _LONGEST = 200 * 365.25 * 86400  # longer ones leave the calendar when they are counted back
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A duration as people write it: `90m 12h 7d 1mo 1q`; months and quarters follow the calendar."""
+    """A duration as people write it: `90m 12h 7d 1mo 1q`; days and longer follow the calendar."""
 
     count: int
     unit: str
@@ -39,14 +40,37 @@ class Span:
             raise ValueError(f"{text!r} is longer than 200 years")
         return span
 
-    def after(self, moment: datetime, times: int = 1) -> datetime:
-        """`moment` plus `times` of this span."""
-        count = self.count * times * (3 if self.unit == "q" else 1)
-        return moment + relativedelta(**{_UNITS[self.unit]: count})  # type: ignore[arg-type]
+    def after(self, moment: datetime, times: int = 1, *, zone: tzinfo = UTC) -> datetime:
+        """`moment` plus `times` of this span, in UTC; a moment without zone is local time and stays it.
 
-    def before(self, moment: datetime, times: int = 1) -> datetime:
-        """`moment` minus `times` of this span."""
-        return self.after(moment, -times)
+        Seconds, minutes and hours are elapsed time. Days, months and quarters are added to the local time of
+        `zone`, all at once: a month that lacks the day gives its last one, and a week across a clock
+        change has an hour more or less. A local time that is skipped is the moment of the clock change,
+        one that comes twice is its first pass: so a later moment never leads to an earlier one.
+
+        Examples
+        --------
+        >>> from zoneinfo import ZoneInfo
+        >>> monday = datetime(2026, 10, 18, 22, tzinfo=UTC)  # midnight in Berlin
+        >>> str(Span.parse("7d").after(monday, zone=ZoneInfo("Europe/Berlin")))
+        '2026-10-25 23:00:00+00:00'
+        """
+        count = self.count * times * (3 if self.unit == "q" else 1)
+        step = relativedelta(**{_UNITS[self.unit]: count})  # type: ignore[arg-type]
+        if moment.tzinfo is None:
+            return moment + step
+        if self.unit not in _CALENDAR:
+            return moment.astimezone(UTC) + step
+        return _instant(moment.astimezone(zone).replace(tzinfo=None, fold=0) + step, zone)
+
+    def before(self, moment: datetime, times: int = 1, *, zone: tzinfo = UTC) -> datetime:
+        """`moment` minus `times` of this span, as `after`."""
+        return self.after(moment, -times, zone=zone)
+
+    @property
+    def months(self) -> int:
+        """Length in months; 0 if it is not counted in months."""
+        return {"mo": 1, "q": 3}.get(self.unit, 0) * self.count
 
     @property
     def seconds(self) -> float:
@@ -57,6 +81,22 @@ class Span:
 
     def __str__(self) -> str:
         return f"{self.count}{self.unit}"
+
+
+def _instant(wall: datetime, zone: tzinfo) -> datetime:
+    """When a local time comes, in UTC; where it is skipped, when the clocks change."""
+    later = wall.replace(tzinfo=zone).astimezone(UTC)
+    earlier = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    if earlier >= later:  # the two passes of a local time that comes twice, or the only one
+        return later
+    before = earlier.astimezone(zone).utcoffset()
+    while later - earlier > timedelta(seconds=1):
+        middle = earlier + timedelta(seconds=(later - earlier) // timedelta(seconds=2))
+        if middle.astimezone(zone).utcoffset() == before:
+            earlier = middle
+        else:
+            later = middle
+    return later
 
 
 Duration = Annotated[Span, BeforeValidator(Span.parse)]

@@ -154,7 +154,9 @@ def contract_document(
             next_step=f"automl retrain {problem.file.name}",
         )
     moment = as_of or _newest(problem, workspace)
-    since = problem.validation.block.before(problem.mature(moment), SAMPLED_BLOCKS)
+    since = problem.validation.block.before(
+        problem.mature(moment), SAMPLED_BLOCKS, zone=problem.zone
+    )
     fresh, _, _ = history.sample(problem, workspace, moment, since)
     found = contracts.changes(fresh, contract, problem)
     if accept and found:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim
-
 from automl.ask import Ask, Ending, default_as_of, ended_already, same_problem
 from automl.errors import ProblemError
-from automl.problem import METRICS, Problem, family_names
+from automl.missed import missed_slots
+from automl.problem import METRICS, Problem, Slots, family_names
 from automl.spaces import Family, Recipe, load_family
 from automl.store import Cycle, Entry, Release, Store, ledger, naive
 from automl.workspace import Workspace, now
@@ -240,6 +239,7 @@ def status(problem: Problem, workspace: Workspace) -> dict[str, Any]:
         "champion": _champion(champion) if champion else None,
         "live": _generation(live) | _places(problem, workspace) if live else None,
         "waiting": _waiting(store, problem),
+        "missed": [_iso(slot) for slot in missed_slots(store, problem, now())],
         "unscored": bool(champion and live and live["model_version"] != champion.model_version),
         "turned_out": [
             {**_generation(g), "judged_rows": g["judged_rows"], "scores": g["judged"]}
@@ -303,9 +303,11 @@ def schedule_text(problems: Sequence[Problem]) -> str:
     lines = []
     for p in problems:
         for verb, cron in deployments(p):
-            local = now().astimezone(ZoneInfo(p.schedule.timezone))
-            slots = CronSim(cron, local)
-            upcoming = ", ".join(f"{next(slots):%a %Y-%m-%d %H:%M}" for _ in range(2))
+            slots, zone = Slots(cron, p.schedule.timezone), ZoneInfo(p.schedule.timezone)
+            first = slots.after(now())
+            upcoming = ", ".join(
+                f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M}" for slot in (first, slots.after(first))
+            )
             lines.append(f"{verb}/{p.name}  {cron} {p.schedule.timezone}  next: {upcoming}")
     return "\n".join(lines)
 

@@ -214,6 +214,15 @@ def status_text(document: Mapping[str, Any]) -> Group:
             Text(f"    {k:8}{live[k]}", overflow="fold") for k in ("sql", "parquet") if live.get(k)
         ]
     parts += _waiting_lines(document["waiting"])
+    if document["missed"]:
+        first, count = document["missed"][0], len(document["missed"])
+        parts.append(
+            Text(
+                f"  missed    {count} slot{'s' if count > 1 else ''} without predictions, the first {first}; "
+                "the next scheduled command makes up for the newest 24",
+                style="yellow",
+            )
+        )
     if document["unscored"]:
         parts.append(
             Text(f"  released v{champion['model_version']}, not yet scored", style="yellow")

@@ -1,0 +1,36 @@
+"""Slots that a schedule passed over: windows whose rows no batch has predicted."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import islice
+
+from automl.ask import default_as_of
+from automl.problem import Problem
+from automl.store import Store
+
+__all__ = ["missed_slots"]
+
+LOOKED_BACK = 100  # slots, at most: older windows are history, to be filled by hand
+
+
+def missed_slots(store: Store, problem: Problem, moment: datetime) -> list[datetime]:
+    """Slots before the newest one of `moment` that start in no published window, oldest first.
+
+    Only slots since the first publication count, at most the last hundred; and not those whose data were
+    refused: the same rows would be refused again. Without a schedule there are none.
+    """
+    slots = problem.slots("score")
+    windows = store.windows(problem.name)
+    if slots is None or not windows:
+        return []
+    first = min(start for start, _ in windows)
+    newest = default_as_of(problem, "score", moment)
+    before = islice(slots.backwards(newest), 1, LOOKED_BACK + 1)
+    passed = [
+        slot
+        for slot in before
+        if slot > first and not any(start <= slot < end for start, end in windows)
+    ]
+    refused = store.refused(problem.name) if passed else set()
+    return sorted(slot for slot in passed if slot not in refused)

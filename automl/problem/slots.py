@@ -1,0 +1,192 @@
+"""Slots of a cron line: the moments at which a schedule starts a run, each read as Prefect reads it.
+
+Cron lines speak of local time. A slot whose local time comes twice is the first of the two; one whose local
+time is skipped is moved by as much as the clock is. What Prefect cannot run, or reads differently from one
+day to the next, is no cron line here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import islice, pairwise
+from zoneinfo import ZoneInfo
+
+from automl.problem.spans import Span
+
+__all__ = ["Slots", "cron_mistake"]
+
+# Prefect moves a skipped slot back with Python below 3.13 (pendulum), and forward from there on (whenever)
+SKIPPED_FOLD = 1 if sys.version_info < (3, 13) else 0
+NARROWEST, WIDEST = (
+    timedelta(hours=4),
+    timedelta(days=4 * 3653),
+)  # windows in which slots are looked for
+FEW = 10  # slots in a window, below which the next one is wider
+COMPARED = 400  # neighbouring slots that say how far apart slots are
+COMPARED_MONTHS = 40
+LONGEST_DAY_OF_ALL_MONTHS = 28
+WANTED = 'wanted five fields such as "0 3 * * 1"'
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """The slots of one cron line in one zone; every moment that comes out is UTC.
+
+    Examples
+    --------
+    >>> mondays = Slots("0 0 * * 1", "Europe/Berlin")
+    >>> str(mondays.after(datetime(2026, 10, 20, tzinfo=UTC)))
+    '2026-10-25 23:00:00+00:00'
+    """
+
+    cron: str
+    zone: str
+
+    def newest(self, moment: datetime) -> datetime:
+        """The newest slot that is not later than `moment`.
+
+        Raises
+        ------
+        ValueError
+            There was none within forty years.
+        """
+        found = next(self.backwards(moment), None)
+        if found is None:
+            raise ValueError(f"{self.cron!r} has no slot in the forty years before {moment}")
+        return found
+
+    def after(self, moment: datetime) -> datetime:
+        """The first slot that is later than `moment`."""
+        best: datetime | None = None
+        last: datetime | None = None
+        zone = ZoneInfo(self.zone)
+        for wall in _walls(self.cron, _local(moment, zone) - _swing(moment, zone)):
+            if last is not None and wall > last:
+                break
+            slot = _instant(wall, zone)
+            if slot > moment and (best is None or slot < best):
+                best = slot
+                # around a clock change slots may change their order
+                last = last or wall + _swing(slot, zone)
+        if best is None:
+            raise ValueError(f"{self.cron!r} has no slot after {moment}")
+        return best
+
+    def between(self, start: datetime, end: datetime) -> list[datetime]:
+        """Slots later than `start` and not later than `end`, oldest first."""
+        zone = ZoneInfo(self.zone)
+        last = _local(end, zone) + _swing(end, zone)
+        found = set()
+        for wall in _walls(self.cron, _local(start, zone) - _swing(start, zone)):
+            if wall > last:
+                break
+            found.add(_instant(wall, zone))
+        return sorted(slot for slot in found if start < slot <= end)
+
+    def backwards(self, moment: datetime) -> Iterator[datetime]:
+        """Slots from the newest that is not later than `moment`, newest first, as long as any come."""
+        end, width = moment.astimezone(UTC), NARROWEST
+        while width <= WIDEST:
+            start = end - width
+            found = self.between(start, end)
+            yield from reversed(found)
+            end = start
+            if len(found) < FEW:
+                width *= 4
+
+    def apart_by(self, span: Span) -> bool:
+        """Whether neighbouring slots are always this span apart in local time.
+
+        Months count by the calendar: the last days of every month are one month apart.
+        """
+        return _apart_by(self.cron, span)
+
+
+def cron_mistake(line: str) -> str:
+    """Why the line cannot be a schedule; empty if it can."""
+    from croniter import croniter  # noqa: PLC0415  most commands never need it
+
+    fields = line.split()
+    if len(fields) != 5:  # Prefect reads a sixth as seconds
+        return f"{line!r} is not a cron line; {WANTED}"
+    if not croniter.is_valid(line) or any(field.casefold() in ("r", "h") for field in fields):
+        hint = ' (the last Friday is "L5")' if any(c.upper() == "L" for c in fields[4]) else ""
+        return f"{line!r} is not a cron line that Prefect can run; {WANTED}{hint}"
+    days = f"0 0 {' '.join(fields[2:])}"  # which days a line names has nothing to do with the hour
+    try:
+        next(_walls(days, datetime(2026, 1, 1)))  # noqa: DTZ001  local time
+        steady = _steady(days)
+    except ValueError:
+        return f"{line!r} names a day that no month has; {WANTED}"
+    if not steady:
+        return (
+            f"{line!r}: Prefect leaves out a day at the beginning of March; wanted days of the month that "
+            f'all months have, such as "1,15"'
+        )
+    return ""
+
+
+def _walls(cron: str, start: datetime) -> Iterator[datetime]:
+    """Local times of slots from `start` on."""
+    from croniter import croniter  # noqa: PLC0415  most commands never need it
+
+    slots = croniter(cron, start - timedelta(seconds=1))
+    while True:
+        yield slots.get_next(datetime)
+
+
+def _instant(wall: datetime, zone: ZoneInfo) -> datetime:
+    """When a local time of a cron line comes."""
+    moment = wall.replace(tzinfo=zone).astimezone(UTC)
+    if _local(moment, zone) != wall:
+        moment = wall.replace(tzinfo=zone, fold=SKIPPED_FOLD).astimezone(UTC)
+    return moment
+
+
+def _local(moment: datetime, zone: ZoneInfo) -> datetime:
+    return moment.astimezone(zone).replace(tzinfo=None, fold=0)
+
+
+def _swing(moment: datetime, zone: ZoneInfo) -> timedelta:
+    """By how much clocks change within a day of a moment."""
+    day = timedelta(days=1)
+    offsets = [(moment + shift).astimezone(zone).utcoffset() for shift in (-day, timedelta(0), day)]
+    known = [offset for offset in offsets if offset is not None]
+    return max(known) - min(known)
+
+
+@lru_cache
+def _apart_by(cron: str, span: Span) -> bool:
+    count = COMPARED_MONTHS if span.months else COMPARED
+    walls = list(islice(_walls(cron, datetime(2001, 1, 1)), count))  # noqa: DTZ001  local time
+    pairs = list(pairwise(walls))
+    if span.months:
+        return all(12 * (b.year - a.year) + b.month - a.month == span.months for a, b in pairs)
+    return all((b - a).total_seconds() == span.seconds for a, b in pairs)
+
+
+def _steady(days: str) -> bool:
+    """Whether the same days are slots around the end of February, wherever the search for them begins."""
+    named = days.split()[2]
+    if named == "*" or not any(int(n) > LONGEST_DAY_OF_ALL_MONTHS for n in _numbers(days)):
+        return True
+    for year in (2027, 2028):
+        start = datetime(year, 2, 1)  # noqa: DTZ001  local time
+        whole = list(islice(_walls(days, start), 70))  # more than the days of two months
+        for day in range(45):
+            later = start + timedelta(days=day)
+            if next(_walls(days, later)) != next(wall for wall in whole if wall >= later):
+                return False
+    return True
+
+
+def _numbers(days: str) -> list[int]:
+    """The days of the month that a line names by number."""
+    from croniter import croniter  # noqa: PLC0415  most commands never need it
+
+    named = croniter.expand(days)[0][2]
+    return [n for n in named if isinstance(n, int)]
