@@ -122,7 +122,7 @@ def fit_chosen(
         except AutomlError as error:
             choice = turned_away(choice, str(error))
     fault("retrain.refitted")
-    shadows = _fit_shadows(refits, board, choice, deadline, costs)
+    shadows = _fit_shadows(refits, board, choice, deadline, costs) if _scores_next(job) else None
     fitted = [done, *([shadows] if shadows else [])]
     job.store.note(job.cycle, cost=_cost(refits, board, deadline, plan))
     kept = tuple(k for f in fitted if f.rows == len(work.frame) for k in _kept(job, work, f))
@@ -183,7 +183,7 @@ def _fit_shadows(
         have |= {m.recipe.id for m in choice.ruling.waiting.blend.members}
     waiting: dict[str, Member] = {}
     watched = [choice.watched] if choice.watched else []
-    for blend in (*watched, *(b for b, _ in choice.ruling.shadows)):
+    for blend in (*watched, *(b for b, _ in choice.ruling.shadows or ())):
         waiting |= {m.recipe.id: m for m in blend.members if m.recipe.id not in have}
     left = 2 * (deadline - time.monotonic() - SHADOW_SECONDS - board.overhead) / 1.5
     chosen: list[Member] = []
@@ -200,15 +200,21 @@ def _fit_shadows(
         return None
 
 
+def _scores_next(job: Job) -> bool:
+    """Whether fits of this cycle can score the next block: with a label delay they know rows of its gap."""
+    return job.problem.mature(job.as_of) == job.as_of
+
+
 def _kept(job: Job, work: Work, fitted: Refitted) -> list[Kept]:
+    scores_next = _scores_next(job)
     # a member that was lost is in the blend no more, so parts and members go together
     return [
         Kept(
             member.recipe,
             member.learned,
             job.problem.mature(job.as_of),
-            encoder=encoder,
-            estimator=estimator,
+            encoder=encoder if scores_next else None,
+            estimator=estimator if scores_next else None,
             **columns_of(work),
         )
         for member, (_, _, encoder, estimator) in zip(

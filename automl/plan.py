@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 
@@ -33,15 +33,17 @@ __all__ = [
     "revived",
     "shadow_gains",
     "signature",
+    "whole_block_since",
 ]
 
-FULL_AFTER = 8  # cycles after which a full search is due
+FULL_AFTER = 8  # searches after which a full one is due; mere refits do not count
 GROWN = 1.5  # rows, against those of the last full search
 OUTLIER = 3.0  # robust z-score of the champion's newest loss
 OUTLIER_BLOCKS = 6  # past losses needed to judge it
 RECENCY_GAIN = 0.02  # by which another recency beat the champion on each of the newest blocks
 RECENCY_BLOCKS = 2  # that many: on a single one luck alone often gives as much
-MEMORY = 10  # cycles whose trials are remembered
+MEMORY = 10  # searches whose trials are remembered
+PAGE = 200  # cycles read at once when searches are looked for
 DISCOUNT = 0.85  # per cycle of age
 LIVE = 5  # recipes of a warm cycle, the champion's members among them
 POOL_MARGIN = (
@@ -71,10 +73,10 @@ class Facts:
     """Everything the choice depends on."""
 
     champion: Blend | None
-    past: Sequence[Finished]  # newest first
+    past: Sequence[Finished]  # searches, newest first
     rows: int
     signature: str  # of families, columns and target
-    whole_block: bool  # whether a whole block of labels came since the last cycle
+    whole_block: bool  # whether a whole block of labels came since the last search
     losses: Sequence[float]  # of the champion's published predictions, newest first
     # of shadows, on the worse of the newest blocks, over the best of the champion and its members
     gains: Sequence[tuple[Recipe, float]] = ()
@@ -89,15 +91,13 @@ def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> 
     told = job.cycle.receipts.get("plan")
     champion = job.store.champion(job.problem.name, before=job.as_of)
     held = champion.blend if champion and champion.blend.offered(work.families) else None
-    block = job.problem.validation.block
     remembered = remember(past, work)
     facts = Facts(
         champion=held,
         past=past,
         rows=len(work.frame),
         signature=signature(job.problem, work),
-        whole_block=not past
-        or block.after(past[0].as_of) <= job.as_of + timedelta(hours=1),  # clocks change
+        whole_block=not past or whole_block_since(job.problem, past[0].as_of, job.as_of),
         losses=_published_losses(job, work),
         gains=shadow_gains(work, known, held, remembered),
     )
@@ -138,15 +138,19 @@ def choose(facts: Facts, forced: str = "auto") -> tuple[PlanKind, str]:
         return "full", "there is no champion that could be refit"
     if forced in ("refit", "warm", "full"):
         return forced, "asked for"  # type: ignore[return-value]
-    searched = next((i for i, c in enumerate(facts.past) if c.kind == "full"), None)
+    searches = [c for c in facts.past if c.kind != "refit"]
+    searched = next((i for i, c in enumerate(searches) if c.kind == "full"), None)
     if searched is None:
         return "full", "no full search is remembered"
-    last = facts.past[searched]
+    last = searches[searched]
     behind = _outlier(facts.losses)
     triggers = [
         (last.signature != facts.signature, "families, columns or target have changed"),
         (facts.rows >= GROWN * last.rows, f"rows grew from {last.rows} to {facts.rows}"),
-        (searched + 1 >= FULL_AFTER, f"the last full search is {searched + 1} cycles old"),
+        (
+            searched + 1 >= FULL_AFTER,
+            f"{searched + 1} searches have passed since the last full one began",
+        ),
         (behind > OUTLIER, f"the champion's newest loss is {behind:.1f} deviations above its past"),
         (
             _recency_gain(facts) > RECENCY_GAIN,
@@ -157,8 +161,15 @@ def choose(facts: Facts, forced: str = "auto") -> tuple[PlanKind, str]:
         if holds:
             return "full", reason
     if not facts.whole_block:
-        return "refit", "no whole block of labels is new"
+        return "refit", "no whole block of labels is new since the last search"
     return "warm", f"nothing has changed since the full search of {last.as_of:%Y-%m-%d}"
+
+
+def whole_block_since(problem: Problem, searched: datetime, as_of: datetime) -> bool:
+    """Whether the newest block at `as_of` holds only labels that the search of `searched` did not judge on."""
+    edges = problem.block_edges(as_of)
+    next(edges)
+    return next(edges) >= problem.judged_until(searched)
 
 
 def signature(problem: Problem, work: Work) -> str:
@@ -286,17 +297,27 @@ def shadow_gains(
 
 
 def _finished(job: Job) -> list[Finished]:
-    """Earlier retrain cycles that ended well, newest first."""
-    told = []
-    for cycle in job.store.cycles(job.problem.name, limit=4 * MEMORY):
-        plan: Mapping[str, object] = cycle.receipts.get("plan") or {}
-        good = cycle.verb == "retrain" and cycle.status in ("published", "released", "kept")
-        if good and plan and cycle.as_of < job.as_of:
-            trials = tuple(Trial.from_json(c) for c in job.store.trials(cycle))
-            rows = int(str(plan["rows"]))
-            kind: PlanKind = plan["kind"]  # type: ignore[assignment]
-            told.append(Finished(cycle.as_of, kind, rows, str(plan["signature"]), trials))
-    return told[:MEMORY]
+    """Earlier retrain cycles that searched and ended well, newest first."""
+    found: list[Finished] = []
+    before = job.as_of
+    while len(found) < MEMORY:
+        cycles = job.store.cycles(job.problem.name, limit=PAGE, verb="retrain", before=before)
+        found += [
+            Finished(
+                cycle.as_of,
+                cycle.receipts["plan"]["kind"],
+                int(cycle.receipts["plan"]["rows"]),
+                str(cycle.receipts["plan"]["signature"]),
+                tuple(Trial.from_json(c) for c in job.store.trials(cycle)),
+            )
+            for cycle in cycles
+            if cycle.status in ("published", "released", "kept", "waiting")
+            and (cycle.receipts.get("plan") or {}).get("kind") in ("warm", "full")
+        ]
+        if len(cycles) < PAGE:
+            break
+        before = cycles[-1].as_of
+    return found[:MEMORY]
 
 
 def _published_losses(job: Job, work: Work) -> list[float]:

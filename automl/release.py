@@ -51,7 +51,8 @@ class Ruling:
     reason: str
     content: Mapping[str, Any]  # what `automl why` shows
     evidence: Sequence[BlockLoss]
-    shadows: Sequence[tuple[Blend, datetime]]  # (blend, end of the labels that chose it)
+    # (blend, end of the labels that chose it); None where nothing was searched: they stay as they are
+    shadows: Sequence[tuple[Blend, datetime]] | None
     actor: str = ""
     waiting: Waiting | None = None  # the challenger that a person has to approve
     put_out: str = ""  # blend that a revert put out
@@ -96,12 +97,13 @@ def commit_release(
         told = Entry(now(), release.as_of, KIND[verdict.outcome], who, verdict.reason)
         told = replace(told, decision_id=decided, generation=generation, blend_id=verdict.put_out)
         made = _release(connection, problem, replace(release, decision_id=decided), told)
-        if verdict.waiting is None:
-            _let_lapse(connection, problem, cycle, who)
-        else:
+        if verdict.waiting is not None:
             _let_wait(connection, problem, replace(verdict.waiting, decision_id=decided), who)
+        elif verdict.shadows is not None:
+            _let_lapse(connection, problem, cycle, who)
         store.add_evidence(connection, problem.name, verdict.evidence)
-        _keep_shadows(connection, problem, verdict.shadows)
+        if verdict.shadows is not None:
+            _keep_shadows(connection, problem, verdict.shadows)
         if generation is not None:
             publish.point(connection, store, hold, problem, generation)
             _score_ended(connection, problem, cycle)

@@ -106,18 +106,19 @@ def make_choice(job: Job, work: Work, board: Board, plan: Plan) -> Choice:
     if case.champion and decision.outcome == "promote" and job.problem.promotion.mode == "review":
         return _waits(job, work, board, decision, case, content)
     outcome, reason = _outcome(case, decision, reverts=reverts)
-    blend, until = _of(case, decision.blend)
+    blend, until = _relearned(work, board, *_of(case, decision.blend))
+    shadows = [] if reverts else _shadows(decision, decision.blend, case.known)
     return Choice(
         decision,
         outcome,
-        _relearned(job, work, board, blend, until),
+        blend,
         until,
         Ruling(
             outcome,
             reason,
             _content(board, decision, outcome, case) | content,
             case.losses,
-            [] if reverts else _shadows(decision, decision.blend, case.known),
+            shadows if board.trials else None,
             actor(job.ask.trigger),
             put_out=case.holder.id if reverts else "",
         ),
@@ -138,7 +139,7 @@ def dethroned(store: Store, problem: Problem, as_of: datetime) -> Dethroned | No
     before = next((r for r in releases if r.model_version == change.from_version), None)
     if before is None or len(refits) >= PROBATION_CYCLES:
         return None
-    return Dethroned(before.blend, before.labels_until, problem.mature(change.as_of))
+    return Dethroned(before.blend, before.labels_until, problem.judged_until(change.as_of))
 
 
 def doubted(store: Store, problem: str, as_of: datetime, blends: Sequence[Blend]) -> set[str]:
@@ -171,17 +172,24 @@ def _gather(job: Job, work: Work, board: Board) -> _Case:
             code="no_model",
             next_step="automl leaderboard shows why each trial failed.",
         )
+    chosen_on = work.blocks[0].end
     known = _rivals(job, work, board, mature)
-    known[holder.id] = (holder, champion.labels_until if champion else mature)
+    known[holder.id] = (holder, champion.labels_until if champion else chosen_on)
     watched = dethroned(job.store, job.problem, job.as_of) if champion else None
     if watched and (watched.blend.id == holder.id or not watched.blend.offered(work.families)):
         watched = None
     judged = dict(known)
     if watched:
         judged.setdefault(watched.blend.id, (watched.blend, watched.labels_until))
-    losses = [x for b, until in judged.values() for x in _losses(job, work, board, b, until)]
-    tried = [x for x in _tried(job, work, board, mature) if x.blend not in judged]
     past = [e for e in job.store.evidence(job.problem.name) if e.cycle < job.as_of]
+    first = _first_out_of_sample(past)
+    losses = [
+        first.get((x.blend, x.start, x.end), x)
+        for b, until in judged.values()
+        for x in _losses(job, work, board, b, until)
+    ]
+    losses = [replace(x, cycle=job.as_of) for x in losses]
+    tried = [x for x in _tried(job, work, board, chosen_on) if x.blend not in judged]
     replaces = before is not None and champion is None
     return _Case(champion, holder, replaces, known, watched, losses, past, tried)
 
@@ -268,14 +276,14 @@ def _waits(
     losses = _newest(work, case.losses, blend.id)
     waiting = Waiting(
         job.as_of,
-        _relearned(job, work, board, blend, until),
-        until,
+        *_relearned(work, board, blend, until),
         told,
         losses,
         moment,
         moment + WAIT,
     )
-    champion, chosen = case.holder, case.known[case.holder.id][1]
+    champion = case.holder
+    refit, refit_until = _relearned(work, board, *case.known[champion.id])
     held = replace(decision, outcome="keep", blend=champion.id, reason=reason)
     shadows = [(blend, until), *_shadows(decision, decision.blend, case.known)]
     shadows = [s for s in shadows if s[0].id != champion.id]
@@ -283,8 +291,8 @@ def _waits(
     return Choice(
         held,
         "keep",
-        _relearned(job, work, board, champion, chosen),
-        chosen,
+        refit,
+        refit_until,
         Ruling("keep", reason, told_all, case.losses, shadows, actor(job.ask.trigger), waiting),
         _newest(work, case.losses, champion.id),
     )
@@ -319,7 +327,7 @@ def _rivals(
         b.id: (b, until) for b, until in job.store.shadows(job.problem.name) if until < mature
     }
     if board.challenger is not None:
-        rivals.setdefault(board.challenger.id, (board.challenger, mature))
+        rivals.setdefault(board.challenger.id, (board.challenger, work.blocks[0].end))
     return {name: r for name, r in rivals.items() if r[0].offered(work.families)}
 
 
@@ -330,7 +338,7 @@ def _first_reason(decision: Decision, head: str) -> str:
     return f"{head}: a blend of good start points, which no challenger beat: {why}"
 
 
-def _tried(job: Job, work: Work, board: Board, mature: datetime) -> list[BlockLoss]:
+def _tried(job: Job, work: Work, board: Board, chosen_on: datetime) -> list[BlockLoss]:
     """Every recipe of this sweep by itself: no rival, but it tells how far apart recipes are."""
     return [
         BlockLoss(
@@ -341,7 +349,7 @@ def _tried(job: Job, work: Work, board: Board, mature: datetime) -> list[BlockLo
             len(block.judged),
             loss,
             1.0,
-            kind_of(mature, block.start),
+            kind_of(chosen_on, block.start),
         )
         for trial in board.trials
         if trial.status == "complete"
@@ -379,18 +387,33 @@ def _share(blend: Blend, champion: Blend) -> float:
     return sum(min(m.weight, mine.get(m.recipe.id, 0.0)) for m in blend.members)
 
 
-def _relearned(job: Job, work: Work, board: Board, blend: Blend, until: datetime) -> Blend:
-    """The blend with what this cycle's blocks teach: what early stopping learns, and the weights.
+def _first_out_of_sample(
+    past: Sequence[BlockLoss],
+) -> dict[tuple[str, datetime, datetime], BlockLoss]:
+    """The first out-of-sample loss of every (blend, start, end): it stays what the blend lost there.
 
-    The weights of a blend that this very cycle has made are fresh already. Where nothing was searched, they
-    are learned from what kept models answered, if all members have answered on all of the blocks.
+    Later cycles evaluate the block again, with weights that were learned on it.
     """
-    if until < job.problem.mature(job.as_of):
-        blend = reweighed(work, blend)
+    ordered = sorted((e for e in past if e.kind == "virgin"), key=lambda e: e.cycle, reverse=True)
+    return {(e.blend, e.start, e.end): e for e in ordered}
+
+
+def _relearned(work: Work, board: Board, blend: Blend, until: datetime) -> tuple[Blend, datetime]:
+    """The blend with what this cycle's blocks teach, and the end of the labels that it was fixed on.
+
+    They teach what early stopping learns, and the weights; those of a blend that this very cycle has made
+    are fresh already. Where nothing was searched, weights are learned from the predictions of cached fits,
+    if all members have predicted all of the blocks. On blocks that taught the weights the blend is
+    in-sample from now on.
+    """
+    newest = work.blocks[0].end
+    if until < newest:
+        weighed = reweighed(work, blend)
+        if weighed != blend:
+            blend, until = weighed, newest
     learned = {t.recipe.id: t.learned for t in board.trials if t.status == "complete"}
-    return Blend(
-        tuple(replace(m, learned=learned.get(m.recipe.id, m.learned)) for m in blend.members)
-    )
+    members = (replace(m, learned=learned.get(m.recipe.id, m.learned)) for m in blend.members)
+    return Blend(tuple(members)), until
 
 
 def _content(board: Board, decision: Decision, outcome: str, case: _Case) -> dict[str, Any]:

@@ -29,7 +29,12 @@ from automl.trial import predict
 
 __all__ = ["Kept", "Shelf", "columns_of"]
 
-AS_OLD = 0.25  # of a block's length: so much more or less of training rows is the same model
+AS_OLD = (
+    0.25  # of a block's length: a model that lacks so much of its newest rows is the same model
+)
+VERSION = (
+    2  # of what is cached; predictions of an older one may come from models that saw a block's gap
+)
 _log = logging.getLogger(__name__)
 Known = dict[tuple[str, int], Params]
 
@@ -49,6 +54,7 @@ class Kept:
     columns: str = ""  # digest of the user's own
     encoder: Any = None
     estimator: Any = None
+    version: int = VERSION
 
 
 class Shelf:
@@ -125,13 +131,15 @@ def _fits(model: Kept, work: Work) -> bool:
 
 
 def _as_old(model: Kept, work: Work, block: Block) -> bool:
-    """Whether a model has seen about the rows that a fit for this block would see, and none of it.
+    """Whether a model has seen about the rows that a fit for this block would see, and no later ones.
 
-    A cycle's model is fitted at as_of, a block begins where its labels do: with a long label delay the
-    model has seen rows that lie within the block's gap, and would look better than a fit of the block.
+    A fit for a block ends before its gap. A model that was fitted where the block begins has seen the
+    labels within the gap and looks better than a fit: with a label delay such a model says nothing.
     """
-    apart = abs(model.labels_until - work.problem.mature(block.start))
-    return model.labels_until <= block.start and apart <= AS_OLD * (block.end - block.start)
+    gap = work.problem.mature(block.start)
+    return model.labels_until <= gap and gap - model.labels_until <= AS_OLD * (
+        block.end - block.start
+    )
 
 
 def _ask(model: Kept, work: Work, block: Block, there: Path) -> None:
@@ -146,7 +154,8 @@ def _load(file: Path) -> Kept | None:
     except Exception as error:  # noqa: BLE001  other versions, a changed family: it is fitted again
         _log.info("kept model %s is of no use any more: %s", file.stem, error)
         return None
-    return model if isinstance(model, Kept) else None
+    current = isinstance(model, Kept) and getattr(model, "version", 1) == VERSION
+    return model if current else None
 
 
 def _write(file: Path, content: bytes) -> None:

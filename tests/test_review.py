@@ -19,6 +19,7 @@ from automl.evidence import Duel
 from automl.retrain import retrain
 from automl.ruling import dethroned
 from automl.spaces import Blend, Recipe
+from automl.store import Store
 from automl.undo import approve, heed, reject
 from tests.conftest import AS_OF
 from tests.undoing import file as file  # a fixture
@@ -79,19 +80,41 @@ def _challenger(file: Path) -> int | None:
     return int(aliases["challenger"]) if "challenger" in aliases else None
 
 
-def test_who_is_not_found_better_again_waits_no_longer(file: Path) -> None:
+def in_review(file: Path) -> tuple[Any, Any, Store]:
+    """Problem, workspace and store of the file, from now on in review mode."""
     text = file.read_text(encoding="utf-8")
     file.write_text(text + '\n[promotion]\nmode = "review"\n', encoding="utf-8")
-    problem, workspace, store = opened(file)
+    return opened(file)
+
+
+def test_a_challenger_that_a_search_does_not_find_better_again_waits_no_longer(file: Path) -> None:
+    problem, workspace, store = in_review(file)
     blend = let_wait(file)
+
+    retrain(problem, workspace, Ask(as_of=AS_OF + timedelta(days=3), plan="warm"))
+
+    assert store.waiting("parcels") is None
+    entry = store.ledger("parcels")[-1]
+    assert (entry.kind, entry.blend_id, entry.to_version) == ("lapse", blend.id, 1)
+    assert "did not find it better again" in entry.reason
+    assert _challenger(file) is None
+
+
+def test_a_mere_refit_deletes_neither_the_waiting_challenger_nor_shadows(file: Path) -> None:
+    problem, workspace, store = in_review(file)
+    blend = let_wait(file)
+    shadow = Blend.single(Recipe("linear", {"C": 0.25, "alpha": 1.0}, 3))
+    with store.writer.begin() as connection:
+        release._keep_shadows(connection, problem, [(shadow, AS_OF - timedelta(days=30))])
 
     retrain(problem, workspace, Ask(as_of=AS_OF + timedelta(days=3), plan="refit"))
 
-    assert store.waiting("parcels") is None
-    told = store.ledger("parcels")[-1]
-    assert (told.kind, told.blend_id, told.to_version) == ("lapse", blend.id, 1)
-    assert "did not find it better again" in told.reason
-    assert _challenger(file) is None
+    waiting = store.waiting("parcels")
+    assert waiting is not None
+    assert (waiting.blend.id, waiting.model_version) == (blend.id, 1)
+    assert store.shadows("parcels") == [(shadow, AS_OF - timedelta(days=30))]
+    assert store.ledger("parcels")[-1].kind == "refit"
+    assert _challenger(file) == 1
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ def work_at(problem: Problem, as_of: datetime, scratch: Path) -> Work:
 
 @pytest.fixture
 def works(make_problem: MakeProblem, tmp_path: Path) -> tuple[Work, Work]:
-    """The work of a cycle, and of the one a week before."""
-    problem = make_problem()
+    """The work of a cycle, and of the one a week before; labels are known at once."""
+    problem = make_problem(replace={'label_delay = "1d"\n': ""})
     before = work_at(problem, AS_OF - WEEK, tmp_path / "before")
     return work_at(problem, AS_OF, tmp_path / "now"), before
 
@@ -80,16 +80,34 @@ def test_a_kept_fit_is_never_asked_about_rows_it_has_seen(
     assert shelf.answer(now) == {}
 
 
-def test_a_fit_that_saw_much_more_than_a_fit_of_the_block_would_is_not_asked(
-    works: tuple[Work, Work], tmp_path: Path
+@pytest.mark.parametrize(
+    ("ends", "used"),
+    [
+        (timedelta(0), True),  # where a fit of the block ends
+        (-timedelta(hours=36), True),  # less than a quarter of a block before
+        (-timedelta(hours=48), False),
+        (timedelta(seconds=1), False),  # within the gap of the block
+        (timedelta(days=1), False),  # as the cycle before fitted it
+    ],
+)
+def test_with_a_label_delay_a_fit_is_used_only_if_it_ends_before_the_gap_of_the_block(
+    works: tuple[Work, Work], tmp_path: Path, ends: timedelta, used: bool
 ) -> None:
     now, before = works
+    delayed = now.problem.history.model_copy(update={"label_delay": Span.parse("1d")})
+    now = replace(now, problem=now.problem.model_copy(update={"history": delayed}))
     shelf = Shelf(tmp_path / "shelf")
-    shelf.put([kept(before, now.blocks[0].start)], before, set())
-    assert shelf.answer(now) == {(RECIPE.id, 0): {}}  # a day more than the block's gap allows
-    late = now.problem.history.model_copy(update={"label_delay": Span.parse("5d")})
-    slow = replace(now, problem=now.problem.model_copy(update={"history": late}))
-    assert shelf.answer(slow) == {}
+    gap = now.blocks[0].start - timedelta(days=1)
+    shelf.put([kept(before, gap + ends)], before, set())
+    assert shelf.answer(now) == ({(RECIPE.id, 0): {}} if used else {})
+
+
+def test_what_an_older_version_cached_is_not_used(works: tuple[Work, Work], tmp_path: Path) -> None:
+    now, before = works
+    shelf = Shelf(tmp_path / "shelf")
+    old = replace(kept(before, before.problem.mature(AS_OF - WEEK)), version=1)
+    shelf.put([old], before, set())
+    assert shelf.answer(now) == {}
 
 
 def test_an_answer_is_used_again_as_long_as_the_rows_are_the_same(

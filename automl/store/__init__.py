@@ -27,7 +27,7 @@ from automl.store.ledger import Entry, Waiting
 from automl.store.rows import ENDED, Cycle, Hold, Release, aware, cycle_of, naive, plain, release_of
 from automl.workspace import now
 
-__all__ = ["Cycle", "Entry", "Hold", "Release", "Store", "Waiting", "naive"]
+__all__ = ["Cycle", "Entry", "Hold", "Release", "Store", "Waiting", "aware", "naive"]
 
 
 class Store(Database):
@@ -35,9 +35,20 @@ class Store(Database):
 
     # ---- cycles
 
-    def cycles(self, problem: str, *, limit: int = 20) -> list[Cycle]:
-        """Newest first."""
+    def cycles(
+        self,
+        problem: str,
+        *,
+        limit: int = 20,
+        verb: str | None = None,
+        before: datetime | None = None,
+    ) -> list[Cycle]:
+        """Newest first; of one verb, and earlier than an as_of, if they are given."""
         query = sa.select(t.cycle).where(t.cycle.c.problem == problem)
+        if verb is not None:
+            query = query.where(t.cycle.c.verb == verb)
+        if before is not None:
+            query = query.where(t.cycle.c.as_of < naive(before))
         query = query.order_by(t.cycle.c.as_of.desc(), t.cycle.c.id.desc()).limit(limit)
         return [cycle_of(row) for row in self._all(query)]
 
@@ -271,6 +282,18 @@ class Store(Database):
             dict(row._mapping)
             for row in self._all(query.order_by(t.generation.c.id.desc()).limit(limit))
         ]
+
+    def windows(self, problem: str) -> list[tuple[datetime, datetime]]:
+        """(start, end) of every batch whose predictions were published."""
+        g = t.generation.c
+        query = sa.select(g.as_of, g.until).where(g.problem == problem, g.published_at.is_not(None))
+        return [(aware(row.as_of), aware(row.until)) for row in self._all(query.distinct())]
+
+    def refused(self, problem: str) -> set[datetime]:
+        """as_of of the cycles whose data were refused."""
+        c = t.cycle.c
+        query = sa.select(c.as_of).where(c.problem == problem, c.status == "refused")
+        return {aware(row.as_of) for row in self._all(query)}
 
     def live(self, table: str) -> dict[str, Any] | None:
         """The generation that readers of a table see."""
