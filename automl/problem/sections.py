@@ -250,7 +250,7 @@ class Problem(_Table):
         return self.horizon.after(as_of)
 
     def mature(self, as_of: datetime) -> datetime:
-        """Rows before this moment have their label at `as_of` (with `label_time`: at the latest)."""
+        """Rows before this moment have their label at `as_of` (with `label_time` alone: at the latest)."""
         return self.history.label_delay.before(as_of) if self.history.label_delay else as_of
 
     @property
