@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from automl import history
+from automl import history, retrain
 from automl.blocks import make_blocks
 from automl.errors import HistoryError
 from automl.history import utc_naive
@@ -25,6 +25,7 @@ from automl.maturity import (
 from automl.problem import Problem, Span, load_problem
 from automl.report.data import contract_document, history_document
 from automl.store import Store
+from automl.story import Job
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF, make_world, write_problem
 from tests.cycles import rows, run_cycle
@@ -346,6 +347,24 @@ def test_the_age_is_a_receipt_of_the_cycle_and_shown(cycles: Path) -> None:
     compared = contract_document(problem, workspace, None, accept=False)
     assert compared["since"][:10] == "2026-01-19"  # four weeks before the last mature row
     assert compared["rows"] == 28 * 36
+
+
+def test_an_interrupted_cycle_keeps_its_age(
+    tmp_path: Path, parcels: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_problem(tmp_path, replace=LABEL_TIME, frame=parcels)
+    ages: list[str] = []
+
+    def interrupt(job: Job, *_: object) -> None:
+        ages.append(str(job.problem.history.label_delay))
+        raise RuntimeError("interrupted here")
+
+    monkeypatch.setattr(retrain, "make_work", interrupt)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="interrupted here"):
+            run_cycle(file, AS_OF)
+        monkeypatch.setattr(retrain, "estimate", None)  # calling it again would fail otherwise
+    assert ages == ["14d", "14d"]
 
 
 def test_a_class_that_never_becomes_known_is_refused_with_the_reason(
