@@ -19,6 +19,7 @@ from automl.contract import Contract
 from automl.evidence import attribute
 from automl.features.matrices import to_outcomes
 from automl.history import ROW_ID, Snapshot
+from automl.maturity import mature_rows
 from automl.metrics import get_metric
 from automl.problem import Problem
 from automl.spaces import Blend
@@ -35,8 +36,11 @@ _log = logging.getLogger(__name__)
 
 
 def judge(job: Job, snapshot: Snapshot, contract: Contract) -> int:
-    """Score every published generation that has new labels; returns how many were scored."""
-    frame = history.read(snapshot)
+    """Score every published generation that has new labels; returns how many were scored.
+
+    Rows that are not mature do not count: of them, the outcome that is known early is known alone.
+    """
+    frame = mature_rows(history.read(snapshot), job.problem, job.as_of)
     judged = 0
     for generation in job.store.generations(job.problem.name, limit=job.problem.publish.keep + 1):
         if (

@@ -29,9 +29,10 @@ from automl.fitting import Fitted, fit_chosen, keep_fits, score_shadows, search,
 from automl.guards import REFUSED, Examiner, Guard, check_model, held_against, sample_rows
 from automl.history import Snapshot
 from automl.judge import judge
+from automl.maturity import Maturity, estimate, mature_rows, missing_outcomes, with_maturity
 from automl.note import Told, cycle_artifacts, cycle_metrics, cycle_note, cycle_tags
 from automl.plan import make_plan, narrowed
-from automl.problem import Problem
+from automl.problem import Problem, Span
 from automl.publish import clean
 from automl.registry.models import Code
 from automl.registry.trials import TrialLog
@@ -66,12 +67,13 @@ def retrain(
     AutomlError
         The cycle was refused or failed. Champion and predictions are then as they were.
     """
-    with open_job(problem, workspace, "retrain", ask or Ask()) as job:
-        if isinstance(job, Ending):
+    with open_job(problem, workspace, "retrain", ask or Ask()) as opened:
+        if isinstance(opened, Ending):
             run("export", roll_forward, problem, workspace, io=True)
-            return job
+            return opened
         warm_up()
-        snapshot = run("pull history", pull, job, io=True)
+        snapshot = run("pull history", pull, opened, io=True)
+        job = settle_maturity(opened, snapshot)
         contract, warnings = run("check contract", _check, job, snapshot)
         run("judge published predictions", judge, job, snapshot, contract, io=True)
         work = make_work(job, snapshot, contract)
@@ -147,8 +149,35 @@ def pull(job: Job) -> Snapshot:
     return snapshot
 
 
+def settle_maturity(job: Job, snapshot: Snapshot) -> Job:
+    """The job with the age at which labels are complete, settled once per cycle, as its label delay."""
+    if not job.problem.history.label_time:
+        return job
+    kept = job.cycle.receipts.get("maturity")
+    if kept and kept["snapshot"] == snapshot.digest:
+        maturity = Maturity.from_json(kept)
+    else:
+        before = _maturity_before(job)
+        maturity = estimate(history.read(snapshot), job.problem, job.as_of, before)
+        job.store.note(job.cycle, maturity={**maturity.to_json(), "snapshot": snapshot.digest})
+    _log.info("labels: %s", maturity.in_words)
+    return replace(job, problem=with_maturity(job.problem, maturity))
+
+
+def _maturity_before(job: Job) -> Span | None:
+    """The age that the champion's cycle used."""
+    champion = _champion_before(job)
+    cycle = job.store.find_cycle(job.problem.name, "retrain", champion.as_of) if champion else None
+    kept = cycle.receipts.get("maturity") if cycle else None
+    return Maturity.from_json(kept).age if kept else None
+
+
+def _mature_rows(job: Job, snapshot: Snapshot) -> pd.DataFrame:
+    return mature_rows(history.read(snapshot), job.problem, job.as_of)
+
+
 def _check(job: Job, snapshot: Snapshot) -> tuple[Contract, list[str]]:
-    frame = history.read(snapshot)
+    frame = _mature_rows(job, snapshot)
     contract = contracts.load_contract(job.problem)
     if contract is None:
         contract = contracts.infer(frame, job.problem, snapshot.unused)
@@ -157,7 +186,7 @@ def _check(job: Job, snapshot: Snapshot) -> tuple[Contract, list[str]]:
             "wrote %s: read it, correct it, commit it", contracts.contract_file(job.problem).name
         )
     found = contracts.check(frame, contract, job.problem, snapshot.offered, as_of=job.as_of)
-    warnings = [*map(str, found), *snapshot.warnings]
+    warnings = [*map(str, found), *missing_outcomes(frame, job.problem), *snapshot.warnings]
     if snapshot.quarantined:
         told = ", ".join(f"{count} {reason}" for reason, count in snapshot.quarantined.items())
         warnings.append(f"rows set aside: {told}; see automl history {job.problem.file.name}")
@@ -168,7 +197,7 @@ def _check(job: Job, snapshot: Snapshot) -> tuple[Contract, list[str]]:
 
 def make_work(job: Job, snapshot: Snapshot, contract: Contract) -> Work:
     """What sweep and refit of a cycle work on."""
-    frame = history.read(snapshot)
+    frame = _mature_rows(job, snapshot)
     return Work(
         problem=job.problem,
         contract=contract,
@@ -386,6 +415,7 @@ def _run_params(job: Job, work: Work) -> dict[str, Any]:
         "better": work.metric.better,
         "blocks": len(work.blocks),
         "block": job.problem.validation.block,
+        "labels_complete_after": job.problem.history.label_delay or "at once",
         "horizon": job.problem.horizon,
         "seed": s.seed,
         "families": ", ".join(work.families),

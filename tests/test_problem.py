@@ -86,7 +86,6 @@ TOLD = [  # key, what was found, what was wanted
     r"history\.personal: found 'known_at', which is history\.label_time; wanted columns",
     r"history: found source, files; wanted exactly one of source, files, python",
     r"history: found source without query; wanted query",
-    r"history: found label_delay and label_time; wanted one of them",
     r"history: column late has two roles among time, target and ignore",
     r"history: target 'late' cannot be part of key",
     r"metric\.slices: found late, which history\.ignore keeps from being read",

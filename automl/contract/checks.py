@@ -27,6 +27,10 @@ JUMP = 30.0  # factor of a target's median between blocks that only another unit
 SHIFT = 5.0  # ... that a person should know of
 BEHIND = 2  # blocks that a source may lag behind before it is called behind
 MANY = 1_000  # columns; each costs every fit
+LABELS_OPEN = (
+    " A row without history.label_time has no label: a class that is only known at the end, "
+    "such as a customer who stayed, needs the time of that end."
+)
 _DTYPES: Mapping[Kind, str] = {"number": "float64", "text": "str", "time": "datetime64[us]"}
 
 
@@ -168,7 +172,8 @@ def _check_behind(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> Non
     h = problem.history
     times = frame[h.time]
     ripe = problem.mature(as_of)
-    delay = (frame[h.label_time] - times).max() if h.label_time else pd.Timedelta(0)
+    open_ended = h.label_time and not h.label_delay
+    delay = (frame[h.label_time] - times).max() if open_ended else pd.Timedelta(0)
     lag = utc_naive(ripe) - delay - times.iloc[-1]
     blocks = utc_naive(ripe) - utc_naive(
         problem.validation.block.before(ripe, BEHIND, zone=problem.zone)
@@ -322,7 +327,8 @@ def _check_classes(counts: pd.Series, problem: Problem, contract: Contract) -> N
         raise HistoryError(
             f"target {target!r}: every row is {counts.index.tolist()[0]!r}; wanted at least two classes",
             code="single_class",
-            next_step="Check history.query and history.target.",
+            next_step="Check history.query and history.target."
+            + (LABELS_OPEN if problem.history.label_time else ""),
         )
     if problem.task == "binary" and len(counts) > 2:
         raise HistoryError(

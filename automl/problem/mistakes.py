@@ -101,8 +101,6 @@ def _history_conflicts(h: Mapping[str, Any]) -> list[str]:
         wrong.append("found query without source; a query needs a database URL in source")
     if h.get("source") and not h.get("key"):
         wrong.append("found no key; wanted the columns that make a row of the source unique")
-    if h.get("label_delay") and h.get("label_time"):
-        wrong.append("found label_delay and label_time; wanted one of them")
     roles = _texts([h.get("time"), h.get("target"), *_texts(h.get("ignore"))])
     twice = sorted({name for name in roles if roles.count(name) > 1})
     if twice:

@@ -277,7 +277,7 @@ class Problem(_Table):
         return max(meets, declared.after(as_of, zone=self.zone)) if declared else meets
 
     def mature(self, as_of: datetime) -> datetime:
-        """Rows before this moment have their label at `as_of` (with `label_time`: at the latest)."""
+        """Rows before this moment have their label at `as_of` (with `label_time` alone: at the latest)."""
         delay = self.history.label_delay
         return delay.before(as_of, zone=self.zone) if delay else as_of
 

@@ -18,6 +18,7 @@ from automl import contract as contracts
 from automl import history
 from automl.ask import default_as_of
 from automl.errors import HistoryError
+from automl.maturity import Maturity, with_maturity
 from automl.problem import Problem
 from automl.store import Store
 from automl.workspace import Workspace, now
@@ -66,11 +67,13 @@ def history_document(problem: Problem, workspace: Workspace) -> dict[str, Any]:
         table = pq.read_table(folders.quarantine / told[0].quarantine)
         aside = table.slice(0, LISTED_ASIDE).to_pylist()
     stored = sum(f.stat().st_size for f in folders.parts.glob("*.parquet"))
+    maturity = _maturity(problem, workspace, told[0].as_of) if told else None
     return {
         "problem": problem.name,
         "file": str(problem.file),
         "folder": str(folders.root),
         "pulls": [{k: v for k, v in p.to_json().items() if k not in hidden} for p in told],
+        "labels": maturity.in_words if maturity else None,
         "bytes_stored": stored,
         "quarantine": aside,
     }
@@ -90,6 +93,7 @@ def history_text(document: Mapping[str, Any]) -> Group:
         _facts(
             {
                 "span": f"{newest['first'][:16]} to {newest['last'][:16]}".replace("T", " "),
+                **({"labels": document["labels"]} if document["labels"] else {}),
                 "read": f"{read}, {newest['fetched']} rows",
                 "checked": f"{checked} against the source, {newest['repaired']} pulled again",
                 "stored": f"{_bytes(document['bytes_stored'])}, shared by all snapshots",
@@ -154,10 +158,12 @@ def contract_document(
             next_step=f"automl retrain {problem.file.name}",
         )
     moment = as_of or _newest(problem, workspace)
+    maturity = _maturity(problem, workspace, moment)
+    matured = with_maturity(problem, maturity) if maturity else problem
     since = problem.validation.block.before(
-        problem.mature(moment), SAMPLED_BLOCKS, zone=problem.zone
+        matured.mature(moment), SAMPLED_BLOCKS, zone=problem.zone
     )
-    fresh, _, _ = history.sample(problem, workspace, moment, since)
+    fresh, _, _ = history.sample(matured, workspace, moment, since)
     found = contracts.changes(fresh, contract, problem)
     if accept and found:
         contract = contracts.accept(fresh, contract, problem)
@@ -183,6 +189,19 @@ def contract_document(
         "changes": [{"code": f.code, "text": f.text} for f in found],
         "accepted": bool(accept and found),
     }
+
+
+def _maturity(problem: Problem, workspace: Workspace, as_of: datetime) -> Maturity | None:
+    """When labels are complete, as the cycle of that as_of or the champion's found it."""
+    if not problem.history.label_time:
+        return None
+    store = Store(workspace)
+    champion = store.champion(problem.name)
+    for moment in (as_of, *([champion.as_of] if champion else [])):
+        cycle = store.find_cycle(problem.name, "retrain", moment)
+        if cycle and "maturity" in cycle.receipts:
+            return Maturity.from_json(cycle.receipts["maturity"])
+    return None
 
 
 def _newest(problem: Problem, workspace: Workspace) -> datetime:
