@@ -144,9 +144,11 @@ def choose(facts: Facts, forced: str = "auto") -> tuple[PlanKind, str]:
         return "full", "no full search is remembered"
     last = searches[searched]
     behind = _outlier(facts.losses)
-    triggers = [
+    changes = [
         (last.signature != facts.signature, "families, columns or target have changed"),
         (facts.rows >= GROWN * last.rows, f"rows grew from {last.rows} to {facts.rows}"),
+    ]
+    on_new_blocks = [
         (
             searched + 1 >= FULL_AFTER,
             f"{searched + 1} searches have passed since the last full one began",
@@ -157,7 +159,7 @@ def choose(facts: Facts, forced: str = "auto") -> tuple[PlanKind, str]:
             "following the newest rows otherwise did better on the newest blocks",
         ),
     ]
-    for holds, reason in triggers:
+    for holds, reason in [*changes, *(on_new_blocks if facts.whole_block else ())]:
         if holds:
             return "full", reason
     if not facts.whole_block:

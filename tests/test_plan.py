@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import optuna
 import pytest
 
-from automl.plan import FULL_AFTER, Facts, Finished, choose, live_set, remember, shadow_gains
-from automl.problem import family_folder
+from automl.plan import (
+    FULL_AFTER,
+    Facts,
+    Finished,
+    choose,
+    live_set,
+    remember,
+    shadow_gains,
+    whole_block_since,
+)
+from automl.problem import Problem, Span, family_folder
+from automl.problem.sections import ScheduleSection, ValidationSection
 from automl.spaces import Blend, Member, Recipe, Shape, load_family, suggest_recency
 from automl.sweep import Past, Trial, blend_losses
 from automl.sweep.transfer import MOST, lessons
 from tests.works import MakeWork, say
 from tests.works import make_work as make_work  # a fixture
 
+MakeProblem = Callable[..., Problem]
 DAY = timedelta(days=7)
 START = datetime(2026, 3, 2, tzinfo=UTC)
 RECIPE = Recipe("lightgbm", {"learning_rate": 0.1}, 0)
@@ -157,3 +169,41 @@ def test_lessons_are_trials_of_todays_space_in_todays_losses() -> None:
     asked = new.ask()
     family.space(asked, shape)  # the sampler takes them
     suggest_recency(family, asked)
+
+
+def daily(problem: Problem, block: str, days: int) -> list[str]:
+    """Plans of daily cycles without any other trigger."""
+    problem = problem.model_copy(update={"validation": ValidationSection(block=Span.parse(block))})
+    past: list[Finished] = []
+    plans: list[str] = []
+    for day in range(days):
+        as_of = START + timedelta(days=day)
+        whole = not past or whole_block_since(problem, past[0].as_of, as_of)
+        facts = replace(FACTS, past=tuple(past), rows=1000, whole_block=whole)
+        kind, _ = choose(facts)
+        plans.append(str(kind))
+        if kind != "refit":  # mere refits are no searches
+            past.insert(0, Finished(as_of, kind, 1000, "same", ()))
+    return plans
+
+
+@pytest.mark.parametrize("delay", ["", 'label_delay = "2d"\n'])
+def test_daily_cycles_search_once_per_block(make_problem: MakeProblem, delay: str) -> None:
+    problem = make_problem(replace={'label_delay = "1d"\n': delay})
+    plans = daily(problem, "7d", 64)
+    assert [day for day, kind in enumerate(plans) if kind != "refit"] == list(range(0, 64, 7))
+    assert plans[0] == plans[56] == "full", "after eight searches a full one is due"
+    assert plans[7:56:7] == ["warm"] * 7
+
+
+def test_one_more_retraining_in_the_week_does_not_put_off_the_next_search(
+    make_problem: MakeProblem,
+) -> None:
+    problem = make_problem()
+    monday = START
+    weekly = problem.model_copy(update={"schedule": ScheduleSection(retrain="0 0 * * 1")})
+    assert not whole_block_since(weekly, monday, monday + timedelta(days=3))
+    assert whole_block_since(weekly, monday, monday + timedelta(days=7))
+    assert whole_block_since(weekly, monday + timedelta(days=3), monday + timedelta(days=7)), (
+        "a search between two slots judges on the blocks of the slot before"
+    )

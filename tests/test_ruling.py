@@ -6,8 +6,9 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -19,10 +20,11 @@ from automl import guards, report, retrain, ruling
 from automl.ask import Ask, Ending
 from automl.decide import Decision, Probation, decide
 from automl.errors import AutomlError, UnreachableError
-from automl.evidence import Duel
+from automl.evidence import BlockLoss, Duel, kind_of
 from automl.problem import load_problem
 from automl.ruling import dethroned, doubted
 from automl.score import cycle, score
+from automl.spaces import Blend, Member, Recipe
 from automl.store import Store
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF, make_world, write_problem
@@ -249,3 +251,58 @@ def test_a_refit_that_fails_a_guard_is_not_released_and_the_champion_can_go_on_s
     assert "automl score problem.toml" in str(caught.value.next_step)
     told = score(problem, open_workspace(file), Ask(as_of=AS_OF - WEEK))
     assert (told.status, told.model_version) == ("published", champion.model_version)
+
+
+def test_the_first_out_of_sample_loss_of_a_blend_on_a_block_is_kept(
+    reverted: tuple[Path, Ending],
+) -> None:
+    file, _ = reverted
+    evidence = Store(open_workspace(file)).evidence("parcels")
+    first: dict[tuple[str, Any, Any], float] = {}
+    again = 0
+    for loss in evidence:  # oldest cycle first
+        where = loss.blend, loss.start, loss.end
+        if where in first:
+            assert (loss.kind, loss.loss) == ("virgin", first[where])
+            again += 1
+        elif loss.kind == "virgin":
+            first[where] = loss.loss
+    assert first
+    assert again, "a block is evaluated again by the next cycle"
+
+
+def test_of_several_out_of_sample_losses_the_oldest_is_the_first() -> None:
+    loss = BlockLoss(AS_OF, "a", AS_OF - WEEK, AS_OF, 200, 0.3, 1.0, "virgin")
+    later = replace(loss, cycle=AS_OF + WEEK, loss=0.2)
+    before = replace(loss, cycle=AS_OF - WEEK, loss=0.1, kind="sweep")
+    found = ruling._first_out_of_sample([before, loss, later])
+    assert found == {("a", AS_OF - WEEK, AS_OF): loss}
+
+
+@pytest.mark.parametrize(
+    ("fixed_on", "weights", "until"),
+    [
+        (AS_OF - WEEK, (0.5, 0.5), AS_OF),  # weights learned on the newest block: in-sample on it
+        (AS_OF - WEEK, (0.6, 0.4), AS_OF - WEEK),  # nothing was learned
+        (AS_OF, (0.5, 0.5), AS_OF),  # made by this very cycle
+    ],
+)
+def test_relearned_weights_move_the_end_of_the_labels_that_a_blend_was_fixed_on(
+    monkeypatch: pytest.MonkeyPatch,
+    fixed_on: datetime,
+    weights: tuple[float, float],
+    until: datetime,
+) -> None:
+    recipes = [Recipe("linear", {"C": c}) for c in (0.5, 1.0)]
+    blend = Blend((Member(recipes[0], 0.6, {}), Member(recipes[1], 0.4, {})))
+    learned = Blend(
+        tuple(replace(m, weight=w) for m, w in zip(blend.members, weights, strict=True))
+    )
+    monkeypatch.setattr(ruling, "reweighed", lambda *_: learned)
+    work = SimpleNamespace(blocks=[SimpleNamespace(end=AS_OF)])
+    board = SimpleNamespace(trials=())
+    made, moved = ruling._relearned(work, board, blend, fixed_on)  # type: ignore[arg-type]
+    assert moved == until
+    assert made == (blend if fixed_on == AS_OF else learned)
+    assert kind_of(moved, AS_OF) == "virgin"
+    assert kind_of(moved, AS_OF - WEEK) == ("sweep" if until == AS_OF else "virgin")
