@@ -221,3 +221,26 @@ def test_the_same_problem_runs_against_an_mlflow_server(tmp_path: Path) -> None:
         assert not (tmp_path / ".automl" / "mlflow.db").exists()
     finally:
         _stop(server)
+
+
+def test_a_run_takes_its_own_slot_and_one_that_comes_too_late_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_problem(tmp_path)
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text + '\n[schedule]\nretrain = "0 0 * * 1"\n', encoding="utf-8")
+    slot = datetime(2026, 3, 2, tzinfo=UTC)
+    asked: list[Any] = []
+
+    def late(_: Any, __: Any, ask: Any, **___: Any) -> Any:
+        asked.append(ask.as_of)
+        raise ProblemError("as_of is earlier than the newest cycle", code="backwards")
+
+    run = SimpleNamespace(scheduled_start_time=slot + timedelta(seconds=1))
+    monkeypatch.setattr(stories, "flow_run", run)
+    state = stories._story("cycle", late, str(file), None, None)
+    assert asked == [slot], "not the newest slot of today"
+    assert (state.name, state.message) == ("Skipped", "as_of is earlier than the newest cycle")
+    monkeypatch.setattr(stories, "get_run_logger", lambda: SimpleNamespace(error=lambda *_: None))
+    with pytest.raises(ProblemError, match="earlier than the newest"):
+        stories._story("cycle", late, str(file), "2026-02-02", None)  # somebody asked for it
