@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from automl.history.columns import FIRST
 from automl.history.limits import first_reason, within_limit
+from automl.history.local_time import FIRST
 from automl.history.parts import Part, all_differ, identities, in_order, read_parts
 from automl.history.quarantine import Reason, aside_table
 from automl.history.shape import UPDATED, Shaper
