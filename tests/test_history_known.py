@@ -215,7 +215,7 @@ def test_offsets_may_differ_from_row_to_row(source: Source) -> None:
         ("2025-10-26 02:30:00", "2025-10-26 01:30:00", "ambiguous_time"),
     ],
 )
-def test_local_times_that_a_clock_change_skips_or_repeats_are_read_and_told(
+def test_local_times_that_a_clock_change_skips_or_repeats_are_read_and_reported(
     source: Source, local: str, utc: str, code: str
 ) -> None:
     source.holds([*parcels(), parcel(99, datetime.fromisoformat(local))])

@@ -81,21 +81,21 @@ def expected(wall: datetime, zone: str) -> tuple[datetime, str]:
 
 
 FORMS: dict[str, Callable[[list[datetime]], Column]] = {
-    "arrow": lambda told: pa.array(told, pa.timestamp("us")),
-    "arrow of nanoseconds": lambda told: pa.array(told, pa.timestamp("ns")),
-    "arrow texts": lambda told: pa.array([str(wall) for wall in told]),
-    "texts": lambda told: pd.Series([wall.isoformat() for wall in told], dtype="object"),
-    "datetimes": lambda told: pd.Series(told, dtype="object"),
-    "datetime64": lambda told: pd.Series(told).astype("datetime64[us]"),
+    "arrow": lambda local: pa.array(local, pa.timestamp("us")),
+    "arrow of nanoseconds": lambda local: pa.array(local, pa.timestamp("ns")),
+    "arrow texts": lambda local: pa.array([str(wall) for wall in local]),
+    "texts": lambda local: pd.Series([wall.isoformat() for wall in local], dtype="object"),
+    "datetimes": lambda local: pd.Series(local, dtype="object"),
+    "datetime64": lambda local: pd.Series(local).astype("datetime64[us]"),
 }
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("zone", "change"), CHANGES)
 def test_local_times_are_read_by_one_rule(zone: str, change: str, form: str) -> None:
-    told = walls(change, zone)
-    cast = as_times(FORMS[form](told), zone)
-    wanted = [expected(wall, zone) for wall in told]
+    local = walls(change, zone)
+    cast = as_times(FORMS[form](local), zone)
+    wanted = [expected(wall, zone) for wall in local]
     assert cast.cells.to_pylist() == [utc for utc, _ in wanted]
     assert not cast.bad.any()
     assert dict(cast.mended) == Counter(what for _, what in wanted if what)
@@ -104,31 +104,31 @@ def test_local_times_are_read_by_one_rule(zone: str, change: str, form: str) -> 
 
 @pytest.mark.parametrize(("zone", "change"), CHANGES)
 def test_an_offset_decides_where_there_is_one(zone: str, change: str) -> None:
-    told = walls(change, zone)
-    moments = [expected(wall, zone)[0].replace(tzinfo=UTC) for wall in told]
+    local = walls(change, zone)
+    moments = [expected(wall, zone)[0].replace(tzinfo=UTC) for wall in local]
     words = [
         moment.astimezone(ZoneInfo(zone)).isoformat() if i % 2 else wall.isoformat()
-        for i, (wall, moment) in enumerate(zip(told, moments, strict=True))
+        for i, (wall, moment) in enumerate(zip(local, moments, strict=True))
     ]
     cast = as_times(pa.array(words), zone)
     assert cast.cells.to_pylist() == [moment.replace(tzinfo=None) for moment in moments]
-    naive = Counter(expected(wall, zone)[1] for wall in told[::2])
+    naive = Counter(expected(wall, zone)[1] for wall in local[::2])
     assert dict(cast.mended) == {what: count for what, count in naive.items() if what}
     typed = as_times(pa.array(moments, pa.timestamp("us", zone)), zone)
     assert (typed.cells, typed.mended) == (cast.cells, ())
 
 
 def test_a_first_pass_that_names_its_offset_is_the_first() -> None:
-    told = as_times(pa.array(["2026-10-25 02:30+02:00", "2026-10-25 02:30"]), BERLIN)
-    assert told.cells.to_pylist() == [at("2026-10-25 00:30"), at("2026-10-25 01:30")]
+    local = as_times(pa.array(["2026-10-25 02:30+02:00", "2026-10-25 02:30"]), BERLIN)
+    assert local.cells.to_pylist() == [at("2026-10-25 00:30"), at("2026-10-25 01:30")]
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 @pytest.mark.parametrize("form", ["arrow", "arrow texts", "datetimes"])
 def test_a_reading_depends_on_no_other_row(form: str, size: int) -> None:
-    told = walls("2026-10-25 01:00", BERLIN)
-    whole = as_times(FORMS[form](told), BERLIN)
-    casts = [as_times(FORMS[form](told[i : i + size]), BERLIN) for i in range(0, len(told), size)]
+    local = walls("2026-10-25 01:00", BERLIN)
+    whole = as_times(FORMS[form](local), BERLIN)
+    casts = [as_times(FORMS[form](local[i : i + size]), BERLIN) for i in range(0, len(local), size)]
     assert pa.concat_arrays([cast.cells for cast in casts]) == whole.cells
     counts: Counter[str] = Counter()
     for cast in casts:
@@ -146,8 +146,8 @@ def test_what_cannot_be_read_stays_bad_beside_a_repeated_time() -> None:
 @pytest.mark.parametrize("zone", ["UTC", BERLIN, "America/New_York", "Pacific/Apia"])
 @pytest.mark.parametrize("form", ["arrow", "arrow texts", "datetimes"])
 def test_dates_that_stand_for_always_are_gaps_in_every_zone(form: str, zone: str) -> None:
-    told = [at("0001-01-01"), at("9999-12-31"), at("9999-12-31 23:59:59")]
-    cast: Cast = as_kind(FORMS[form](told), "time", zone)
+    local = [at("0001-01-01"), at("9999-12-31"), at("9999-12-31 23:59:59")]
+    cast: Cast = as_kind(FORMS[form](local), "time", zone)
     assert cast.cells.null_count == 3
     assert cast.mended == (("no_date", 3),)
 
@@ -155,15 +155,15 @@ def test_dates_that_stand_for_always_are_gaps_in_every_zone(form: str, zone: str
 def test_postgresql_reads_local_times_alike(postgres: PostgresServer) -> None:
     engine = sa.create_engine(postgres.new_database(), poolclass=sa.NullPool)
     asked = sa.text(
-        "select x::timestamptz at time zone 'UTC' from unnest(cast(:told as timestamp[])) "
+        "select x::timestamptz at time zone 'UTC' from unnest(cast(:local as timestamp[])) "
         "with ordinality as rows(x, n) order by n"
     )
     with engine.connect() as connection:
         for zone, change in CHANGES:
-            told = walls(change, zone)
+            local = walls(change, zone)
             connection.execute(sa.text(f"set time zone '{zone}'"))
-            found = [row[0] for row in connection.execute(asked, {"told": told})]
-            assert as_times(pa.array(told, pa.timestamp("us")), zone).cells.to_pylist() == found
+            found = [row[0] for row in connection.execute(asked, {"local": local})]
+            assert as_times(pa.array(local, pa.timestamp("us")), zone).cells.to_pylist() == found
 
 
 # ---------------------------------------------------------------- bounds of queries
@@ -243,8 +243,8 @@ def in_berlin(table: Source) -> Problem:
 
 def twice(count: int, snapshot: Snapshot) -> bool:
     """Whether the warnings of a snapshot are that one."""
-    told = f"column 'sent_at': {count} local times occur twice in {BERLIN}"
-    return len(snapshot.warnings) == 1 and snapshot.warnings[0].startswith(told)
+    local = f"column 'sent_at': {count} local times occur twice in {BERLIN}"
+    return len(snapshot.warnings) == 1 and snapshot.warnings[0].startswith(local)
 
 
 @pytest.mark.parametrize("kind", SOURCES)
@@ -285,7 +285,7 @@ def test_each_row_falls_into_one_of_neighbouring_batches(tmp_path: Path, minutes
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_a_history_keeps_its_repeated_hours_and_says_so(tmp_path: Path, kind: str) -> None:
+def test_a_history_keeps_and_reports_its_repeated_hours(tmp_path: Path, kind: str) -> None:
     source = Source(tmp_path, kind)
     source.holds(
         [*parcels(last=BACK - 30 * HOUR), *[{**r, "parcel": 50 + r["parcel"]} for r in sunday()]]
@@ -299,7 +299,7 @@ def test_a_history_keeps_its_repeated_hours_and_says_so(tmp_path: Path, kind: st
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_repeated_hours_that_are_not_read_are_not_told(tmp_path: Path, kind: str) -> None:
+def test_repeated_hours_that_are_not_read_are_not_reported(tmp_path: Path, kind: str) -> None:
     source = Source(tmp_path, kind)
     problem = in_berlin(source)
     source.holds(parcels(last=BACK - 30 * HOUR))
@@ -334,3 +334,70 @@ def test_a_history_pulled_by_another_rule_for_local_times_is_pulled_anew(
     table.pull(problem, AS_OF + DAY, KINDS)
     folders = Folders(open_workspace(problem.file).history(problem.name))
     assert bool(pulls(folders)[-1].full) is anew
+
+
+# ---------------------------------------------------------------- keys that hold the time
+
+
+def per_meter(kind: str, folder: Path) -> tuple[Source, Problem]:
+    """A source of the Sunday's rows whose key is a meter and the local time, and its problem."""
+    source = Source(folder, kind)
+    rows = [
+        {**row, "parcel": meter, "weight": i + meter / 8}
+        for i, row in enumerate(sunday())
+        for meter in (1, 2)
+    ]
+    source.holds(rows)
+    return source, source.problem(
+        timezone=f'"{BERLIN}"', label_delay="", ignore="", key='["parcel", "sent_at"]'
+    )
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_rows_that_share_a_local_time_in_their_key_are_its_two_passes(
+    tmp_path: Path, kind: str
+) -> None:
+    source, problem = per_meter(kind, tmp_path)
+    for pulled in (
+        source.batch(asked(problem, "25h"), BACK - 3 * HOUR),
+        source.pull(problem, BACK + 2 * DAY),
+    ):
+        frame = read(pulled)
+        hours = [at("2026-10-24 22:00") + i * HOUR for i in range(25)]
+        for meter in (1, 2):
+            rows = frame[frame["parcel"] == meter]
+            assert rows["sent_at"].tolist() == hours
+            assert rows["weight"].tolist() == [i + meter / 8 for i in range(25)]
+        assert pulled.quarantined == {}
+        assert [warning.partition("[")[2] for warning in pulled.warnings] == [
+            "ambiguous_time]",
+            "two_passes]",
+        ]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "csv"])
+def test_two_passes_stay_two_rows_from_pull_to_pull(tmp_path: Path, kind: str) -> None:
+    source, problem = per_meter(kind, tmp_path)
+    kinds = {**KINDS, "arrived_after": "number"}
+    ends = [
+        source.pull(problem, BACK + hours * HOUR, kinds).rows for hours in (-1, 0, 1, 2, 30, 60)
+    ]  # type: ignore[arg-type]
+    assert ends == [4, 4, 8, 10, 50, 50]
+
+
+def test_rows_that_came_twice_in_a_repeated_hour_are_one_row(tmp_path: Path) -> None:
+    source, problem = per_meter("csv", tmp_path)
+    rows = [parcel(1, at("2026-10-25 02:30")), parcel(1, at("2026-10-25 02:30"))]
+    source.holds([*parcels(last=BACK - 30 * HOUR), *rows])
+    snapshot = source.pull(problem, BACK + 2 * DAY)
+    assert snapshot.rows == 41
+    assert "1 rows came more than once and are kept once" in snapshot.warnings
+
+
+def test_two_passes_of_a_time_with_an_offset_clash_with_a_third_row(tmp_path: Path) -> None:
+    source, problem = per_meter("csv", tmp_path)
+    rows = [{**parcel(1, at("2026-10-25 02:30")), "weight": float(i)} for i in range(3)]
+    rows[2]["sent_at"] += "+02:00"
+    source.holds([*parcels(200, last=BACK - 30 * HOUR), *rows])
+    snapshot = source.pull(problem, BACK + 2 * DAY)
+    assert (snapshot.rows, snapshot.quarantined) == (201, {"duplicate_key": 2})

@@ -20,6 +20,7 @@ __all__ = [
     "LAST",
     "SKIPPED",
     "Counts",
+    "first_pass",
     "local_bound",
     "local_to_utc",
     "utc_naive",
@@ -66,6 +67,14 @@ def _at_clock_change(wall: pd.Timestamp, zone: ZoneInfo) -> tuple[datetime, str]
         (at.replace(tzinfo=zone, fold=fold).utcoffset() or timedelta(0)) for fold in (0, 1)
     )
     return (at - after, AMBIGUOUS) if before > after else (at - before, SKIPPED)
+
+
+def first_pass(utc: datetime, zone: str) -> datetime | None:
+    """When the clock first showed what it shows at `utc`; None unless it then shows it a second time."""
+    local = utc.replace(tzinfo=UTC).astimezone(ZoneInfo(zone))
+    if not local.fold:
+        return None
+    return local.replace(fold=0).astimezone(UTC).replace(tzinfo=None)
 
 
 def local_bound(moment: datetime, zone: str, *, upper: bool) -> pd.Timestamp:

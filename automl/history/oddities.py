@@ -31,6 +31,8 @@ _WORDS: Mapping[str, str] = {
     "same_row": "rows came more than once and are kept once",
     AMBIGUOUS: "local times occur twice in {zone}, where the clock goes back; read as the second pass "
     "[ambiguous_time]",
+    "two_passes": "rows share their key with the other pass of the clock over the same hour; in the order in "
+    "which they came they are its first and its second pass [two_passes]",
     SKIPPED: "local times do not exist in {zone}, where the clock goes forward; read as if it had not "
     "[skipped_time]",
 }
