@@ -37,6 +37,9 @@ class Calendar(TransformerMixin, BaseEstimator):
     leaves of the newest, where others would extrapolate.
     """
 
+    trend = False  # what holds of models that were saved before these were arguments
+    zone = "UTC"
+
     def __init__(self, cyclic: bool = False, trend: bool = False, zone: str = "UTC") -> None:
         self.cyclic = cyclic
         self.trend = trend
@@ -46,31 +49,26 @@ class Calendar(TransformerMixin, BaseEstimator):
         """Remember which parts move."""
         frame = pd.DataFrame(X)
         self.n_features_in_ = frame.shape[1]
-        zone = self._zone()
-        self.moving_ = [_moving(frame.iloc[:, i], zone) for i in range(frame.shape[1])]
+        self.moving_ = [_moving(frame.iloc[:, i], self.zone) for i in range(frame.shape[1])]
         return self
 
     def transform(self, X: Any) -> np.ndarray:
         """Shape (n_rows, n_parts); a missing time is NaN throughout."""
         frame = pd.DataFrame(X)
-        zone = self._zone()
         columns: list[np.ndarray] = []
         for i, moving in enumerate(self.moving_):
             for values, (period, _), moves in zip(
-                _parts(frame.iloc[:, i], zone), PARTS.values(), moving, strict=True
+                _parts(frame.iloc[:, i], self.zone), PARTS.values(), moving, strict=True
             ):
                 if moves:
                     columns.append(values)
                     if self.cyclic:
                         angle = 2 * np.pi * values / period
                         columns += [np.sin(angle), np.cos(angle)]
-            if getattr(self, "trend", False):  # models saved before there was one lack it
+            if self.trend:
                 days = (_times(frame.iloc[:, i]) - EPOCH) / pd.Timedelta(days=1)
                 columns.append(days.to_numpy(dtype="float64", na_value=np.nan))
         return np.column_stack(columns) if columns else np.zeros((len(frame), 1))
-
-    def _zone(self) -> str:
-        return getattr(self, "zone", "UTC")  # models saved before there was one lack it
 
 
 class TargetCodes(TransformerMixin, BaseEstimator):
