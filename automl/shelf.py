@@ -54,6 +54,7 @@ class Kept:
     columns: str = ""  # digest of the user's own
     encoder: Any = None
     estimator: Any = None
+    zone: str = "UTC"  # of calendar features
     version: int = VERSION
 
 
@@ -123,11 +124,13 @@ def columns_of(work: Work) -> dict[str, Any]:
         "features": dict(work.contract.features),
         "classes": work.contract.classes,
         "columns": work.columns.digest if work.columns else "",
+        "zone": work.problem.history.timezone,
     }
 
 
 def _fits(model: Kept, work: Work) -> bool:
-    return all(getattr(model, name) == value for name, value in columns_of(work).items())
+    # fits kept before calendar features had a zone lack it: theirs was UTC
+    return all(getattr(model, name, "UTC") == value for name, value in columns_of(work).items())
 
 
 def _as_old(model: Kept, work: Work, block: Block) -> bool:

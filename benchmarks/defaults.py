@@ -76,7 +76,7 @@ def _score(
     encoding: Any,
     fit: Fit,
 ) -> float:
-    encoder = make_encoder(contract.features, encoding)
+    encoder = make_encoder(contract.features, encoding, zone=problem.history.timezone)
     columns, target = list(contract.features), problem.history.target
     X = encoder.fit_transform(train[columns])
     y = to_outcomes(train[target], contract)

@@ -286,11 +286,15 @@ def _(place: Place) -> None:
     assert place.cycle(place.problem()).frame["sent_at"].tolist() == utc
 
 
-@CASES(28, "skipped-and-repeated-hours", SetAside("bad_time", 2))
+@CASES(28, "skipped-and-repeated-hours", Warned(r"'sent_at': 1 local times .* Europe/Zurich"))
 def _(place: Place) -> Seen:
     odd = ["2025-03-30 02:30:00", "2025-10-26 02:30:00"]
     rows = [*good(), *at(*odd)]
-    return place.agree(place.problem(timezone='"Europe/Zurich"'), rows)
+    seen = place.agree(place.problem(timezone='"Europe/Zurich"'), rows)
+    assert (seen.snapshot.rows, seen.snapshot.quarantined) == (len(rows), {})
+    read = {pd.Timestamp("2025-03-30 01:30"), pd.Timestamp("2025-10-26 01:30")}
+    assert read < set(seen.frame["sent_at"])
+    return seen
 
 
 @CASES(29, "times-that-stand-for-none", SetAside("bad_time", 2))

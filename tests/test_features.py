@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any, get_args
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -294,6 +295,68 @@ def test_iso_text_is_read_as_the_time_it_names(times: list[Any], random: Any, cy
     found = calendar.fit(frame).transform(frame)
     assert np.array_equal(calendar.transform(text), found, equal_nan=True)
     assert np.array_equal(calendar.fit(text).transform(frame), found, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]
+)
+@pytest.mark.parametrize("cyclic", [False, True])
+def test_calendar_parts_are_those_of_a_clock_in_the_zone(zone: str, cyclic: bool) -> None:
+    utc = pd.Series(pd.date_range("2024-01-01", periods=1600, freq="11h")).astype("datetime64[us]")
+    local = [t.replace(tzinfo=UTC).astimezone(ZoneInfo(zone)).replace(tzinfo=None) for t in utc]
+    clock = pd.DataFrame({"t": pd.Series(local).astype("datetime64[us]")})
+    frame = pd.DataFrame({"t": utc})
+    calendar = carried.Calendar(cyclic=cyclic, zone=zone).fit(frame)
+    assert all(calendar.moving_[0])
+    plain = carried.Calendar(cyclic=cyclic).fit(clock)
+    assert np.array_equal(calendar.transform(frame), plain.transform(clock))
+    text = pd.DataFrame({"t": utc.astype("str")})
+    assert np.array_equal(calendar.transform(text), calendar.transform(frame))
+
+
+def test_the_trend_is_in_utc_in_every_zone() -> None:
+    frame = pd.DataFrame({"t": pd.date_range("2026-10-20", periods=300, freq="h")})
+    found = [
+        carried.Calendar(trend=True, zone=zone).fit(frame).transform(frame)[:, -1]
+        for zone in ("UTC", "Europe/Berlin")
+    ]
+    assert np.array_equal(*found)
+
+
+def test_days_of_a_zone_have_no_hour() -> None:
+    days = pd.Series(pd.date_range("2026-01-01", periods=365, tz="Europe/Berlin"))
+    frame = pd.DataFrame({"t": days.dt.tz_convert("UTC").dt.tz_localize(None)})
+    assert carried.Calendar(zone="Europe/Berlin").fit(frame).moving_[0][0] is False
+    assert carried.Calendar().fit(frame).moving_[0][0] is True
+
+
+def test_a_calendar_saved_before_there_were_zones_is_that_of_utc() -> None:
+    frame = pd.DataFrame({"t": pd.date_range("2026-10-20", periods=300, freq="h")})
+    calendar = carried.Calendar(cyclic=True).fit(frame)
+    wanted = calendar.transform(frame)
+    del calendar.zone, calendar.trend
+    older = pickle.loads(pickle.dumps(calendar))
+    assert "zone" not in vars(older)
+    assert np.array_equal(older.transform(frame), wanted)
+    assert repr(older) == "Calendar(cyclic=True)"
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_matrices_have_the_calendar_of_the_history_s_zone(
+    tmp_path: Path, make_problem: MakeProblem, encoding: Encoding, zone: str
+) -> None:
+    frame = parcels(300).assign(late=0)
+    problem = make_problem()
+    history = problem.history.model_copy(update={"timezone": zone})
+    problem = problem.model_copy(update={"history": history})
+    rows = Rows.of(frame, problem, Contract({}, {}, (0, 1))).take(np.arange(200))
+    encoder = write_matrices(rows, None, {"sent_at": "time"}, encoding, tmp_path)
+    wanted = make_encoder({"sent_at": "time"}, encoding, zone=zone).fit(frame.iloc[:200])
+    assert np.array_equal(encoder.transform(frame), wanted.transform(frame), equal_nan=True)
+    if zone != "UTC":
+        utc = make_encoder({"sent_at": "time"}, encoding).fit(frame.iloc[:200])
+        assert not np.array_equal(wanted.transform(frame), utc.transform(frame), equal_nan=True)
 
 
 def test_the_circle_closes_at_midnight() -> None:

@@ -208,16 +208,21 @@ def test_offsets_may_differ_from_row_to_row(source: Source) -> None:
     }
 
 
-@pytest.mark.parametrize("local", ["2025-03-30 02:30:00", "2025-10-26 02:30:00"])
-def test_local_times_that_a_clock_change_skips_or_repeats_are_refused(
-    source: Source, local: str
+@pytest.mark.parametrize(
+    ("local", "utc", "code"),
+    [
+        ("2025-03-30 02:30:00", "2025-03-30 01:30:00", "skipped_time"),
+        ("2025-10-26 02:30:00", "2025-10-26 01:30:00", "ambiguous_time"),
+    ],
+)
+def test_local_times_that_a_clock_change_skips_or_repeats_are_read_and_reported(
+    source: Source, local: str, utc: str, code: str
 ) -> None:
     source.holds([*parcels(), parcel(99, datetime.fromisoformat(local))])
-    with pytest.raises(
-        HistoryError, match=r"sent_at: cannot be read as times in Europe/Zurich: .*02:30:00"
-    ) as caught:
-        source.pull(source.problem(timezone='"Europe/Zurich"'))
-    assert caught.value.code == "bad_time"
+    snapshot = source.pull(source.problem(timezone='"Europe/Zurich"'))
+    frame = read(snapshot).set_index("parcel")
+    assert frame.loc[99, "sent_at"] == pd.Timestamp(utc)
+    assert [warning.partition("[")[2] for warning in snapshot.warnings] == [f"{code}]"]
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def infer(
 
 def changes(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> list[Finding]:
     """What the newest rows, pulled without the contract, would change in it."""
-    fresh = _without_strays(fresh, contract)
+    fresh = _without_strays(fresh, contract, problem)
     proposed = infer_columns(fresh, problem)
     found = [
         Finding("column_new", f"{n}: new column of kind {k}")
@@ -119,7 +119,7 @@ def changes(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> list[F
 
 def accept(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> Contract:
     """The contract with what `changes` found taken in."""
-    fresh = _without_strays(fresh, contract)
+    fresh = _without_strays(fresh, contract, problem)
     h = problem.history
     proposed = infer_columns(fresh, problem)
     gone = {n for n in contract.features if n not in fresh.columns}
@@ -184,12 +184,12 @@ def _counts_rows(column: pd.Series) -> bool:
     return bool(len(values) > 1 and (np.diff(values) > 0).all() and (values % 1 == 0).all())
 
 
-def _without_strays(fresh: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+def _without_strays(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> pd.DataFrame:
     """The rows with columns in the agreed kind where next to all cells fit it: strays change no kind."""
     mended = {}
     for name, kind in contract.features.items():
         if name in fresh.columns and kind != "text" and _kind_of(fresh[name]) == "text":
-            cast = as_kind(fresh[name].astype("object"), kind)
+            cast = as_kind(fresh[name].astype("object"), kind, problem.history.timezone)
             if cast.bad.sum() <= STRAYS * fresh[name].notna().sum():
                 mended[name] = cast.cells.to_pandas().set_axis(fresh.index)
     return fresh.assign(**mended)

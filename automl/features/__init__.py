@@ -35,11 +35,16 @@ CLIP = 5.0  # standard deviations; an outlier must not own a linear model
 
 
 def make_encoder(
-    features: Mapping[str, Kind], encoding: Encoding, classes: int = 0, block: int = 0
+    features: Mapping[str, Kind],
+    encoding: Encoding,
+    classes: int = 0,
+    block: int = 0,
+    *,
+    zone: str = "UTC",
 ) -> ColumnTransformer:
     """An unfitted encoder of raw columns into a float matrix without names.
 
-    "trees": numbers with gaps as NaN, categories as codes (unseen: NaN), times as calendar numbers.
+    "trees": numbers with gaps as NaN, categories as codes (unseen: NaN), times as calendar numbers of `zone`.
     "trees+time": times also as days. "dense": as "trees", imputed, scaled, clipped and one-hot. Columns of
     many categories are also coded by the outcomes of earlier rows, for which `fit_transform` wants those:
     class numbers below `classes`, or values if that is 0, of rows that ascend in time. Without outcomes
@@ -51,7 +56,7 @@ def make_encoder(
         for kind in ("number", "text", "time")
     }
     trend = encoding == "trees+time"
-    steps = _dense_steps() if encoding == "dense" else _tree_steps(trend)
+    steps = _dense_steps(zone) if encoding == "dense" else _tree_steps(trend, zone)
     levels = DENSE_CODED if encoding == "dense" else TREE_CODED
     steps["codes"] = carried.TargetCodes(levels, classes, 0 if trend else block)
     of_kind["codes"] = of_kind["text"]
@@ -70,7 +75,7 @@ def category_positions(features: Mapping[str, Kind], encoding: Encoding) -> tupl
     return tuple(range(numbers, numbers + texts))
 
 
-def _tree_steps(trend: bool) -> dict[str, Any]:
+def _tree_steps(trend: bool, zone: str) -> dict[str, Any]:
     codes = OrdinalEncoder(
         handle_unknown="use_encoded_value",
         unknown_value=np.nan,
@@ -80,11 +85,11 @@ def _tree_steps(trend: bool) -> dict[str, Any]:
     return {
         "number": "passthrough",
         "text": codes,
-        "time": carried.Calendar(trend=trend),
+        "time": carried.Calendar(trend=trend, zone=zone),
     }
 
 
-def _dense_steps() -> dict[str, Any]:
+def _dense_steps(zone: str) -> dict[str, Any]:
     clip = FunctionTransformer(np.clip, kw_args={"a_min": -CLIP, "a_max": CLIP})
     impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     one_hot = OneHotEncoder(
@@ -95,7 +100,7 @@ def _dense_steps() -> dict[str, Any]:
         "text": one_hot,
         "time": Pipeline(
             [
-                ("calendar", carried.Calendar(cyclic=True)),
+                ("calendar", carried.Calendar(cyclic=True, zone=zone)),
                 ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
                 ("scale", StandardScaler()),
                 ("clip", clip),

@@ -28,23 +28,28 @@ PARTS = {  # name -> (period in its own unit, for the circle; period in days)
 class Calendar(TransformerMixin, BaseEstimator):
     """Times as hour, weekday, day of month and day of year; as sine and cosine too if `cyclic`.
 
-    Takes datetimes or ISO text, shape (n_rows, n_times), naive values read as UTC. A part is used only
+    Takes datetimes or ISO text, shape (n_rows, n_times), naive values read as UTC. Parts are those that a
+    clock in `zone` shows, for people and shops follow it. A part is used only
     if the training rows saw its period at least twice: with less, it tells rows apart by when they
     happened and says nothing about the rows to come. The year is no part, for the same reason.
 
-    With `trend` times come as days since 1970 too. For trees alone: they put all rows to come into the
+    With `trend` times come as days of UTC since 1970 too. For trees alone: they put all rows to come into the
     leaves of the newest, where others would extrapolate.
     """
 
-    def __init__(self, cyclic: bool = False, trend: bool = False) -> None:
+    trend = False  # what holds of models that were saved before these were arguments
+    zone = "UTC"
+
+    def __init__(self, cyclic: bool = False, trend: bool = False, zone: str = "UTC") -> None:
         self.cyclic = cyclic
         self.trend = trend
+        self.zone = zone
 
     def fit(self, X: Any, y: Any = None) -> Calendar:  # noqa: ARG002  scikit-learn passes it
         """Remember which parts move."""
         frame = pd.DataFrame(X)
         self.n_features_in_ = frame.shape[1]
-        self.moving_ = [_moving(frame.iloc[:, i]) for i in range(frame.shape[1])]
+        self.moving_ = [_moving(frame.iloc[:, i], self.zone) for i in range(frame.shape[1])]
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -53,14 +58,14 @@ class Calendar(TransformerMixin, BaseEstimator):
         columns: list[np.ndarray] = []
         for i, moving in enumerate(self.moving_):
             for values, (period, _), moves in zip(
-                _parts(frame.iloc[:, i]), PARTS.values(), moving, strict=True
+                _parts(frame.iloc[:, i], self.zone), PARTS.values(), moving, strict=True
             ):
                 if moves:
                     columns.append(values)
                     if self.cyclic:
                         angle = 2 * np.pi * values / period
                         columns += [np.sin(angle), np.cos(angle)]
-            if getattr(self, "trend", False):  # models saved before there was one lack it
+            if self.trend:
                 days = (_times(frame.iloc[:, i]) - EPOCH) / pd.Timedelta(days=1)
                 columns.append(days.to_numpy(dtype="float64", na_value=np.nan))
         return np.column_stack(columns) if columns else np.zeros((len(frame), 1))
@@ -178,18 +183,20 @@ def _text(name: Any) -> str:
     return MISSING if pd.isna(name) else str(name)
 
 
-def _moving(column: pd.Series) -> list[bool]:
+def _moving(column: pd.Series, zone: str) -> list[bool]:
     """Which parts vary, and went through their period twice, in the order of `PARTS`."""
     times = _times(column)
     days = (times.max() - times.min()) / pd.Timedelta(days=1) if times.notna().any() else 0.0
     return [
         bool(days >= TIMES_SEEN * period and np.nanmin(values) < np.nanmax(values))
-        for values, (_, period) in zip(_parts(column), PARTS.values(), strict=True)
+        for values, (_, period) in zip(_parts(column, zone), PARTS.values(), strict=True)
     ]
 
 
-def _parts(column: pd.Series) -> list[np.ndarray]:
+def _parts(column: pd.Series, zone: str) -> list[np.ndarray]:
     times = _times(column)
+    if zone != "UTC":
+        times = times.dt.tz_convert(zone).dt.tz_localize(None)
     hour = times.dt.hour + times.dt.minute / 60
     parts = (hour, times.dt.dayofweek, times.dt.day, times.dt.dayofyear)
     return [part.to_numpy(dtype="float64", na_value=np.nan) for part in parts]

@@ -31,7 +31,7 @@ class Rows:
 
     `y` are class numbers or values, `weight` the user's row weights, `age` the share of the history's
     length (0 newest, 1 oldest); each has shape (n_rows,). `block` is how many rows a retraining period has,
-    0 if that is not known.
+    0 if that is not known. `zone` is that of calendar features.
     """
 
     frame: pd.DataFrame
@@ -39,6 +39,7 @@ class Rows:
     weight: NDArray[np.float64]
     age: NDArray[np.float64]
     block: int = 0
+    zone: str = "UTC"
 
     @classmethod
     def of(cls, frame: pd.DataFrame, problem: Problem, contract: Contract, block: int = 0) -> Rows:
@@ -53,16 +54,17 @@ class Rows:
             weight,
             (times.max() - times) / span,
             block,
+            h.timezone,
         )
 
     def take(self, positions: NDArray[np.int64]) -> Rows:
         """These rows; ages stay measured on the whole history."""
-        return Rows(
-            self.frame.iloc[positions],
-            self.y[positions],
-            self.weight[positions],
-            self.age[positions],
-            self.block,
+        return replace(
+            self,
+            frame=self.frame.iloc[positions],
+            y=self.y[positions],
+            weight=self.weight[positions],
+            age=self.age[positions],
         )
 
 
@@ -119,7 +121,7 @@ def write_matrices(
         own, rows = columns.fit_transform(rows, train.y)
         kinds = kinds_of(rows)
         steps = [("columns", own)]
-    encode = make_encoder(kinds, encoding, classes, train.block)
+    encode = make_encoder(kinds, encoding, classes, train.block, zone=train.zone)
     encoded = encode.fit_transform(rows[list(kinds)], train.y)
     encoder = Pipeline([*steps, ("encode", encode)]) if steps else encode
     np.save(folder / "train_X.npy", encoded.astype(dtype))

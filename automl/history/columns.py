@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from automl.errors import HistoryError
+from automl.history.local_time import FIRST, LAST, Counts, local_to_utc, utc_naive
 from automl.problem import Problem
 
 __all__ = [
-    "FIRST",
     "ROW_ID",
     "Cast",
     "Column",
@@ -48,7 +48,6 @@ Column: TypeAlias = pa.Array | pd.Series
 ROW_ID = "row_id"
 EXACT = 2**53  # the largest whole number up to which a float counts without gaps
 LONGEST_CELL = 1_000_000  # characters of a text that are kept
-FIRST, LAST = pd.Timestamp("0001-01-02"), pd.Timestamp("9999-12-30")  # no zone moves these off
 ARROW: Mapping[Kind, pa.DataType] = {
     "number": pa.float64(),
     "text": pa.string(),
@@ -63,19 +62,13 @@ _NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "boolean") 
 class Cast(NamedTuple):
     """A column of one kind: its cells, which of them did not fit, and the first complaint.
 
-    `mended` counts cells that were changed to fit: code -> cells.
+    `mended` counts cells that were changed to fit, or read one of two ways: code -> cells.
     """
 
     cells: pa.Array
     bad: NDArray[np.bool_]
     detail: str = ""
-    mended: tuple[tuple[str, int], ...] = ()
-
-
-def utc_naive(moment: datetime) -> pd.Timestamp:
-    """A moment as frames hold it: UTC without zone."""
-    stamp = pd.Timestamp(moment)
-    return stamp.tz_convert("UTC").tz_localize(None) if stamp.tzinfo else stamp
+    mended: Counts = ()
 
 
 # ---------------------------------------------------------------- which columns
@@ -132,13 +125,13 @@ def require(names: list[str], *roles: Mapping[str, str]) -> None:
 def as_times(column: Column, zone: str) -> Cast:
     """Times as timestamp[us], UTC without zone; a gap stays a gap.
 
-    Times that name their offset are taken at their word, the others are local to `zone`. A local time
-    that a clock change skips or repeats does not fit.
+    Times that name their offset are taken at their word, the others are local to `zone`; `mended` counts
+    those that a clock change repeats or skips.
     """
     if isinstance(column, pa.Array) and pa.types.is_temporal(column.type):
         typed = _arrow_times(column, zone)
         if typed is not None:
-            return Cast(typed, _none(column))
+            return typed
     values = objects(column)
     kind = pd.api.types.infer_dtype(values, skipna=True)
     if values.notna().any() and (kind in _NUMBERS or kind.startswith("mixed-integer")):
@@ -147,66 +140,49 @@ def as_times(column: Column, zone: str) -> Cast:
         )
         number = number & values.notna().to_numpy(bool)
         rest = as_times(values.where(~number, None).astype("object"), zone)
-        return Cast(rest.cells, rest.bad | number, "found numbers; wanted dates or times")
+        detail = "found numbers; wanted dates or times"
+        return rest._replace(bad=rest.bad | number, detail=detail)
     try:
-        times, detail = _parsed(values, zone), ""
+        (times, mended), detail = _parsed(values, zone, "raise"), ""
     except (ValueError, TypeError, OverflowError) as error:
         detail = f"cannot be read as times in {zone}: {str(error).splitlines()[0]}"
-        times = _readable(values, zone)
+        readable = values.map(lambda v: isinstance(v, (str, date, np.datetime64)))
+        times, mended = _parsed(values.where(readable.astype(bool), None), zone, "coerce")
     bad = (times.isna() & values.notna()).to_numpy(bool)
-    cells = pa.array(times.astype("datetime64[us]"), type=pa.timestamp("us"), from_pandas=True)
-    return Cast(cells, bad, detail)
+    return Cast(_cells(times), bad, detail, mended)
 
 
-def _arrow_times(column: pa.Array, zone: str) -> pa.Array | None:
+def _arrow_times(column: pa.Array, zone: str) -> Cast | None:
     if pa.types.is_time(column.type) or pa.types.is_duration(column.type):
         return None
     aware = pa.types.is_timestamp(column.type) and column.type.tz is not None
     cells = column.cast(pa.timestamp("us", "UTC" if aware else None), safe=False)
     cells = cells.cast(pa.timestamp("us"))
+    if not aware and zone != "UTC":  # by pandas: Arrow knows no clock change after 2037
+        times, mended = local_to_utc(cells.to_pandas(), zone)
+        return Cast(_cells(times), _none(column), mended=mended)
     for clip, limit in ((pc.max_element_wise, FIRST), (pc.min_element_wise, LAST)):
         cells = clip(cells, pa.scalar(limit.to_pydatetime(), pa.timestamp("us")), skip_nulls=False)
-    if not aware and zone != "UTC":
-        try:
-            cells = pc.assume_timezone(cells, zone).cast(pa.timestamp("us", "UTC"))
-        except pa.ArrowInvalid:
-            return None  # row by row, to find the ones that have no meaning
-        cells = cells.cast(pa.timestamp("us"))
-    return cells
+    return Cast(cells, _none(column))
 
 
-def _parsed(column: pd.Series, zone: str) -> pd.Series:
+def _parsed(
+    column: pd.Series, zone: str, errors: Literal["raise", "coerce"]
+) -> tuple[pd.Series, Counts]:
     if not pd.api.types.is_datetime64_any_dtype(column):
         offset = column.astype("str").str.slice(10).str.contains("[Zz+-]", na=False).astype(bool)
         if offset.any() and not offset.all():
-            parts = [_parsed(column[rows], zone) for rows in (offset, ~offset)]
-            return pd.concat(parts).reindex(column.index)
-        column = pd.to_datetime(column, format="ISO8601", utc=bool(offset.any()))
+            aware, _ = _parsed(column[offset], zone, errors)
+            local, mended = _parsed(column[~offset], zone, errors)
+            return pd.concat([aware, local]).reindex(column.index), mended
+        column = pd.to_datetime(column, format="ISO8601", utc=bool(offset.any()), errors=errors)
     if column.dt.tz is None:
-        column = column.astype("datetime64[us]").clip(FIRST, LAST).dt.tz_localize(zone)
-    return column.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]")
+        return local_to_utc(column, zone)
+    return column.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]"), ()
 
 
-def _readable(column: pd.Series, zone: str) -> pd.Series:
-    """What can be read of a column that cannot be read whole."""
-    if not pd.api.types.is_datetime64_any_dtype(column):
-        known = column[column.map(lambda v: isinstance(v, (str, date, np.datetime64)))]
-        offset = known.astype("str").str.slice(10).str.contains("[Zz+-]", na=False).astype(bool)
-        parts = [
-            _localized(
-                pd.to_datetime(known[rows], format="ISO8601", utc=utc, errors="coerce"), zone
-            )
-            for rows, utc in ((offset, True), (~offset, False))
-        ]
-        return pd.concat(parts).reindex(column.index)
-    return _localized(column, zone)
-
-
-def _localized(column: pd.Series, zone: str) -> pd.Series:
-    if column.dt.tz is None:
-        column = column.astype("datetime64[us]").clip(FIRST, LAST)
-        column = column.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
-    return column.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[us]")
+def _cells(times: pd.Series) -> pa.Array:
+    return pa.array(times.astype("datetime64[us]"), type=pa.timestamp("us"), from_pandas=True)
 
 
 # ---------------------------------------------------------------- kinds
@@ -228,7 +204,7 @@ def _as_dates(times: Cast) -> Cast:
     if not count:
         return times
     cells = pc.if_else(clipped, None, times.cells)
-    return times._replace(cells=cells, mended=(("no_date", count),))
+    return times._replace(cells=cells, mended=(*times.mended, ("no_date", count)))
 
 
 def _as_number(column: Column) -> Cast:

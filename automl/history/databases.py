@@ -25,6 +25,7 @@ import sqlalchemy as sa
 
 from automl.errors import AutomlError, HistoryError, ProblemError, UnreachableError
 from automl.history.columns import Column, utc_naive
+from automl.history.local_time import local_bound
 from automl.history.personal import words
 from automl.history.shape import Chunk
 from automl.history.sources import CHUNK_ROWS, Since, once
@@ -194,13 +195,10 @@ class Database:
     def _edge(self, column: str, edge: datetime, *, upper: bool) -> datetime | str:
         """A bound of a time column. Times that are text are only compared by day, a day too many each side."""
         if self.backend == "sqlite" or self._types.get(column) in ("string", "25", "1043", "1042"):
-            day = self._local(edge) + timedelta(days=2 if upper else -1)
+            local = local_bound(edge, self.problem.history.timezone, upper=upper)
+            day = local + timedelta(days=2 if upper else -1)
             return f"{day.isoformat():.10}"  # strftime writes the year 2 as `2`
         return edge
-
-    def _local(self, moment: datetime) -> pd.Timestamp:
-        zone = self.problem.history.timezone
-        return utc_naive(moment).tz_localize("UTC").tz_convert(zone).tz_localize(None)
 
     # ------------------------------------------------------------ any database
 
@@ -240,14 +238,21 @@ class Database:
             "since": self.bound.get("since", datetime(1, 1, 2, tzinfo=UTC)),
             **(edges or {}),
         }
-        used = {n: self._value(v) for n, v in values.items() if n in _PARAMETER.findall(sql)}
+        used = {n: self._value(n, v) for n, v in values.items() if n in _PARAMETER.findall(sql)}
         return connection.execute(sa.text(sql), used)
 
-    def _value(self, value: datetime | str) -> Any:
+    def _value(self, name: str, value: datetime | str) -> Any:
         if isinstance(value, str):
             return value
-        local = self._local(value)  # how naive times are stored
-        return f"{local:%Y-%m-%d %H:%M:%S}" if self.backend == "sqlite" else local.to_pydatetime()
+        # a batch query's `as_of` is the lower edge of its window
+        upper = name in ("until", "until_") or (
+            name == "as_of" and value >= self.bound.get("until", value)
+        )
+        # how naive times are stored
+        local = local_bound(value, self.problem.history.timezone, upper=upper)
+        if self.backend != "sqlite":
+            return local.to_pydatetime()
+        return f"{local.ceil('s') if upper else local.floor('s'):%Y-%m-%d %H:%M:%S}"
 
     # ------------------------------------------------------------ PostgreSQL
 

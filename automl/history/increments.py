@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from automl.history.columns import FIRST, LAST, Kind, unread, utc_naive
+from automl.history.columns import Kind, unread
+from automl.history.local_time import FIRST, LAST, utc_naive
 from automl.history.parts import identities
 from automl.history.shape import UPDATED, Rows, Shaper, Window
 from automl.history.sources import Since, Source

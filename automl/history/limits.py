@@ -16,7 +16,7 @@ __all__ = ["accounted", "empty_batch", "first_reason", "nothing_left", "within_l
 
 SMALL_INCREMENT = 10  # rows of an increment that may be set aside whatever their share of it
 _ADVICE = {
-    "bad_time": "Wanted ISO 8601; a local time that a clock change skips or repeats has no meaning.",
+    "bad_time": "Wanted ISO 8601, such as 2026-03-02 14:30, or with an offset 2026-03-02T14:30+01:00.",
     "kind_changed": "Mend the source, or take the change: automl contract FILE --accept",
     "duplicate_key": "Return one row per key, or name updated_at so that the newest version wins.",
     "infinite_target": "Mend them in the source, or leave them out in history.query.",
@@ -101,5 +101,5 @@ def accounted(snapshot: Snapshot, shaper: Shaper, names: Sequence[str]) -> Snaps
         quarantined=counted,
         unused=dict(shaper.layout.unused) if shaper.layout else {},
         offered=tuple(names),
-        warnings=tuple(mended_words(shaper.mended)),
+        warnings=tuple(mended_words(shaper.mended, shaper.problem.history.timezone)),
     )

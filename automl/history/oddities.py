@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from automl.errors import ProblemError
 from automl.history.columns import ROW_ID, Column, ignored, utc_naive
+from automl.history.local_time import AMBIGUOUS, SKIPPED
 from automl.problem import Problem
 
 __all__ = ["UPDATED", "mended_words", "no_moment", "refuse_names", "refuse_type"]
@@ -28,6 +29,12 @@ _WORDS: Mapping[str, str] = {
     "shortened": "texts longer than a million characters were cut",
     "no_date": "dates such as 0001-01-01 or 9999-12-31 are taken for gaps",
     "same_row": "rows came more than once and are kept once",
+    AMBIGUOUS: "local times occur twice in {zone}, where the clock goes back; read as the second pass "
+    "[ambiguous_time]",
+    "two_passes": "rows share their key with the other pass of the clock over the same hour; in the order in "
+    "which they came they are its first and its second pass [two_passes]",
+    SKIPPED: "local times do not exist in {zone}, where the clock goes forward; read as if it had not "
+    "[skipped_time]",
 }
 
 
@@ -95,10 +102,10 @@ def no_moment(stamps: NDArray[np.datetime64], zone: str) -> NDArray[np.bool_]:
     return np.asarray(standing | (stamps < np.datetime64("0002-01-01", "us")))
 
 
-def mended_words(mended: Mapping[tuple[str, str], int]) -> list[str]:
-    """What was mended, one line per column and reason."""
+def mended_words(mended: Mapping[tuple[str, str], int], zone: str) -> list[str]:
+    """What was mended, one line per column and reason; `zone` is that of naive times."""
     return [
-        f"{count} {_WORDS[why]}" if why == "same_row" else f"column {name!r}: {count} {_WORDS[why]}"
+        (f"column {name!r}: " if name else "") + f"{count} {_WORDS[why].format(zone=zone)}"
         for (why, name), count in sorted(mended.items())
         if count
     ]

@@ -49,6 +49,8 @@ __all__ = ["pull"]
 # longer than any transaction of a source, unless the file says otherwise
 OVERLAP = timedelta(hours=1)
 CLOCKS = timedelta(minutes=1)  # by which clocks may differ where open transactions are visible
+# part of what a pull is recognised by: pulls of another rule for naive times are made anew
+LOCAL_TIMES = "naive times of all columns are local, also where clocks change"
 _log = logging.getLogger(__name__)
 
 
@@ -152,6 +154,8 @@ class _Pulling:
         )
         kinds = dict(sorted((self.kinds or {}).items()))
         content = [told, str(self.problem.task), kinds, list(self.nulls)]
+        if h.timezone != "UTC":
+            content.append(LOCAL_TIMES)
         if personal_keys(self.problem):  # under another secret every key is another one
             content.append(hashed(pa.array([self.problem.name]))[0].as_py())
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from automl.errors import ContractError, HistoryError
 from automl.history.columns import (
     ARROW,
+    Cast,
     Column,
     Kind,
     Kinds,
@@ -206,6 +207,8 @@ class Shaper:
             self.dropped[name] += int(mask.sum())
             chunk = {n: _filter(column, ~mask) for n, column in chunk.items()}
             known = _filter(known, ~mask)
+        if times.mended:  # counted again, without the rows that are left out
+            self._count(h.time, as_times(chunk[h.time], h.timezone))
         return chunk, known
 
     def _too_late(self, stamps: NDArray[np.datetime64]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
@@ -290,7 +293,10 @@ class Shaper:
         }
         updated = bool(h.updated_at) and h.updated_at in chunk
         if updated:
-            cells[UPDATED] = as_times(chunk[h.updated_at], h.timezone).cells
+            changes = as_times(chunk[h.updated_at], h.timezone)
+            if h.updated_at not in cells:
+                self._count(h.updated_at, changes)
+            cells[UPDATED] = changes.cells
         if refused.bad.any():
             cells[REASON] = refused.column()
         return cells, refused.bad, updated
@@ -302,18 +308,21 @@ class Shaper:
         column = self._without_nulls(given)
         if name == h.target and kind == "number":
             refused.add(_infinite(column), Reason("infinite_target", name))
-        cast = as_kind(column, kind, h.timezone if name == h.label_time else "UTC")
+        cast = as_kind(column, kind, h.timezone)
         if cast.bad.any():
             if self._may_widen(name, kind):
                 raise Widen(name)
             detail = cast.detail or f"values that are no {kind}"
             refused.add(cast.bad, Reason("kind_changed", name, detail))
         if name != h.target:
-            self.mended.update({(why, name): count for why, count in cast.mended})
+            self._count(name, cast)
         if name not in h.key:
             return cast.cells
         refused.add(_mask(cast.cells.is_null()) & ~cast.bad, Reason("null_key", name))
         return hashed(cast.cells) if name in h.personal else cast.cells
+
+    def _count(self, name: str, cast: Cast) -> None:
+        self.mended.update({(why, name): count for why, count in cast.mended})
 
     def _may_widen(self, name: str, kind: Kind) -> bool:
         """Whether a cell that does not fit says that the column is text."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from automl.history import writer as part_writer  # its PART_ROWS may change
-from automl.history.columns import FIRST, LAST, utc_naive
+from automl.history.local_time import FIRST, LAST, utc_naive
 from automl.history.parts import (
     Part,
     day_after,

@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from automl.history.columns import FIRST
 from automl.history.limits import first_reason, within_limit
+from automl.history.local_time import AMBIGUOUS, FIRST, first_pass
 from automl.history.parts import Part, all_differ, identities, in_order, read_parts
 from automl.history.quarantine import Reason, aside_table
 from automl.history.shape import UPDATED, Shaper
@@ -37,8 +37,12 @@ def resolve(
     kept: list[pa.Table],
     unlabelled: list[pa.Table],
     aside: list[pa.Table],
+    taken: np.ndarray | None = None,
 ) -> Delta:
-    """Of several versions of a key the newest; equal twins are one; others that tie are set aside."""
+    """Of several versions of a key the newest; equal twins are one; others that tie are set aside.
+
+    `taken` are the identities of all keys, if not those of `kept` alone.
+    """
     h = problem.history
     assert shaper.layout is not None
     updated = bool(h.updated_at) and h.updated_at in shaper.names
@@ -47,6 +51,8 @@ def resolve(
     key = list(h.key)
     if not key:
         return Delta(rows, pa.table({}))
+    if not updated:
+        rows = _two_passes(problem, shaper, rows, taken)
     names = [*key, *([UPDATED] if updated else [])]
     frame = rows.select(list(dict.fromkeys(names))).to_pandas()
     frame["__row"] = np.arange(len(frame))
@@ -107,7 +113,7 @@ def without_twins(
         if versions and without
         else []
     )
-    resolved = resolve(problem, shaper, candidates, told, aside)
+    resolved = resolve(problem, shaper, candidates, told, aside, every)
     again.take_out(hit)
     for table in [*rests, resolved.rows]:
         again.add(in_order(table, writer.time, key) if len(table) else table)
@@ -121,6 +127,40 @@ def without_twins(
         raise first_reason(problem, shaper, "duplicate_key")
     within_limit(problem, shaper, sum(map(len, aside)))
     return found
+
+
+def _two_passes(
+    problem: Problem, shaper: Shaper, rows: pa.Table, taken: np.ndarray | None
+) -> pa.Table:
+    """Rows in the order they came; of two that share a key with its local time the first is the first pass.
+
+    Assumes that a source brings the first pass first, as meters and tills write them. Equal rows may be one
+    row that came twice and are left as they are.
+    """
+    h = problem.history
+    key, zone = list(h.key), h.timezone
+    if h.time not in key or not shaper.mended[AMBIGUOUS, h.time]:
+        return rows
+    frame = rows.to_pandas()
+    frame = frame[~frame.duplicated()]
+    frame = frame[frame.duplicated(key, keep=False)]
+    groups = frame.groupby(key, sort=False, dropna=False)
+    first = frame[(groups.cumcount() == 0) & (groups[h.time].transform("size") == 2)]
+    earlier = {t: first_pass(t.to_pydatetime(), zone) for t in first[h.time].unique()}
+    moved = first[first[h.time].map(lambda t: earlier[t] is not None).astype(bool)]
+    times = rows[h.time].to_pylist()
+    for row in moved.index:
+        times[row] = earlier[pd.Timestamp(times[row])]
+    place = rows.column_names.index(h.time)
+    shifted = rows.set_column(place, h.time, pa.array(times, rows.schema.field(h.time).type))
+    others = identities(rows, key) if taken is None else taken
+    if (
+        not len(moved)
+        or np.isin(identities(shifted.take(moved.index.to_numpy()), key), others).any()
+    ):
+        return rows  # times with and without offsets side by side: they clash
+    shaper.mended["two_passes", h.time] += 2 * len(moved)
+    return shifted
 
 
 def _one_each(problem: Problem, shaper: Shaper, rows: pa.Table, aside: list[pa.Table]) -> pa.Table:
