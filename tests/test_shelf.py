@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -152,20 +151,6 @@ def test_a_kept_fit_with_the_calendar_of_another_zone_is_of_no_use(
     moved = now.problem.history.model_copy(update={"timezone": "Europe/Berlin"})
     elsewhere = replace(now, problem=now.problem.model_copy(update={"history": moved}))
     assert shelf.answer(elsewhere) == {}
-    assert shelf.answer(now) == {(RECIPE.id, 0): {}}
-
-
-def test_a_fit_kept_before_there_were_zones_is_that_of_utc(
-    works: tuple[Work, Work], tmp_path: Path
-) -> None:
-    now, before = works
-    full = kept(before, before.problem.mature(AS_OF - WEEK))
-    shelf = Shelf(tmp_path / "shelf")
-    shelf.put([full], before, set())
-    state = [getattr(full, field.name) for field in fields(Kept) if field.name != "zone"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Kept, "__getstate__", lambda _: state)
-        (tmp_path / "shelf" / f"{RECIPE.id}.pickle").write_bytes(pickle.dumps(full))
     assert shelf.answer(now) == {(RECIPE.id, 0): {}}
 
 
