@@ -31,6 +31,7 @@ _WORDS = {  # outcome -> what the tag says, and its colour
     "promote": ("promoted", "#2b8a3e"),
     "revert": ("reverted", "#e8590c"),
     "keep": ("kept", "#868e96"),
+    "stay": ("kept as it was", "#868e96"),
 }
 
 
@@ -78,7 +79,7 @@ def cycle_tags(told: Told) -> dict[str, str]:
     """Tags of the parent run."""
     word, colour = _WORDS[told.ruling.outcome]
     if told.ruling.waiting:
-        word = "kept, one waits"
+        word += ", one waits"
     return {
         "decision": word,
         "winner": _in_words(told.blend),
@@ -94,6 +95,7 @@ def cycle_note(told: Told) -> str:
         "promote": "✔ Promoted",
         "revert": "↺ Reverted to the former champion, refitted as",
         "keep": "– Kept the champion, refitted as",
+        "stay": "– Kept the champion as it was released,",
     }
     problem, board, work = told.work.problem, told.board, told.work
     guards = " · ".join(f"{'✓' if g.passed else '✗'} {g.name} ({g.found})" for g in told.guards)

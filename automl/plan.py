@@ -47,6 +47,7 @@ LIVE = 5  # recipes of a warm cycle, the champion's members among them
 POOL_MARGIN = (
     0.01  # relative loss behind the best up to which a recipe that was dropped may come back
 )
+SEARCHED = ("published", "released", "waiting", "kept")  # how a cycle ends that was not broken off
 CHALLENGERS = 3  # new points of a warm cycle
 WARM_BLOCKS = 2  # newest blocks that a warm cycle looks at; the older ones are in the evidence
 WARM_SECONDS, WARM_SHARE = (
@@ -87,7 +88,7 @@ def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> 
     """
     past = _finished(job)
     told = job.cycle.receipts.get("plan")
-    champion = job.store.champion(job.problem.name, before=job.as_of)
+    champion = job.champion
     held = champion.blend if champion and champion.blend.offered(work.families) else None
     block = job.problem.validation.block
     remembered = remember(past, work)
@@ -164,7 +165,7 @@ def choose(facts: Facts, forced: str = "auto") -> tuple[PlanKind, str]:
 def signature(problem: Problem, work: Work) -> str:
     """Digest of what a search depends on beside its rows."""
     content = [
-        sorted(work.families),
+        sorted(work.offered),
         dict(sorted(work.contract.features.items())),
         list(work.contract.classes),
         problem.metric.name,
@@ -179,7 +180,7 @@ def remember(past: Sequence[Finished], work: Work) -> list[Past]:
     told: list[Past] = []
     for age, cycle in enumerate(past[:MEMORY], start=1):
         complete = [
-            t for t in cycle.trials if t.status == "complete" and t.recipe.family in work.families
+            t for t in cycle.trials if t.status == "complete" and t.recipe.family in work.offered
         ]
         best = min((t.loss for t in complete), default=0.0)
         if best > 0 and np.isfinite(best):
@@ -290,7 +291,7 @@ def _finished(job: Job) -> list[Finished]:
     told = []
     for cycle in job.store.cycles(job.problem.name, limit=4 * MEMORY):
         plan: Mapping[str, object] = cycle.receipts.get("plan") or {}
-        good = cycle.verb == "retrain" and cycle.status in ("published", "released", "kept")
+        good = cycle.verb == "retrain" and cycle.status in SEARCHED
         if good and plan and cycle.as_of < job.as_of:
             trials = tuple(Trial.from_json(c) for c in job.store.trials(cycle))
             rows = int(str(plan["rows"]))

@@ -35,7 +35,7 @@ from automl.problem import Problem
 from automl.publish import clean
 from automl.registry.models import Code
 from automl.registry.trials import TrialLog
-from automl.release import commit_release, reconcile, roll_forward
+from automl.release import commit_release, ended_as, reconcile, roll_forward
 from automl.ruling import Choice, make_choice
 from automl.spaces import Blend
 from automl.store import Release
@@ -88,9 +88,8 @@ def retrain(
             _log_roles(log, board, choice)
             fitted = run("refit", fit_chosen, job, refits, board, choice, deadline, plan)
         choice, warnings = fitted.choice, [*warnings, *fitted.warnings]
-        with Examiner(problem) as examiner:
-            release = run("register", _register, job, work, board, choice, fitted, run_id, io=True)
-            guards, release = run("guards", _guard, job, work, choice, release, examiner)
+        run("log trials", _log_trials, job, work, board, choice, run_id, io=True)
+        release, guards = _examined(job, work, fitted, run_id, run)
         if fitted.waiting:
             choice = run(
                 "register who waits", _register_waiting, job, work, choice, fitted, run_id, io=True
@@ -98,7 +97,7 @@ def retrain(
         generation, rows = run("stage predictions", stage, job, release) if stage else (None, None)
         release = run("release", _commit, job, choice, release, generation)
         try:
-            run("tell MLflow", _tell, job, work, board, choice, guards, release, io=True)
+            run("tell MLflow", _tell, job, work, board, choice, guards, (release, run_id), io=True)
         except Exception as error:  # noqa: BLE001  committed already: a lagging projection is no failure
             warnings.append(f"MLflow does not know yet, the next command tells it: {error}")
         keep_fits(job, work, board, fitted, plan)
@@ -106,14 +105,14 @@ def retrain(
         return Ending(
             problem,
             job.as_of,
-            "published" if generation else "released",
+            ended_as(choice.ruling, generation),
             choice.ruling.reason,
             model_version=release.model_version,
             generation=generation,
             rows=rows,
             board=board,
             decision=choice.decision,
-            run_id=release.run_id,
+            run_id=run_id,
             experiment=job.registry.experiment,
             warnings=warnings,
         )
@@ -206,19 +205,36 @@ def _roles(choice: Choice) -> dict[str, str]:
 
 
 def _log_roles(log: TrialLog, board: Board, choice: Choice) -> None:
-    """Beside the refit; `_register` corrects them where the refit changed the choice."""
+    """Beside the refit; `_log_trials` corrects them where the refit changed the choice."""
     roles = _roles(choice)
     for trial in board.trials:
         log(trial, roles.get(trial.recipe.id, ""))
 
 
-def _register(
-    job: Job, work: Work, board: Board, choice: Choice, fitted: Fitted, run_id: str
-) -> Release:
+def _log_trials(job: Job, work: Work, board: Board, choice: Choice, run_id: str) -> None:
     job.store.require(job.hold)
-    model = pd.read_pickle(fitted.model)
     job.registry.log_trials(run_id, job.tag, board.trials, work.families, _roles(choice))
     job.store.note(job.cycle, logging_seconds=round(job.registry.waited, 2))
+
+
+def _examined(
+    job: Job, work: Work, fitted: Fitted, run_id: str, run: Run
+) -> tuple[Release, list[Guard]]:
+    """The refitted model registered and examined; a champion that stays as it is was examined before."""
+    choice = fitted.choice
+    if choice.stays is not None:
+        return choice.stays, []
+    with Examiner(job.problem) as examiner:
+        release = run("register", _register, job, work, choice, fitted, run_id, io=True)
+        guards, release = run("guards", _guard, job, work, choice, release, examiner)
+    return release, guards
+
+
+def _register(job: Job, work: Work, choice: Choice, fitted: Fitted, run_id: str) -> Release:
+    job.store.require(job.hold)
+    if fitted.model is None:
+        raise AssertionError("a champion that stays as it is has been registered")
+    model = pd.read_pickle(fitted.model)
     registered = job.registry.register(
         run_id,
         model,
@@ -251,7 +267,7 @@ def _guard(
         sample,
         recipe=choice.blend.id,
         losses=choice.losses,
-        against=held_against(work, choice.blend, _champion_before(job)),
+        against=held_against(work, choice.blend, job.champion),
         examiner=examiner,
     )
     fault("retrain.guarded")
@@ -279,7 +295,7 @@ def _register_waiting(job: Job, work: Work, choice: Choice, fitted: Fitted, run_
             sample,
             recipe=one.blend.id,
             losses=one.losses,
-            against=held_against(work, one.blend, _champion_before(job)),
+            against=held_against(work, one.blend, job.champion),
         )
     except AutomlError as error:
         if error.code != REFUSED:  # a server that does not answer says nothing about the model
@@ -293,10 +309,6 @@ def _register_waiting(job: Job, work: Work, choice: Choice, fitted: Fitted, run_
         fingerprint=fingerprint,
     )
     return replace(choice, ruling=replace(choice.ruling, waiting=told))
-
-
-def _champion_before(job: Job) -> Release | None:
-    return job.store.champion(job.problem.name, before=job.as_of)
 
 
 def _code(work: Work, blend: Blend) -> list[Code]:
@@ -318,9 +330,15 @@ def _commit(job: Job, choice: Choice, release: Release, generation: int | None) 
 
 
 def _tell(
-    job: Job, work: Work, board: Board, choice: Choice, guards: list[Guard], release: Release
+    job: Job,
+    work: Work,
+    board: Board,
+    choice: Choice,
+    guards: list[Guard],
+    made: tuple[Release, str],
 ) -> None:
-    """Aliases first, they matter most; then what reviewers read."""
+    """Aliases first, they matter most; then what reviewers read. `made` is the champion and the cycle's run."""
+    release, run_id = made
     reconcile(job.store, job.registry, job.problem)
     told = Told(
         work,
@@ -334,7 +352,7 @@ def _tell(
         job.workspace.tracking_uri,
     )
     job.registry.close_cycle(
-        release.run_id,
+        run_id,
         metrics=cycle_metrics(told),
         tags=cycle_tags(told),
         note=cycle_note(told),
@@ -388,7 +406,7 @@ def _run_params(job: Job, work: Work) -> dict[str, Any]:
         "block": job.problem.validation.block,
         "horizon": job.problem.horizon,
         "seed": s.seed,
-        "families": ", ".join(work.families),
+        "families": ", ".join(work.offered),
         "budget": s.budget or f"{s.trials} trials",
         "rows": len(work.frame),
         "first": work.frame[job.problem.history.time].iloc[0],

@@ -15,7 +15,7 @@ from automl.ask import Ask, Ending, default_as_of, ended_already, same_problem
 from automl.errors import ProblemError
 from automl.problem import METRICS, Problem, family_names
 from automl.spaces import Family, Recipe, load_family
-from automl.store import Cycle, Entry, Release, Store, ledger, naive
+from automl.store import UNSCORED, Cycle, Entry, Release, Store, ledger, naive
 from automl.workspace import Workspace, now
 
 HIGHER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1_macro", "r2"}
@@ -38,7 +38,7 @@ def ended(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ending
         found is None
         or not found.ended
         or lagging
-        or (verb == "cycle" and found.status == "released")
+        or (verb == "cycle" and found.status in UNSCORED)
     ):
         return None
     same_problem(found, problem)

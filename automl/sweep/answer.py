@@ -80,8 +80,13 @@ class Answer:
         return {i: weights[i] / whole for i in kept}
 
     def challenger(self, finished: Sequence[Trial], held: Blend | None) -> Blend | None:
-        """Greedy selection over all trials, beginning with what holds the champion's place."""
+        """Greedy selection over all trials, beginning with what holds the champion's place.
+
+        Recipes of families that are only here to refit the champion are no part of it.
+        """
+        retired = {*self.work.families} - {*self.work.offered}
         complete = {t.recipe.id: t for t in finished if t.status == "complete"}
+        complete = {i: t for i, t in complete.items() if t.recipe.family not in retired}
         usable = {
             i: t for i, t in complete.items() if self.refittable(t) and t.seconds_refit <= self.left
         }

@@ -53,6 +53,11 @@ class Work:
         """What is optimised."""
         return get_metric(self.problem.metric.name)
 
+    @property
+    def offered(self) -> dict[str, Family]:
+        """The families that are searched; others are here to refit a champion that is made of them."""
+        return {name: family for name, family in self.families.items() if family.offered}
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
