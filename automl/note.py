@@ -198,7 +198,7 @@ def _mean_score(told: Told) -> float:
     outputs = blend_outputs(told.work, told.blend)
     if not outputs:
         return float("nan")
-    scores = [told.work.metric.score(y, output) for y, output in outputs]
+    scores = [judged.score(told.work.metric) for judged in outputs]
     return float(sum(scores) / len(scores))
 
 
@@ -221,15 +221,12 @@ def _slices(told: Told) -> str:
     outputs = blend_outputs(told.work, told.blend)
     if not names or not outputs:
         return ""
-    truth, output = outputs[0]
     metric = get_metric(told.work.problem.metric.name)
     rows = told.work.frame.iloc[told.work.blocks[0].judged]
     lines = ["", "", "| slice | rows | score |", "| --- | ---: | ---: |"]
     for name in names:
         values = rows[name].to_numpy()
         for value, count in rows[name].value_counts().head(8).items():
-            mask = values == value
-            lines.append(
-                f"| {name} = {value} | {count} | {metric.score(truth[mask], output[mask]):.4f} |"
-            )
+            score = outputs[0].take(values == value).score(metric)
+            lines.append(f"| {name} = {value} | {count} | {score:.4f} |")
     return "\n".join(lines)

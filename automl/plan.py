@@ -171,6 +171,7 @@ def signature(problem: Problem, work: Work) -> str:
         problem.metric.name,
         str(problem.validation.block),
         *([work.columns.digest] if work.columns else []),
+        *([problem.history.weight] if problem.history.weight else []),
     ]
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]
 

@@ -156,7 +156,7 @@ def _check(job: Job, snapshot: Snapshot) -> tuple[Contract, list[str]]:
             "wrote %s: read it, correct it, commit it", contracts.contract_file(job.problem).name
         )
     found = contracts.check(frame, contract, job.problem, snapshot.offered, as_of=job.as_of)
-    warnings = [*map(str, found), *snapshot.warnings]
+    warnings = [*map(str, found), *snapshot.warnings, *_without_weights(job)]
     if snapshot.quarantined:
         told = ", ".join(f"{count} {reason}" for reason, count in snapshot.quarantined.items())
         warnings.append(f"rows set aside: {told}; see automl history {job.problem.file.name}")
@@ -165,9 +165,19 @@ def _check(job: Job, snapshot: Snapshot) -> tuple[Contract, list[str]]:
     return contract, warnings
 
 
+def _without_weights(job: Job) -> list[str]:
+    """A warning that names the families whose fits do not see the user's row weights."""
+    h, offered = job.problem.history, job.families.values()
+    names = [f.name for f in offered if not f.weights and job.problem.task in f.tasks]
+    if not h.weight or not names:
+        return []
+    said = f"history.weight {h.weight!r} does not count in fits of {', '.join(names)}, which take no weights"
+    return [f"{said}; their trials are scored with it all the same [weights_not_taken]"]
+
+
 def make_work(job: Job, snapshot: Snapshot, contract: Contract) -> Work:
-    """What sweep and refit of a cycle work on."""
-    frame = history.read(snapshot)
+    """What sweep and refit of a cycle work on: the rows that count."""
+    frame = contracts.counted(history.read(snapshot), job.problem)
     return Work(
         problem=job.problem,
         contract=contract,

@@ -49,6 +49,7 @@ class Kept:
     columns: str = ""  # digest of the user's own
     encoder: Any = None
     estimator: Any = None
+    weight: str = ""  # column of the user's row weights
 
 
 class Shelf:
@@ -103,8 +104,9 @@ class Shelf:
 
 
 def block_name(work: Work, block: Block) -> str:
-    """Sixteen hex digits for the judged rows of a block: columns, target, and their order."""
-    columns = [*work.contract.features, work.problem.history.target]
+    """Sixteen hex digits for the judged rows of a block: columns, target, row weights, and their order."""
+    h = work.problem.history
+    columns = [*work.contract.features, h.target, *([h.weight] if h.weight else [])]
     rows = work.frame[columns].iloc[block.judged]
     digest = hashlib.sha256(f"{block.start} {block.end} {columns}".encode())
     digest.update(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
@@ -117,11 +119,13 @@ def columns_of(work: Work) -> dict[str, Any]:
         "features": dict(work.contract.features),
         "classes": work.contract.classes,
         "columns": work.columns.digest if work.columns else "",
+        "weight": work.problem.history.weight,
     }
 
 
 def _fits(model: Kept, work: Work) -> bool:
-    return all(getattr(model, name) == value for name, value in columns_of(work).items())
+    # one that an earlier release has kept lacks what came later
+    return all(getattr(model, name, "") == value for name, value in columns_of(work).items())
 
 
 def _as_old(model: Kept, work: Work, block: Block) -> bool:

@@ -78,7 +78,8 @@ def test_roles_are_no_features_but_time_is_also_as_part_of_the_key(
 ) -> None:
     replace = {'["parcel"]': '["parcel", "sent_at"]\nweight = "weight"\ngroup = ["carrier"]'}
     problem = make_problem(replace=replace)
-    contract = infer(pulled(problem), problem)
+    rows = pulled(problem)
+    contract = infer(rows.assign(weight=rows["weight"].fillna(1.0)), problem)
     assert contract.features == {"sent_at": "time"}
     assert contract.unused == {"parcel": "key", "carrier": "group"}
 

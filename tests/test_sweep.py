@@ -270,7 +270,10 @@ def answer(work: Work) -> Answer:
     outcomes = to_outcomes(work.frame["late"], work.contract)
     truth = [outcomes[block.judged] for block in work.blocks]
     least = least_losses(work)
-    return Answer(work, truth, least, lambda _: 0, lambda _: True, float("inf"), float("inf"))
+    weights = [np.ones(len(y)) for y in truth]
+    return Answer(
+        work, truth, weights, least, lambda _: 0, lambda _: True, float("inf"), float("inf")
+    )
 
 
 def seeing(i: int, *, trend: bool = True) -> Recipe:

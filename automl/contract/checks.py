@@ -16,7 +16,15 @@ from automl.history import ROW_ID, Kind, utc_naive
 from automl.history.columns import unread
 from automl.problem import Problem
 
-__all__ = ["MIN_PER_CLASS", "MIN_ROWS", "check", "check_batch", "check_target"]
+__all__ = [
+    "MIN_PER_CLASS",
+    "MIN_ROWS",
+    "check",
+    "check_batch",
+    "check_target",
+    "check_weights",
+    "counted",
+]
 
 MIN_ROWS = 200  # below, a time split leaves too few rows to choose anything by
 MIN_PER_CLASS = 20
@@ -51,7 +59,8 @@ def check(
         scale; too few rows are left, the newest ones are old, or no column is used.
     """
     _check_columns(frame, contract, problem)
-    check_target(frame, problem, contract)
+    check_weights(frame, problem)
+    check_target(counted(frame, problem), problem, contract)
     if as_of is not None:
         _check_behind(frame, problem, as_of)
     newest = _newest_block(frame, problem)
@@ -281,6 +290,39 @@ def _breach(law: str, name: str, frame: pd.DataFrame, contract: Contract) -> str
     if "uniqueness" in law:
         return f"key {name!r}: found the same key more than once"
     return f"column {name!r}: found {frame[name].dtype}; wanted {contract.features[name]}"
+
+
+def check_weights(frame: pd.DataFrame, problem: Problem) -> None:
+    """Refuse row weights that are negative or missing, and those that leave no row."""
+    name = problem.history.weight
+    if not name:
+        return
+    weight = frame[name].to_numpy("float64")
+    below, missing = int((weight < 0).sum()), int((~np.isfinite(weight)).sum())
+    found = [f"{below} negative"] if below else []
+    found += [f"{missing} missing or infinite"] if missing else []
+    if found:
+        raise HistoryError(
+            f"history.weight {name!r}: found {' and '.join(found)} values in {len(frame)} rows; wanted "
+            "numbers of at least 0",
+            code="bad_weight",
+            next_step="Correct them in the source, or in history.query: where the weight is unknown, 1 counts "
+            "the row once, and 0 leaves it out.",
+        )
+    if not weight.any():
+        raise HistoryError(
+            f"history.weight {name!r}: found 0 in all {len(frame)} rows; wanted some above 0",
+            code="no_weight",
+            next_step="Correct history.query, or leave history.weight out so that all rows count alike.",
+        )
+
+
+def counted(frame: pd.DataFrame, problem: Problem) -> pd.DataFrame:
+    """The rows that count: those of weight 0 are as if they were not there."""
+    name = problem.history.weight
+    if not name or (frame[name] > 0).all():
+        return frame
+    return frame[frame[name] > 0].reset_index(drop=True)
 
 
 def check_target(frame: pd.DataFrame, problem: Problem, contract: Contract) -> None:

@@ -18,7 +18,7 @@ from automl.features.columns import Columns, kinds_of
 from automl.problem import Problem
 from automl.spaces import Encoding, Shape
 
-__all__ = ["Rows", "shape_of", "thin", "to_outcomes", "write_matrices"]
+__all__ = ["Rows", "row_weights", "shape_of", "thin", "to_outcomes", "write_matrices"]
 
 ALWAYS_KEPT = (
     0.25  # share of a row cap that goes to the newest rows; the rest samples the older ones
@@ -46,11 +46,10 @@ class Rows:
         h = problem.history
         times = frame[h.time].to_numpy().astype("int64").astype("float64")
         span = max(1.0, float(times.max() - times.min()))
-        weight = frame[h.weight].fillna(0).to_numpy("float64") if h.weight else np.ones(len(frame))
         return cls(
             frame,
             to_outcomes(frame[h.target], contract),
-            weight,
+            row_weights(frame, problem),
             (times.max() - times) / span,
             block,
         )
@@ -72,6 +71,12 @@ def to_outcomes(target: pd.Series, contract: Contract) -> NDArray[np.float64]:
         return target.to_numpy("float64")
     numbers = {label: float(i) for i, label in enumerate(contract.classes)}
     return target.map(numbers).to_numpy("float64")
+
+
+def row_weights(frame: pd.DataFrame, problem: Problem) -> NDArray[np.float64]:
+    """The user's row weights, shape (n_rows,); 1 without `history.weight`."""
+    name = problem.history.weight
+    return frame[name].to_numpy("float64") if name else np.ones(len(frame))
 
 
 def thin(rows: Rows, most: int, seed: int) -> Rows:

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from automl.blocks import Block
 from automl.contract import Contract
 from automl.ensemble import block_weights
 from automl.features.columns import Columns
-from automl.features.matrices import Rows, to_outcomes
+from automl.features.matrices import Rows, row_weights, to_outcomes
 from automl.metrics import Metric, get_metric
 from automl.problem import Problem
 from automl.spaces import Blend, Family, Params, Recipe
 
 __all__ = [
     "Board",
+    "Judged",
     "Past",
     "Plan",
     "PlanKind",
@@ -169,27 +171,43 @@ class Board:
         )
 
 
-def blend_outputs(work: Work, blend: Blend, blocks: int | None = None) -> list[tuple[Any, Any]]:
-    """(truth, output) of a blend per block, newest first, from its members' kept outputs; [] if one lacks.
+class Judged(NamedTuple):
+    """The judged rows of a block: what came, what was said, and how much each row counts."""
+
+    truth: NDArray[np.float64]
+    output: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    def take(self, rows: NDArray[Any]) -> Judged:
+        """These rows, by a mask or by their places."""
+        return Judged(self.truth[rows], self.output[rows], self.weight[rows])
+
+    def score(self, metric: Metric) -> float:
+        """Their score."""
+        return metric.score(self.truth, self.output, self.weight)
+
+
+def blend_outputs(work: Work, blend: Blend, blocks: int | None = None) -> list[Judged]:
+    """What a blend said per block, newest first, from its members' kept outputs; [] if one lacks.
 
     `blocks` says how many of the newest are wanted; by default all.
     """
     outcomes = to_outcomes(work.frame[work.problem.history.target], work.contract)
-    pairs = []
+    weights = row_weights(work.frame, work.problem)
+    judged = []
     for b, block in enumerate(work.blocks[:blocks]):
         paths = [output_file(work, member.recipe, b) for member in blend.members]
         if not all(path.exists() for path in paths):
             return []
         mixed = sum(m.weight * np.load(p) for m, p in zip(blend.members, paths, strict=True))
-        pairs.append((outcomes[block.judged], mixed))
-    return pairs
+        judged.append(Judged(outcomes[block.judged], mixed, weights[block.judged]))
+    return judged
 
 
 def blend_losses(work: Work, blend: Blend, blocks: int | None = None) -> list[float]:
     """Losses of a blend on the blocks, newest first; [] if a member has no outputs."""
     return [
-        work.metric.loss(work.metric.score(truth, output))
-        for truth, output in blend_outputs(work, blend, blocks)
+        work.metric.loss(judged.score(work.metric)) for judged in blend_outputs(work, blend, blocks)
     ]
 
 
@@ -204,7 +222,8 @@ def floor_losses(work: Work, rows: Rows | None = None) -> list[float]:
             output = np.tile(sums / sums.sum(), (count, 1))
         else:
             output = np.full(count, np.average(y, weights=weight))
-        told.append(work.metric.loss(work.metric.score(rows.y[block.judged], output)))
+        judged = Judged(rows.y[block.judged], output, rows.weight[block.judged])
+        told.append(work.metric.loss(judged.score(work.metric)))
     return told
 
 
