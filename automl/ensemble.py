@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder
 
 from automl.contract import Contract
+from automl.features import all_classes
 from automl.metrics import Metric
 
 __all__ = ["MOST_MEMBERS", "Candidate", "assemble", "block_weights", "greedy", "level"]
@@ -109,12 +110,14 @@ def assemble(
     Parameters
     ----------
     members
-        (name, weight, fitted encoder, fitted estimator) each; estimators answer class numbers.
+        (name, weight, fitted encoder, fitted estimator) each; estimators answer class numbers. One whose
+        training rows lacked a class gives it a probability of 0.
     features
         Column names the model wants, in order.
     """
+    classes = len(contract.classes)
     named = [
-        (name, Pipeline([("encode", encoder), ("model", model)]))
+        (name, Pipeline([("encode", encoder), ("model", all_classes(model, classes))]))
         for name, _, encoder, model in members
     ]
     weights = [weight for _, weight, _, _ in members]

@@ -23,6 +23,9 @@ __all__ = ["Rows", "row_weights", "shape_of", "thin", "to_outcomes", "write_matr
 ALWAYS_KEPT = (
     0.25  # share of a row cap that goes to the newest rows; the rest samples the older ones
 )
+LEAST_OF_CLASS = (
+    50  # rows that a class keeps if it has them: some families need them to know it at all
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +34,7 @@ class Rows:
 
     `y` are class numbers or values, `weight` the user's row weights, `age` the share of the history's
     length (0 newest, 1 oldest); each has shape (n_rows,). `block` is how many rows a retraining period has,
-    0 if that is not known.
+    0 if that is not known. `classes` is how many classes there are, 0 for values, None if that is not known.
     """
 
     frame: pd.DataFrame
@@ -39,6 +42,7 @@ class Rows:
     weight: NDArray[np.float64]
     age: NDArray[np.float64]
     block: int = 0
+    classes: int | None = None
 
     @classmethod
     def of(cls, frame: pd.DataFrame, problem: Problem, contract: Contract, block: int = 0) -> Rows:
@@ -52,6 +56,7 @@ class Rows:
             row_weights(frame, problem),
             (times.max() - times) / span,
             block,
+            len(contract.classes),
         )
 
     def take(self, positions: NDArray[np.int64]) -> Rows:
@@ -62,6 +67,7 @@ class Rows:
             self.weight[positions],
             self.age[positions],
             self.block,
+            self.classes,
         )
 
 
@@ -82,18 +88,46 @@ def row_weights(frame: pd.DataFrame, problem: Problem) -> NDArray[np.float64]:
 def thin(rows: Rows, most: int, seed: int) -> Rows:
     """At most `most` rows: the newest whole, older ones sampled and weighted up by 1/rate.
 
-    Keeps the meaning of half-lives. Assumes rows ascend in time.
+    Keeps the meaning of half-lives. A class of few rows keeps `LEAST_OF_CLASS` of them, weighted so that each
+    class counts as much as before. Assumes rows ascend in time.
     """
     n = len(rows.y)
     if n <= most:
         return rows
     newest = int(most * ALWAYS_KEPT)
-    older = np.random.default_rng(seed).choice(n - newest, most - newest, replace=False)
-    positions = np.concatenate([np.sort(older), np.arange(n - newest, n)])
-    factor = np.ones(most)
-    factor[: most - newest] = (n - newest) / (most - newest)
-    kept = rows.take(positions)
-    return replace(kept, weight=kept.weight * factor)
+    rng, older = np.random.default_rng(seed), n - newest
+    factor = np.ones(n)
+    drawn = []
+    for positions, count in _strata(rows, older, most - newest):
+        drawn.append(positions[rng.choice(len(positions), count, replace=False)])
+        factor[positions] = len(positions) / count
+    kept = np.concatenate([np.sort(np.concatenate(drawn)), np.arange(older, n)])
+    thinned = rows.take(kept)
+    return replace(thinned, weight=thinned.weight * factor[kept])
+
+
+def _strata(rows: Rows, older: int, most: int) -> list[tuple[NDArray[np.int64], int]]:
+    """Positions among the first `older` rows, and how many of each to draw; together `most`.
+
+    All at once, unless a class is so rare that a draw might lose it. Then each class is sure of its
+    `LEAST_OF_CLASS` rows, as far as there is place, and the rest goes by their numbers.
+    """
+    together = [(np.arange(older), most)]
+    if rows.classes == 0:
+        return together
+    labels, numbers, counts = np.unique(rows.y, return_inverse=True, return_counts=True)
+    known = np.bincount(numbers[older:], minlength=len(labels))  # newest rows, kept anyway
+    counts = counts - known
+    frequent = (counts * most / older >= LEAST_OF_CLASS) | (counts == 0)
+    if len(labels) > most or frequent.all():  # values, or too many classes to keep them all
+        return together
+    least = min(LEAST_OF_CLASS, max(1, most // (2 * len(labels))))
+    sure = np.minimum(counts, np.maximum(1, least - known))
+    share = sure + (counts - sure) * (most - sure.sum()) / max(1, (counts - sure).sum())
+    take = np.floor(share).astype(np.int64)
+    left = most - take.sum()
+    take[np.argsort(take - share, kind="stable")[:left]] += 1  # largest remainders
+    return [(np.flatnonzero(numbers[:older] == c), int(take[c])) for c in np.flatnonzero(counts)]
 
 
 def write_matrices(
