@@ -129,6 +129,7 @@ def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
             "state": t.status,
             told.work.metric.name: t.score,
             **t.also,
+            "blocks": len(t.scores),
             "fit_s": t.seconds_fit,
             "half_life": t.recipe.half_life,
             "recent": t.recipe.recent,

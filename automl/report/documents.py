@@ -87,7 +87,7 @@ def standing(problem: Problem, workspace: Workspace) -> str:
 
 
 def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[str, Any]:
-    """Trials of a cycle, best first."""
+    """Trials of a cycle, best first; those judged on fewer blocks stand below, whatever their score."""
     store, cycle = _cycle(problem, workspace, as_of)
     metric = problem.metric.name
     higher = metric in HIGHER
@@ -114,6 +114,7 @@ def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) 
     trials.sort(
         key=lambda t: (
             order[t["state"]],
+            -t["blocks"],  # scores of fewer blocks compare with nothing else
             -(t["score"] or 0) if higher else (t["score"] or 0),
             t["number"],
         )
@@ -132,6 +133,7 @@ def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) 
         "metric": metric,
         "better": "higher" if higher else "lower",
         "also": list(problem.metric.also),
+        "blocks": max((t["blocks"] for t in trials), default=0),
         "trials": trials,
     }
 

@@ -164,11 +164,13 @@ class Board:
 
     @property
     def ranked(self) -> list[Trial]:
-        """Complete trials, best first; then pruned, then failed ones."""
+        """Complete trials, best first; then pruned, then failed ones, those judged on more blocks first."""
         order = {"complete": 0, "pruned": 1, "failed": 2}
-        return sorted(
-            self.trials, key=lambda t: (order[t.status], t.loss if t.losses else 0, t.number)
-        )
+
+        def place(t: Trial) -> tuple[int, int, float, int]:
+            return order[t.status], -len(t.losses), t.loss if t.losses else 0.0, t.number
+
+        return sorted(self.trials, key=place)
 
 
 class Judged(NamedTuple):
