@@ -49,7 +49,7 @@ class Metric:
             Row weights of at least 0, shape (n_rows,), or None. A weight of 2 counts as the row twice, a
             weight of 0 as if the row was not there.
 
-        Returns NaN where the metric is undefined, for example ROC AUC of a single class, or of no row.
+        Returns NaN where the metric is undefined: of no row, ROC AUC of a single class, MAPE of a target of 0.
         """
         if weight is not None:
             there = weight > 0
@@ -100,6 +100,14 @@ def _log_loss(y: NDArray[np.generic], p: Array, w: Array | None) -> float:
     sure = p[np.arange(len(y)), y.astype(int)] / p.sum(axis=1)
     least = np.finfo(p.dtype).eps
     return float(np.average(-np.log(np.clip(sure, least, 1 - least)), weights=w))
+
+
+def _mape(y: NDArray[np.generic], v: Array, w: Array | None) -> float:
+    """Not a number if a target is 0, where a relative error is not defined."""
+    truth = y.astype("float64")
+    if (truth == 0).any():
+        return float("nan")
+    return float(np.average(np.abs(v - truth) / np.abs(truth), weights=w))
 
 
 def _rmse(y: NDArray[np.generic], v: Array, w: Array | None) -> float:
@@ -171,7 +179,7 @@ _METRICS = {
             "lower",
             "value",
             "mean relative error, 0.1 = 10 %",
-            lambda y, v, w: sk.mean_absolute_percentage_error(y, v, sample_weight=w),
+            _mape,
         ),
         Metric(
             "r2",

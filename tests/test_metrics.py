@@ -232,6 +232,12 @@ def test_the_order_of_rows_does_not_matter(task: str, name: str, seed: int) -> N
     )
 
 
+def test_a_relative_error_of_nothing_is_not_a_number() -> None:
+    y, said = np.array([0.0, 2.0, 4.0]), np.array([1.0, 1.0, 3.0])
+    assert isnan(get_metric("mape").score(y, said))
+    assert get_metric("mape").score(y, said, np.array([0.0, 1.0, 1.0])) == pytest.approx(0.375)
+
+
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_roc_auc_of_a_single_class_is_not_a_number(label: float) -> None:
     score = get_metric("roc_auc").score(np.full(5, label), np.full((5, 2), 0.5))

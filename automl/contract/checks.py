@@ -65,7 +65,7 @@ def check(
         _check_behind(frame, problem, as_of)
     newest = _newest_block(frame, problem)
     _check_silence(frame, newest, contract, problem)
-    found = _check_jump(frame, newest, problem)
+    found = _check_jump(frame, newest, problem) + _undefined(counted(frame, problem), problem)
     _check_leaks(frame, contract, problem)
     found += _other_columns(offered, contract, problem) + _same_rows(frame)
     return [*found, *_noticed(frame, newest, contract)]
@@ -207,6 +207,15 @@ def _check_jump(frame: pd.DataFrame, newest: pd.DataFrame, problem: Problem) -> 
     return []
 
 
+def _undefined(frame: pd.DataFrame, problem: Problem) -> list[Finding]:
+    """Further metrics that have no value on some rows."""
+    zeros = int((frame[problem.history.target] == 0).sum()) if "mape" in problem.metric.also else 0
+    if not zeros:
+        return []
+    said = f"target {problem.history.target!r}: {zeros} of {len(frame)} rows are 0, where mape is not defined"
+    return [Finding("mape_undefined", f"{said}; it is left out wherever one of them is judged")]
+
+
 def _check_leaks(frame: pd.DataFrame, contract: Contract, problem: Problem) -> None:
     sample = frame.tail(LEAK_ROWS)
     truth = sample[problem.history.target]
@@ -345,6 +354,14 @@ def check_target(frame: pd.DataFrame, problem: Problem, contract: Contract) -> N
                 f"target {target!r}: found {int(column.isna().sum())} infinite values; wanted numbers",
                 code="infinite_target",
                 next_step="Mend them in the source, or leave them out in history.query.",
+            )
+        zeros = int((column == 0).sum())
+        if zeros and problem.metric.name == "mape":
+            raise HistoryError(
+                f"target {target!r}: found {zeros} rows of 0 among {len(frame)}; metric mape divides by the "
+                "target and wants none",
+                code="zero_target",
+                next_step='Set metric.name = "mae" (or rmse), or leave these rows out in history.query.',
             )
         if column.nunique() < 2:
             raise HistoryError(

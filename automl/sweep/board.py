@@ -33,6 +33,7 @@ __all__ = [
     "floor_losses",
     "makespan",
     "mean",
+    "means",
     "output_file",
 ]
 
@@ -245,3 +246,9 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
 def mean(values: Sequence[float]) -> float:
     """Mean over blocks, newest first, newer ones weighing more; NaN of nothing."""
     return float(np.dot(block_weights(len(values)), values)) if values else float("nan")
+
+
+def means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """`mean` by name; a name without a value on one of the blocks is left out."""
+    found = {name: mean([v[name] for v in values]) for name in (values[0] if values else ())}
+    return {name: value for name, value in found.items() if np.isfinite(value)}

@@ -14,7 +14,7 @@ from automl.features.matrices import shape_of, thin, write_matrices
 from automl.metrics import get_metric
 from automl.spaces import Blend, Encoding, Family, Member, Params, Shape
 from automl.sweep.answer import Answer, least_losses
-from automl.sweep.board import Board, Plan, Trial, Work, mean, output_file
+from automl.sweep.board import Board, Plan, Trial, Work, means, output_file
 from automl.sweep.caps import most_configurations, most_rows
 from automl.sweep.clock import Clock
 from automl.sweep.encoding import Matrices
@@ -375,7 +375,7 @@ class _Run:
             status=status,
             losses=tuple(race.losses),
             scores=tuple(race.scores),
-            also={n: mean([a[n] for a in race.also]) for n in (race.also or [{}])[0]},
+            also=means(race.also),
             learned=race.learned or {},
             seconds=race.seconds,
             seconds_fit=race.seconds_fit,
