@@ -39,7 +39,7 @@ class Ending:
 
     problem: Problem
     as_of: datetime
-    status: str  # published | released | kept | refused | failed | dry-run
+    status: str  # published | released | kept | waiting | refused | failed | dry-run
     reason: str
     already: bool = False
     model_version: int | None = None

@@ -33,7 +33,7 @@ from automl.spaces import (
     load_family,
     refuse_missing,
 )
-from automl.trial import predict
+from automl.trial import predict, takes_later_weights
 
 __all__ = ["Check", "Findings", "check_family", "to_json"]
 
@@ -132,6 +132,8 @@ def _check_task(family: Family, task: str) -> tuple[list[Check], dict[str, Any],
                 lambda: _travels(family, task, fitted[0]),
             ),
         ]
+    if fitted:
+        checks.append(_run(f"{task}: row weights", lambda: _weighs(family, task)))
     if fitted and family.share:
         checks.append(_run(f"{task}: shared columns, same answers", lambda: _shares(family, task)))
     return checks, drawn, seconds
@@ -235,6 +237,24 @@ def _travels(family: Family, task: str, model: Any) -> str:
     return f"skops, {size / 1e3:.0f} kB, equal to the last bit"
 
 
+def _weighs(family: Family, task: str) -> str:
+    """A family that says it takes weights must answer otherwise with them."""
+    if not family.weights:
+        return "not taken: history.weight does not count in its fits"
+    _, X, y, shape = _learnable(family, task)
+    more = family.fit_args(shape) if family.fit_args else {}
+    heavy = np.where(y == y.max() if CLASSES[task] else y > np.median(y), 9.0, 1.0)
+    alike, weighted = (family.build(_first(family), shape, 0) for _ in range(2))
+    alike.fit(X, y, sample_weight=np.ones(ROWS), **more)
+    weighted.fit(X, y, sample_weight=heavy, **more)
+    first, second = (predict(m, X, len(CLASSES[task])) for m in (alike, weighted))
+    if np.array_equal(first, second):
+        raise ValueError(
+            "found the same answers with other weights; wanted weights=False, or others"
+        )
+    return "counted"
+
+
 def _shares(family: Family, task: str) -> str:
     """Trials may share their columns; a release is fitted by the estimator and must not surprise."""
     if not (family.share and family.fit_shared):
@@ -273,7 +293,9 @@ def _model(family: Family, task: str) -> Any:
     if family.fit is not None:
         cut = ROWS * 3 // 4
         trained = family.build(params, shape, 0)
-        learned = family.fit(trained, X[:cut], y[:cut], X[cut:], y[cut:], np.ones(cut), **more)
+        later = {"weights_val": np.ones(ROWS - cut)} if takes_later_weights(family) else {}
+        rows = X[:cut], y[:cut], X[cut:], y[cut:], np.ones(cut)
+        learned = family.fit(trained, *rows, **more, **later)
     estimator = family.build({**params, **learned}, shape, 0)
     estimator.fit(X, y, **more, **({"sample_weight": np.ones(ROWS)} if family.weights else {}))
     if family.recent is not None:

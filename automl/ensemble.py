@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder
 
 from automl.contract import Contract
+from automl.features import all_classes
 from automl.metrics import Metric
 
 __all__ = ["MOST_MEMBERS", "Candidate", "assemble", "block_weights", "greedy", "level"]
@@ -62,24 +63,26 @@ def greedy(
     metric: Metric,
     stand: Callable[[Sequence[float]], float],
     *,
+    weights: Sequence[NDArray[np.float64]] | None = None,
     anchor: Mapping[str, float] | None = None,
     seconds: float = float("inf"),
 ) -> dict[str, float]:
     """Weights of the members whose mix stands lowest, by greedy selection with replacement.
 
-    `stand` makes one number of losses per block, newest first: `level`, or their mean. `anchor` are weights
-    to start from with `ANCHOR_VOTES` votes. Members whose refits sum to more than `seconds` are never chosen
+    `stand` makes one number of losses per block, newest first: `level`, or their mean. `truth` and the rows'
+    `weights` go block by block. `anchor` are weights of members to start from with `ANCHOR_VOTES` votes. Members whose refits sum to more than `seconds` are never chosen
     together. Ties go to members already in; where there are as many as may be, who comes in takes the place
     of the one with the fewest votes.
 
     Source: Caruana, Niculescu-Mizil, Crew, Ksikes 2004, "Ensemble selection from libraries of models".
     """
+    judged = [(y, weights[b] if weights else None) for b, y in enumerate(truth)]
     votes = {name: ANCHOR_VOTES * w for name, w in (anchor or {}).items() if name in candidates}
     pool = _without_twins(candidates, set(votes))
     best_votes, best = votes, float("inf")
     if votes:
         sums = _sums(candidates, votes, len(truth))
-        best = stand(_losses(sums, sum(votes.values()), truth, metric))
+        best = stand(_losses(sums, sum(votes.values()), judged, metric))
     for _ in range(ROUNDS):
         round_best, chosen = float("inf"), votes
         for name in pool:
@@ -87,7 +90,7 @@ def greedy(
             if sum(candidates[m].seconds_refit for m in after) > seconds:
                 continue
             mixed = _sums(candidates, after, len(truth))
-            mine = stand(_losses(mixed, sum(after.values()), truth, metric))
+            mine = stand(_losses(mixed, sum(after.values()), judged, metric))
             if mine < round_best - 1e-12 or (name in votes and mine <= round_best):
                 round_best, chosen = mine, after
         if chosen is votes:
@@ -107,12 +110,14 @@ def assemble(
     Parameters
     ----------
     members
-        (name, weight, fitted encoder, fitted estimator) each; estimators answer class numbers.
+        (name, weight, fitted encoder, fitted estimator) each; estimators answer class numbers. One whose
+        training rows lacked a class gives it a probability of 0.
     features
         Column names the model wants, in order.
     """
+    classes = len(contract.classes)
     named = [
-        (name, Pipeline([("encode", encoder), ("model", model)]))
+        (name, Pipeline([("encode", encoder), ("model", all_classes(model, classes))]))
         for name, _, encoder, model in members
     ]
     weights = [weight for _, weight, _, _ in members]
@@ -144,9 +149,13 @@ def _sums(
 
 
 def _losses(
-    sums: Sequence[Any], total: float, truth: Sequence[NDArray[np.float64]], metric: Metric
+    sums: Sequence[Any],
+    total: float,
+    judged: Sequence[tuple[NDArray[np.float64], NDArray[np.float64] | None]],
+    metric: Metric,
 ) -> list[float]:
-    return [metric.loss(metric.score(y, s / total)) for y, s in zip(truth, sums, strict=True)]
+    pairs = zip(judged, sums, strict=True)
+    return [metric.loss(metric.score(y, s / total, w)) for (y, w), s in pairs]
 
 
 def _without_twins(candidates: Mapping[str, Candidate], keep: set[str]) -> list[str]:

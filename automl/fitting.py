@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 class Fitted:
     """The assembled models' files, the choice as it was fitted, and the fits for the shelf."""
 
-    model: Path
+    model: Path | None  # of the champion, unless it stays as it is
     waiting: Path | None  # of the challenger that a person has to approve
     choice: Choice
     warnings: list[str]
@@ -100,21 +100,21 @@ def fit_chosen(
     """
     work = refits.work
     costs = {**plan.costs, **{t.recipe.id: t.seconds_refit for t in board.trials}}
-    one = choice.ruling.waiting
-    done = refits.fit(_together(choice.blend, one), deadline, costs, board.overhead)
-    mine = part_of(done, choice.blend)
-    told = [
-        f"member {member} is left out of the release: {why}" for member, why in mine.lost.items()
-    ]
-    if done.rows < len(work.frame):
+    choice, done = _fit(refits, choice, deadline, costs, board.overhead)
+    told: list[str] = []
+    path = waiting = None
+    if done is not None and choice.stays is None:
+        mine = part_of(done, choice.blend)
+        choice, told = _without_lost(job, choice, mine)
+        path = None if choice.stays else _assembled(work, mine, "model")
+    if done is not None and done.rows < len(work.frame):
         told.append(
             f"refit on {done.rows} of {len(work.frame)} rows: more would not fit the budget"
         )
     for warning in told:
         _log.warning(warning)
-    path = _assembled(work, mine, "model")
-    waiting, choice = None, replace(choice, blend=mine.blend)
-    if one is not None:
+    one = choice.ruling.waiting
+    if done is not None and one is not None:
         try:
             theirs = part_of(done, one.blend)
             waiting = _assembled(work, theirs, "waiting")
@@ -123,10 +123,48 @@ def fit_chosen(
             choice = turned_away(choice, str(error))
     fault("retrain.refitted")
     shadows = _fit_shadows(refits, board, choice, deadline, costs) if _scores_next(job) else None
-    fitted = [done, *([shadows] if shadows else [])]
+    fitted = [f for f in (done, shadows) if f is not None]
     job.store.note(job.cycle, cost=_cost(refits, board, deadline, plan))
     kept = tuple(k for f in fitted if f.rows == len(work.frame) for k in _kept(job, work, f))
     return Fitted(path, waiting, choice, told, kept)
+
+
+def _fit(
+    refits: Refits, choice: Choice, deadline: float, costs: Mapping[str, float], overhead: float
+) -> tuple[Choice, Refitted | None]:
+    """Fit what is to be released and what waits; where the champion stays as it is, what waits alone."""
+    one = choice.ruling.waiting
+    if choice.stays is None:
+        return choice, refits.fit(_together(choice.blend, one), deadline, costs, overhead)
+    if one is None:
+        return choice, None
+    try:
+        return choice, refits.fit(one.blend, deadline, costs, overhead)
+    except AutomlError as error:
+        return turned_away(choice, str(error)), None
+
+
+def _without_lost(job: Job, choice: Choice, mine: Refitted) -> tuple[Choice, list[str]]:
+    """The choice as it was fitted, with a warning per lost member.
+
+    In review mode nobody has approved a champion without one of its recipes: it stays as it was released.
+    """
+    champion = job.champion
+    if not mine.lost or choice.outcome != "keep" or job.problem.promotion.mode != "review":
+        told = [f"member {m} is left out of the release: {why}" for m, why in mine.lost.items()]
+        return replace(choice, blend=mine.blend), told
+    if champion is None:
+        raise AssertionError("what is kept was released")
+    told = [f"member {m} could not be refit: {why}" for m, why in mine.lost.items()]
+    version = f"kept version {champion.model_version} as it is, {told[0]}"
+    ruling = replace(
+        choice.ruling,
+        outcome="stay",
+        reason=choice.ruling.reason.replace("kept", version, 1),
+        content={**choice.ruling.content, "outcome": "wait" if choice.ruling.waiting else "stay"},
+    )
+    blend = champion.blend
+    return replace(choice, outcome="stay", blend=blend, ruling=ruling, stays=champion), told
 
 
 def turned_away(choice: Choice, why: str) -> Choice:
@@ -239,7 +277,7 @@ def _cost(refits: Refits, board: Board, deadline: float, plan: Plan) -> dict[str
 
 
 def _carried(job: Job) -> list[Blend]:
-    champion = job.store.champion(job.problem.name, before=job.as_of)
+    champion = job.champion
     shadows = [
         b
         for b, until in job.store.shadows(job.problem.name)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from automl import history, publish
 from automl.contract import Contract
 from automl.evidence import attribute
-from automl.features.matrices import to_outcomes
+from automl.features.matrices import row_weights, to_outcomes
 from automl.history import ROW_ID, Snapshot
 from automl.maturity import mature_rows
 from automl.metrics import get_metric
@@ -79,13 +79,16 @@ def judge_frame(
     keys = list(problem.history.key or (ROW_ID,))
     predicted = publish.read_generation(store, problem, generation["id"])
     predicted = _as_in_history(predicted, problem)
-    joined = predicted.merge(labelled[[*keys, problem.history.target]], on=keys, how="inner")
+    h = problem.history
+    brought = list(dict.fromkeys([*keys, h.target, *([h.weight] if h.weight else [])]))
+    joined = predicted.merge(labelled[brought], on=keys, how="inner")
     if not len(joined):
         return {}, 0
     truth = to_outcomes(joined[problem.history.target], contract)
     output = _output(store, problem, contract, generation, joined)
     names = [problem.metric.name, *problem.metric.also]
-    return {name: get_metric(name).score(truth, output) for name in names}, len(joined)
+    weight = row_weights(joined, problem)
+    return {name: get_metric(name).score(truth, output, weight) for name in names}, len(joined)
 
 
 def attribution(
@@ -97,13 +100,13 @@ def attribution(
     published, of the champion's recipe fitted on what was known at the block's start, and of the
     challenger fitted alike. `floor` is the baseline's loss.
     """
-    pairs = [blend_outputs(work, blend, blocks=1) for blend in (champion, challenger)]
+    said = [blend_outputs(work, blend, blocks=1) for blend in (champion, challenger)]
     places, published = _published(job, work)
-    if not all(pairs) or len(places) < LEAST_ROWS:
+    if not all(said) or len(places) < LEAST_ROWS:
         return None
-    truth = pairs[0][0][0][places]
-    outputs = [published, *(p[0][1][places] for p in pairs)]
-    losses = [work.metric.loss(work.metric.score(truth, output)) for output in outputs]
+    judged = [blocks[0].take(places) for blocks in said]
+    judged.insert(0, judged[0]._replace(output=published))
+    losses = [work.metric.loss(each.score(work.metric)) for each in judged]
     if not np.isfinite(losses).all():
         return None
     before, refit, after = losses

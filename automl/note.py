@@ -31,6 +31,7 @@ _WORDS = {  # outcome -> what the tag says, and its colour
     "promote": ("promoted", "#2b8a3e"),
     "revert": ("reverted", "#e8590c"),
     "keep": ("kept", "#868e96"),
+    "stay": ("kept as it was", "#868e96"),
 }
 
 
@@ -78,7 +79,7 @@ def cycle_tags(told: Told) -> dict[str, str]:
     """Tags of the parent run."""
     word, colour = _WORDS[told.ruling.outcome]
     if told.ruling.waiting:
-        word = "kept, one waits"
+        word += ", one waits"
     return {
         "decision": word,
         "winner": _in_words(told.blend),
@@ -94,6 +95,7 @@ def cycle_note(told: Told) -> str:
         "promote": "✔ Promoted",
         "revert": "↺ Reverted to the former champion, refitted as",
         "keep": "– Kept the champion, refitted as",
+        "stay": "– Kept the champion as it was released,",
     }
     problem, board, work = told.work.problem, told.board, told.work
     guards = " · ".join(f"{'✓' if g.passed else '✗'} {g.name} ({g.found})" for g in told.guards)
@@ -127,6 +129,7 @@ def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
             "state": t.status,
             told.work.metric.name: t.score,
             **t.also,
+            "blocks": len(t.scores),
             "fit_s": t.seconds_fit,
             "half_life": t.recipe.half_life,
             "recent": t.recipe.recent,
@@ -196,7 +199,7 @@ def _mean_score(told: Told) -> float:
     outputs = blend_outputs(told.work, told.blend)
     if not outputs:
         return float("nan")
-    scores = [told.work.metric.score(y, output) for y, output in outputs]
+    scores = [judged.score(told.work.metric) for judged in outputs]
     return float(sum(scores) / len(scores))
 
 
@@ -219,15 +222,12 @@ def _slices(told: Told) -> str:
     outputs = blend_outputs(told.work, told.blend)
     if not names or not outputs:
         return ""
-    truth, output = outputs[0]
     metric = get_metric(told.work.problem.metric.name)
     rows = told.work.frame.iloc[told.work.blocks[0].judged]
     lines = ["", "", "| slice | rows | score |", "| --- | ---: | ---: |"]
     for name in names:
         values = rows[name].to_numpy()
         for value, count in rows[name].value_counts().head(8).items():
-            mask = values == value
-            lines.append(
-                f"| {name} = {value} | {count} | {metric.score(truth[mask], output[mask]):.4f} |"
-            )
+            score = outputs[0].take(values == value).score(metric)
+            lines.append(f"| {name} = {value} | {count} | {score:.4f} |")
     return "\n".join(lines)

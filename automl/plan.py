@@ -49,6 +49,7 @@ LIVE = 5  # recipes of a warm cycle, the champion's members among them
 POOL_MARGIN = (
     0.01  # relative loss behind the best up to which a recipe that was dropped may come back
 )
+SEARCHED = ("published", "released", "waiting", "kept")  # how a cycle ends that was not broken off
 CHALLENGERS = 3  # new points of a warm cycle
 WARM_BLOCKS = 2  # newest blocks that a warm cycle looks at; the older ones are in the evidence
 WARM_SECONDS, WARM_SHARE = (
@@ -89,7 +90,7 @@ def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> 
     """
     past = _finished(job)
     told = job.cycle.receipts.get("plan")
-    champion = job.store.champion(job.problem.name, before=job.as_of)
+    champion = job.champion
     held = champion.blend if champion and champion.blend.offered(work.families) else None
     remembered = remember(past, work)
     facts = Facts(
@@ -177,12 +178,13 @@ def whole_block_since(problem: Problem, searched: datetime, as_of: datetime) -> 
 def signature(problem: Problem, work: Work) -> str:
     """Digest of what a search depends on beside its rows."""
     content = [
-        sorted(work.families),
+        sorted(work.offered),
         dict(sorted(work.contract.features.items())),
         list(work.contract.classes),
         problem.metric.name,
         str(problem.validation.block),
         *([work.columns.digest] if work.columns else []),
+        *([problem.history.weight] if problem.history.weight else []),
     ]
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]
 
@@ -192,7 +194,7 @@ def remember(past: Sequence[Finished], work: Work) -> list[Past]:
     told: list[Past] = []
     for age, cycle in enumerate(past[:MEMORY], start=1):
         complete = [
-            t for t in cycle.trials if t.status == "complete" and t.recipe.family in work.families
+            t for t in cycle.trials if t.status == "complete" and t.recipe.family in work.offered
         ]
         best = min((t.loss for t in complete), default=0.0)
         if best > 0 and np.isfinite(best):
@@ -313,7 +315,7 @@ def _finished(job: Job) -> list[Finished]:
                 tuple(Trial.from_json(c) for c in job.store.trials(cycle)),
             )
             for cycle in cycles
-            if cycle.status in ("published", "released", "kept", "waiting")
+            if cycle.status in SEARCHED
             and (cycle.receipts.get("plan") or {}).get("kind") in ("warm", "full")
         ]
         if len(cycles) < PAGE:

@@ -165,6 +165,7 @@ def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray
             code="predict_failed",
             next_step="Compare the batch with the contract file; retrain if the source has changed.",
         ) from error
+    output = _for_all_classes(output, model, contract)
     wanted = (len(batch), len(contract.classes)) if contract.classes else (len(batch),)
     if output.shape != wanted or not np.isfinite(output).all():
         raise PredictError(
@@ -178,6 +179,20 @@ def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray
             code="predict_out_of_range",
         )
     return np.minimum(output, 1.0) if contract.classes else output
+
+
+def _for_all_classes(
+    output: NDArray[np.float64], model: Any, contract: Contract
+) -> NDArray[np.float64]:
+    """Probabilities of every class of the contract: 0 for one that the model has never seen."""
+    seen = list(getattr(model, "classes_", ()))
+    if output.ndim != 2 or output.shape[1] != len(seen) or len(seen) >= len(contract.classes):
+        return output
+    if not set(seen) < set(contract.classes):
+        return output
+    every = np.zeros((len(output), len(contract.classes)))
+    every[:, [contract.classes.index(label) for label in seen]] = output
+    return every
 
 
 def fingerprint(output: NDArray[np.float64], recipe: str) -> str:

@@ -34,6 +34,7 @@ __all__ = [
     "commit_publish",
     "commit_release",
     "commit_undo",
+    "ended_as",
     "reconcile",
     "roll_forward",
 ]
@@ -47,7 +48,7 @@ _log = logging.getLogger(__name__)
 class Ruling:
     """A decision ready to be made effective."""
 
-    outcome: str  # first | promote | revert | keep
+    outcome: str  # first | promote | revert | keep | stay
     reason: str
     content: Mapping[str, Any]  # what `automl why` shows
     evidence: Sequence[BlockLoss]
@@ -78,8 +79,11 @@ def commit_release(
     release: Release,
     generation: int | None = None,
 ) -> Release:
-    """Make a decision effective; with a generation, publish it in the same transaction."""
-    status = "released" if generation is None else "published"
+    """Make a decision effective; with a generation, publish it in the same transaction.
+
+    A champion that stays as it is (outcome stay) is not released again.
+    """
+    status = ended_as(verdict, generation)
     with store.commit(hold) as connection:
         decided = t.inserted(
             connection,
@@ -93,10 +97,13 @@ def commit_release(
                 decided_at=naive(now()),
             ),
         )
-        who = verdict.actor or actor()
-        told = Entry(now(), release.as_of, KIND[verdict.outcome], who, verdict.reason)
-        told = replace(told, decision_id=decided, generation=generation, blend_id=verdict.put_out)
-        made = _release(connection, problem, replace(release, decision_id=decided), told)
+        who, made = verdict.actor or actor(), release
+        if verdict.outcome != "stay":
+            told = Entry(now(), release.as_of, KIND[verdict.outcome], who, verdict.reason)
+            told = replace(
+                told, decision_id=decided, generation=generation, blend_id=verdict.put_out
+            )
+            made = _release(connection, problem, replace(release, decision_id=decided), told)
         if verdict.waiting is not None:
             _let_wait(connection, problem, replace(verdict.waiting, decision_id=decided), who)
         elif verdict.shadows is not None:
@@ -111,6 +118,15 @@ def commit_release(
         fault("release.in_commit")
     fault("release.committed")
     return made
+
+
+def ended_as(verdict: Ruling, generation: int | None) -> str:
+    """How a retraining with this decision ends."""
+    if generation is not None:
+        return "published"
+    if verdict.outcome != "stay":
+        return "released"
+    return "waiting" if verdict.waiting else "kept"
 
 
 def commit_undo(

@@ -36,7 +36,7 @@ from automl.problem import Problem, Span
 from automl.publish import clean
 from automl.registry.models import Code
 from automl.registry.trials import TrialLog
-from automl.release import commit_release, reconcile, roll_forward
+from automl.release import commit_release, ended_as, reconcile, roll_forward
 from automl.ruling import Choice, make_choice
 from automl.spaces import Blend
 from automl.store import Release
@@ -90,9 +90,8 @@ def retrain(
             _log_roles(log, board, choice)
             fitted = run("refit", fit_chosen, job, refits, board, choice, deadline, plan)
         choice, warnings = fitted.choice, [*warnings, *fitted.warnings]
-        with Examiner(problem) as examiner:
-            release = run("register", _register, job, work, board, choice, fitted, run_id, io=True)
-            guards, release = run("guards", _guard, job, work, choice, release, examiner)
+        run("log trials", _log_trials, job, work, board, choice, run_id, io=True)
+        release, guards = _examined(job, work, fitted, run_id, run)
         if fitted.waiting:
             choice = run(
                 "register who waits", _register_waiting, job, work, choice, fitted, run_id, io=True
@@ -100,7 +99,7 @@ def retrain(
         generation, rows = run("stage predictions", stage, job, release) if stage else (None, None)
         release = run("release", _commit, job, choice, release, generation)
         try:
-            run("tell MLflow", _tell, job, work, board, choice, guards, release, io=True)
+            run("tell MLflow", _tell, job, work, board, choice, guards, (release, run_id), io=True)
         except Exception as error:  # noqa: BLE001  committed already: a lagging projection is no failure
             warnings.append(f"MLflow does not know yet, the next command tells it: {error}")
         keep_fits(job, work, board, fitted, plan)
@@ -108,14 +107,14 @@ def retrain(
         return Ending(
             problem,
             job.as_of,
-            "published" if generation else "released",
+            ended_as(choice.ruling, generation),
             choice.ruling.reason,
             model_version=release.model_version,
             generation=generation,
             rows=rows,
             board=board,
             decision=choice.decision,
-            run_id=release.run_id,
+            run_id=run_id,
             experiment=job.registry.experiment,
             warnings=warnings,
         )
@@ -166,7 +165,7 @@ def settle_maturity(job: Job, snapshot: Snapshot) -> Job:
 
 def _maturity_before(job: Job) -> Span | None:
     """The age that the champion's cycle used."""
-    champion = _champion_before(job)
+    champion = job.champion
     cycle = job.store.find_cycle(job.problem.name, "retrain", champion.as_of) if champion else None
     kept = cycle.receipts.get("maturity") if cycle else None
     return Maturity.from_json(kept).age if kept else None
@@ -186,7 +185,12 @@ def _check(job: Job, snapshot: Snapshot) -> tuple[Contract, list[str]]:
             "wrote %s: read it, correct it, commit it", contracts.contract_file(job.problem).name
         )
     found = contracts.check(frame, contract, job.problem, snapshot.offered, as_of=job.as_of)
-    warnings = [*map(str, found), *missing_outcomes(frame, job.problem), *snapshot.warnings]
+    warnings = [
+        *map(str, found),
+        *missing_outcomes(frame, job.problem),
+        *snapshot.warnings,
+        *_without_weights(job),
+    ]
     if snapshot.quarantined:
         told = ", ".join(f"{count} {reason}" for reason, count in snapshot.quarantined.items())
         warnings.append(f"rows set aside: {told}; see automl history {job.problem.file.name}")
@@ -195,9 +199,19 @@ def _check(job: Job, snapshot: Snapshot) -> tuple[Contract, list[str]]:
     return contract, warnings
 
 
+def _without_weights(job: Job) -> list[str]:
+    """A warning that names the families whose fits do not see the user's row weights."""
+    h, offered = job.problem.history, job.families.values()
+    names = [f.name for f in offered if not f.weights and job.problem.task in f.tasks]
+    if not h.weight or not names:
+        return []
+    said = f"history.weight {h.weight!r} does not count in fits of {', '.join(names)}, which take no weights"
+    return [f"{said}; their trials are scored with it all the same [weights_not_taken]"]
+
+
 def make_work(job: Job, snapshot: Snapshot, contract: Contract) -> Work:
-    """What sweep and refit of a cycle work on."""
-    frame = _mature_rows(job, snapshot)
+    """What sweep and refit of a cycle work on: the rows that count."""
+    frame = contracts.counted(_mature_rows(job, snapshot), job.problem)
     return Work(
         problem=job.problem,
         contract=contract,
@@ -235,19 +249,36 @@ def _roles(choice: Choice) -> dict[str, str]:
 
 
 def _log_roles(log: TrialLog, board: Board, choice: Choice) -> None:
-    """Beside the refit; `_register` corrects them where the refit changed the choice."""
+    """Beside the refit; `_log_trials` corrects them where the refit changed the choice."""
     roles = _roles(choice)
     for trial in board.trials:
         log(trial, roles.get(trial.recipe.id, ""))
 
 
-def _register(
-    job: Job, work: Work, board: Board, choice: Choice, fitted: Fitted, run_id: str
-) -> Release:
+def _log_trials(job: Job, work: Work, board: Board, choice: Choice, run_id: str) -> None:
     job.store.require(job.hold)
-    model = pd.read_pickle(fitted.model)
     job.registry.log_trials(run_id, job.tag, board.trials, work.families, _roles(choice))
     job.store.note(job.cycle, logging_seconds=round(job.registry.waited, 2))
+
+
+def _examined(
+    job: Job, work: Work, fitted: Fitted, run_id: str, run: Run
+) -> tuple[Release, list[Guard]]:
+    """The refitted model registered and examined; a champion that stays as it is was examined before."""
+    choice = fitted.choice
+    if choice.stays is not None:
+        return choice.stays, []
+    with Examiner(job.problem) as examiner:
+        release = run("register", _register, job, work, choice, fitted, run_id, io=True)
+        guards, release = run("guards", _guard, job, work, choice, release, examiner)
+    return release, guards
+
+
+def _register(job: Job, work: Work, choice: Choice, fitted: Fitted, run_id: str) -> Release:
+    job.store.require(job.hold)
+    if fitted.model is None:
+        raise AssertionError("a champion that stays as it is has been registered")
+    model = pd.read_pickle(fitted.model)
     registered = job.registry.register(
         run_id,
         model,
@@ -280,7 +311,7 @@ def _guard(
         sample,
         recipe=choice.blend.id,
         losses=choice.losses,
-        against=held_against(work, choice.blend, _champion_before(job)),
+        against=held_against(work, choice.blend, job.champion),
         examiner=examiner,
     )
     fault("retrain.guarded")
@@ -308,7 +339,7 @@ def _register_waiting(job: Job, work: Work, choice: Choice, fitted: Fitted, run_
             sample,
             recipe=one.blend.id,
             losses=one.losses,
-            against=held_against(work, one.blend, _champion_before(job)),
+            against=held_against(work, one.blend, job.champion),
         )
     except AutomlError as error:
         if error.code != REFUSED:  # a server that does not answer says nothing about the model
@@ -322,10 +353,6 @@ def _register_waiting(job: Job, work: Work, choice: Choice, fitted: Fitted, run_
         fingerprint=fingerprint,
     )
     return replace(choice, ruling=replace(choice.ruling, waiting=told))
-
-
-def _champion_before(job: Job) -> Release | None:
-    return job.store.champion(job.problem.name, before=job.as_of)
 
 
 def _code(work: Work, blend: Blend) -> list[Code]:
@@ -347,9 +374,15 @@ def _commit(job: Job, choice: Choice, release: Release, generation: int | None) 
 
 
 def _tell(
-    job: Job, work: Work, board: Board, choice: Choice, guards: list[Guard], release: Release
+    job: Job,
+    work: Work,
+    board: Board,
+    choice: Choice,
+    guards: list[Guard],
+    made: tuple[Release, str],
 ) -> None:
-    """Aliases first, they matter most; then what reviewers read."""
+    """Aliases first, they matter most; then what reviewers read. `made` is the champion and the cycle's run."""
+    release, run_id = made
     reconcile(job.store, job.registry, job.problem)
     told = Told(
         work,
@@ -363,7 +396,7 @@ def _tell(
         job.workspace.tracking_uri,
     )
     job.registry.close_cycle(
-        release.run_id,
+        run_id,
         metrics=cycle_metrics(told),
         tags=cycle_tags(told),
         note=cycle_note(told),
@@ -418,7 +451,7 @@ def _run_params(job: Job, work: Work) -> dict[str, Any]:
         "labels_complete_after": job.problem.history.label_delay or "at once",
         "horizon": job.problem.horizon,
         "seed": s.seed,
-        "families": ", ".join(work.families),
+        "families": ", ".join(work.offered),
         "budget": s.budget or f"{s.trials} trials",
         "rows": len(work.frame),
         "first": work.frame[job.problem.history.time].iloc[0],

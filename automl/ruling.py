@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from automl.blocks import day_of
@@ -38,6 +39,7 @@ from automl.workspace import now
 __all__ = ["Choice", "Dethroned", "dethroned", "doubted", "make_choice"]
 
 NOTHING_ADDED = "kept: the search found no recipe that adds to those in place"
+_shrunk = attrgetter("shrunk")  # of a verdict
 WAIT = timedelta(days=14)  # by then its evidence and its rows are two weekly cycles old
 
 
@@ -46,12 +48,13 @@ class Choice:
     """What was decided, before any of it is effective."""
 
     decision: Decision
-    outcome: str  # first | promote | revert | keep
+    outcome: str  # first | promote | revert | keep | stay
     blend: Blend
     labels_until: datetime
     ruling: Ruling
     losses: dict[str, float]  # of the chosen blend and of the floor, on the newest block
     watched: Blend | None = None  # what the chosen one will be held against, while on probation
+    stays: Release | None = None  # the champion, where it is not refit (outcome stay)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +70,10 @@ class Dethroned:
 class _Case:
     """What a decision is made on: who holds the place, who wants it, and their losses."""
 
-    champion: Release | None
+    champion: Release | None  # if it can be refit
+    former: Release | None  # champion until now
     holder: Blend
-    replaces: bool  # a champion whose family is no longer offered
+    retired: frozenset[str]  # the former champion's families that are no longer offered
     known: Mapping[str, tuple[Blend, datetime]]  # holder and rivals, with what chose them
     watched: Dethroned | None
     losses: Sequence[BlockLoss]  # of this cycle
@@ -86,9 +90,9 @@ def make_choice(job: Job, work: Work, board: Board, plan: Plan) -> Choice:
 
     A first cycle has no champion: what its start points give without a search stands in, and the challenger
     must be better by the same rule, only without the extra caution for evidence that took part in choosing.
-    So it is where a champion cannot be refit because its family is no longer offered. While a champion is
+    So it is where a champion is replaced because its family is no longer offered. While a champion is
     on probation, the one that it dethroned is held against it first, and takes its place back where the
-    new one has turned out worse.
+    new one has turned out worse. In review mode nothing takes a champion's place: it waits for a person.
     """
     case = _gather(job, work, board)
     decision = _decide(job, case, shifted=plan.shifted)
@@ -103,8 +107,10 @@ def make_choice(job: Job, work: Work, board: Board, plan: Plan) -> Choice:
         "probation": asdict(told) if told else None,
         "attribution": _attribution(job, work, case, decision),
     }
-    if case.champion and decision.outcome == "promote" and job.problem.promotion.mode == "review":
-        return _waits(job, work, board, decision, case, content)
+    if job.problem.promotion.mode == "review" and case.former:
+        decision = _proposal(job, case, decision)
+        if decision.outcome == "promote" or not case.champion:
+            return _waits(job, work, board, decision, case, content)
     outcome, reason = _outcome(case, decision, reverts=reverts)
     blend, until = _relearned(work, board, *_of(case, decision.blend))
     shadows = [] if reverts else _shadows(decision, decision.blend, case.known)
@@ -157,15 +163,17 @@ def doubted(store: Store, problem: str, as_of: datetime, blends: Sequence[Blend]
         if e.as_of <= as_of and sum(e.as_of < d < as_of for d in decided) < REVERTED_CYCLES
     }
     known = [*(r.blend for r in store.releases(problem)), *(b for b, _ in store.shadows(problem))]
-    alike = {_recipes(b) for b in known if b.id in names}
-    return {b.id for b in blends if b.id in names or _recipes(b) in alike}
+    alike = {b.recipes for b in known if b.id in names}
+    return {b.id for b in blends if b.id in names or b.recipes in alike}
 
 
 def _gather(job: Job, work: Work, board: Board) -> _Case:
     mature = job.problem.mature(job.as_of)
-    before = job.store.champion(job.problem.name, before=job.as_of)
+    before = job.champion
     champion = before if before and before.blend.offered(work.families) else None
     holder = champion.blend if champion else board.reference
+    if job.problem.promotion.mode == "review" and before:
+        holder = holder or before.blend  # no trial ended well: nothing is proposed
     if holder is None:
         raise NoModelError(
             "no trial ended well, and there is no champion to refit",
@@ -176,7 +184,7 @@ def _gather(job: Job, work: Work, board: Board) -> _Case:
     known = _rivals(job, work, board, mature)
     known[holder.id] = (holder, champion.labels_until if champion else chosen_on)
     watched = dethroned(job.store, job.problem, job.as_of) if champion else None
-    if watched and (watched.blend.id == holder.id or not watched.blend.offered(work.families)):
+    if watched and (watched.blend.id == holder.id or not watched.blend.offered(work.offered)):
         watched = None
     judged = dict(known)
     if watched:
@@ -190,8 +198,8 @@ def _gather(job: Job, work: Work, board: Board) -> _Case:
     ]
     losses = [replace(x, cycle=job.as_of) for x in losses]
     tried = [x for x in _tried(job, work, board, chosen_on) if x.blend not in judged]
-    replaces = before is not None and champion is None
-    return _Case(champion, holder, replaces, known, watched, losses, past, tried)
+    retired = frozenset(before.blend.families if before else ()) - set(work.offered)
+    return _Case(champion, before, holder, retired, known, watched, losses, past, tried)
 
 
 def _decide(job: Job, case: _Case, *, shifted: bool) -> Decision:
@@ -228,7 +236,7 @@ def _outcome(case: _Case, decision: Decision, *, reverts: bool) -> tuple[str, st
         return "revert", decision.reason
     if case.champion:
         return decision.outcome, decision.reason
-    if case.replaces:
+    if case.former:
         head = "instead of a champion whose family is no longer offered"
         return "promote", _first_reason(decision, head)
     return "first", _first_reason(decision, "the first model of this problem")
@@ -253,11 +261,27 @@ def _attribution(job: Job, work: Work, case: _Case, decision: Decision) -> dict[
     """What the gain of the chosen, or else of the best rival, is made of."""
     if case.champion is None:
         return None
-    best = max(decision.verdicts, key=lambda v: v.shrunk, default=None)
+    best = max(decision.verdicts, key=_shrunk, default=None)
     kept = decision.outcome == "keep"
     rival = (best.challenger if best else case.holder.id) if kept else decision.blend
     floor = _newest(work, case.losses, case.holder.id)["floor"]
     return attribution(job, work, case.holder, _of(case, rival)[0], floor)
+
+
+def _proposal(job: Job, case: _Case, decision: Decision) -> Decision:
+    """What waits for a person: where the champion's family is retired, the best of others, better or not."""
+    if not case.retired or case.former is None:
+        return decision
+    blend, best = _of(case, decision.blend)[0], max(decision.verdicts, key=_shrunk, default=None)
+    if decision.outcome == "keep" and best and (case.champion or best.shrunk > 0):
+        blend = _of(case, best.challenger)[0]  # a person decides, so nothing need be proved
+    doubts = doubted(job.store, job.problem.name, job.as_of, [blend])
+    turned_down = decision.outcome == "keep" and blend.id in doubts
+    if turned_down or blend.id == case.former.blend.id:
+        return replace(decision, outcome="keep")
+    gone = f"family {', '.join(sorted(case.retired))} of the champion is no longer offered"
+    why = decision.reason.removeprefix("promoted: ").removeprefix("kept: ")
+    return replace(decision, outcome="promote", blend=blend.id, reason=f"{gone}; {why}")
 
 
 def _waits(
@@ -268,33 +292,43 @@ def _waits(
     case: _Case,
     content: dict[str, Any],
 ) -> Choice:
-    """Where a person decides, the champion is refit and what would have taken its place waits."""
+    """Where a person decides, the champion is refit, if it can be; what would have taken its place waits."""
+    keeps = case.former
+    assert keeps is not None  # before there is a champion nothing waits
+    stays = None if case.champion else keeps
+    told = decision.reason.removeprefix("promoted: ").removeprefix("kept: ")
+    reason, one = "kept", None
+    if stays is not None:
+        gone = ", ".join(sorted(set(stays.blend.families) - set(work.families)))
+        reason = f"kept version {stays.model_version} as it is: its family {gone} cannot be loaded"
     blend, until = _of(case, decision.blend)
-    told = decision.reason.removeprefix("promoted: ")
-    reason = f"kept; {blend} waits for approval: {told}"
-    moment = now()
-    losses = _newest(work, case.losses, blend.id)
-    waiting = Waiting(
-        job.as_of,
-        *_relearned(work, board, blend, until),
-        told,
-        losses,
-        moment,
-        moment + WAIT,
-    )
-    champion = case.holder
-    refit, refit_until = _relearned(work, board, *case.known[champion.id])
+    shadows = _shadows(decision, decision.blend, case.known)
+    if decision.outcome == "promote":
+        moment, losses = now(), _newest(work, case.losses, blend.id)
+        relearned = _relearned(work, board, blend, until)
+        one = Waiting(job.as_of, *relearned, told, losses, moment, moment + WAIT)
+        shadows.insert(0, (blend, until))
+        reason += f"; {blend} waits for approval"
+    reason += f": {told}"
+    champion, chosen, outcome = keeps.blend, keeps.labels_until, "stay" if stays else "keep"
     held = replace(decision, outcome="keep", blend=champion.id, reason=reason)
-    shadows = [(blend, until), *_shadows(decision, decision.blend, case.known)]
     shadows = [s for s in shadows if s[0].id != champion.id]
-    told_all = _content(board, held, "wait", case) | content
+    content = _content(board, held, "wait" if one else outcome, case) | content
     return Choice(
         held,
-        "keep",
-        refit,
-        refit_until,
-        Ruling("keep", reason, told_all, case.losses, shadows, actor(job.ask.trigger), waiting),
+        outcome,
+        *((champion, chosen) if stays else _relearned(work, board, champion, chosen)),
+        Ruling(
+            outcome,
+            reason,
+            content,
+            case.losses,
+            shadows if board.trials else None,
+            actor(job.ask.trigger),
+            one,
+        ),
         _newest(work, case.losses, champion.id),
+        stays=stays,
     )
 
 
@@ -302,7 +336,7 @@ def _shadows(
     decision: Decision, chosen: str, known: Mapping[str, tuple[Blend, datetime]]
 ) -> list[tuple[Blend, datetime]]:
     """Those who may become champion on the next block, best first."""
-    ranked = sorted(decision.verdicts, key=lambda v: -v.shrunk)
+    ranked = sorted(decision.verdicts, key=_shrunk, reverse=True)
     return [known[v.challenger] for v in ranked if v.challenger != chosen and v.shrunk > 0]
 
 
@@ -311,10 +345,6 @@ def _newest(work: Work, losses: Sequence[BlockLoss], blend: str) -> dict[str, fl
     start = work.blocks[0].start
     mine = next((e for e in losses if e.blend == blend and e.start == start), None)
     return {"model": mine.loss, "floor": mine.floor} if mine else {"model": 0.0, "floor": 1.0}
-
-
-def _recipes(blend: Blend) -> frozenset[str]:
-    return frozenset(m.recipe.id for m in blend.members)
 
 
 def _rivals(
@@ -328,7 +358,7 @@ def _rivals(
     }
     if board.challenger is not None:
         rivals.setdefault(board.challenger.id, (board.challenger, work.blocks[0].end))
-    return {name: r for name, r in rivals.items() if r[0].offered(work.families)}
+    return {name: r for name, r in rivals.items() if r[0].offered(work.offered)}
 
 
 def _first_reason(decision: Decision, head: str) -> str:

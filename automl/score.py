@@ -24,7 +24,7 @@ from automl.predict import Predictions, predict_pieces, read_pieces
 from automl.problem import Problem
 from automl.release import commit_publish, reconcile, roll_forward
 from automl.retrain import retrain
-from automl.store import Release, aware, naive
+from automl.store import UNSCORED, Release, aware, naive
 from automl.story import Job, Run, call, open_job
 from automl.workspace import Workspace
 
@@ -88,7 +88,7 @@ def cycle(
         return staged.generation, staged.rows
 
     ending = retrain(problem, workspace, ask, run=run, stage=stage)
-    if ending.status == "released":  # by an earlier `automl retrain`: only the scoring is missing
+    if ending.status in UNSCORED:  # by an earlier `automl retrain`: only the scoring is missing
         return score(problem, workspace, Ask(as_of=ending.as_of), run=run)
     run("export", roll_forward, problem, workspace, io=True)
     return ending

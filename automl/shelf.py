@@ -55,6 +55,7 @@ class Kept:
     encoder: Any = None
     estimator: Any = None
     zone: str = "UTC"  # of calendar features
+    weight: str = ""  # column of the user's row weights
     version: int = VERSION
 
 
@@ -110,8 +111,9 @@ class Shelf:
 
 
 def block_name(work: Work, block: Block) -> str:
-    """Sixteen hex digits for the judged rows of a block: columns, target, and their order."""
-    columns = [*work.contract.features, work.problem.history.target]
+    """Sixteen hex digits for the judged rows of a block: columns, target, row weights, and their order."""
+    h = work.problem.history
+    columns = [*work.contract.features, h.target, *([h.weight] if h.weight else [])]
     rows = work.frame[columns].iloc[block.judged]
     digest = hashlib.sha256(f"{block.start} {block.end} {columns}".encode())
     digest.update(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
@@ -125,12 +127,12 @@ def columns_of(work: Work) -> dict[str, Any]:
         "classes": work.contract.classes,
         "columns": work.columns.digest if work.columns else "",
         "zone": work.problem.history.timezone,
+        "weight": work.problem.history.weight,
     }
 
 
 def _fits(model: Kept, work: Work) -> bool:
-    # fits kept before calendar features had a zone lack it: theirs was UTC
-    return all(getattr(model, name, "UTC") == value for name, value in columns_of(work).items())
+    return all(getattr(model, name) == value for name, value in columns_of(work).items())
 
 
 def _as_old(model: Kept, work: Work, block: Block) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,10 +35,12 @@ __all__ = [
     "load_families",
     "load_family",
     "load_file",
+    "load_retired",
     "refuse_missing",
     "suggest_recency",
 ]
 
+_log = logging.getLogger(__name__)
 Params = dict[str, Any]
 Encoding = Literal["trees", "trees+time", "dense"]
 
@@ -130,6 +133,8 @@ class Family:
     weights: bool = True  # whether fit takes sample_weight; False: no half-life is searched
     needs: Sequence[str] = ()  # modules that build() imports and this package does not bring along
     path: Path = field(default=Path(), compare=False)  # set by load_family
+    # False: no longer in sweep.families; only a champion is refit with it. Set by load_retired
+    offered: bool = field(default=True, compare=False)
     doc: str = field(default="", compare=False)
 
     @property
@@ -250,6 +255,11 @@ class Blend:
         ranked = sorted(self.members, key=lambda m: -m.weight)
         return tuple(dict.fromkeys(m.recipe.family for m in ranked))
 
+    @property
+    def recipes(self) -> frozenset[str]:
+        """Ids of its recipes."""
+        return frozenset(m.recipe.id for m in self.members)
+
     def offered(self, families: Collection[str]) -> bool:
         """Whether every member's family is among these."""
         return set(self.families) <= set(families)
@@ -299,6 +309,31 @@ def load_families(entries: Sequence[str], root: Path) -> dict[str, Family]:
                 next_step="Rename one of the files.",
             )
         families[family.name] = family
+    return families
+
+
+def load_retired(
+    entries: Mapping[str, str], root: Path, offered: Mapping[str, Family]
+) -> dict[str, Family]:
+    """Families that are no longer offered, by name, as far as they still load.
+
+    `entries` are names or paths by family name, as `sweep.families` once gave them. A file that cannot be
+    loaded, or that has the module name of one of the `offered`, is left out with a warning.
+    """
+    families: dict[str, Family] = {}
+    modules = {family.module for family in offered.values()}
+    for name, entry in entries.items():
+        if f"automl_family_{Path(entry).stem}" in modules:
+            _log.warning("family %r: a file of the same name as %s is offered now", name, entry)
+            continue
+        try:
+            family = load_family(entry, root)
+            refuse_missing(family, entry)
+        except SpaceError as error:
+            _log.warning("family %r, no longer in sweep.families: %s", name, error)
+            continue
+        if family.name == name:
+            families[name] = replace(family, offered=False)
     return families
 
 

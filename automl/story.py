@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,12 +21,13 @@ from automl.features.columns import Columns, load_columns
 from automl.problem import Problem
 from automl.publish import check_owner
 from automl.registry import Registry, cycle_tag
-from automl.spaces import Family, load_families
-from automl.store import Cycle, Hold, Store
+from automl.spaces import Family, load_families, load_retired
+from automl.store import Cycle, Hold, Release, Store
 from automl.workspace import Workspace, now
 
 __all__ = ["Job", "Run", "call", "open_job"]
 
+REMEMBERED = 100  # cycles in which the file of a family that is no longer offered is looked for
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -70,6 +71,15 @@ class Job:
         """How the cycle is called in MLflow."""
         return cycle_tag(self.as_of, self.cycle.attempt)
 
+    @property
+    def champion(self) -> Release | None:
+        """The release that a retraining follows, of an earlier as_of.
+
+        In review mode also one of its own as_of: what a person has approved is not undone by a cycle that is
+        run again.
+        """
+        return _followed(self.store, self.problem, self.as_of)
+
 
 @contextmanager
 def open_job(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Iterator[Job | Ending]:
@@ -106,6 +116,8 @@ def open_job(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ite
         registry.reap()
         attempt = (found.attempt + (1 if found.ended else 0)) if found else 1
         cycle = store.open_cycle(problem.name, verb, as_of, attempt, problem.digest)
+        if verb == "retrain":
+            families |= _retired(problem, store, cycle, families)
         asked = _with_budget(problem, ask)
         job = Job(asked, workspace, store, hold, cycle, registry, families, ask, columns)
         fault(f"{verb}.opened")
@@ -117,6 +129,35 @@ def open_job(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ite
             elif isinstance(error, Exception):
                 store.require(hold)  # whatever went wrong, this is why
             raise
+
+
+def _followed(store: Store, problem: Problem, as_of: datetime) -> Release | None:
+    if problem.promotion.mode == "review":
+        return store.champion(problem.name, at=as_of)
+    return store.champion(problem.name, before=as_of)
+
+
+def _retired(
+    problem: Problem, store: Store, cycle: Cycle, offered: Mapping[str, Family]
+) -> dict[str, Family]:
+    """Families of the champion that are no longer offered: in review mode it is refit all the same.
+
+    Of those that are given as paths, the cycle remembers where they lie.
+    """
+    root, places = problem.file.parent, dict(zip(offered, problem.sweep.families, strict=True))
+    champion = _followed(store, problem, cycle.as_of)
+    missing = [n for n in champion.blend.families if n not in offered] if champion else []
+    retired: dict[str, Family] = {}
+    if missing and problem.promotion.mode == "review":
+        before = store.cycles(problem.name, limit=REMEMBERED)
+        known = [c.receipts.get("families") or {} for c in before]  # newest first
+        entries = {n: next((k[n] for k in known if n in k), n) for n in missing}
+        retired = load_retired(entries, root, offered)
+        places |= entries
+    paths = {name: entry for name, entry in places.items() if name != entry}
+    if paths:
+        store.note(cycle, families=paths)
+    return retired
 
 
 def _not_backwards(store: Store, problem: Problem, verb: str, as_of: datetime, ask: Ask) -> None:

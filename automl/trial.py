@@ -8,6 +8,7 @@ much as a small fit.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import pickle
 import resource
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from automl.children import context, end, fate, settle
 from automl.spaces import Family, Params, Recipe, Shape, load_family
 
-__all__ = ["Fit", "FitResult", "Pool", "recency_weights"]
+__all__ = ["Fit", "FitResult", "Pool", "recency_weights", "takes_later_weights"]
 
 EARLY_STOP_SHARE = 0.15  # newest share of the training rows that tells when to stop
 EARLY_STOP_ROWS = 500  # fewer training rows than this are not split again
@@ -307,6 +308,11 @@ def _go_on(family: Any, fit: Fit, estimator: Any, train: Sequence[Any], more: Pa
     family.recent(estimator, X[cut:], y[cut:], **newest)
 
 
+def takes_later_weights(family: Family) -> bool:
+    """Whether a family's `fit` wants to know how much the rows count that tell it when to stop."""
+    return family.fit is not None and "weights_val" in inspect.signature(family.fit).parameters
+
+
 def _learn(family: Any, fit: Fit, train: Sequence[Any], more: Params) -> Params:
     X, y, weights = train
     if family.fit is None or len(y) < EARLY_STOP_ROWS:
@@ -314,6 +320,8 @@ def _learn(family: Any, fit: Fit, train: Sequence[Any], more: Params) -> Params:
     cut = int(len(y) * (1 - EARLY_STOP_SHARE))
     if fit.shape.classes and len(np.unique(y[:cut])) < fit.shape.classes:
         return {}
+    if takes_later_weights(family):
+        more = {**more, "weights_val": weights[cut:]}
     estimator = family.build(fit.recipe.params, fit.shape, fit.recipe.seed)
     learned: Params = family.fit(
         estimator, X[:cut], y[:cut], X[cut:], y[cut:], weights[:cut], **more

@@ -26,7 +26,7 @@ from automl.publish.tables import audited
 from automl.registry import Registry
 from automl.release import actor, commit_undo, reconcile
 from automl.score import stage_batch
-from automl.spaces import Blend, load_families
+from automl.spaces import load_families
 from automl.store import Cycle, Entry, Hold, Release, Store, Waiting, ledger
 from automl.story import Job, call
 from automl.workspace import Workspace, now
@@ -89,7 +89,7 @@ def rollback(
         release = replace(target, as_of=desk.champion.as_of)
         generation = _generation(desk, release)
         fault("rollback.staged")
-        same = _recipes(target.blend) == _recipes(desk.champion.blend)
+        same = target.blend.recipes == desk.champion.blend.recipes
         put_out = "" if same else desk.champion.blend.id
         told = _entry(desk, "rollback", who, reason, blend_id=put_out)
         made = _commit(desk, release, told, generation)
@@ -132,6 +132,8 @@ def approve(
         fault("approve.opened")
         release = replace(
             desk.champion,
+            # a champion that was not refit is older than what waits
+            as_of=max(desk.champion.as_of, one.as_of),
             blend=one.blend,
             model_version=one.model_version,
             run_id=one.run_id,
@@ -144,6 +146,7 @@ def approve(
         generation = _generation(desk, release)
         fault("approve.staged")
         told = _entry(desk, "approve", who, reason, blend_id=one.blend.id)
+        told = replace(told, as_of=release.as_of)
         made = _commit(desk, release, told, generation)
         return _ending(desk, made, "approved", reason, warnings=_follow(desk))
 
@@ -322,10 +325,6 @@ def _ending(
         run_id=release.run_id,
         warnings=warnings or [],
     )
-
-
-def _recipes(blend: Blend) -> set[str]:
-    return {m.recipe.id for m in blend.members}
 
 
 # ---------------------------------------------------------------- predictions of another version

@@ -16,7 +16,7 @@ from automl.errors import AutomlError, ContractError, HistoryError
 from automl.history import ROW_ID, Kind, pull, pull_batch, read
 from automl.problem import Problem
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF, TARGET
+from tests.conftest import AS_OF, TARGET, make_world
 
 MakeProblem = Callable[..., Problem]
 Break = Callable[[pd.DataFrame], pd.DataFrame]
@@ -78,7 +78,8 @@ def test_roles_are_no_features_but_time_is_also_as_part_of_the_key(
 ) -> None:
     replace = {'["parcel"]': '["parcel", "sent_at"]\nweight = "weight"\ngroup = ["carrier"]'}
     problem = make_problem(replace=replace)
-    contract = infer(pulled(problem), problem)
+    rows = pulled(problem)
+    contract = infer(rows.assign(weight=rows["weight"].fillna(1.0)), problem)
     assert contract.features == {"sent_at": "time"}
     assert contract.unused == {"parcel": "key", "carrier": "group"}
 
@@ -365,3 +366,41 @@ def test_rows_without_a_key_are_told_apart_by_row_id(
     assert ROW_ID not in contract.features
     with pytest.raises(ContractError, match=ROW_ID):
         check(frame.assign(row_id="same"), contract, problem)
+
+
+def hours(zeros: int) -> pd.DataFrame:
+    """Parcels of which so many took no hour."""
+    frame = make_world().drop(columns=["arrived_after", "late", "fate"])
+    frame = frame.assign(hours=frame["hours"].abs() + 1.0)
+    return frame.assign(hours=frame["hours"].mask(frame.index < zeros, 0.0))
+
+
+@pytest.mark.parametrize("zeros", [1, 700])
+def test_a_relative_error_is_refused_where_a_target_is_zero(
+    make_problem: MakeProblem, zeros: int
+) -> None:
+    problem = make_problem("regression", replace={'"rmse"': '"mape"'})
+    with pytest.raises(HistoryError, match=f"found {zeros} rows of 0 among 2400; metric mape") as e:
+        infer(hours(zeros), problem)
+    assert (e.value.code, "mae" in str(e.value.next_step)) == ("zero_target", True)
+    contract = infer(hours(0), problem)
+    with pytest.raises(HistoryError, match=f"found {zeros} rows of 0"):
+        check(hours(zeros), contract, problem)
+
+
+@pytest.mark.parametrize("zeros", [0, 3])
+def test_a_further_metric_that_is_not_defined_is_told(
+    make_problem: MakeProblem, zeros: int
+) -> None:
+    problem = make_problem("regression", replace={'"rmse"': '"rmse"\nalso = ["mape", "mae"]'})
+    contract = infer(hours(zeros), problem)
+    found = {f.code: f.text for f in check(hours(zeros), contract, problem)}
+    assert ("3 of 2400 rows are 0" in found.get("mape_undefined", "")) is (zeros == 3)
+
+
+def test_rows_that_weigh_nothing_may_have_a_target_of_zero(make_problem: MakeProblem) -> None:
+    edits = {'"rmse"': '"mape"', '["parcel"]': '["parcel"]\nweight = "counts"'}
+    problem = make_problem("regression", replace=edits)
+    frame = hours(5)
+    frame = frame.assign(counts=(frame["hours"] > 0).astype(float))
+    assert infer(frame, problem).classes == ()

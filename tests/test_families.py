@@ -35,6 +35,12 @@ family = Family(name="mine", short="mine", tasks={"regression"}, encoding="dense
                 start=[(1, {"alpha": 1.0})], space=space, build=build)
 """
 
+DEAF = """class Deaf(Ridge):
+        def fit(self, X, y, sample_weight=None):
+            return super().fit(X, y)
+
+    return Deaf(**params)"""
+
 EARLY = (
     GOOD.replace('{"alpha": trial.suggest_float("alpha", 0.1, 10.0, log=True)}', '{"max_iter": 5}')
     .replace("Ridge(**params)", "SGDRegressor(**params, random_state=seed)")
@@ -123,6 +129,12 @@ def test_the_first_start_point_may_bring_its_recency(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "check", "found"),
     [
+        (
+            "return Ridge(**params)",
+            DEAF,
+            "row weights",
+            "found the same answers",
+        ),
         (
             '{"alpha": 1.0}',
             '{"alpha": 100.0}',

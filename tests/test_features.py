@@ -422,7 +422,7 @@ def test_rows_know_their_age_outcome_and_weight(make_problem: MakeProblem) -> No
                 "datetime64[us]"
             ),
             "late": [1, 0, 1],
-            "worth": [2.0, np.nan, 0.5],
+            "worth": [2.0, 0.0, 0.5],
         }
     )
     rows = Rows.of(frame, problem, Contract({}, {}, (1, 0)))

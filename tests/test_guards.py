@@ -212,9 +212,11 @@ def test_gains_of_slices_are_those_of_their_own_rows() -> None:
     carrier = np.repeat(["UA", "AA"], [120, 80])
     champion = truth + 1.0
     challenger = truth + np.where(carrier == "UA", 0.5, 2.0)
-    columns = [pd.DataFrame({"carrier": carrier})] * 2
+    columns, weight = [pd.DataFrame({"carrier": carrier})] * 2, np.ones(200)
 
-    told = slice_gains(columns, [(truth, champion)] * 2, [(truth, challenger)] * 2, metric)
+    told = slice_gains(
+        columns, [(truth, champion, weight)] * 2, [(truth, challenger, weight)] * 2, metric
+    )
 
     assert [(s.name, s.rows) for s in told] == [
         ("carrier = UA", (120, 120)),
@@ -228,9 +230,9 @@ def test_slices_of_few_rows_or_one_class_are_no_evidence() -> None:
     metric = get_metric("roc_auc")
     truth = np.array([0, 1] * 40 + [0] * 50 + [0, 1] * 5)
     columns = [pd.DataFrame({"c": ["both"] * 80 + ["one"] * 50 + ["few"] * 10})]
-    output = two_classes(RNG.random(140))
+    output, weight = two_classes(RNG.random(140)), np.ones(140)
 
-    told = slice_gains(columns, [(truth, output)], [(truth, output)], metric)
+    told = slice_gains(columns, [(truth, output, weight)], [(truth, output, weight)], metric)
 
     assert [s.name for s in told] == ["c = both"]
 

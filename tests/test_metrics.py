@@ -163,6 +163,35 @@ def test_a_metric_equals_its_formula(task: str, name: str, weighted: bool, seed:
     assert score == pytest.approx(slow, rel=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("task", "name"), EVERY)
+def test_a_weight_of_two_is_the_row_twice_and_of_zero_the_row_left_out(
+    task: str, name: str, seed: int
+) -> None:
+    y, output, _ = made_up(task, seed)
+    counts = np.random.default_rng(seed).integers(0, 4, len(y))
+    counts[:4] = 2  # every class comes
+    metric = get_metric(name)
+
+    repeated = metric.score(np.repeat(y, counts), np.repeat(output, counts, axis=0))
+
+    assert metric.score(y, output, counts.astype(float)) == pytest.approx(repeated, rel=1e-9)
+    assert metric.score(y, output, counts / 8) == pytest.approx(repeated, rel=1e-9)
+    assert metric.score(y, output, np.full(len(y), 0.1)) == metric.score(y, output)
+
+
+@pytest.mark.parametrize("name", BETTER)
+def test_rows_that_all_weigh_nothing_have_no_score(name: str) -> None:
+    task = next(task for task, known in EVERY if known == name)
+    y, output, _ = made_up(task, 0)
+    assert isnan(get_metric(name).score(y, output, np.zeros(len(y))))
+
+
+def test_a_class_that_weighs_nothing_is_not_there() -> None:
+    y, output, weight = made_up("binary", 0)
+    assert isnan(get_metric("roc_auc").score(y, output, weight * (y == 1)))
+
+
 @pytest.mark.parametrize(("name", "better"), BETTER.items())
 def test_the_direction_is_the_known_one(name: str, better: str) -> None:
     metric = get_metric(name)
@@ -201,6 +230,12 @@ def test_the_order_of_rows_does_not_matter(task: str, name: str, seed: int) -> N
     assert metric.score(y[order], output[order], weight[order]) == pytest.approx(
         metric.score(y, output, weight)
     )
+
+
+def test_a_relative_error_of_nothing_is_not_a_number() -> None:
+    y, said = np.array([0.0, 2.0, 4.0]), np.array([1.0, 1.0, 3.0])
+    assert isnan(get_metric("mape").score(y, said))
+    assert get_metric("mape").score(y, said, np.array([0.0, 1.0, 1.0])) == pytest.approx(0.375)
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])

@@ -140,7 +140,7 @@ def test_the_live_set_is_the_best_by_age_without_the_champion_and_of_two_familie
 
 def test_losses_are_remembered_relative_to_the_best_of_their_cycle() -> None:
     class Families:
-        families = frozenset({"lightgbm"})
+        offered = frozenset({"lightgbm"})
 
     first, second = points(2)
     past = [finished("full", 1000, trial(first, 3.0), trial(second, 2.0))]

@@ -23,6 +23,7 @@ from automl.spaces import (
     Recipe,
     load_families,
     load_family,
+    load_retired,
 )
 
 FAMILY = '''"""Mine: says nothing. Second sentence."""
@@ -208,3 +209,27 @@ def test_two_families_that_could_be_mixed_up_are_refused(
     with pytest.raises(SpaceError, match=told) as caught:
         load_families(["baseline", f"./{file}"], tmp_path)
     assert caught.value.code == "family_twice"
+
+
+@pytest.mark.parametrize(
+    ("entry", "module", "reason"),
+    [
+        ("gone.py", "other", "no family file"),
+        ("mine.py", "mine", "a file of the same name"),
+        ("broken.py", "other", "SyntaxError"),
+        ("needing.py", "other", "needs no_such_module"),
+    ],
+)
+def test_a_family_that_is_no_longer_offered_is_loaded_if_it_can_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, entry: str, module: str, reason: str
+) -> None:
+    (tmp_path / "mine.py").write_text(FAMILY.format(name="mine"), encoding="utf-8")
+    (tmp_path / "broken.py").write_text("family =", encoding="utf-8")
+    needing = FAMILY.format(name="needing").replace("start=", 'needs=["no_such_module"], start=')
+    (tmp_path / "needing.py").write_text(needing, encoding="utf-8")
+    offered = {module: replace(load_family("linear", tmp_path), path=tmp_path / f"{module}.py")}
+
+    found = load_retired({"linear": "linear", "x": entry}, tmp_path, offered)
+
+    assert {name: f.offered for name, f in found.items()} == {"linear": False}
+    assert reason in caplog.text

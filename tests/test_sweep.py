@@ -36,6 +36,7 @@ from automl.sweep.answer import (
     Answer,
     least_losses,
 )
+from automl.sweep.board import means
 from automl.sweep.proposals import Asked, Proposals
 from automl.sweep.search import BUDGET_ENDED
 from automl.workspace import open_workspace
@@ -270,7 +271,10 @@ def answer(work: Work) -> Answer:
     outcomes = to_outcomes(work.frame["late"], work.contract)
     truth = [outcomes[block.judged] for block in work.blocks]
     least = least_losses(work)
-    return Answer(work, truth, least, lambda _: 0, lambda _: True, float("inf"), float("inf"))
+    weights = [np.ones(len(y)) for y in truth]
+    return Answer(
+        work, truth, weights, least, lambda _: 0, lambda _: True, float("inf"), float("inf")
+    )
 
 
 def seeing(i: int, *, trend: bool = True) -> Recipe:
@@ -412,3 +416,9 @@ def test_weights_learned_again_are_hedged_against_a_turn_of_the_world(
     say(work, {seeing: seen, other: plain})
     found = reweighed(work, Blend((Member(seeing, 0.9), Member(other, 0.1))))
     assert found.members[0].weight == pytest.approx(weight, abs=0.002)
+
+
+def test_a_further_metric_without_a_value_on_a_block_is_left_out() -> None:
+    rows = [{"mae": 1.0, "mape": 0.1}, {"mae": 2.0, "mape": float("nan")}]
+    assert means(rows) == {"mae": pytest.approx((1 + 0.85 * 2) / 1.85)}
+    assert means([]) == {}

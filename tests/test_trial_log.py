@@ -83,3 +83,19 @@ def test_who_did_not_predict_in_this_cycle_has_no_time_of_predicting(registry: R
     known, fitted = (registry.client.get_run(run).data.metrics for run in told.values())
     assert "pred_ms_1k" not in known
     assert fitted["pred_ms_1k"] == 2
+
+
+def test_a_score_of_fewer_blocks_has_another_name_than_one_of_all(registry: Registry) -> None:
+    pruned = replace(TRIALS[0], status="pruned", losses=(0.1,), scores=(0.9,), reason="behind")
+    families = load_families(("linear",), registry.problem.file.parent)
+    parent = registry.open_cycle("2026-01-05", {}, {})
+
+    runs = registry.log_trials(parent, "2026-01-05", [pruned, TRIALS[1]], families, {})
+
+    few, all_of_them = (
+        registry.client.get_run(runs[t.recipe.id]).data.metrics for t in (pruned, TRIALS[1])
+    )
+    assert (few["blocks"], few["partial_roc_auc"]) == (1, 0.9)
+    assert not {name for name in few if name.startswith("cv_")}
+    assert (all_of_them["blocks"], "partial_roc_auc" in all_of_them) == (2, False)
+    assert all_of_them["cv_roc_auc"] == pytest.approx(0.75405)

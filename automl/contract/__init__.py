@@ -13,7 +13,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from automl.contract.checks import MIN_PER_CLASS, MIN_ROWS, check, check_batch, check_target
+from automl.contract.checks import (
+    MIN_PER_CLASS,
+    MIN_ROWS,
+    check,
+    check_batch,
+    check_target,
+    check_weights,
+    counted,
+)
 from automl.contract.values import (
     Contract,
     Finding,
@@ -36,6 +44,7 @@ __all__ = [
     "check",
     "check_batch",
     "contract_file",
+    "counted",
     "infer",
     "load_contract",
     "save_contract",
@@ -57,9 +66,12 @@ def infer(
     Raises
     ------
     HistoryError
-        The target does not fit the task: constant, one class, or the positive class is missing.
+        The target does not fit the task: constant, one class, or the positive class is missing. Row weights
+        are negative or missing.
     """
     h = problem.history
+    check_weights(frame, problem)
+    frame = counted(frame, problem)
     features, unused_here = _sorted_out(frame, problem)
     left_out = {name: "key" for name in h.key if name != h.time} | dict.fromkeys(h.group, "group")
     left_out |= dict(unused or {}) | unused_here

@@ -16,7 +16,15 @@ from automl.history import ROW_ID, Kind, utc_naive
 from automl.history.columns import unread
 from automl.problem import Problem
 
-__all__ = ["MIN_PER_CLASS", "MIN_ROWS", "check", "check_batch", "check_target"]
+__all__ = [
+    "MIN_PER_CLASS",
+    "MIN_ROWS",
+    "check",
+    "check_batch",
+    "check_target",
+    "check_weights",
+    "counted",
+]
 
 MIN_ROWS = 200  # below, a time split leaves too few rows to choose anything by
 MIN_PER_CLASS = 20
@@ -55,12 +63,13 @@ def check(
         scale; too few rows are left, the newest ones are old, or no column is used.
     """
     _check_columns(frame, contract, problem)
-    check_target(frame, problem, contract)
+    check_weights(frame, problem)
+    check_target(counted(frame, problem), problem, contract)
     if as_of is not None:
         _check_behind(frame, problem, as_of)
     newest = _newest_block(frame, problem)
     _check_silence(frame, newest, contract, problem)
-    found = _check_jump(frame, newest, problem)
+    found = _check_jump(frame, newest, problem) + _undefined(counted(frame, problem), problem)
     _check_leaks(frame, contract, problem)
     found += _other_columns(offered, contract, problem) + _same_rows(frame)
     return [*found, *_noticed(frame, newest, contract)]
@@ -205,6 +214,15 @@ def _check_jump(frame: pd.DataFrame, newest: pd.DataFrame, problem: Problem) -> 
     return []
 
 
+def _undefined(frame: pd.DataFrame, problem: Problem) -> list[Finding]:
+    """Further metrics that have no value on some rows."""
+    zeros = int((frame[problem.history.target] == 0).sum()) if "mape" in problem.metric.also else 0
+    if not zeros:
+        return []
+    said = f"target {problem.history.target!r}: {zeros} of {len(frame)} rows are 0, where mape is not defined"
+    return [Finding("mape_undefined", f"{said}; it is left out wherever one of them is judged")]
+
+
 def _check_leaks(frame: pd.DataFrame, contract: Contract, problem: Problem) -> None:
     sample = frame.tail(LEAK_ROWS)
     truth = sample[problem.history.target]
@@ -290,6 +308,39 @@ def _breach(law: str, name: str, frame: pd.DataFrame, contract: Contract) -> str
     return f"column {name!r}: found {frame[name].dtype}; wanted {contract.features[name]}"
 
 
+def check_weights(frame: pd.DataFrame, problem: Problem) -> None:
+    """Refuse row weights that are negative or missing, and those that leave no row."""
+    name = problem.history.weight
+    if not name:
+        return
+    weight = frame[name].to_numpy("float64")
+    below, missing = int((weight < 0).sum()), int((~np.isfinite(weight)).sum())
+    found = [f"{below} negative"] if below else []
+    found += [f"{missing} missing or infinite"] if missing else []
+    if found:
+        raise HistoryError(
+            f"history.weight {name!r}: found {' and '.join(found)} values in {len(frame)} rows; wanted "
+            "numbers of at least 0",
+            code="bad_weight",
+            next_step="Correct them in the source, or in history.query: where the weight is unknown, 1 counts "
+            "the row once, and 0 leaves it out.",
+        )
+    if not weight.any():
+        raise HistoryError(
+            f"history.weight {name!r}: found 0 in all {len(frame)} rows; wanted some above 0",
+            code="no_weight",
+            next_step="Correct history.query, or leave history.weight out so that all rows count alike.",
+        )
+
+
+def counted(frame: pd.DataFrame, problem: Problem) -> pd.DataFrame:
+    """The rows that count: those of weight 0 are as if they were not there."""
+    name = problem.history.weight
+    if not name or (frame[name] > 0).all():
+        return frame
+    return frame[frame[name] > 0].reset_index(drop=True)
+
+
 def check_target(frame: pd.DataFrame, problem: Problem, contract: Contract) -> None:
     """Refuse a target that nothing can be learned from, or whose classes are not the agreed ones."""
     target = problem.history.target
@@ -310,6 +361,14 @@ def check_target(frame: pd.DataFrame, problem: Problem, contract: Contract) -> N
                 f"target {target!r}: found {int(column.isna().sum())} infinite values; wanted numbers",
                 code="infinite_target",
                 next_step="Mend them in the source, or leave them out in history.query.",
+            )
+        zeros = int((column == 0).sum())
+        if zeros and problem.metric.name == "mape":
+            raise HistoryError(
+                f"target {target!r}: found {zeros} rows of 0 among {len(frame)}; metric mape divides by the "
+                "target and wants none",
+                code="zero_target",
+                next_step='Set metric.name = "mae" (or rmse), or leave these rows out in history.query.',
             )
         if column.nunique() < 2:
             raise HistoryError(

@@ -22,7 +22,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 from automl.history import Kind
 from automl.spaces import Encoding
 
-__all__ = ["CARRIED", "category_positions", "make_encoder"]
+__all__ = ["CARRIED", "all_classes", "category_positions", "make_encoder"]
 
 CARRIED = "automl_carried"  # module name under which our own steps travel with a model
 TREE_LEVELS = 254  # HistGradientBoosting takes at most 255 codes; rarer levels share one
@@ -64,6 +64,16 @@ def make_encoder(
         [(kind, steps[kind], names) for kind, names in of_kind.items() if names],
         verbose_feature_names_out=False,
     )
+
+
+def all_classes(estimator: Any, classes: int) -> Any:
+    """A fitted classifier that answers for every class number below `classes`: itself if it has seen them all."""
+    seen = getattr(estimator, "classes_", None)
+    if not classes or seen is None or len(seen) == classes:
+        return estimator
+    answering = carried.AllClasses(estimator, classes)
+    answering.classes_ = np.arange(classes)  # fitted already: what fit() would have set
+    return answering
 
 
 def category_positions(features: Mapping[str, Kind], encoding: Encoding) -> tuple[int, ...]:

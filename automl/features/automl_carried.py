@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 
-__all__ = ["Calendar", "TargetCodes"]
+__all__ = ["AllClasses", "Calendar", "TargetCodes"]
 
 MISSING = "\x00"  # stands for a gap among the levels: no text of a table holds it
 PRIOR_ROWS = 20.0  # rows' worth of the overall mean in every code
@@ -23,6 +23,34 @@ PARTS = {  # name -> (period in its own unit, for the circle; period in days)
     "day": (31.0, 31),
     "yearday": (366.0, 366),
 }
+
+
+class AllClasses(ClassifierMixin, BaseEstimator):
+    """A fitted classifier of some class numbers, which answers for all of them: 0 for those it never saw.
+
+    Takes what the `estimator` takes. Its training rows may lack a class where history is young.
+    """
+
+    def __init__(self, estimator: Any = None, classes: int = 0) -> None:
+        self.estimator = estimator
+        self.classes = classes
+
+    def fit(self, X: Any, y: Any, **more: Any) -> AllClasses:
+        """Fit the estimator."""
+        self.estimator.fit(X, y, **more)
+        self.classes_ = np.arange(self.classes)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities, shape (n_rows, n_classes)."""
+        seen = np.asarray(self.estimator.predict_proba(X), dtype="float64")
+        output = np.zeros((len(seen), len(self.classes_)))
+        output[:, np.asarray(self.estimator.classes_, dtype=int)] = seen
+        return output
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The number of the most probable class of each row."""
+        return self.predict_proba(X).argmax(axis=1)
 
 
 class Calendar(TransformerMixin, BaseEstimator):

@@ -18,10 +18,13 @@ from automl.features.columns import Columns, kinds_of
 from automl.problem import Problem
 from automl.spaces import Encoding, Shape
 
-__all__ = ["Rows", "shape_of", "thin", "to_outcomes", "write_matrices"]
+__all__ = ["Rows", "row_weights", "shape_of", "thin", "to_outcomes", "write_matrices"]
 
 ALWAYS_KEPT = (
     0.25  # share of a row cap that goes to the newest rows; the rest samples the older ones
+)
+LEAST_OF_CLASS = (
+    50  # rows that a class keeps if it has them: some families need them to know it at all
 )
 
 
@@ -31,7 +34,8 @@ class Rows:
 
     `y` are class numbers or values, `weight` the user's row weights, `age` the share of the history's
     length (0 newest, 1 oldest); each has shape (n_rows,). `block` is how many rows a retraining period has,
-    0 if that is not known. `zone` is that of calendar features.
+    0 if that is not known. `zone` is that of calendar features. `classes` is how many classes there are, 0 for
+    values, None if that is not known.
     """
 
     frame: pd.DataFrame
@@ -40,6 +44,7 @@ class Rows:
     age: NDArray[np.float64]
     block: int = 0
     zone: str = "UTC"
+    classes: int | None = None
 
     @classmethod
     def of(cls, frame: pd.DataFrame, problem: Problem, contract: Contract, block: int = 0) -> Rows:
@@ -47,14 +52,14 @@ class Rows:
         h = problem.history
         times = frame[h.time].to_numpy().astype("int64").astype("float64")
         span = max(1.0, float(times.max() - times.min()))
-        weight = frame[h.weight].fillna(0).to_numpy("float64") if h.weight else np.ones(len(frame))
         return cls(
             frame,
             to_outcomes(frame[h.target], contract),
-            weight,
+            row_weights(frame, problem),
             (times.max() - times) / span,
             block,
             h.timezone,
+            len(contract.classes),
         )
 
     def take(self, positions: NDArray[np.int64]) -> Rows:
@@ -76,21 +81,55 @@ def to_outcomes(target: pd.Series, contract: Contract) -> NDArray[np.float64]:
     return target.map(numbers).to_numpy("float64")
 
 
+def row_weights(frame: pd.DataFrame, problem: Problem) -> NDArray[np.float64]:
+    """The user's row weights, shape (n_rows,); 1 without `history.weight`."""
+    name = problem.history.weight
+    return frame[name].to_numpy("float64") if name else np.ones(len(frame))
+
+
 def thin(rows: Rows, most: int, seed: int) -> Rows:
     """At most `most` rows: the newest whole, older ones sampled and weighted up by 1/rate.
 
-    Keeps the meaning of half-lives. Assumes rows ascend in time.
+    Keeps the meaning of half-lives. A class of few rows keeps `LEAST_OF_CLASS` of them, weighted so that each
+    class counts as much as before. Assumes rows ascend in time.
     """
     n = len(rows.y)
     if n <= most:
         return rows
     newest = int(most * ALWAYS_KEPT)
-    older = np.random.default_rng(seed).choice(n - newest, most - newest, replace=False)
-    positions = np.concatenate([np.sort(older), np.arange(n - newest, n)])
-    factor = np.ones(most)
-    factor[: most - newest] = (n - newest) / (most - newest)
-    kept = rows.take(positions)
-    return replace(kept, weight=kept.weight * factor)
+    rng, older = np.random.default_rng(seed), n - newest
+    factor = np.ones(n)
+    drawn = []
+    for positions, count in _strata(rows, older, most - newest):
+        drawn.append(positions[rng.choice(len(positions), count, replace=False)])
+        factor[positions] = len(positions) / count
+    kept = np.concatenate([np.sort(np.concatenate(drawn)), np.arange(older, n)])
+    thinned = rows.take(kept)
+    return replace(thinned, weight=thinned.weight * factor[kept])
+
+
+def _strata(rows: Rows, older: int, most: int) -> list[tuple[NDArray[np.int64], int]]:
+    """Positions among the first `older` rows, and how many of each to draw; together `most`.
+
+    All at once, unless a class is so rare that a draw might lose it. Then each class is sure of its
+    `LEAST_OF_CLASS` rows, as far as there is place, and the rest goes by their numbers.
+    """
+    together = [(np.arange(older), most)]
+    if rows.classes == 0:
+        return together
+    labels, numbers, counts = np.unique(rows.y, return_inverse=True, return_counts=True)
+    known = np.bincount(numbers[older:], minlength=len(labels))  # newest rows, kept anyway
+    counts = counts - known
+    frequent = (counts * most / older >= LEAST_OF_CLASS) | (counts == 0)
+    if len(labels) > most or frequent.all():  # values, or too many classes to keep them all
+        return together
+    least = min(LEAST_OF_CLASS, max(1, most // (2 * len(labels))))
+    sure = np.minimum(counts, np.maximum(1, least - known))
+    share = sure + (counts - sure) * (most - sure.sum()) / max(1, (counts - sure).sum())
+    take = np.floor(share).astype(np.int64)
+    left = most - take.sum()
+    take[np.argsort(take - share, kind="stable")[:left]] += 1  # largest remainders
+    return [(np.flatnonzero(numbers[:older] == c), int(take[c])) for c in np.flatnonzero(counts)]
 
 
 def write_matrices(

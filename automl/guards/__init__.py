@@ -128,15 +128,18 @@ def _beside(
 ) -> list[Guard]:
     """The guards that hold the model against champion, labels and sweep, as far as these are known."""
     guards = []
+    weight = None if against.weight is None else against.weight[rows]
+    if weight is not None and (weight == weight[0]).all():
+        weight = None
     if "champion" in outputs:
-        guards.append(drift(outputs["champion"], outputs["judged"]))
+        guards.append(drift(outputs["champion"], outputs["judged"], weight))
     elif lacks:
         told = f"cannot be compared: {lacks}"[:200]
         guards.append(Guard("drift against the champion", True, told, "told only"))
     if against.judged is not None and against.labels is not None:
-        guards.append(mean_level(outputs["judged"], against.labels))
+        guards.append(mean_level(outputs["judged"], against.labels, weight))
     if against.judged is not None and against.answers is not None:
-        guards.append(agreement(against.answers[rows], outputs["judged"]))
+        guards.append(agreement(against.answers[rows], outputs["judged"], weight))
     if against.slices:
         guards.append(worst_slice(against.slices))
     return guards

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from automl.features.matrices import to_outcomes
+from automl.features.matrices import row_weights, to_outcomes
 from automl.guards.checks import SliceGains, slice_gains
 from automl.history import utc_naive
 from automl.spaces import Blend
@@ -29,13 +29,14 @@ class Against:
 
     `champion` is the version and the digests of the champion that it follows. `judged` are the newest
     block's rows and `answers` what the sweep's fits of the blend said on them, shape (n_rows,) or
-    (n_rows, n_classes). `labels` are the target's mean, or the classes' shares, per recent block, shape
+    (n_rows, n_classes), `weight` how much each row counts. `labels` are the target's mean, or the classes' shares, per recent block, shape
     (n_blocks,) or (n_blocks, n_classes). `slices` are gains over the champion per declared slice.
     """
 
     champion: tuple[int, Mapping[str, str]] | None = None
     judged: pd.DataFrame | None = None
     answers: Array | None = None
+    weight: Array | None = None
     labels: Array | None = None
     slices: Sequence[SliceGains] = ()
 
@@ -46,7 +47,8 @@ def held_against(work: Work, blend: Blend, champion: Release | None) -> Against:
     return Against(
         champion=(champion.model_version, champion.digests) if champion else None,
         judged=work.frame.iloc[work.blocks[0].judged],
-        answers=answers[0][1] if answers else None,
+        answers=answers[0].output if answers else None,
+        weight=row_weights(work.frame, work.problem)[work.blocks[0].judged],
         labels=_labels(work),
         slices=_slices(work, blend, champion.blend) if champion else (),
     )
@@ -70,9 +72,12 @@ def _labels(work: Work) -> Array:
     end, length = work.blocks[0].end, work.blocks[0].end - work.blocks[0].start
     cuts = [utc_naive(end - i * length).to_datetime64() for i in range(RECENT_BLOCKS + 1)]
     places = np.searchsorted(times, cuts)
-    recent = [outcomes[low:high] for high, low in pairwise(places)]
+    weights = row_weights(work.frame, work.problem)
     numbers = np.arange(len(work.contract.classes))
+    shown = outcomes[:, None] == numbers if len(numbers) else outcomes
     means = [
-        (b[:, None] == numbers).mean(axis=0) if len(numbers) else b.mean() for b in recent if len(b)
+        np.average(shown[low:high], axis=0, weights=weights[low:high])
+        for high, low in pairwise(places)
+        if high > low
     ]
     return np.asarray(means, dtype="float64")

@@ -67,24 +67,30 @@ class SliceGains:
     rows: tuple[int, ...]
 
 
-def psi(expected: Array, found: Array) -> float:
+def psi(expected: Array, found: Array, weight: Array | None = None) -> float:
     """Population stability index of two samples, over ten quantile bins of the first.
 
-    0 for equal distributions; half a row is added to each bin, so that empty ones stay finite.
+    0 for equal distributions; half a row is added to each bin, so that empty ones stay finite. `weight` is
+    that of both samples' rows, which are then the same.
 
     Source: Siddiqi 2006, "Credit risk scorecards"; 0.25 is its line for a large shift.
     """
-    edges = np.unique(np.quantile(expected, np.linspace(0, 1, BINS + 1)[1:-1]))
+    shares = np.linspace(0, 1, BINS + 1)[1:-1]
+    if weight is None:
+        edges = np.unique(np.quantile(expected, shares))
+    else:
+        weight = weight / weight.mean()
+        edges = np.unique(np.quantile(expected, shares, weights=weight, method="inverted_cdf"))
     bins = len(edges) + 1
     before, after = (
-        (np.bincount(np.searchsorted(edges, x, side="right"), minlength=bins) + 0.5)
+        (np.bincount(np.searchsorted(edges, x, side="right"), weight, bins) + 0.5)
         / (len(x) + 0.5 * bins)
         for x in (expected, found)
     )
     return float(np.sum((after - before) * np.log(after / before)))
 
 
-def drift(champion: Array, found: Array) -> Guard:
+def drift(champion: Array, found: Array, weight: Array | None = None) -> Guard:
     """Whether predictions moved away from the champion's on the same rows; the worst column counts.
 
     Outputs have shape (n_rows,) or (n_rows, n_classes). A shift is told and not refused: a better model
@@ -92,10 +98,12 @@ def drift(champion: Array, found: Array) -> Guard:
     correlated with the champion answers another question.
     """
     columns = list(zip(_columns(champion).T, _columns(found).T, strict=True))
-    found_psi = [psi(a, b) for a, b in columns]
+    found_psi = [psi(a, b, weight) for a, b in columns]
     worst = max(found_psi)
     alike = min(
-        _correlation(a, b) for (a, b), p in zip(columns, found_psi, strict=True) if p == worst
+        _correlation(a, b, weight)
+        for (a, b), p in zip(columns, found_psi, strict=True)
+        if p == worst
     )
     told = f"PSI {worst:.2f}" + (f", shifted, correlation {alike:.2f}" if worst > DRIFTED else "")
     wanted = f"below {DRIFTED:g}; refused above {FOREIGN:g} with a correlation below {ALIKE:g}"
@@ -103,7 +111,7 @@ def drift(champion: Array, found: Array) -> Guard:
     return Guard("drift against the champion", not foreign, told, wanted)
 
 
-def mean_level(output: Array, labels: Array) -> Guard:
+def mean_level(output: Array, labels: Array, weight: Array | None = None) -> Guard:
     """Whether the predictions' mean is one that recent blocks have had.
 
     Parameters
@@ -112,7 +120,9 @@ def mean_level(output: Array, labels: Array) -> Guard:
         Predictions for the newest block's rows, shape (n_rows,) or (n_rows, n_classes).
     labels
         Means of the target, or shares of the classes, per block, shape (n_blocks,) or
-        (n_blocks, n_classes).
+        (n_blocks, n_classes); weighted as the rows are.
+    weight
+        How much each row of `output` counts, shape (n_rows,).
 
     Assumes that the rows are typical of a block; a sample of its last hours is not.
     """
@@ -120,11 +130,14 @@ def mean_level(output: Array, labels: Array) -> Guard:
     name, wanted = "mean of predictions", f"within {LEVEL_SDS:g} block deviations of the labels'"
     if len(means) < LEVEL_BLOCKS:
         return Guard(name, True, f"{len(means)} blocks are too few to say", wanted)
-    spread = np.sqrt(means.var(axis=0, ddof=1) + found.var(axis=0) / len(found))
-    away = np.abs(found.mean(axis=0) - means.mean(axis=0)) / np.maximum(spread, 1e-12)
+    share = np.full(len(found), 1 / len(found)) if weight is None else weight / weight.sum()
+    mean = share @ found
+    noise = share**2 @ (found - mean) ** 2  # variance of the weighted mean
+    spread = np.sqrt(means.var(axis=0, ddof=1) + noise)
+    away = np.abs(mean - means.mean(axis=0)) / np.maximum(spread, 1e-12)
     worst = int(np.argmax(away))
     told = (
-        f"{found[:, worst].mean():.4g}, labels {means[:, worst].mean():.4g}: "
+        f"{mean[worst]:.4g}, labels {means[:, worst].mean():.4g}: "
         f"{away[worst]:.1f} block deviations"
     )
     return Guard(name, bool(away[worst] <= LEVEL_SDS), told, wanted)
@@ -132,8 +145,8 @@ def mean_level(output: Array, labels: Array) -> Guard:
 
 def slice_gains(
     columns: Sequence[pd.DataFrame],
-    champion: Sequence[tuple[Array, Array]],
-    challenger: Sequence[tuple[Array, Array]],
+    champion: Sequence[tuple[Array, Array, Array]],
+    challenger: Sequence[tuple[Array, Array, Array]],
     metric: Metric,
 ) -> list[SliceGains]:
     """Relative gains per value of each slice column.
@@ -143,7 +156,7 @@ def slice_gains(
     columns
         The declared slice columns of the judged rows, a frame per block, newest first.
     champion, challenger
-        (truth, output) per block, for the same rows.
+        (truth, output, weight) per block, for the same rows.
     """
     told = []
     for name in columns[0].columns if columns else ():
@@ -205,7 +218,7 @@ def size(megabytes: float) -> Guard:
     return Guard("size on disk", megabytes <= LARGEST, told, wanted)
 
 
-def agreement(swept: Array, refitted: Array) -> Guard:
+def agreement(swept: Array, refitted: Array, weight: Array | None = None) -> Guard:
     """Whether the refitted model says on the newest block what the sweep's fits had said.
 
     Both have shape (n_rows,) or (n_rows, n_classes); the worst column counts. Below 0.9 it is told and not
@@ -214,7 +227,7 @@ def agreement(swept: Array, refitted: Array) -> Guard:
     Classes or columns that were swapped turn the sign.
     """
     pairs = zip(_columns(swept).T, _columns(refitted).T, strict=True)
-    worst = min(_correlation(a, b) for a, b in pairs)
+    worst = min(_correlation(a, b, weight) for a, b in pairs)
     told = f"correlation {worst:.2f}" + (", low" if worst < AGREED else "")
     wanted = f"at least {AGREED:g}, refused below {OPPOSED:g}"
     return Guard("refit agrees with the sweep", worst >= OPPOSED, told, wanted)
@@ -240,19 +253,23 @@ def _columns(values: Array) -> Array:
 
 def _gain(
     mask: NDArray[np.bool_],
-    mine: tuple[Array, Array],
-    theirs: tuple[Array, Array],
+    mine: tuple[Array, Array, Array],
+    theirs: tuple[Array, Array, Array],
     metric: Metric,
 ) -> float:
     if mask.sum() < SLICE_ROWS:
         return float("nan")
     a, b = (
-        metric.loss(metric.score(truth[mask], output[mask])) for truth, output in (mine, theirs)
+        metric.loss(metric.score(truth[mask], output[mask], weight[mask]))
+        for truth, output, weight in (mine, theirs)
     )
     return (b - a) / max(b, 1e-12)
 
 
-def _correlation(a: Array, b: Array) -> float:
+def _correlation(a: Array, b: Array, weight: Array | None = None) -> float:
     if np.ptp(a) < 1e-12 or np.ptp(b) < 1e-12:
         return 1.0  # a constant contradicts nobody; that it is one is another guard's affair
-    return float(np.corrcoef(a, b)[0, 1])
+    if weight is None:
+        return float(np.corrcoef(a, b)[0, 1])
+    (aa, ab), (_, bb) = np.cov(a, b, aweights=weight)
+    return float(ab / np.sqrt(aa * bb))

@@ -21,6 +21,7 @@ import pandas as pd
 
 from automl.children import settle
 from automl.contract import Contract, load_contract
+from automl.features import carried
 from automl.predict import fingerprint, model_output
 from automl.problem import load_problem
 from automl.registry import Registry
@@ -39,6 +40,8 @@ def shares_of_gain(model: Any) -> dict[str, float]:
     told: dict[str, float] = {}
     for pipeline in getattr(model, "estimators_", ()):
         encoder, estimator = pipeline[0], pipeline[-1]
+        if isinstance(estimator, carried.AllClasses):
+            estimator = estimator.estimator
         gains = _gains(estimator)
         if gains is None or gains.sum() <= 0:
             continue

@@ -61,7 +61,7 @@ def write_trial(
     if trial.reason:
         tags["mlflow.note.content"] = f"**{trial.status}**: {trial.reason}"
     run = client.create_run(experiment, run_name=f"{look.short} #{trial.number:03d}", tags=tags)
-    values = {"fit_s": trial.seconds_fit}
+    values = {"fit_s": trial.seconds_fit, "blocks": float(len(trial.scores))}
     if trial.seconds_predict:  # not of who had answered in an earlier cycle
         values["pred_ms_1k"] = 1000 * trial.seconds_predict
     if trial.status == "complete":

@@ -52,6 +52,7 @@ def saved_views(metric: Metric, also: Sequence[str], cycle: str) -> dict[str, st
             f"metrics.`cv_{metric.name}`",
             f"metrics.`cv_{metric.name}_sd`",
             *(f"metrics.`cv_{name}`" for name in also),
+            "metrics.`blocks`",
             "metrics.`fit_s`",
             "metrics.`pred_ms_1k`",
             "params.`family`",

@@ -14,7 +14,7 @@ from automl.errors import ProblemError
 from automl.missed import missed_slots
 from automl.problem import METRICS, Problem, Slots, family_names
 from automl.spaces import Family, Recipe, load_family
-from automl.store import Cycle, Entry, Release, Store, ledger, naive
+from automl.store import UNSCORED, Cycle, Entry, Release, Store, ledger, naive
 from automl.workspace import Workspace, now
 
 HIGHER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1_macro", "r2"}
@@ -37,7 +37,7 @@ def ended(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ending
         found is None
         or not found.ended
         or lagging
-        or (verb == "cycle" and found.status == "released")
+        or (verb == "cycle" and found.status in UNSCORED)
     ):
         return None
     same_problem(found, problem)
@@ -86,7 +86,7 @@ def standing(problem: Problem, workspace: Workspace) -> str:
 
 
 def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[str, Any]:
-    """Trials of a cycle, best first."""
+    """Trials of a cycle, best first; those judged on fewer blocks stand below, whatever their score."""
     store, cycle = _cycle(problem, workspace, as_of)
     metric = problem.metric.name
     higher = metric in HIGHER
@@ -113,6 +113,7 @@ def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) 
     trials.sort(
         key=lambda t: (
             order[t["state"]],
+            -t["blocks"],  # scores of fewer blocks compare with nothing else
             -(t["score"] or 0) if higher else (t["score"] or 0),
             t["number"],
         )
@@ -131,6 +132,7 @@ def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) 
         "metric": metric,
         "better": "higher" if higher else "lower",
         "also": list(problem.metric.also),
+        "blocks": max((t["blocks"] for t in trials), default=0),
         "trials": trials,
     }
 

@@ -39,7 +39,7 @@ def ending_text(document: Mapping[str, Any]) -> Group:
 
 
 def leaderboard_text(document: Mapping[str, Any]) -> Group:
-    """At most 80 columns; the chosen members are marked with their weight."""
+    """At most 80 columns; the chosen members are marked with their weight, a score says of how many blocks it is."""
     # no rules and narrow gaps: 80 columns are few
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="underline")
     arrow = "↑" if document["better"] == "higher" else "↓"
@@ -48,22 +48,22 @@ def leaderboard_text(document: Mapping[str, Any]) -> Group:
     for head in (
         f"{document['metric']} {arrow}",
         *document["also"][:1],
+        "blocks",
         "recency",
         "fit s",
         "weight",
     ):
         table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
     for t in document["trials"][:SHOWN_TRIALS]:
         table.add_row(
             str(t["rank"]),
             t["family"],
             _number(t["score"]),
             *(_number(t["also"].get(name)) for name in document["also"][:1]),
+            f"{t['blocks']}/{document['blocks']}",
             _recency(t),
             f"{t['fit_seconds']:.1f}",
-            f"{t['weight']:.0%}" if t["weight"] else "",
-            "" if t["state"] == "complete" else t["state"],
+            _weight(t),
             style="bold" if t["weight"] else "",
         )
     rest = document["trials"][SHOWN_TRIALS:]
@@ -83,6 +83,13 @@ def leaderboard_text(document: Mapping[str, Any]) -> Group:
         Text(foot + more),
         *(Text(line, style="yellow") for line in failed),
     )
+
+
+def _weight(trial: Mapping[str, Any]) -> str:
+    """What a member weighs in the blend that was chosen, or how a trial ended that could be none."""
+    if trial["state"] != "complete":
+        return str(trial["state"])
+    return f"{trial['weight']:.0%}" if trial["weight"] else ""
 
 
 def _recency(trial: Mapping[str, Any]) -> str:

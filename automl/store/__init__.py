@@ -24,10 +24,31 @@ from automl.store import ledger
 from automl.store import tables as t
 from automl.store.database import Database
 from automl.store.ledger import Entry, Waiting
-from automl.store.rows import ENDED, Cycle, Hold, Release, aware, cycle_of, naive, plain, release_of
+from automl.store.rows import (
+    ENDED,
+    UNSCORED,
+    Cycle,
+    Hold,
+    Release,
+    aware,
+    cycle_of,
+    naive,
+    plain,
+    release_of,
+)
 from automl.workspace import now
 
-__all__ = ["Cycle", "Entry", "Hold", "Release", "Store", "Waiting", "aware", "naive"]
+__all__ = [
+    "UNSCORED",
+    "Cycle",
+    "Entry",
+    "Hold",
+    "Release",
+    "Store",
+    "Waiting",
+    "aware",
+    "naive",
+]
 
 
 class Store(Database):

@@ -12,7 +12,18 @@ import sqlalchemy as sa
 
 from automl.spaces import Blend
 
-__all__ = ["ENDED", "Cycle", "Hold", "Release", "aware", "cycle_of", "naive", "plain", "release_of"]
+__all__ = [
+    "ENDED",
+    "UNSCORED",
+    "Cycle",
+    "Hold",
+    "Release",
+    "aware",
+    "cycle_of",
+    "naive",
+    "plain",
+    "release_of",
+]
 
 ENDED = (
     "published",
@@ -21,6 +32,7 @@ ENDED = (
     "waiting",
     "skipped",
 )  # refused and failed cycles may run again
+UNSCORED = ("released", "kept", "waiting")  # how a retraining ends that published nothing
 
 
 @dataclass(frozen=True, slots=True)

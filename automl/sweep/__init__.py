@@ -9,6 +9,7 @@ a killed sweep goes on from the trials it is given as `done`.
 from automl.sweep.answer import reweighed
 from automl.sweep.board import (
     Board,
+    Judged,
     Past,
     Plan,
     PlanKind,
@@ -25,6 +26,7 @@ from automl.sweep.search import BUDGET_ENDED, sweep
 __all__ = [
     "BUDGET_ENDED",
     "Board",
+    "Judged",
     "Past",
     "Plan",
     "PlanKind",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from automl.ensemble import MOST_MEMBERS, Candidate, greedy, level
 from automl.errors import NoModelError
-from automl.features.matrices import Rows, to_outcomes
+from automl.features.matrices import Rows, row_weights, to_outcomes
 from automl.problem import LEAST_SHARE
 from automl.spaces import Blend, Member, Recipe
 from automl.sweep.board import Trial, Work, floor_losses, mean, output_file
@@ -33,13 +33,14 @@ class Answer:
     """Blends made of finished trials, as far as their refits can be paid for.
 
     Recipes are compared by their `level`, block by block as decisions are. `truth` are the outcomes of the
-    judged rows per block, `least` what is added to losses there, `rank` orders start points, `refittable` says
+    judged rows per block, `weights` theirs, `least` what is added to losses there, `rank` orders start points, `refittable` says
     whether a trial's refit may be afforded at all, `seconds` is what the refits of a blend may cost
     together, `left` what one may cost now.
     """
 
     work: Work
     truth: Sequence[NDArray[np.float64]]
+    weights: Sequence[NDArray[np.float64]]
     least: Sequence[float]
     rank: Callable[[Recipe], int]
     refittable: Callable[[Trial], bool]
@@ -80,8 +81,13 @@ class Answer:
         return {i: weights[i] / whole for i in kept}
 
     def challenger(self, finished: Sequence[Trial], held: Blend | None) -> Blend | None:
-        """Greedy selection over all trials, beginning with what holds the champion's place."""
+        """Greedy selection over all trials, beginning with what holds the champion's place.
+
+        Recipes of families that are only here to refit the champion are no part of it.
+        """
+        retired = {*self.work.families} - {*self.work.offered}
         complete = {t.recipe.id: t for t in finished if t.status == "complete"}
+        complete = {i: t for i, t in complete.items() if t.recipe.family not in retired}
         usable = {
             i: t for i, t in complete.items() if self.refittable(t) and t.seconds_refit <= self.left
         }
@@ -156,6 +162,7 @@ class Answer:
             self.truth,
             self.work.metric,
             lambda losses: level(losses, self.least),
+            weights=self.weights,
             anchor=anchor,
             seconds=self.seconds,
         )
@@ -181,10 +188,13 @@ def reweighed(work: Work, blend: Blend) -> Blend:
     outcomes = to_outcomes(work.frame[work.problem.history.target], work.contract)
     rows = [_spread(len(block.judged)) for block in blocks]
     truth = [outcomes[b.judged][r] for b, r in zip(blocks, rows, strict=True)]
+    user = row_weights(work.frame, work.problem)
+    counts = [user[b.judged][r] for b, r in zip(blocks, rows, strict=True)]
     known = {}
     for i, paths in files.items():
         outputs = [np.load(path)[r] for path, r in zip(paths, rows, strict=True)]
-        scores = [work.metric.score(y, x) for y, x in zip(truth, outputs, strict=True)]
+        triples = zip(truth, outputs, counts, strict=True)
+        scores = [work.metric.score(y, x, w) for y, x, w in triples]
         losses = [work.metric.loss(score) for score in scores]
         known[i] = Candidate(outputs, mean(losses), 0.0)
     best = min(c.stands for c in known.values())
@@ -198,7 +208,7 @@ def reweighed(work: Work, blend: Blend) -> Blend:
         return blend
     held = {m.recipe.id: m.weight for m in blend.members if m.recipe.id in near}
     anchor = {i: w / sum(held.values()) for i, w in held.items()}
-    found = greedy(near, truth, work.metric, mean, anchor=anchor)
+    found = greedy(near, truth, work.metric, mean, weights=counts, anchor=anchor)
     weights = {i: max(LEAST_WEIGHT, found.get(i, 0.0)) for i in recipes}
     seeing = {i: w for i, w in weights.items() if recipes[i].trend}
     if any(i not in seeing for i in near) and sum(seeing.values()) > TREND_SHARE:

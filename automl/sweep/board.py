@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from automl.blocks import Block
 from automl.contract import Contract
 from automl.ensemble import block_weights
 from automl.features.columns import Columns
-from automl.features.matrices import Rows, to_outcomes
+from automl.features.matrices import Rows, row_weights, to_outcomes
 from automl.metrics import Metric, get_metric
 from automl.problem import Problem
 from automl.spaces import Blend, Family, Params, Recipe
 
 __all__ = [
     "Board",
+    "Judged",
     "Past",
     "Plan",
     "PlanKind",
@@ -31,6 +33,7 @@ __all__ = [
     "floor_losses",
     "makespan",
     "mean",
+    "means",
     "output_file",
 ]
 
@@ -52,6 +55,11 @@ class Work:
     def metric(self) -> Metric:
         """What is optimised."""
         return get_metric(self.problem.metric.name)
+
+    @property
+    def offered(self) -> dict[str, Family]:
+        """The families that are searched; others are here to refit a champion that is made of them."""
+        return {name: family for name, family in self.families.items() if family.offered}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,34 +165,52 @@ class Board:
 
     @property
     def ranked(self) -> list[Trial]:
-        """Complete trials, best first; then pruned, then failed ones."""
+        """Complete trials, best first; then pruned, then failed ones, those judged on more blocks first."""
         order = {"complete": 0, "pruned": 1, "failed": 2}
-        return sorted(
-            self.trials, key=lambda t: (order[t.status], t.loss if t.losses else 0, t.number)
-        )
+
+        def place(t: Trial) -> tuple[int, int, float, int]:
+            return order[t.status], -len(t.losses), t.loss if t.losses else 0.0, t.number
+
+        return sorted(self.trials, key=place)
 
 
-def blend_outputs(work: Work, blend: Blend, blocks: int | None = None) -> list[tuple[Any, Any]]:
-    """(truth, output) of a blend per block, newest first, from its members' kept outputs; [] if one lacks.
+class Judged(NamedTuple):
+    """The judged rows of a block: what came, what was said, and how much each row counts."""
+
+    truth: NDArray[np.float64]
+    output: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    def take(self, rows: NDArray[Any]) -> Judged:
+        """These rows, by a mask or by their places."""
+        return Judged(self.truth[rows], self.output[rows], self.weight[rows])
+
+    def score(self, metric: Metric) -> float:
+        """Their score."""
+        return metric.score(self.truth, self.output, self.weight)
+
+
+def blend_outputs(work: Work, blend: Blend, blocks: int | None = None) -> list[Judged]:
+    """What a blend said per block, newest first, from its members' kept outputs; [] if one lacks.
 
     `blocks` says how many of the newest are wanted; by default all.
     """
     outcomes = to_outcomes(work.frame[work.problem.history.target], work.contract)
-    pairs = []
+    weights = row_weights(work.frame, work.problem)
+    judged = []
     for b, block in enumerate(work.blocks[:blocks]):
         paths = [output_file(work, member.recipe, b) for member in blend.members]
         if not all(path.exists() for path in paths):
             return []
         mixed = sum(m.weight * np.load(p) for m, p in zip(blend.members, paths, strict=True))
-        pairs.append((outcomes[block.judged], mixed))
-    return pairs
+        judged.append(Judged(outcomes[block.judged], mixed, weights[block.judged]))
+    return judged
 
 
 def blend_losses(work: Work, blend: Blend, blocks: int | None = None) -> list[float]:
     """Losses of a blend on the blocks, newest first; [] if a member has no outputs."""
     return [
-        work.metric.loss(work.metric.score(truth, output))
-        for truth, output in blend_outputs(work, blend, blocks)
+        work.metric.loss(judged.score(work.metric)) for judged in blend_outputs(work, blend, blocks)
     ]
 
 
@@ -199,7 +225,8 @@ def floor_losses(work: Work, rows: Rows | None = None) -> list[float]:
             output = np.tile(sums / sums.sum(), (count, 1))
         else:
             output = np.full(count, np.average(y, weights=weight))
-        told.append(work.metric.loss(work.metric.score(rows.y[block.judged], output)))
+        judged = Judged(rows.y[block.judged], output, rows.weight[block.judged])
+        told.append(work.metric.loss(judged.score(work.metric)))
     return told
 
 
@@ -219,3 +246,9 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
 def mean(values: Sequence[float]) -> float:
     """Mean over blocks, newest first, newer ones weighing more; NaN of nothing."""
     return float(np.dot(block_weights(len(values)), values)) if values else float("nan")
+
+
+def means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """`mean` by name; a name without a value on one of the blocks is left out."""
+    found = {name: mean([v[name] for v in values]) for name in (values[0] if values else ())}
+    return {name: value for name, value in found.items() if np.isfinite(value)}

@@ -132,7 +132,7 @@ class Proposals:
         favour = {name: i for i, name in enumerate(self.plan.favour)}
         points = [
             (priority, favour.get(family.name, 0), i, Recipe.of_start(family, start, self._seed))
-            for i, family in enumerate(self.work.families.values())
+            for i, family in enumerate(self.work.offered.values())
             if self.work.problem.task in family.tasks
             for priority, start in family.start
         ]
@@ -159,7 +159,7 @@ class Proposals:
         return sorted(keep, key=lambda f: (self.asked[f], best[f]))
 
     def _searchable(self, name: str) -> bool:
-        if name in self.passed_over:
+        if name in self.passed_over or name not in self.work.offered:
             return False
         family = self.work.families[name]
         try:

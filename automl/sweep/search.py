@@ -14,7 +14,7 @@ from automl.features.matrices import shape_of, thin, write_matrices
 from automl.metrics import get_metric
 from automl.spaces import Blend, Encoding, Family, Member, Params, Shape
 from automl.sweep.answer import Answer, least_losses
-from automl.sweep.board import Board, Plan, Trial, Work, mean, output_file
+from automl.sweep.board import Board, Plan, Trial, Work, means, output_file
 from automl.sweep.caps import most_configurations, most_rows
 from automl.sweep.clock import Clock
 from automl.sweep.encoding import Matrices
@@ -104,6 +104,7 @@ class _Run:
         self.done = {t.recipe.id: t for t in done}
         self.rows = refits.rows
         self.truth = [self.rows.y[b.judged] for b in work.blocks]
+        self.weights = [self.rows.weight[b.judged] for b in work.blocks]
         self.cap_rows = most_rows(section.budget.seconds if section.budget else float("inf"))
         self.train_rows = min(len(work.blocks[0].train), self.cap_rows)
         self.cap_trials = section.trials or most_configurations(self.train_rows)
@@ -170,6 +171,7 @@ class _Run:
         return Answer(
             self.work,
             self.truth,
+            self.weights,
             least_losses(self.work, self.rows),
             self.proposals.rank,
             self.clock.refittable,
@@ -324,18 +326,17 @@ class _Run:
             self._end(race, *how)
             return
         block = len(race.losses)
-        y = self.truth[block]
+        y, weight = self.truth[block], self.weights[block]
         output = np.load(output_file(self.work, race.asked.recipe, block))
-        score = self.work.metric.score(y, output)
+        score = self.work.metric.score(y, output, weight)
         if not np.isfinite(score):
             why = f"{self.work.metric.name} is not a number on block {block}"
             self._end(race, "failed", FitResult(error=why))
             return
         race.scores.append(score)
         race.losses.append(self.work.metric.loss(score))
-        race.also.append(
-            {name: get_metric(name).score(y, output) for name in self.work.problem.metric.also}
-        )
+        also = map(get_metric, self.work.problem.metric.also)
+        race.also.append({m.name: m.score(y, output, weight) for m in also})
         if block == 0:
             race.learned, race.seconds_fit = result.learned, result.seconds_fit
             race.seconds_predict = 1000 * result.seconds_predict / max(1, len(y))
@@ -374,10 +375,7 @@ class _Run:
             status=status,
             losses=tuple(race.losses),
             scores=tuple(race.scores),
-            also={
-                name: mean([a[name] for a in race.also])
-                for name in (race.also[0] if race.also else {})
-            },
+            also=means(race.also),
             learned=race.learned or {},
             seconds=race.seconds,
             seconds_fit=race.seconds_fit,
