@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import distributions
+from pathlib import Path
 from typing import Any
 
 from automl.contract import contract_file
@@ -16,6 +18,7 @@ from automl.metrics import get_metric
 from automl.registry.views import DECISIONS, LEADERBOARD, view_link
 from automl.release import Ruling
 from automl.spaces import Blend
+from automl.story import Job
 from automl.sweep import Board, Work, blend_outputs
 
 __all__ = [
@@ -24,6 +27,8 @@ __all__ = [
     "cycle_metrics",
     "cycle_note",
     "cycle_tags",
+    "run_params",
+    "run_tags",
 ]
 
 _WORDS = {  # outcome -> what the tag says, and its colour
@@ -231,3 +236,42 @@ def _slices(told: Told) -> str:
             score = outputs[0].take(values == value).score(metric)
             lines.append(f"| {name} = {value} | {count} | {score:.4f} |")
     return "\n".join(lines)
+
+
+def run_tags(job: Job) -> dict[str, str]:
+    """Tags of a cycle's run that are known when it begins."""
+    return {
+        "trigger": job.ask.trigger,
+        "data_as_of": job.as_of.isoformat(),
+        "git_sha": _commit_of(job.workspace.root),
+    }
+
+
+def run_params(job: Job, work: Work) -> dict[str, Any]:
+    """Params of a cycle's run: what it works on, and how."""
+    s = job.problem.sweep
+    return {
+        "metric": job.problem.metric.name,
+        "better": work.metric.better,
+        "blocks": len(work.blocks),
+        "block": job.problem.validation.block,
+        "labels_complete_after": job.problem.history.label_delay or "at once",
+        "horizon": job.problem.horizon,
+        "seed": s.seed,
+        "families": ", ".join(work.offered),
+        "budget": s.budget or f"{s.trials} trials",
+        "rows": len(work.frame),
+        "first": work.frame[job.problem.history.time].iloc[0],
+        "last": work.frame[job.problem.history.time].iloc[-1],
+        "workers": work.workers,
+    }
+
+
+def _commit_of(folder: Path) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip()

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import logging
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -30,7 +28,15 @@ from automl.guards import REFUSED, Examiner, Guard, check_model, held_against, s
 from automl.history import Snapshot
 from automl.judge import judge
 from automl.maturity import Maturity, estimate, mature_rows, missing_outcomes, with_maturity
-from automl.note import Told, cycle_artifacts, cycle_metrics, cycle_note, cycle_tags
+from automl.note import (
+    Told,
+    cycle_artifacts,
+    cycle_metrics,
+    cycle_note,
+    cycle_tags,
+    run_params,
+    run_tags,
+)
 from automl.plan import make_plan, narrowed
 from automl.problem import Problem, Span
 from automl.publish import clean
@@ -232,8 +238,8 @@ def _open_run(job: Job, work: Work, snapshot: Snapshot, plan: Plan) -> str:
         return str(kept)
     run_id = job.registry.open_cycle(
         job.tag,
-        _run_params(job, work),
-        {**_run_tags(job), "plan": plan.kind, "plan_reason": plan.reason},
+        run_params(job, work),
+        {**run_tags(job), "plan": plan.kind, "plan_reason": plan.reason},
     )
     job.registry.log_snapshot(run_id, snapshot, work.contract.features)
     job.store.note(job.cycle, run_id=run_id, experiment=job.registry.experiment)
@@ -431,40 +437,3 @@ def _dry_ending(job: Job, board: Board, choice: Choice, warnings: list[str], run
         experiment=job.registry.experiment,
         warnings=warnings,
     )
-
-
-def _run_tags(job: Job) -> dict[str, str]:
-    return {
-        "trigger": job.ask.trigger,
-        "data_as_of": job.as_of.isoformat(),
-        "git_sha": _commit_of(job.workspace.root),
-    }
-
-
-def _run_params(job: Job, work: Work) -> dict[str, Any]:
-    s = job.problem.sweep
-    return {
-        "metric": job.problem.metric.name,
-        "better": work.metric.better,
-        "blocks": len(work.blocks),
-        "block": job.problem.validation.block,
-        "labels_complete_after": job.problem.history.label_delay or "at once",
-        "horizon": job.problem.horizon,
-        "seed": s.seed,
-        "families": ", ".join(work.offered),
-        "budget": s.budget or f"{s.trials} trials",
-        "rows": len(work.frame),
-        "first": work.frame[job.problem.history.time].iloc[0],
-        "last": work.frame[job.problem.history.time].iloc[-1],
-        "workers": work.workers,
-    }
-
-
-def _commit_of(folder: Path) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip()

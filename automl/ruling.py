@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
+from automl.block_losses import losses_of, losses_of_trials
 from automl.blocks import day_of
 from automl.decide import (
     PROBATION_CYCLES,
@@ -26,14 +27,14 @@ from automl.decide import (
     probation,
 )
 from automl.errors import NoModelError
-from automl.evidence import BlockLoss, duels, kind_of
+from automl.evidence import BlockLoss, duels
 from automl.judge import attribution
 from automl.problem import Problem
 from automl.release import Ruling, actor
 from automl.spaces import Blend
 from automl.store import Release, Store, Waiting, ledger, naive
 from automl.story import Job
-from automl.sweep import Board, Plan, Work, blend_losses, floor_losses, reweighed
+from automl.sweep import Board, Plan, Work, reweighed
 from automl.workspace import now
 
 __all__ = ["Choice", "Dethroned", "dethroned", "doubted", "make_choice"]
@@ -190,14 +191,9 @@ def _gather(job: Job, work: Work, board: Board) -> _Case:
     if watched:
         judged.setdefault(watched.blend.id, (watched.blend, watched.labels_until))
     past = [e for e in job.store.evidence(job.problem.name) if e.cycle < job.as_of]
-    first = _first_out_of_sample(past)
-    losses = [
-        first.get((x.blend, x.start, x.end), x)
-        for b, until in judged.values()
-        for x in _losses(job, work, board, b, until)
-    ]
-    losses = [replace(x, cycle=job.as_of) for x in losses]
-    tried = [x for x in _tried(job, work, board, chosen_on) if x.blend not in judged]
+    losses = losses_of(job, work, board, judged.values(), past)
+    tried = losses_of_trials(job, work, board, chosen_on)
+    tried = [x for x in tried if x.blend not in judged]
     retired = frozenset(before.blend.families if before else ()) - set(work.offered)
     return _Case(champion, before, holder, retired, known, watched, losses, past, tried)
 
@@ -368,64 +364,9 @@ def _first_reason(decision: Decision, head: str) -> str:
     return f"{head}: a blend of good start points, which no challenger beat: {why}"
 
 
-def _tried(job: Job, work: Work, board: Board, chosen_on: datetime) -> list[BlockLoss]:
-    """Every recipe of this sweep by itself: no rival, but it tells how far apart recipes are."""
-    return [
-        BlockLoss(
-            job.as_of,
-            Blend.single(trial.recipe).id,
-            block.start,
-            block.end,
-            len(block.judged),
-            loss,
-            1.0,
-            kind_of(chosen_on, block.start),
-        )
-        for trial in board.trials
-        if trial.status == "complete"
-        for block, loss in zip(work.blocks, trial.losses, strict=False)
-    ]
-
-
-def _losses(job: Job, work: Work, board: Board, blend: Blend, until: datetime) -> list[BlockLoss]:
-    floors: Sequence[float] | None = next(
-        (
-            t.losses
-            for t in board.trials
-            if t.recipe.family == "baseline" and t.status == "complete"
-        ),
-        None,
-    )
-    floors = floors or floor_losses(work)
-    return [
-        BlockLoss(
-            job.as_of,
-            blend.id,
-            block.start,
-            block.end,
-            len(block.judged),
-            loss,
-            floors[i],
-            kind_of(until, block.start),
-        )
-        for i, (block, loss) in enumerate(zip(work.blocks, blend_losses(work, blend), strict=False))
-    ]
-
-
 def _share(blend: Blend, champion: Blend) -> float:
     mine = {m.recipe.id: m.weight for m in champion.members}
     return sum(min(m.weight, mine.get(m.recipe.id, 0.0)) for m in blend.members)
-
-
-def _first_out_of_sample(
-    past: Sequence[BlockLoss],
-) -> dict[tuple[str, datetime, datetime], BlockLoss]:
-    """The first out-of-sample loss of every (blend, start, end): it stays what the blend lost there.
-
-    Later cycles evaluate the block again, with weights that were learned on it.
-    """
-    ordered = sorted((e for e in past if e.kind == "virgin"), key=lambda e: e.cycle, reverse=True)
-    return {(e.blend, e.start, e.end): e for e in ordered}
 
 
 def _relearned(work: Work, board: Board, blend: Blend, until: datetime) -> tuple[Blend, datetime]:

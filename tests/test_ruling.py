@@ -18,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from automl import guards, report, retrain, ruling
 from automl.ask import Ask, Ending
+from automl.block_losses import first_out_of_sample
 from automl.decide import Decision, Probation, decide
 from automl.errors import AutomlError, UnreachableError
 from automl.evidence import BlockLoss, Duel, kind_of
@@ -275,7 +276,7 @@ def test_of_several_out_of_sample_losses_the_oldest_is_the_first() -> None:
     loss = BlockLoss(AS_OF, "a", AS_OF - WEEK, AS_OF, 200, 0.3, 1.0, "virgin")
     later = replace(loss, cycle=AS_OF + WEEK, loss=0.2)
     before = replace(loss, cycle=AS_OF - WEEK, loss=0.1, kind="sweep")
-    found = ruling._first_out_of_sample([before, loss, later])
+    found = first_out_of_sample([before, loss, later])
     assert found == {("a", AS_OF - WEEK, AS_OF): loss}
 
 
