@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from itertools import islice, takewhile
 from operator import attrgetter
 from typing import Any
 
@@ -32,7 +33,7 @@ from automl.judge import attribution
 from automl.problem import Problem
 from automl.release import Ruling, actor
 from automl.spaces import Blend
-from automl.store import Release, Store, Waiting, ledger, naive
+from automl.store import Release, Store, Waiting, aware, ledger
 from automl.story import Job
 from automl.sweep import Board, Plan, Work, reweighed
 from automl.workspace import now
@@ -41,6 +42,7 @@ __all__ = ["Choice", "Dethroned", "dethroned", "doubted", "make_choice"]
 
 NOTHING_ADDED = "kept: the search found no recipe that adds to those in place"
 _shrunk = attrgetter("shrunk")  # of a verdict
+MANY_DECISIONS = 400  # that are looked through for searches
 WAIT = timedelta(days=14)  # by then its evidence and its rows are two weekly cycles old
 
 
@@ -135,7 +137,7 @@ def make_choice(job: Job, work: Work, board: Board, plan: Plan) -> Choice:
 
 
 def dethroned(store: Store, problem: Problem, as_of: datetime) -> Dethroned | None:
-    """Who was champion before the present one, if that was promoted less than four cycles ago."""
+    """Who was champion before the present one, if that was promoted less than four cycles or blocks ago."""
     told = [e for e in store.ledger(problem.name) if e.kind in ledger.EFFECTIVE]
     told = sorted((e for e in told if e.as_of < as_of), key=lambda e: (e.as_of, e.id))
     change = next((e for e in reversed(told) if e.kind != "refit"), None)
@@ -144,9 +146,13 @@ def dethroned(store: Store, problem: Problem, as_of: datetime) -> Dethroned | No
     refits = {e.as_of for e in told if e.as_of > change.as_of}
     releases = store.releases(problem.name)
     before = next((r for r in releases if r.model_version == change.from_version), None)
-    if before is None or len(refits) >= PROBATION_CYCLES:
+    since = problem.judged_until(change.as_of)
+    # cycles may come more often than blocks, or less often
+    blocks = takewhile(lambda edge: edge >= since, islice(problem.block_edges(as_of), 1, None))
+    over = len(list(islice(blocks, PROBATION_CYCLES + 1))) > PROBATION_CYCLES
+    if before is None or (over and len(refits) >= PROBATION_CYCLES):
         return None
-    return Dethroned(before.blend, before.labels_until, problem.judged_until(change.as_of))
+    return Dethroned(before.blend, before.labels_until, since)
 
 
 def doubted(store: Store, problem: str, as_of: datetime, blends: Sequence[Blend]) -> set[str]:
@@ -157,7 +163,7 @@ def doubted(store: Store, problem: str, as_of: datetime, blends: Sequence[Blend]
     rows = [e for e in store.ledger(problem) if e.kind in ("rollback", "revert", "reject")]
     if not rows:
         return set()
-    decided = {d["as_of"].replace(tzinfo=UTC) for d in store.decisions(problem)}
+    decided = _searched(store, problem)
     names = {
         e.blend_id
         for e in rows
@@ -166,6 +172,15 @@ def doubted(store: Store, problem: str, as_of: datetime, blends: Sequence[Blend]
     known = [*(r.blend for r in store.releases(problem)), *(b for b, _ in store.shadows(problem))]
     alike = {b.recipes for b in known if b.id in names}
     return {b.id for b in blends if b.id in names or b.recipes in alike}
+
+
+def _searched(store: Store, problem: str) -> set[datetime]:
+    """as_of of the decisions that rest on a search; mere refits, which may be many, decide nothing."""
+    return {
+        aware(d["as_of"])
+        for d in store.decisions(problem, limit=MANY_DECISIONS)
+        if (d["content"].get("sweep") or {}).get("trials")
+    }
 
 
 def _gather(job: Job, work: Work, board: Board) -> _Case:
@@ -200,8 +215,8 @@ def _gather(job: Job, work: Work, board: Board) -> _Case:
 
 def _decide(job: Job, case: _Case, *, shifted: bool) -> Decision:
     confidence = job.problem.promotion.confidence
-    decided = {d["as_of"] for d in job.store.decisions(job.problem.name)}
-    if case.champion and len([at for at in decided if at < naive(job.as_of)]) < YOUNG_CYCLES:
+    searched = _searched(job.store, job.problem.name)
+    if case.champion and len([at for at in searched if at < job.as_of]) < YOUNG_CYCLES:
         confidence = min(confidence, YOUNG_CONFIDENCE)
     blends = [b for b, _ in case.known.values()]
     doubts = doubted(job.store, job.problem.name, job.as_of, blends)
