@@ -82,7 +82,9 @@ def _slot(problem: Problem, verb: str) -> datetime:
 
     Not the newest slot of the present moment: a run that starts late would take another one's.
     """
-    return default_as_of(problem, verb, flow_run.scheduled_start_time)
+    # Prefect's own kind of datetime loses its zone in arithmetic
+    moment = datetime.fromtimestamp(flow_run.scheduled_start_time.timestamp(), UTC)
+    return default_as_of(problem, verb, moment)
 
 
 def _listen() -> None:
