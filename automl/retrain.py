@@ -96,8 +96,7 @@ def retrain(
             _log_roles(log, board, choice)
             fitted = run("refit", fit_chosen, job, refits, board, choice, deadline, plan)
         choice, warnings = fitted.choice, [*warnings, *fitted.warnings]
-        run("log trials", _log_trials, job, work, board, choice, run_id, io=True)
-        release, guards = _examined(job, work, fitted, run_id, run)
+        release, guards = _examined(job, work, board, fitted, run_id, run)
         if fitted.waiting:
             choice = run(
                 "register who waits", _register_waiting, job, work, choice, fitted, run_id, io=True
@@ -268,20 +267,22 @@ def _log_trials(job: Job, work: Work, board: Board, choice: Choice, run_id: str)
 
 
 def _examined(
-    job: Job, work: Work, fitted: Fitted, run_id: str, run: Run
+    job: Job, work: Work, board: Board, fitted: Fitted, run_id: str, run: Run
 ) -> tuple[Release, list[Guard]]:
     """The refitted model registered and examined; a champion that stays as it is was examined before."""
     choice = fitted.choice
     if choice.stays is not None:
+        run("log trials", _log_trials, job, work, board, choice, run_id, io=True)
         return choice.stays, []
     with Examiner(job.problem) as examiner:
-        release = run("register", _register, job, work, choice, fitted, run_id, io=True)
+        release = run("register", _register, job, work, board, fitted, run_id, io=True)
         guards, release = run("guards", _guard, job, work, choice, release, examiner)
     return release, guards
 
 
-def _register(job: Job, work: Work, choice: Choice, fitted: Fitted, run_id: str) -> Release:
-    job.store.require(job.hold)
+def _register(job: Job, work: Work, board: Board, fitted: Fitted, run_id: str) -> Release:
+    choice = fitted.choice
+    _log_trials(job, work, board, choice, run_id)
     if fitted.model is None:
         raise AssertionError("a champion that stays as it is has been registered")
     model = pd.read_pickle(fitted.model)
