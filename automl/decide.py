@@ -2,24 +2,28 @@
 
 Assumes that relative losses of neighbouring blocks vary alike for all challengers; if one is far
 noisier, its probability is too high. Sources: paired relative block differences, discounted by age and
-by how the evidence was made; the effective number of autocorrelated blocks, n (1 - rho) / (1 + rho) (Bayley
-and Hammersley 1946, JRSS 8); shrinkage towards zero by the spread over challengers, a normal-normal
-model by the method of moments (Morris 1983, JASA 78; DerSimonian and Laird 1986), because the best
-of many always looks good (Efron 2011, "Tweedie's formula and selection bias", JASA 106).
+by how the evidence was made; noise from successive differences (`automl.noise`); shrinkage towards zero by
+the spread over challengers, by the method of moments (Morris 1983, JASA 78; DerSimonian and Laird 1986),
+because the best of many always looks good (Efron 2011, "Tweedie's formula and selection bias", JASA 106);
+a prior with a heavy tail, which leaves a gain far above the noise nearly as it is (Efron and Morris 1971,
+"Limiting the risk of Bayes and empirical Bayes estimators", JASA 66; Johnstone and Silverman 2004,
+"Needles and straw in haystacks", Ann. Stat. 32).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from math import floor
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import ndtr, ndtri
 
-from automl.evidence import BlockLoss, Duel, duels
+from automl.evidence import BlockLoss, Duel, duels, gain_line, new_shares, shown_probability
+from automl.noise import Noise, block_noise, block_weights, independent
 
 __all__ = [
     "PROBATION_CYCLES",
@@ -37,12 +41,14 @@ __all__ = [
 
 DISCOUNT = 0.85  # per cycle of age
 SHIFTED_DISCOUNT = 0.6  # after a sudden shift old blocks speak of another world
-SWEEP_WEIGHT = 0.5  # of evidence that took part in choosing
 SWEEP_CONFIDENCE = 0.95  # needed when no block is virgin
 REVERTED_CONFIDENCE = 0.9  # needed by a blend that was rolled back, for so many cycles
 REVERTED_CYCLES = 5
-NOISE_FLOOR = 0.002  # block standard deviation is never believed to be smaller
-PRIOR_SD = (0.003, 0.03)  # bounds of the prior's standard deviation of true advantages
+PRIOR_SD = (0.003, 0.03)  # bounds of the prior's standard deviation of most true advantages
+FAR_SHARE, FAR_SD = (
+    0.1,
+    0.1,
+)  # of challengers, and how far they may be ahead or behind: another world
 YOUNG_CYCLES, YOUNG_CONFIDENCE = (
     3,
     0.7,
@@ -52,10 +58,14 @@ LEAST_NEW = (
 )
 MARGIN = 0.001  # cost of switching; none for a blend that holds a fifth of the champion
 ANCHORED = 0.2
-MANY_BLOCKS = 4  # from here on, at least half of the blocks must agree
+AGREEING = 0.5 - 1e-9  # share of the weight; of two equal blocks one is half
+MANY_BLOCKS = 4  # from here on, blocks of at least half of the weight must agree
 PROBATION_CYCLES = 3  # after a promotion, in which the old champion is held against the new one
 REVERT = 0.8  # probability that a new champion is worse than the old one, at which it goes
 REVERT_BLOCKS = 2  # virgin ones, at least
+FREEDOM_OF_DIFFERENCE = 2 / 3  # degrees; neighbouring differences share a block
+WHOLE = 0.1  # of a block that may lack where whole blocks are counted: an hour of a clock change
+Z90 = float(ndtri(0.95))  # standard deviations to either end of a 90 % interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,7 @@ class Verdict:
     sd: float
     probability: float  # that it is better
     needed: float
+    margin: float  # that the shrunken gain must be above
     blocks: int
     virgin: int
     n_effective: float
@@ -103,7 +114,7 @@ class Probation:
 class _Field:
     """What all challengers together say: noise of a block, spread of true gains, memory."""
 
-    variance: float
+    noise: Noise
     tau2: float
     discount: float
 
@@ -183,20 +194,28 @@ def probation(
     """
     every = duels(losses, champion)
     mine = next((_since(d, since) for d in every if d.challenger == dethroned), None)
-    blocks = len(mine.gains) if mine else 0
-    if mine is None or blocks < REVERT_BLOCKS:
-        reason = f"{blocks} virgin blocks since the promotion, {REVERT_BLOCKS} needed"
+    if mine is None or _whole(mine) < REVERT_BLOCKS - WHOLE:
+        blocks = len(mine.gains) if mine else 0
+        reason = f"{blocks} out-of-sample blocks since the promotion, {REVERT_BLOCKS} needed"
+        if blocks >= REVERT_BLOCKS:
+            reason += " that do not overlap"
         return Probation("stay", 0.5, 0.0, blocks, reason)
-    weights = _weights(mine, DISCOUNT)
-    worse = float(np.average(mine.gains, weights=weights))
-    se = float(np.sqrt(_pooled_variance(every) / _effective(weights, mine.gains)))
-    probability = float(stats.t.cdf(worse / se, df=max(1, sum(len(d.gains) - 1 for d in every))))
+    noise, blocks = block_noise(every), len(mine.gains)
+    worse = float(np.average(mine.gains, weights=block_weights(mine, DISCOUNT)))
+    se = float(np.sqrt(noise.variance / noise.effective(mine, DISCOUNT)))
+    freedom = max(1.0, noise.freedom * FREEDOM_OF_DIFFERENCE)
+    probability = float(stats.t.cdf(worse / se, df=freedom))
     outcome: Literal["revert", "stay"] = "revert" if probability >= REVERT else "stay"
     reason = (
-        f"the new champion is {worse:+.2%} worse than the old one on {blocks} virgin blocks, "
-        f"P(worse) {probability:.2f}, {REVERT:.2f} reverts"
+        f"the new champion is {worse:+.2%} worse than the old one on {blocks} out-of-sample blocks, "
+        f"P(worse) {shown_probability(probability)}, {shown_probability(REVERT)} reverts"
     )
     return Probation(outcome, probability, worse, blocks, reason)
+
+
+def _whole(duel: Duel) -> float:
+    """Blocks that do not overlap."""
+    return float(new_shares(duel).sum())
 
 
 def _since(duel: Duel, since: datetime) -> Duel:
@@ -211,6 +230,7 @@ def _since(duel: Duel, since: datetime) -> Duel:
         tuple(duel.kinds[i] for i in kept),
         tuple(duel.ages[i] for i in kept),
         tuple(duel.blocks[i] for i in kept),
+        tuple(duel.ends[i] for i in kept) if duel.ends else (),
     )
 
 
@@ -235,16 +255,16 @@ def _field(judged: Sequence[Duel], others: Sequence[Duel], discount: float) -> _
     )
     near = [d for d in rest if _mean(d, discount) >= -PRIOR_SD[1]]
     known = [*judged, *near]
-    variance = _pooled_variance(known)
+    luck = block_noise(known, [*judged, *rest])
     means = [_mean(d, discount) for d in known]
-    noise = [variance / _kish(_weights(d, discount)) for d in known]
+    noise = [luck.variance / independent(d, discount) for d in known]
     spread = float(np.var(means, ddof=1)) if len(means) > 1 else 0.0
     tau2 = spread - float(np.mean(noise or [0.0])) / 2
-    return _Field(variance, float(np.clip(tau2, PRIOR_SD[0] ** 2, PRIOR_SD[1] ** 2)), discount)
+    return _Field(luck, float(np.clip(tau2, PRIOR_SD[0] ** 2, PRIOR_SD[1] ** 2)), discount)
 
 
 def _mean(duel: Duel, discount: float) -> float:
-    return float(np.average(duel.gains, weights=_weights(duel, discount)))
+    return float(np.average(duel.gains, weights=block_weights(duel, discount)))
 
 
 def _new_part(share: float) -> float:
@@ -257,83 +277,71 @@ def _scaled(duel: Duel, factor: float) -> Duel:
 
 def _verdict(duel: Duel, field: _Field, needed: float, new: float) -> Verdict:
     """`duel` holds the gains of a whole switch, of which `new` is made."""
-    weights = _weights(duel, field.discount)
-    mean, n = _mean(duel, field.discount), _effective(weights, duel.gains)
-    tau2, se2 = field.tau2, field.variance / n
-    shrunk = mean * tau2 / (tau2 + se2)
-    sd = float(np.sqrt(tau2 * se2 / (tau2 + se2)))
-    probability = float(stats.norm.cdf(shrunk / sd))
-    virgin = duel.kinds.count("virgin")
-    margin = 0.0 if new <= 1 - ANCHORED else MARGIN
-    better = sum(g > 0 for g in duel.gains) / len(duel.gains)
-    rules = [
-        (shrunk * new > margin, f"its gain is not above the switching margin of {margin:.1%}"),
-        (
-            probability >= needed,
-            f"P(better) {probability:.3f} is below {needed:.2f}"
-            + ("" if virgin else ", needed while no block is virgin"),
-        ),
-        (
-            duel.gains[0] > -2 * np.sqrt(field.variance),
-            f"it fell behind by {-duel.gains[0] * new:.1%} on the newest block",
-        ),
-        (
-            len(duel.gains) < MANY_BLOCKS or better >= 0.5,
-            f"it was better on only {better:.0%} of the blocks",
-        ),
-    ]
-    failed = [reason for holds, reason in rules if not holds]
-    z = float(stats.norm.ppf(0.95))
-    return Verdict(
+    mean, n = _mean(duel, field.discount), field.noise.effective(duel, field.discount)
+    shrunk, sd, probability = _posterior(mean, field.noise.variance / n, field.tau2)
+    verdict = Verdict(
         challenger=duel.challenger,
         mean=mean * new,
         shrunk=shrunk * new,
         sd=sd * new,
         probability=probability,
         needed=needed,
+        margin=0.0 if new <= 1 - ANCHORED else MARGIN,
         blocks=len(duel.gains),
-        virgin=virgin,
+        virgin=duel.kinds.count("virgin"),
         n_effective=n,
         newest=duel.gains[0] * new,
-        low=(shrunk - z * sd) * new,
-        high=(shrunk + z * sd) * new,
-        passed=not failed,
-        reason=failed[0] if failed else "",
+        low=(shrunk - Z90 * sd) * new,
+        high=(shrunk + Z90 * sd) * new,
+        passed=True,
+        reason="",
     )
+    reason = _failed(verdict, duel, field)
+    return replace(verdict, passed=not reason, reason=reason)
 
 
-def _weights(duel: Duel, discount: float) -> NDArray[np.float64]:
-    kind = np.array([1.0 if k == "virgin" else SWEEP_WEIGHT for k in duel.kinds])
-    return kind * discount ** np.array(duel.ages, dtype=float)
+def _posterior(mean: float, se2: float, tau2: float) -> tuple[float, float, float]:
+    """Mean and standard deviation of the true gain, and the probability that it is above zero.
+
+    A priori most true gains are N(0, tau2), and one in ten is N(0, 10 %). What is far above what luck and
+    the first sort can do is of the second, and hardly shrunk; what is not, hardly feels that there is one.
+    """
+    tau2s = np.array([tau2, max(tau2, FAR_SD**2)])
+    total = tau2s + se2
+    fits = np.log([1 - FAR_SHARE, FAR_SHARE]) - 0.5 * (np.log(total) + mean**2 / total)
+    share = np.exp(fits - fits.max())
+    share /= share.sum()
+    means, variances = mean * tau2s / total, tau2s * se2 / total
+    shrunk = float(share @ means)
+    sd = float(np.sqrt(share @ (variances + (means - shrunk) ** 2)))
+    return shrunk, sd, float(share @ ndtr(means / np.sqrt(variances)))
 
 
-def _effective(weights: NDArray[np.float64], gains: Sequence[float]) -> float:
-    """Blocks of evidence: fewer if alike, if all of it is old, and half if all of it is of a sweep."""
-    rho = _autocorrelation(gains)
-    return _kish(weights) * min(1.0, float(weights.max())) * (1 - rho) / (1 + rho)
-
-
-def _kish(weights: NDArray[np.float64]) -> float:
-    """Equally weighted blocks whose mean is as noisy as the weighted one (Kish 1965)."""
-    return float(weights.sum() ** 2 / (weights**2).sum())
-
-
-def _autocorrelation(gains: Sequence[float]) -> float:
-    if len(gains) < 8 or np.ptp(gains) < 1e-12:
-        return 0.3  # too few blocks, or too much alike, to estimate it
-    centred = np.asarray(gains) - np.mean(gains)
-    total = float((centred**2).sum())
-    return float(np.clip((centred[1:] * centred[:-1]).sum() / total, 0.0, 0.6))
-
-
-def _pooled_variance(duels: Sequence[Duel]) -> float:
-    squares = sum(float(np.sum((np.asarray(d.gains) - np.mean(d.gains)) ** 2)) for d in duels)
-    freedom = sum(len(d.gains) - 1 for d in duels)
-    return max(squares / freedom if freedom else 0.01**2, NOISE_FLOOR**2)
+def _failed(verdict: Verdict, duel: Duel, field: _Field) -> str:
+    """The first rule that a challenger fails; empty if it keeps all."""
+    weights = block_weights(duel, field.discount)
+    better = float(np.average(np.array(duel.gains) > 0, weights=weights))
+    rules = [
+        (
+            verdict.shrunk > verdict.margin,
+            f"its gain is not above the switching margin of {verdict.margin:.2%}",
+        ),
+        (
+            verdict.probability >= verdict.needed,
+            f"P(better) {shown_probability(verdict.probability)} is below {shown_probability(verdict.needed)}"
+            + ("" if verdict.virgin else ", needed while no block is out-of-sample"),
+        ),
+        (
+            duel.gains[0] > -2 * np.sqrt(field.noise.variance),
+            f"it fell behind by {-verdict.newest:.2%} on the newest block",
+        ),
+        (
+            better >= AGREEING or _whole(duel) < MANY_BLOCKS - WHOLE,
+            f"it was better on only {floor(100 * better)}% of the blocks, newer ones counting more",
+        ),
+    ]
+    return next((reason for holds, reason in rules if not holds), "")
 
 
 def _numbers(v: Verdict) -> str:
-    return (
-        f"gain {v.shrunk:+.2%} (90 % interval {v.low:+.2%} to {v.high:+.2%}), P(better) {v.probability:.2f}, "
-        f"{v.needed:.2f} needed, {v.blocks} blocks, {v.virgin} virgin"
-    )
+    return gain_line(asdict(v))

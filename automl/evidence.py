@@ -7,29 +7,39 @@ both were fitted on the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from math import isfinite
-from typing import Literal
+from datetime import datetime, timedelta
+from math import floor, isfinite
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from automl.problem import LEAST_SHARE
 
 __all__ = [
+    "GAIN",
+    "Array",
     "Attribution",
     "BlockLoss",
     "Duel",
     "attribute",
     "bootstrap_interval",
+    "correlations",
+    "disjoint",
     "duels",
     "e_value",
+    "gain_line",
     "kind_of",
+    "new_shares",
+    "shown_probability",
 ]
 
 Kind = Literal["virgin", "sweep"]
+Array = NDArray[np.float64]
+Span = tuple[datetime, datetime]  # of a block: start, end
+GAIN = "raw gain "  # begins the numbers of a decision
 BETS = 3.0  # block standard deviations at which a bet is capped
 MOST_STAKED = 0.5  # of the wealth, on one block
 
@@ -52,8 +62,9 @@ class BlockLoss:
 class Duel:
     """Challenger against champion, block by block, newest block first.
 
-    `gains` are relative: positive means the challenger lost less. `ages` are in cycles, 0 for the
-    newest block. A block is virgin only if it is virgin for both.
+    `gains` are relative: positive means the challenger lost less. `ages` are in whole blocks that do not
+    overlap, 0 for the newest block of any blend. A block is virgin only if it is virgin for both. `blocks`
+    are their starts; without `ends` no block overlaps another.
     """
 
     challenger: str
@@ -61,6 +72,7 @@ class Duel:
     kinds: tuple[Kind, ...]
     ages: tuple[int, ...]
     blocks: tuple[datetime, ...]
+    ends: tuple[datetime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +114,13 @@ def duels(losses: Iterable[BlockLoss], champion: str) -> list[Duel]:
     for loss in everything:
         if loss.blend != champion and (loss.cycle, loss.start) in reference:
             newest[(loss.blend, loss.start)] = loss
-    starts = sorted({loss.start for loss in everything}, reverse=True)
+    ages = _ages({loss.start: loss.end for loss in everything})
     return [
         _duel(
             name,
-            [newest[(name, start)] for start in starts if (name, start) in newest],
+            [newest[(name, start)] for start in ages if (name, start) in newest],
             reference,
-            starts,
+            ages,
         )
         for name in dict.fromkeys(blend for blend, _ in newest)
     ]
@@ -118,7 +130,7 @@ def _duel(
     name: str,
     mine: Sequence[BlockLoss],
     reference: dict[tuple[datetime, datetime], BlockLoss],
-    starts: Sequence[datetime],
+    ages: Mapping[datetime, int],
 ) -> Duel:
     pairs = [(loss, reference[(loss.cycle, loss.start)]) for loss in mine]
     both: list[Kind] = ["virgin" if a.kind == b.kind == "virgin" else "sweep" for a, b in pairs]
@@ -126,9 +138,69 @@ def _duel(
         challenger=name,
         gains=tuple((b.loss - a.loss) / _unit(b.loss, b.floor) for a, b in pairs),
         kinds=tuple(both),
-        ages=tuple(starts.index(a.start) for a, _ in pairs),
+        ages=tuple(ages[a.start] for a, _ in pairs),
         blocks=tuple(a.start for a, _ in pairs),
+        ends=tuple(a.end for a, _ in pairs),
     )
+
+
+def _ages(ends: Mapping[datetime, datetime]) -> dict[datetime, int]:
+    """Age of the block that begins at each start, newest first: 1 per block, less where two overlap.
+
+    A block that overlaps the next newer one is older by the part of it that the newer one lacks. A gap
+    between two blocks counts as no more than one block.
+    """
+    ages: dict[datetime, int] = {}
+    age, newer = 0.0, None
+    for start in sorted(ends, reverse=True):
+        if newer is not None:
+            age += min(1.0, (newer - start) / (ends[start] - start))
+        ages[start] = round(age)
+        newer = start
+    return ages
+
+
+def disjoint(duel: Duel) -> bool:
+    """Whether no two blocks of a duel overlap."""
+    newer, older = duel.blocks, duel.ends[1:]
+    return all(end <= start for start, end in zip(newer, older, strict=False))
+
+
+def new_shares(duel: Duel) -> Array:
+    """Share of each block's span that no newer block of the duel covers, shape (n_blocks,).
+
+    Two blocks that overlap hold the same rows twice; a row counts in the newest block that has it.
+    """
+    if disjoint(duel):
+        return np.ones(len(duel.gains))
+    spans = list(zip(duel.blocks, duel.ends, strict=True))
+    return np.array([_uncovered(span, spans[:i]) for i, span in enumerate(spans)])
+
+
+def correlations(duel: Duel) -> Array:
+    """Correlation of the noise of each two blocks, shape (n_blocks, n_blocks), by the span that they share.
+
+    Assumes that days are independent of each other, and that two cycles which evaluate the same rows see the same
+    noise; if they do not, overlapping blocks are worth a little more than this says.
+    """
+    if disjoint(duel):
+        return np.eye(len(duel.gains))
+    first = duel.blocks[-1]
+    starts = np.array([(moment - first).total_seconds() for moment in duel.blocks])
+    ends = np.array([(moment - first).total_seconds() for moment in duel.ends])
+    shared = np.minimum.outer(ends, ends) - np.maximum.outer(starts, starts)
+    lengths = ends - starts
+    return np.maximum(shared, 0.0) / np.sqrt(np.outer(lengths, lengths))
+
+
+def _uncovered(span: Span, newer: Sequence[Span]) -> float:
+    """Share of a span that none of the newer ones covers; those begin later."""
+    start, end = span
+    free, at = timedelta(0), start
+    for begin, until in sorted(newer):
+        free += max(timedelta(0), min(begin, end) - at)
+        at = max(at, min(until, end))
+    return (free + (end - at)) / (end - start)
 
 
 def attribute(published: float, refit: float, challenger: float, floor: float) -> Attribution:
@@ -148,6 +220,20 @@ def attribute(published: float, refit: float, challenger: float, floor: float) -
     """
     unit = _unit(published, floor)
     return Attribution((published - refit) / unit, (refit - challenger) / unit)
+
+
+def gain_line(verdict: Mapping[str, Any]) -> str:
+    """A verdict's gain, raw and shrunk, what promotion asks for, and on how many blocks, in one line."""
+    sure, asked = (shown_probability(verdict[name]) for name in ("probability", "needed"))
+    gain = f"{GAIN}{verdict['mean']:+.2%}, shrunk {verdict['shrunk']:+.2%}, {verdict['margin']:.2%} needed"
+    interval = f"90 % interval {verdict['low']:+.2%} to {verdict['high']:+.2%}"
+    blocks = f"{verdict['blocks']} blocks, {verdict['virgin']} out-of-sample"
+    return f"{gain}; P(better) {sure}, {asked} needed; {interval}; {blocks}"
+
+
+def shown_probability(value: float) -> str:
+    """Three digits, rounded down: one that is not reached is not printed as if it were."""
+    return f"{floor(1000 * value + 1e-9) / 1000:.3f}"
 
 
 def e_value(gains: Sequence[float], block_sd: float) -> float:

@@ -5,6 +5,10 @@ recipes' difference has a standard deviation of 1.4 % of the loss per block (pai
 real cycle: the sweep looks at the newest blocks, the best of it challenges, who is not promoted waits as
 a shadow and meets the next block as one that had no part in choosing it. No model is fitted.
 
+Jumps: a shadow equals the champion for eight blocks and then is 5 or 20 % better for good, where a block's
+gain varies by 1.4, 5, 10 or 15 %; eight other recipes are up to some percent worse. Counted are the cycles from
+the change to the promotion.
+
     python -m benchmarks.decisions [--small] [--json] [--runs N] [--keep]
 """
 
@@ -50,6 +54,16 @@ APART = 0.005  # standard deviation of recipes' true levels, where they differ
 KEEPS = 0.95  # of its level from cycle to cycle, under slow drift
 CONFIDENCE = 0.8
 ARRIVES = 5  # cycle in which the better rival is first tried
+JUMPS = (0.05, 0.2)
+JUMP_NOISES = {
+    1: 0.014,
+    5: 0.05,
+    10: 0.1,
+    15: 0.15,
+}  # percent in a figure's name: paired block deviation
+JUMP_AT, JUMP_CYCLES = 8, 40  # block of the change, and how many cycles are looked at
+NEVER = JUMP_CYCLES - JUMP_AT + 1  # what a rival counts as that was not promoted by then
+BEHIND = 0.03  # standard deviation of how far the other recipes are behind
 Array = NDArray[np.float64]
 
 
@@ -265,6 +279,7 @@ def _document(runs: int) -> dict[str, Any]:
         return round(float(np.mean([told[rule] for told in worlds.values()])), 4)
 
     promotions = [p.promotions for p in null]
+    jumps = {(100 * j, n): jump(j, sd, runs) for j in JUMPS for n, sd in JUMP_NOISES.items()}
     return {
         **provenance("decisions"),
         "runs": runs,
@@ -276,6 +291,8 @@ def _document(runs: int) -> dict[str, Any]:
             "regret": regret("ours"),
             "regret_best_of_cycle": regret("best_of_cycle"),
             "regret_never": regret("never"),
+            **{f"jump{j:.0f}_median_cycles_noise{n}": x["median"] for (j, n), x in jumps.items()},
+            # figures of cycles' cadence go here
         },
         "null": {
             "at_most_2": round(float(np.mean([n <= 2 for n in promotions])), 4),
@@ -287,6 +304,7 @@ def _document(runs: int) -> dict[str, Any]:
             "null_promotions_per_30": round(float(np.mean([p.promotions for p in blind])), 3),
             "adopted_within_3": _adopted(2.0, runs, beside=False)["within_3"],
         },
+        "jumps": {f"{j:.0f} % at {n} %": x for (j, n), x in jumps.items()},
         "adopted": {str(size): told for size, told in adopted.items()},
         "worlds": worlds,
         "seconds": round(time.monotonic() - started, 1),
@@ -305,6 +323,53 @@ def _adopted(size: float, runs: int, *, beside: bool = True) -> dict[str, float]
     }
     told["in_the_end"] = np.mean([h[-1] == RECIPES - 1 for h in histories])
     return {name: round(float(share), 4) for name, share in told.items()}
+
+
+def jump(size: float, noise: float, runs: int) -> dict[str, float]:
+    """Cycles until a shadow that becomes better by `size` is champion, over runs that wait for the change."""
+    adopted = [adoption(30_000 + seed, size, noise) for seed in range(runs)]
+    cycles = [NEVER if x is None else x - JUMP_AT + 1 for x in adopted if x is None or x >= JUMP_AT]
+    return {
+        "median": float(np.median(cycles)) if cycles else 0.0,
+        "p90": round(float(np.percentile(cycles, 90)), 1) if cycles else 0.0,
+        "never": round(float(np.mean([c == NEVER for c in cycles])), 4) if cycles else 0.0,
+        "promoted_before": round(1 - len(cycles) / runs, 4),
+    }
+
+
+def adoption(seed: int, size: float, noise: float) -> int | None:
+    """The cycle that promotes the shadow; None if none does."""
+    losses = _jump_losses(seed, size, noise)
+    past: list[BlockLoss] = []
+    for cycle in range(1, JUMP_CYCLES):
+        now = [x for b in (cycle, cycle - 1) for x in _block(losses[b], b, cycle)]
+        every = duels([*past, *now], "0")
+        rival = [d for d in every if d.challenger == "1"]
+        others = [d for d in every if d.challenger != "1"]
+        if decide(rival, "0", CONFIDENCE, {}, others=others).outcome == "promote":
+            return cycle
+        past += [x for x in now if x.kind == "virgin"]
+    return None
+
+
+def _jump_losses(seed: int, size: float, noise: float) -> Array:
+    """Losses of champion, shadow and other recipes, shape (n_blocks, n_recipes)."""
+    random = np.random.default_rng(seed)
+    advantage = np.zeros((JUMP_CYCLES, RECIPES))
+    advantage[JUMP_AT:, 1] = size
+    advantage[:, 2:] = -np.abs(random.normal(0, BEHIND, RECIPES - 2))
+    return 0.3 * (1 - advantage) * (1 + random.normal(0, noise / sqrt(2), advantage.shape))
+
+
+def _block(losses: Array, block: int, cycle: int) -> list[BlockLoss]:
+    """A block in a cycle: champion and shadow are older than it, the other recipes were chosen by it."""
+    start, as_of = FIRST + block * WEEK, FIRST + (cycle + 1) * WEEK
+    return [
+        BlockLoss(
+            as_of, str(i), start, start + WEEK, 1000, float(x), 1.0, "virgin" if i < 2 else "sweep"
+        )
+        for i, x in enumerate(losses)
+    ]
 
 
 def _regrets(keeps: float, runs: int) -> dict[str, float]:
@@ -338,13 +403,14 @@ def _regrets(keeps: float, runs: int) -> dict[str, float]:
 
 def _table(document: dict[str, Any]) -> str:
     lines = [f"{document['runs']} runs of {CYCLES} cycles in {document['seconds']:.0f} s", ""]
-    lines += [f"{name:26}{value:>10}" for name, value in document["figures"].items()]
+    lines += [f"{name:30}{value:>8}" for name, value in document["figures"].items()]
     for name, told in {
         "null": document["null"],
         **document["worlds"],
         **document["adopted"],
+        **document["jumps"],
     }.items():
-        lines.append(f"{name:10}" + "  ".join(f"{k} {v}" for k, v in told.items()))
+        lines.append(f"{name:14}" + "  ".join(f"{k} {v}" for k, v in told.items()))
     return "\n".join(lines) + "\n"
 
 

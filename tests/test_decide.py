@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from math import erf, sqrt
+from math import erf, exp, inf, sqrt
 
 import numpy as np
 import pytest
@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl.decide import Decision, Verdict, decide
-from automl.evidence import Duel, duels
+from automl.evidence import Duel, duels, shown_probability
+from automl.noise import block_weights
 from tests.duels import CONFIDENCE, FIRST, duel, judge, week_of_losses
 
 LAW = settings(max_examples=100, deadline=None, derandomize=True)
@@ -42,6 +43,34 @@ def fields(draw: st.DrawFn) -> list[Duel]:
 # ---------------------------------------------------------------- the formula
 
 
+def slow_noise(rivals: Sequence[Duel]) -> tuple[float, float]:
+    """Variance of a block's gain and correlation of neighbouring blocks, difference by difference."""
+    squares, freedom, products, scale, pairs = 0.0, 0.0, 0.0, 0.0, 0
+    for d in rivals:
+        steps = [a - b for a, b in zip(d.gains, d.gains[1:], strict=False)]
+        gaps = [b - a for a, b in zip(d.ages, d.ages[1:], strict=False)]
+        unlike = [x * x for x in steps if abs(x) > 1e-9]
+        cut = 2.5**2 * float(np.median(unlike)) / 0.4549 if len(unlike) > 2 else inf
+        squares += sum(min(x * x, cut) / 2 / gap for x, gap in zip(steps, gaps, strict=True))
+        freedom += sum(1 / gap for gap in gaps)
+        plain = [x * x <= cut for x in steps]
+        both = [i for i in range(len(steps) - 1) if plain[i] and plain[i + 1]]
+        if len(steps) > 2 and both:
+            products += sum(steps[i] * steps[i + 1] for i in both)
+            scale += len(both) * float(
+                np.mean([x * x for x, p in zip(steps, plain, strict=True) if p])
+            )
+            pairs += len(both)
+    if freedom < 2:
+        at = [0.0, *(d.gains[0] for d in rivals)]
+        spread2 = float(np.median([abs(x - np.median(at)) for x in at])) ** 2 / 0.4549
+        squares, freedom = squares + (2 - freedom) * max(0.01**2, 2 * spread2), 2
+    rho = 0.2
+    if scale:
+        rho = min(0.6, max(0.0, (16 * 0.2 + pairs * (1 + 2 * products / scale)) / (16 + pairs)))
+    return max(squares / freedom, 0.002**2) / (1 - rho), rho
+
+
 def slow_verdicts(rivals: Sequence[Duel]) -> dict[str, tuple[float, float, float, float, float]]:
     """m, n_eff, m_hat, sd and P of every challenger, term by term."""
     weights = [
@@ -52,29 +81,35 @@ def slow_verdicts(rivals: Sequence[Duel]) -> dict[str, tuple[float, float, float
         sum(w * g for w, g in zip(ws, d.gains, strict=True)) / sum(ws)
         for ws, d in zip(weights, rivals, strict=True)
     ]
+    s2, rho = slow_noise(rivals)
     n_eff, spread_noise = [], []
-    for ws, d in zip(weights, rivals, strict=True):
-        centre = sum(d.gains) / len(d.gains)
-        rho = 0.3
-        if len(d.gains) >= 8 and max(d.gains) - min(d.gains) >= 1e-12:
-            pairs = zip(d.gains[1:], d.gains[:-1], strict=True)
-            lag = sum((a - centre) * (b - centre) for a, b in pairs)
-            rho = min(0.6, max(0.0, lag / sum((g - centre) ** 2 for g in d.gains)))
+    for ws in weights:
         alike = sum(ws) ** 2 / sum(w * w for w in ws)
         # the scale of weights cancels in the line above; evidence that is all old or all sweep is worth less
         n_eff.append(alike * min(1.0, max(ws)) * (1 - rho) / (1 + rho))
         spread_noise.append(1 / alike / 2)  # the champion's half is common to all means
-    freedom = sum(len(d.gains) - 1 for d in rivals)
-    squares = sum((g - sum(d.gains) / len(d.gains)) ** 2 for d in rivals for g in d.gains)
-    s2 = max(squares / freedom if freedom else 0.01**2, 0.002**2)
     se2 = [s2 / n for n in n_eff]
     centre = sum(m) / len(m)
     spread = sum((x - centre) ** 2 for x in m) / (len(m) - 1) if len(m) > 1 else 0.0
     tau2 = min(0.03**2, max(0.003**2, spread - s2 * sum(spread_noise) / len(spread_noise)))
     answer = {}
     for d, mean, n, e in zip(rivals, m, n_eff, se2, strict=True):
-        m_hat, sd = mean * tau2 / (tau2 + e), sqrt(tau2 * e / (tau2 + e))
-        answer[d.challenger] = (mean, n, m_hat, sd, (1 + erf(m_hat / sd / sqrt(2))) / 2)
+        sorts = [(0.9, tau2), (0.1, 0.1**2)]  # most true gains, and those of another world
+        fits = [p * exp(-(mean**2) / 2 / (t + e)) / sqrt(t + e) for p, t in sorts]
+        shares = [x / sum(fits) for x in fits]
+        means = [mean * t / (t + e) for _, t in sorts]
+        variances = [t * e / (t + e) for _, t in sorts]
+        m_hat = sum(s * x for s, x in zip(shares, means, strict=True))
+        sd = sqrt(
+            sum(
+                s * (v + (x - m_hat) ** 2) for s, v, x in zip(shares, variances, means, strict=True)
+            )
+        )
+        better = sum(
+            s * (1 + erf(x / sqrt(2 * v))) / 2
+            for s, v, x in zip(shares, variances, means, strict=True)
+        )
+        answer[d.challenger] = (mean, n, m_hat, sd, better)
     return answer
 
 
@@ -100,15 +135,18 @@ def test_whoever_is_promoted_has_kept_every_rule(
         assert decision.blend == "champion"
         return
     chosen = verdict_of(decision, decision.blend)
-    gains = next(d.gains for d in rivals if d.challenger == decision.blend)
-    freedom = sum(len(d.gains) - 1 for d in rivals)
-    squares = sum(float(np.sum((np.array(d.gains) - np.mean(d.gains)) ** 2)) for d in rivals)
+    duel_of = next(d for d in rivals if d.challenger == decision.blend)
+    gains, weights = duel_of.gains, block_weights(duel_of, 0.85)
     new = max(0.2, 1 - share)
-    block_sd = new * max(sqrt(squares / freedom) / new if freedom else 0.01, 0.002)
+    block_sd = new * sqrt(
+        slow_noise(
+            [replace(d, gains=tuple(g / new for g in d.gains)) for d in rivals],
+        )[0]
+    )
     assert chosen.shrunk > (0 if share >= 0.2 else 0.001)
     assert chosen.probability >= (confidence if chosen.virgin else 0.95)
     assert gains[0] > -2 * block_sd
-    assert len(gains) < 4 or np.mean(np.array(gains) > 0) >= 0.5
+    assert len(gains) < 4 or np.average(np.array(gains) > 0, weights=weights) >= 0.499999
     assert chosen.shrunk == max(v.shrunk for v in decision.verdicts if v.passed)
 
 
@@ -198,8 +236,8 @@ def test_sweep_evidence_alone_needs_095() -> None:
     assert tested.blend == "r"
     assert verdict_of(chosen_by_it, "r").probability > CONFIDENCE  # enough for virgin evidence
     assert chosen_by_it.blend == "champion"
-    assert "0.95" in chosen_by_it.reason
-    assert "virgin" in chosen_by_it.reason
+    assert "below 0.950" in chosen_by_it.reason
+    assert "out-of-sample" in chosen_by_it.reason
 
 
 def test_overwhelming_sweep_evidence_promotes() -> None:
@@ -237,7 +275,52 @@ def test_a_challenger_that_wins_rarely_but_by_much_is_refused() -> None:
 
     assert v.probability >= v.needed
     assert not v.passed
-    assert "40% of the blocks" in v.reason
+    # 2 of 5 blocks, the newest two: (1 + 0.85) / (1 + 0.85 + ... + 0.85^4) = 0.4988 of the weight
+    assert "49% of the blocks" in v.reason
+
+
+@pytest.mark.parametrize(
+    ("gains", "agreed"),
+    [
+        ([0.08] * 5 + [-0.001] * 20, True),  # 57 % of the weight on a fifth of the blocks
+        ([0.09] * 4 + [-0.001] * 20, False),  # 49 %
+        ([-0.001] * 4 + [0.04] * 12, False),  # three quarters of the blocks, 48 % of the weight
+        ([0.05, -0.001, 0.05, -0.001], True),
+    ],
+)
+def test_blocks_of_half_of_the_weight_must_agree(gains: list[float], agreed: bool) -> None:
+    v = verdict_of(
+        judge(duel("r", gains), *[duel(f"n{i}", [0.001, -0.001] * 3) for i in range(5)]), "r"
+    )
+
+    assert v.probability >= v.needed
+    assert v.shrunk > v.margin
+    assert v.passed is agreed
+    assert agreed or "of the blocks, newer ones counting more" in v.reason
+
+
+@pytest.mark.parametrize("noise", [0.014, 0.05])
+@pytest.mark.parametrize("gain", [0.1, 0.2])
+def test_a_clear_gain_is_not_shrunk_to_nothing_among_rivals_that_lie_close(
+    gain: float, noise: float
+) -> None:
+    rng = np.random.default_rng(6)
+    close = [duel(f"n{i}", list(rng.normal(0, noise, 4))) for i in range(8)]
+    v = verdict_of(judge(duel("r", list(gain + rng.normal(0, noise, 12))), *close), "r")
+
+    assert v.passed
+    assert v.shrunk > 0.7 * v.mean
+
+
+def test_an_equal_rival_is_still_shrunk_by_much() -> None:
+    rng = np.random.default_rng(7)
+    shares = []
+    for _ in range(50):
+        close = [duel(f"n{i}", list(rng.normal(0, 0.05, 4))) for i in range(8)]
+        v = verdict_of(judge(duel("r", list(rng.normal(0, 0.05, 6))), *close), "r")
+        shares.append(v.shrunk / v.mean)
+
+    assert np.mean(shares) < 0.45
 
 
 @pytest.mark.parametrize(
@@ -275,8 +358,9 @@ def test_the_reason_is_a_sentence_with_the_numbers_that_decided() -> None:
     v = verdict_of(decision, "r")
 
     assert decision.reason == (
-        f"promoted: gain +{v.shrunk:.2%} (90 % interval +{v.low:.2%} to +{v.high:.2%}), "
-        f"P(better) {v.probability:.2f}, 0.80 needed, 3 blocks, 2 virgin"
+        f"promoted: raw gain {v.mean:+.2%}, shrunk {v.shrunk:+.2%}, 0.10% needed; "
+        f"P(better) {shown_probability(v.probability)}, 0.800 needed; "
+        f"90 % interval {v.low:+.2%} to {v.high:+.2%}; 3 blocks, 2 out-of-sample"
     )
 
 
@@ -291,7 +375,7 @@ def test_a_blend_that_was_rolled_back_needs_more() -> None:
     assert fresh.blend == "r"
     assert CONFIDENCE < verdict_of(fresh, "r").probability < 0.9
     assert burnt.blend == "champion"
-    assert "below 0.90" in burnt.reason
+    assert "below 0.900" in burnt.reason
     assert verdict_of(burnt, "null0") == verdict_of(fresh, "null0")  # the others' affair it is not
 
 
@@ -329,8 +413,9 @@ def test_what_else_was_tried_is_never_promoted_and_moves_no_mean(
 
 def test_a_lead_is_believed_less_where_all_that_was_tried_lies_close_together() -> None:
     rival = duel("r", [0.02, 0.005, 0.015, 0.01])
-    alike = [duel(f"t{i}", [0.005, -0.005, 0.005, -0.005]) for i in range(8)]
-    apart = [duel(f"t{i}", [x + 0.005, x - 0.005] * 2) for i, x in enumerate((-0.03, 0.03) * 4)]
+    luck = [0.005, 0.005, -0.005, -0.005]  # neither like its neighbours nor always the opposite
+    alike = [duel(f"t{i}", luck) for i in range(8)]
+    apart = [duel(f"t{i}", [x + y for y in luck]) for i, x in enumerate((-0.03, 0.03) * 4)]
 
     def shrunk(others: Sequence[Duel]) -> float:
         return verdict_of(decide([rival], "champion", CONFIDENCE, {}, others=others), "r").shrunk

@@ -9,9 +9,9 @@ from math import atan, pi, sqrt
 import numpy as np
 import pytest
 
-from automl.decide import decide, probation
+from automl.decide import Verdict, decide, probation
 from automl.evidence import BlockLoss, Kind, duels
-from benchmarks.decisions import ARRIVES, RECIPES, live, world
+from benchmarks.decisions import ARRIVES, JUMP_NOISES, RECIPES, jump, live, world
 from tests.duels import CONFIDENCE, FIRST, NOISE, duel, judge, week_of_losses
 
 # ---------------------------------------------------------------- probation
@@ -77,8 +77,8 @@ def test_probation_equals_the_formula_computed_by_hand() -> None:
 
     newer, older = 0.02 / 0.33, 0.01 / 0.31
     mean = (newer + 0.85 * older) / 1.85
-    variance = (newer - older) ** 2 / 2
-    n = 1.85**2 / (1 + 0.85**2) * (1 - 0.3) / (1 + 0.3)
+    variance = (newer - older) ** 2 / 2 / (1 - 0.2)  # neighbouring blocks correlate by 0.2
+    n = 1.85**2 / (1 + 0.85**2) * (1 - 0.2) / (1 + 0.2)
     assert told.worse == pytest.approx(mean)
     # one degree of freedom: Student's t is Cauchy's distribution
     assert told.probability == pytest.approx(0.5 + atan(mean / sqrt(variance / n)) / pi)
@@ -92,6 +92,38 @@ def test_equal_champions_are_told_apart_wrongly_about_once_in_eight_looks() -> N
         reverts += probation(losses, "0", "1", FIRST + timedelta(weeks=4)).outcome == "revert"
 
     assert 0.07 <= reverts / 400 <= 0.18
+
+
+@pytest.mark.parametrize(("step", "wanted"), [(7, "revert"), (1, "stay"), (4, "stay")])
+def test_blocks_that_overlap_are_not_two_blocks_of_proof(step: int, wanted: str) -> None:
+    starts = [FIRST + timedelta(days=step * i) for i in range(2)]
+    losses = [
+        BlockLoss(
+            FIRST, name, start, start + timedelta(days=7), 100, loss + i / 1000, 1.0, "virgin"
+        )
+        for name, loss in (("new", 0.34), ("old", 0.30))
+        for i, start in enumerate(starts)
+    ]
+    found = probation(losses, "new", "old", FIRST)
+
+    assert found.outcome == wanted
+    assert ("do not overlap" in found.reason) is (wanted == "stay")
+
+
+def test_a_jump_long_before_the_promotion_hides_no_new_champion_that_does_worse() -> None:
+    rng = np.random.default_rng(2)
+    old, new = rng.normal(0.3, 0.003, (2, 20))
+    new[:10] += 0.2
+    new[17:] += 0.02
+
+    assert on_probation_since(list(new), list(old), 17) == "revert"
+    new[17:] -= 0.04
+    assert on_probation_since(list(new), list(old), 17) == "stay"
+
+
+def on_probation_since(new: list[float], old: list[float], since: int) -> str:
+    losses = [*block_losses("new", new), *block_losses("old", old)]
+    return probation(losses, "new", "old", FIRST + timedelta(weeks=since)).outcome
 
 
 # ---------------------------------------------------------------- luck and skill, simulated
@@ -129,6 +161,78 @@ def test_a_rival_better_by_two_block_deviations_is_adopted_within_four_cycles_in
     # over 400 runs 90.5 % had adopted it by then (of 60 runs the standard error is 4 %), and all in the end
     assert np.mean(["4" in history[:4] for history in runs]) >= 0.8
     assert np.mean([history[-1] == "4" for history in runs]) >= 0.9  # and it stays
+
+
+@pytest.mark.parametrize("noise", JUMP_NOISES.values())
+def test_a_jump_is_never_adopted_later_because_it_is_larger(noise: float) -> None:
+    medians = [jump(size, noise, 15)["median"] for size in (0.05, 0.2)]
+
+    assert medians[1] <= medians[0]
+    # 20 % over 400 runs: 2, 3, 5 and 7 cycles; it was 4, 6, 8 and 10
+    assert medians[1] <= 2 + 40 * noise
+
+
+@pytest.mark.parametrize("worse_for", [4, 8, 16, 24])
+def test_a_past_that_was_worse_is_forgotten_within_six_blocks(worse_for: int) -> None:
+    past = np.random.default_rng(4).normal(0, NOISE, 40)
+    past[:worse_for] -= 0.05
+    past[worse_for:] += 0.2
+    nulls = [duel(f"null{i}", [0.01, -0.01, 0.01, -0.01]) for i in range(4)]
+
+    def promoted(blocks: int) -> bool:
+        return judge(duel("r", list(past[:blocks][::-1])), *nulls).blend == "r"
+
+    # half of the discounted weight lies on the newest five blocks; counted by number it was half of all
+    assert [promoted(worse_for + k) for k in (0, 6, 7, 8)] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("step", [1, 2, 4])
+@pytest.mark.parametrize("gain", [0.004, 0.02, -0.01])
+def test_the_same_days_in_more_blocks_change_nothing(gain: float, step: int) -> None:
+    def judged(starts: Sequence[int]) -> Verdict:
+        at = [FIRST + timedelta(days=start) for start in starts]
+        losses = [
+            BlockLoss(FIRST, name, start, start + timedelta(days=8), 100, loss, 1.0, "virgin")
+            for start in at
+            for name, loss in (("champion", 0.5), ("r", 0.5 * (1 - gain)))
+        ]
+        return judge(*duels(losses, "champion")).verdicts[0]
+
+    once, often = judged(range(0, 80, 8)), judged(range(0, 73, step))
+
+    assert (often.passed, often.mean) == (once.passed, pytest.approx(once.mean))
+    assert often.probability == pytest.approx(once.probability, abs=0.03)
+    assert often.n_effective < 1.02 * once.n_effective
+
+
+@pytest.mark.parametrize("cycles", [8, 20])
+def test_an_equal_rival_is_not_promoted_more_often_by_looking_at_the_same_days_again(
+    cycles: int,
+) -> None:
+    def promoted(seed: int, step: int) -> bool:
+        rng, names = np.random.default_rng(seed), [str(i) for i in range(6)]
+        days = 0.3 * (1 + rng.normal(0, 0.05 * sqrt(2), (6, 4 * cycles + 8)))
+        losses: list[BlockLoss] = []
+        for cycle in range(cycles):
+            start = FIRST + timedelta(days=step * cycle)
+            losses += [
+                BlockLoss(
+                    start + timedelta(days=4), name, start, start + timedelta(days=4), 100,
+                    float(days[i, step * cycle : step * cycle + 4].mean()), 1.0, "virgin",
+                )
+                for i, name in enumerate(names)
+            ]  # fmt: skip
+            every = duels(losses, "0")
+            rival, others = every[:1], every[1:]
+            if decide(rival, "0", CONFIDENCE, {}, others=others).outcome == "promote":
+                return True
+        return False
+
+    runs = range(60)
+    disjoint, overlapping = (np.mean([promoted(s, step) for s in runs]) for step in (4, 1))
+
+    # a standard error of the difference is 0.08
+    assert overlapping <= disjoint + 0.08
 
 
 def test_the_best_of_many_lucky_rivals_is_shrunk_far_below_its_mean() -> None:

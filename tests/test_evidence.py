@@ -16,9 +16,13 @@ from automl.evidence import (
     Kind,
     attribute,
     bootstrap_interval,
+    correlations,
+    disjoint,
     duels,
     e_value,
     kind_of,
+    new_shares,
+    shown_probability,
 )
 
 FIRST = datetime(2026, 1, 5, tzinfo=UTC)
@@ -57,7 +61,7 @@ def worlds(draw: st.DrawFn) -> list[BlockLoss]:
 def slow_duel(losses: Sequence[BlockLoss], challenger: str) -> Duel | None:
     """The definition, read aloud: newest block first, newest cycle that judged both."""
     starts = sorted({x.start for x in losses}, reverse=True)
-    gains, kinds, ages, blocks = [], [], [], []
+    gains, kinds, ages, blocks, ends = [], [], [], [], []
     for age, start in enumerate(starts):
         here = [x for x in losses if x.start == start]
         for cycle in sorted({x.cycle for x in here}, reverse=True):
@@ -72,9 +76,12 @@ def slow_duel(losses: Sequence[BlockLoss], challenger: str) -> Duel | None:
                 )
                 ages.append(age)
                 blocks.append(start)
+                ends.append(mine[0].end)
                 break
     return (
-        Duel(challenger, tuple(gains), tuple(kinds), tuple(ages), tuple(blocks)) if gains else None
+        Duel(challenger, tuple(gains), tuple(kinds), tuple(ages), tuple(blocks), tuple(ends))
+        if gains
+        else None
     )
 
 
@@ -179,6 +186,73 @@ def test_a_block_on_which_a_loss_is_undefined_is_no_evidence(broken: float, whos
 
 def test_a_champion_has_no_duel_with_itself() -> None:
     assert duels([entry(CHAMPION, 3, 0.5)], CHAMPION) == []
+
+
+# ---------------------------------------------------------------- blocks that overlap
+
+
+def spans(*days: tuple[int, int]) -> list[BlockLoss]:
+    """Champion and challenger on blocks that last from one day to another, all judged at the end."""
+    at = [(FIRST + timedelta(days=a), FIRST + timedelta(days=b)) for a, b in days]
+    return [
+        BlockLoss(week(9), name, start, end, 100, loss, 1.0, "virgin")
+        for start, end in at
+        for name, loss in ((CHAMPION, 0.5), ("a", 0.4))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("days", "shares", "ages"),
+    [
+        ([(0, 7), (7, 14), (14, 21)], [1, 1, 1], [0, 1, 2]),
+        (
+            [(0, 7), (14, 21)],
+            [1, 1],
+            [0, 1],
+        ),  # a gap is no evidence, and no more than a block older
+        ([(d, d + 7) for d in range(15)], [1, *[1 / 7] * 14], [0] * 4 + [1] * 7 + [2] * 4),
+        ([(0, 14), (7, 14)], [1, 0.5], [0, 0]),  # merged later
+        ([(0, 7), (4, 11), (7, 14)], [1, 3 / 7, 4 / 7], [0, 0, 1]),
+    ],
+    ids=["disjoint", "gap", "daily blocks of a week", "one within a longer one", "one between two"],
+)
+def test_a_block_counts_by_what_no_newer_one_covers_and_ages_by_whole_blocks(
+    days: list[tuple[int, int]], shares: list[float], ages: list[int]
+) -> None:
+    (duel,) = duels(spans(*days), CHAMPION)
+
+    assert new_shares(duel) == pytest.approx(shares)
+    assert list(duel.ages) == ages
+    assert disjoint(duel) is (min(shares) == 1)
+
+
+@pytest.mark.parametrize(
+    "days", [[(0, 7), (7, 14)], [(0, 7), (4, 11), (7, 14)], [(0, 14), (7, 14)]]
+)
+def test_noise_is_shared_as_the_days_are(days: list[tuple[int, int]]) -> None:
+    (duel,) = duels(spans(*days), CHAMPION)
+    luck = np.random.default_rng(0).normal(size=(40_000, 14))  # of a day
+    newest = sorted(days, reverse=True)
+    drawn = np.corrcoef([luck[:, a:b].mean(axis=1) for a, b in newest])
+
+    assert correlations(duel) == pytest.approx(drawn, abs=0.02)
+
+
+def test_a_duel_that_does_not_say_when_its_blocks_end_has_none_that_overlap() -> None:
+    duel = Duel("a", (0.1, 0.2), ("virgin",) * 2, (0, 1), (week(1), week(0)))
+
+    assert disjoint(duel)
+    assert list(new_shares(duel)) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.79999, "0.799"), (0.8, "0.800"), (0.9999, "0.999"), (1.0, "1.000"), (0.7, "0.700")],
+)
+def test_a_probability_that_is_not_reached_is_not_shown_as_if_it_were(
+    value: float, shown: str
+) -> None:
+    assert shown_probability(value) == shown
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,21 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from automl.evidence import GAIN, shown_probability
+
 SHOWN_TRIALS = 12
+EVIDENCE = {"virgin": "out-of-sample", "sweep": "in-sample"}
+VERDICT_COLUMNS = (
+    "challenger",
+    "raw",
+    "shrunk",
+    "90 % interval",
+    "over",
+    "P",
+    "needed",
+    "blocks",
+    "out-of-\nsample",
+)
 
 
 def ending_text(document: Mapping[str, Any]) -> Group:
@@ -105,26 +119,12 @@ def why_text(document: Mapping[str, Any]) -> Group:
         Text(
             f"{document['problem']} as of {document['as_of']}: {document['status']}", style="bold"
         ),
-        Text(f"  {document['reason']}"),
+        *_reason_lines(document["reason"]),
         Text(),
     ]
     blends = document.get("blends", {})
     if document.get("verdicts"):
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for head in ("challenger", "gain", "90 % interval", "P", "needed", "blocks", "virgin"):
-            table.add_column(head, justify="left" if head == "challenger" else "right")
-        for v in document["verdicts"]:
-            table.add_row(
-                v["challenger"],
-                f"{v['shrunk']:+.2%}",
-                f"{v['low']:+.2%} {v['high']:+.2%}",
-                f"{v['probability']:.2f}",
-                f"{v['needed']:.2f}",
-                str(v["blocks"]),
-                str(v["virgin"]),
-                style="green" if v["passed"] else "",
-            )
-        parts.append(table)
+        parts += [_verdict_table(document["verdicts"]), Text()]
     if document.get("blocks"):
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for head in ("block", "until", "rows", "blend", "loss", "evidence"):
@@ -132,7 +132,14 @@ def why_text(document: Mapping[str, Any]) -> Group:
         for b in document["blocks"]:
             until = b.get("until", "")  # earlier decisions do not say it
             loss = f"{b['loss']:.5f}"
-            table.add_row(b["block"], until, str(b["rows"]), b["blend"], loss, b["kind"])
+            table.add_row(
+                b["block"],
+                until,
+                str(b["rows"]),
+                b["blend"],
+                loss,
+                EVIDENCE.get(b["kind"], b["kind"]),
+            )
         parts.append(table)
     parts += [Text(f"  {name}  {b['text']}", overflow="fold") for name, b in blends.items()]
     if document.get("attribution"):
@@ -141,6 +148,35 @@ def why_text(document: Mapping[str, Any]) -> Group:
         parts.append(Text(f"  probation: {document['probation']['reason']}", overflow="fold"))
     parts += _search_lines(document)
     return Group(*parts, *_ledger_lines(document.get("ledger", ())))
+
+
+def _reason_lines(reason: str) -> list[Text]:
+    """Why, and the numbers on a line of their own: raw gain, shrunk gain and what is needed fit into 80 columns."""
+    why, gain, numbers = reason.partition(GAIN)
+    lines = [why.rstrip(" :;"), gain + numbers] if gain and why else [reason]
+    return [Text(f"  {line}") for line in lines]
+
+
+def _verdict_table(verdicts: Sequence[Mapping[str, Any]]) -> Table:
+    """Every challenger with the numbers of the line above; `over` is the margin that the shrunk gain must pass."""
+    # no rules and narrow gaps, as in the leaderboard: 80 columns are few
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="underline")
+    for head in VERDICT_COLUMNS:
+        table.add_column(head, justify="left" if head == "challenger" else "right", no_wrap=True)
+    for v in verdicts:
+        table.add_row(
+            v["challenger"],
+            f"{v['mean']:+.2%}",
+            f"{v['shrunk']:+.2%}",
+            f"{v['low']:+.2%} {v['high']:+.2%}",
+            f"{v['margin']:.2%}" if "margin" in v else "-",  # earlier decisions do not say it
+            shown_probability(v["probability"]),
+            shown_probability(v["needed"]),
+            str(v["blocks"]),
+            str(v["virgin"]),
+            style="green" if v["passed"] else "",
+        )
+    return table
 
 
 def _search_lines(document: Mapping[str, Any]) -> list[Text]:
