@@ -40,8 +40,10 @@ from automl.decide import (
 )
 from automl.ensemble import block_weights
 from automl.evidence import BlockLoss, duels, kind_of
-from automl.plan import FULL_AFTER, WARM_BLOCKS
+from automl.plan import FULL_AFTER, WARM_BLOCKS, Facts, Finished, choose, whole_block_since
+from automl.problem import Problem as Declared
 from automl.release import MOST_SHADOWS
+from automl.spaces import Blend, Recipe
 from benchmarks.provenance import provenance
 
 ROOT = Path(__file__).parents[1]
@@ -292,7 +294,7 @@ def _document(runs: int) -> dict[str, Any]:
             "regret_best_of_cycle": regret("best_of_cycle"),
             "regret_never": regret("never"),
             **{f"jump{j:.0f}_median_cycles_noise{n}": x["median"] for (j, n), x in jumps.items()},
-            # figures of cycles' cadence go here
+            "warm_share_daily": round(searched_weeks("7d", 60), 3),
         },
         "null": {
             "at_most_2": round(float(np.mean([n <= 2 for n in promotions])), 4),
@@ -309,6 +311,32 @@ def _document(runs: int) -> dict[str, Any]:
         "worlds": worlds,
         "seconds": round(time.monotonic() - started, 1),
     }
+
+
+def searched_weeks(block: str, days: int) -> float:
+    """Share of the weeks of so many daily cycles in which one of them searches, warm or in full."""
+    declared = Declared.model_validate(
+        {
+            "file": ROOT / "problem.toml",
+            "name": "daily",
+            "task": "regression",
+            "history": {"files": "rows.parquet", "time": "at", "target": "y", "label_delay": "1d"},
+            "metric": {"name": "rmse"},
+            "sweep": {"trials": 1},
+            "validation": {"block": block},
+        }
+    )
+    champion = Blend.single(Recipe("linear", {}))
+    past: list[Finished] = []  # searches, newest first, as the cycle gathers them
+    weeks = set()
+    for day in range(days):
+        as_of = FIRST + timedelta(days=day)
+        whole = not past or whole_block_since(declared, past[0].as_of, as_of)
+        kind, _ = choose(Facts(champion if past else None, past, 1000, "same", whole, ()))
+        if kind != "refit":
+            past.insert(0, Finished(as_of, kind, 1000, "same", ()))
+            weeks.add(day // 7)
+    return len(weeks) / -(-days // 7)
 
 
 def _adopted(size: float, runs: int, *, beside: bool = True) -> dict[str, float]:
