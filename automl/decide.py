@@ -45,10 +45,8 @@ SWEEP_CONFIDENCE = 0.95  # needed when no block is virgin
 REVERTED_CONFIDENCE = 0.9  # needed by a blend that was rolled back, for so many cycles
 REVERTED_CYCLES = 5
 PRIOR_SD = (0.003, 0.03)  # bounds of the prior's standard deviation of most true advantages
-FAR_SHARE, FAR_SD = (
-    0.1,
-    0.1,
-)  # of challengers, and how far they may be ahead or behind: another world
+FAR_SHARE = 0.1  # of challengers may differ from the champion by much
+FAR_SD = 0.1  # standard deviation of their true advantages
 YOUNG_CYCLES, YOUNG_CONFIDENCE = (
     3,
     0.7,
@@ -303,8 +301,8 @@ def _verdict(duel: Duel, field: _Field, needed: float, new: float) -> Verdict:
 def _posterior(mean: float, se2: float, tau2: float) -> tuple[float, float, float]:
     """Mean and standard deviation of the true gain, and the probability that it is above zero.
 
-    A priori most true gains are N(0, tau2), and one in ten is N(0, 10 %). What is far above what luck and
-    the first sort can do is of the second, and hardly shrunk; what is not, hardly feels that there is one.
+    A priori nine true gains in ten are N(0, tau2), and one is N(0, 10 %). A mean far above the noise is nearly surely of
+    the second sort, and hardly shrunk; one within the noise is nearly surely of the first.
     """
     tau2s = np.array([tau2, max(tau2, FAR_SD**2)])
     total = tau2s + se2

@@ -94,7 +94,7 @@ def slow_verdicts(rivals: Sequence[Duel]) -> dict[str, tuple[float, float, float
     tau2 = min(0.03**2, max(0.003**2, spread - s2 * sum(spread_noise) / len(spread_noise)))
     answer = {}
     for d, mean, n, e in zip(rivals, m, n_eff, se2, strict=True):
-        sorts = [(0.9, tau2), (0.1, 0.1**2)]  # most true gains, and those of another world
+        sorts = [(0.9, tau2), (0.1, 0.1**2)]  # most true gains, and large ones
         fits = [p * exp(-(mean**2) / 2 / (t + e)) / sqrt(t + e) for p, t in sorts]
         shares = [x / sum(fits) for x in fits]
         means = [mean * t / (t + e) for _, t in sorts]
