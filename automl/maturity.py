@@ -189,7 +189,7 @@ def missing_outcomes(frame: pd.DataFrame, problem: Problem) -> list[str]:
     rare = before.index[(wanted >= EXPECTED) & (found < wanted / 2)]
     return [
         f"history.label_time: class {label!r} has {found[label]} rows in the newest block of mature rows, where "
-        f"about {wanted[label]:.0f} were expected; if its labels take longer than they did, set history.label_delay"
+        f"about {wanted[label]:.0f} were expected; if its labels take longer than they did, declare so in history.label_delay"
         for label in rare.tolist()
     ]
 
@@ -234,7 +234,7 @@ def _refused(history: int, slowest: int) -> HistoryError:
     return HistoryError(
         f"history.label_time: found labels that became known {_days(slowest)} after their row and later, "
         f"in a history of {_days(history)}; wanted a history long enough to tell when the labels of a cohort "
-        f"are complete, at least {1 / LONGEST:g} times the delay of the slowest outcome",
+        f"are complete: at least a tenth of its rows {1 / LONGEST:g} times as old as the slowest outcome is late",
         code="label_time_open",
         next_step="Set history.label_delay beside label_time: the age at which every label is known. Or raise "
         "history.keep, or wait for more history.",

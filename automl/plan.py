@@ -165,7 +165,8 @@ def choose(facts: Facts, forced: str = "auto") -> tuple[PlanKind, str]:
             return "full", reason
     if not facts.whole_block:
         return "refit", "no whole block of labels is new since the last search"
-    return "warm", f"nothing has changed since the full search of {last.as_of:%Y-%m-%d}"
+    since = f"nothing has changed since the full search of {last.as_of:%Y-%m-%d}"
+    return "warm", f"a whole block of labels is new, {since}"
 
 
 def whole_block_since(problem: Problem, searched: datetime, as_of: datetime) -> bool:

@@ -43,6 +43,9 @@ __all__ = ["Choice", "Dethroned", "dethroned", "doubted", "make_choice"]
 NOTHING_ADDED = "kept: the search found no recipe that adds to those in place"
 _shrunk = attrgetter("shrunk")  # of a verdict
 MANY_DECISIONS = 400  # that are looked through for searches
+UNCOMPARED = (
+    "it was not compared with the champion, which cannot be fitted; it is the best of what can be"
+)
 WAIT = timedelta(days=14)  # by then its evidence and its rows are two weekly cycles old
 
 
@@ -312,6 +315,7 @@ def _waits(
     if stays is not None:
         gone = ", ".join(sorted(set(stays.blend.families) - set(work.families)))
         reason = f"kept version {stays.model_version} as it is: its family {gone} cannot be loaded"
+        told = UNCOMPARED  # the table's gains are over what stands in for it
     blend, until = _of(case, decision.blend)
     shadows = _shadows(decision, decision.blend, case.known)
     if decision.outcome == "promote":

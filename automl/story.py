@@ -168,6 +168,12 @@ def _not_backwards(store: Store, problem: Problem, verb: str, as_of: datetime, a
             code=BACKWARDS,
             next_step="Add --backfill if an older cycle is really meant.",
         )
+    clock = now()
+    if as_of > problem.until(default_as_of(problem, verb, clock)):
+        _log.warning(
+            "as_of %s lies ahead of the clock; cycles before it will be refused [as_of_ahead]",
+            f"{as_of:%Y-%m-%d %H:%M}",
+        )
     if ask.again and not ask.reason:
         raise ProblemError(
             "--again: found no --reason; wanted one, it is kept with the decision", code="no_reason"

@@ -375,6 +375,20 @@ def test_rows_that_share_a_local_time_in_their_key_are_its_two_passes(
         ]
 
 
+def test_a_source_whose_clock_is_not_set_forward_is_told_to_name_its_zone(tmp_path: Path) -> None:
+    source = Source(tmp_path, "sqlite")
+    start = at("2026-03-29 00:00")
+    source.holds([parcel(i, start + i * HOUR / 2) for i in range(48)])
+    problem = source.problem(timezone=f'"{BERLIN}"', label_delay="", ignore="", key='["sent_at"]')
+    with pytest.raises(
+        HistoryError, match=r"2 local times do not exist in Europe/Berlin.*must name"
+    ):
+        source.batch(asked(problem, "1d"), datetime(2026, 3, 28, 23, tzinfo=UTC))
+    as_shown = source.problem(timezone='"Etc/GMT-1"', label_delay="", ignore="", key='["sent_at"]')
+    batch = source.batch(asked(as_shown, "1d"), datetime(2026, 3, 28, 23, tzinfo=UTC))
+    assert batch.rows == 48
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "csv"])
 def test_two_passes_stay_two_rows_from_pull_to_pull(tmp_path: Path, kind: str) -> None:
     source, problem = per_meter(kind, tmp_path)

@@ -78,6 +78,32 @@ def test_status_lists_them_and_what_was_refused_is_none(
     assert report.status(problem, workspace)["missed"] == []
 
 
+def test_a_cycle_ahead_of_the_clock_is_warned_of_and_shown(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    problem, workspace = load_problem(file), open_workspace(file)
+    assert report.status(problem, workspace)["ahead"] is None
+    monkeypatch.setattr("automl.report.documents.now", lambda: FIRST - WEEK)
+    assert report.status(problem, workspace)["ahead"] == "2026-03-01T23:00"
+    monkeypatch.setattr("automl.story.now", lambda: FIRST - 2 * WEEK)
+    score(problem, workspace, Ask(as_of=FIRST + WEEK))
+    assert "as_of_ahead" in caplog.text
+
+
+def test_the_same_command_again_goes_on_making_up(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem, workspace = load_problem(file), open_workspace(file)
+    newest = FIRST + 2 * WEEK
+    score(problem, workspace, Ask(as_of=newest))
+    monkeypatch.setattr("automl.workspace.now", lambda: newest + timedelta(hours=1))
+    monkeypatch.setattr("automl.report.documents.now", lambda: newest + timedelta(hours=1))
+    assert plumbing.tell_story("score", file, Ask(), as_json=True) == 0
+    said = capsys.readouterr()
+    assert '"already": true' in said.out
+    assert said.err.count("made up for a missed slot") == 1
+
+
 def test_without_a_schedule_nothing_is_missed(
     make_problem: Callable[..., Problem], tmp_path: Path
 ) -> None:

@@ -53,7 +53,7 @@ FACTS = Facts(CHAMPION, (finished(),), 1010, "same", whole_block=True, losses=()
     [
         (replace(FACTS, champion=None), "full", "no champion"),
         (replace(FACTS, past=()), "full", "no full search is remembered"),
-        (FACTS, "warm", "nothing has changed since the full search of 2026-02-23"),
+        (FACTS, "warm", "new, nothing has changed since the full search of 2026-02-23"),
         (replace(FACTS, whole_block=False), "refit", "no whole block"),
         (replace(FACTS, signature="other"), "full", "families, columns or target"),
         (replace(FACTS, rows=1500), "full", "rows grew from 1000 to 1500"),

@@ -93,6 +93,8 @@ def test_a_champion_whose_family_is_gone_stays_as_it_was_released(tmp_path: Path
 
     assert (done.status, done.model_version) == ("waiting", 1)
     assert "kept version 1 as it is: its family mine cannot be loaded; " in done.reason
+    assert "it was not compared with the champion" in done.reason
+    assert "gain" not in done.reason, "over what only stands in for the champion"
     assert store.releases("parcels") == before
     assert retrain(problem, workspace, Ask(as_of=AS_OF)).already
 

@@ -64,8 +64,8 @@ def tell_story(
                 "score": score_room.score,
             }
             done = stories[verb](problem, workspace, ask)
-            if verb != "retrain" and ask.as_of is None and done.status == "published":
-                make_up(problem, workspace)
+    if verb != "retrain" and ask.as_of is None and done.status == "published":
+        make_up(problem, workspace)
     return ended(done, workspace, as_json)
 
 
@@ -76,17 +76,22 @@ def make_up(problem: Problem, workspace: Workspace) -> None:
     """
     from automl.ask import Ask
     from automl.missed import missed_slots
-    from automl.score import score
     from automl.store import Store
     from automl.workspace import now
 
-    for slot in missed_slots(Store(workspace), problem, now())[-MADE_UP:]:
-        window = f"{slot:%Y-%m-%d %H:%M} to {problem.until(slot):%Y-%m-%d %H:%M} UTC"
-        try:
-            done = score(problem, workspace, Ask(as_of=slot, backfill=True))
-            say(f"made up for a missed slot: {done.rows} rows of {window}")
-        except AutomlError as error:
-            say(f"warning: the missed slot {window} was not made up: {error}")
+    missed = missed_slots(Store(workspace), problem, now())[-MADE_UP:]
+    if not missed:
+        return
+    with quiet():
+        from automl.score import score  # heavy imports only then
+
+        for slot in missed:
+            window = f"{slot:%Y-%m-%d %H:%M} to {problem.until(slot):%Y-%m-%d %H:%M} UTC"
+            try:
+                done = score(problem, workspace, Ask(as_of=slot, backfill=True))
+                say(f"made up for a missed slot: {done.rows} rows of {window}")
+            except AutomlError as error:
+                say(f"warning: the missed slot {window} was not made up: {error}")
 
 
 def heed_tag(problem: Problem, workspace: Workspace) -> None:

@@ -182,11 +182,23 @@ def _one_each(problem: Problem, shaper: Shaper, rows: pa.Table, aside: list[pa.T
             "duplicate_key",
             f"history.key {key}",
             f"found {len(losers)} rows that share a key but differ, for example {example}; "
-            "wanted one row per key",
+            f"wanted one row per key{_off_the_clock(problem, shaper)}",
         )
         shaper.reasons[reason] += len(losers)
         aside.append(aside_table(problem, reason, rows.take(pa.array(positions[clash.to_numpy()]))))
     return rows.take(pa.array(keep))
+
+
+def _off_the_clock(problem: Problem, shaper: Shaper) -> str:
+    """What may be behind it, where the time is part of the key and the source does not follow the zone's clock."""
+    h = problem.history
+    skipped = shaper.mended["skipped_time", h.time] if h.time in h.key else 0
+    if not skipped:
+        return ""
+    return (
+        f". {skipped} local times do not exist in {h.timezone}: if the source's clock is not set forward, "
+        "history.timezone must name the zone that it shows, for example UTC or Etc/GMT-1"
+    )
 
 
 def _keys(writer: PartWriter, part: Part, key: list[str]) -> pa.Table:

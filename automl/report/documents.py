@@ -58,7 +58,7 @@ def ending(done: Ending, workspace: Workspace) -> dict[str, Any]:
         "rows": done.rows,
         "run_id": done.run_id,
         "warnings": done.warnings,
-        "predictions": _places(problem, workspace) if done.generation else None,
+        "predictions": _places(problem, workspace, done.generation) if done.generation else None,
     }
     if done.board is not None:
         document["leaderboard"] = leaderboard(problem, workspace, done.as_of)
@@ -242,6 +242,7 @@ def status(problem: Problem, workspace: Workspace) -> dict[str, Any]:
         "live": _generation(live) | _places(problem, workspace) if live else None,
         "waiting": _waiting(store, problem),
         "missed": [_iso(slot) for slot in missed_slots(store, problem, now())],
+        "ahead": _ahead(store, problem),
         "unscored": bool(champion and live and live["model_version"] != champion.model_version),
         "turned_out": [
             {**_generation(g), "judged_rows": g["judged_rows"], "scores": g["judged"]}
@@ -414,13 +415,26 @@ def _generation(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _places(problem: Problem, workspace: Workspace) -> dict[str, str | None]:
+def _ahead(store: Store, problem: Problem) -> str | None:
+    """as_of of the newest cycle, if it lies ahead of the clock: until then plain commands are refused."""
+    found = [store.newest_as_of(problem.name, verb) for verb in ("retrain", "score")]
+    newest = max((as_of for as_of in found if as_of), default=None)
+    return _iso(newest) if newest and newest > now() else None
+
+
+def _places(
+    problem: Problem, workspace: Workspace, generation: int | None = None
+) -> dict[str, str | None]:
+    """Where predictions are read: those that readers see, or a generation that has never been before them."""
+    live = Store(workspace).live(problem.table)
+    past = generation is not None and live is not None and live["id"] != generation
+    shown = f"{problem.table}_history where generation = {generation}" if past else problem.table
     database = workspace.home / "automl.db"
     where = f"sqlite3 {database} " if workspace.database_url.startswith("sqlite") else ""
     parquet = workspace.resolve(problem.publish.parquet) if problem.publish.parquet else None
     return {
-        "sql": f"{where}'select * from {problem.table}'",  # noqa: S608  for people to copy
-        "parquet": str(parquet) if parquet else None,
+        "sql": f"{where}'select * from {shown}'",  # noqa: S608  for people to copy
+        "parquet": str(parquet) if parquet and not past else None,
     }
 
 

@@ -257,6 +257,14 @@ def status_text(document: Mapping[str, Any]) -> Group:
             Text(f"    {k:8}{live[k]}", overflow="fold") for k in ("sql", "parquet") if live.get(k)
         ]
     parts += _waiting_lines(document["waiting"])
+    if document["ahead"]:
+        parts.append(
+            Text(
+                f"  ahead     a cycle as of {document['ahead']} lies ahead of the clock; commands for "
+                "earlier slots are refused until then",
+                style="yellow",
+            )
+        )
     if document["missed"]:
         first, count = document["missed"][0], len(document["missed"])
         parts.append(
