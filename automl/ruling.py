@@ -182,7 +182,7 @@ def _searched(store: Store, problem: str) -> set[datetime]:
     return {
         aware(d["as_of"])
         for d in store.decisions(problem, limit=MANY_DECISIONS)
-        if (d["content"].get("sweep") or {}).get("trials")
+        if d["content"].get("sweep", {}).get("trials", True)  # older decisions do not say it
     }
 
 
