@@ -93,7 +93,7 @@ def retrain(
             choice = run("decide", make_choice, job, work, board, plan)
             if job.ask.dry_run:
                 return _dry_ending(job, board, choice, warnings, run_id)
-            _log_roles(log, board, choice)
+            _log_roles(job, log, board, choice)
             fitted = run("refit", fit_chosen, job, refits, board, choice, deadline, plan)
         choice, warnings = fitted.choice, [*warnings, *fitted.warnings]
         release, guards = _examined(job, work, board, fitted, run_id, run)
@@ -253,8 +253,9 @@ def _roles(choice: Choice) -> dict[str, str]:
     return roles | {m.recipe.id: "chosen" for m in choice.blend.members}
 
 
-def _log_roles(log: TrialLog, board: Board, choice: Choice) -> None:
+def _log_roles(job: Job, log: TrialLog, board: Board, choice: Choice) -> None:
     """Beside the refit; `_log_trials` corrects them where the refit changed the choice."""
+    job.store.require(job.hold)  # of a run that was taken over MLflow is told nothing
     roles = _roles(choice)
     for trial in board.trials:
         log(trial, roles.get(trial.recipe.id, ""))
