@@ -87,7 +87,9 @@ def retrain(
         plan = run("plan", make_plan, job, work, known)
         work = narrowed(work, plan)
         run_id = run("open MLflow run", _open_run, job, work, snapshot, plan, io=True)
-        logging_trials = job.registry.logging_trials(run_id, job.tag, work.families)
+        logging_trials = job.registry.logging_trials(
+            run_id, job.tag, work.families, lambda: job.store.require(job.hold)
+        )
         with logging_trials as log, Refits(work) as refits:
             board, deadline = run("sweep", search, job, refits, plan, log)
             choice = run("decide", make_choice, job, work, board, plan)

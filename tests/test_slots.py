@@ -104,9 +104,7 @@ def check(plain: Problem, cron: str, zone: str, moment: datetime, delay: str | N
         blocks, blocks[1:], pairwise(four), strict=False
     ):
         assert (end, later_end) == (problem.mature(slot), problem.mature(following)), where
-        assert start <= later_start, where
-        # a month's delay makes three days mature at once at the end of February: more than a day's block
-        assert later_start <= end <= later_end or later_end - end > end - start, where
+        assert start <= later_start <= end <= later_end, where
     begin = four[0] - timedelta(days=1)
     shown = prefects(cron, zone, begin, four[-1])
     assert [s for s in shown if s > begin] == slots.between(begin, four[-1]), where
@@ -127,7 +125,7 @@ def test_batches_and_blocks_meet_around_clock_changes_and_month_ends(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delay", [None, "1d", "90m", "1mo"])
+@pytest.mark.parametrize("delay", [None, "1d", "90m", "9d"])
 @pytest.mark.parametrize("zone", ZONES)
 def test_batches_and_blocks_meet_at_every_clock_change_month_end_and_random_slot(
     plain: Problem, zone: str, delay: str | None

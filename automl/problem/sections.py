@@ -291,7 +291,13 @@ class Problem(_Table):
         block, cron = self.validation.block, self.schedule.retrain
         slots = Slots(cron, self.schedule.timezone) if cron else None
         if slots is not None and slots.apart_by(block):
-            yield from map(self.mature, slots.backwards(as_of))
+            newer = None
+            for edge in map(self.mature, slots.backwards(as_of)):
+                if (
+                    newer is None or edge <= newer
+                ):  # a month before the 29th is the 28th, at any hour
+                    yield edge
+                    newer = edge
             return
         anchor = self.mature(as_of)
         yield anchor

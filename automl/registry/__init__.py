@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -176,16 +176,22 @@ class Registry:
 
     @contextlib.contextmanager
     def logging_trials(
-        self, parent: str, cycle: str, families: Mapping[str, Family]
+        self,
+        parent: str,
+        cycle: str,
+        families: Mapping[str, Family],
+        require: Callable[[], None] = lambda: None,
     ) -> Iterator[TrialLog]:
         """Log trials, and then their roles, in a thread, while sweep and refit wait for their fits.
 
-        What cannot be logged is left to `log_trials`.
+        What cannot be logged is left to `log_trials`. `require` raises if the run was taken over: trials that
+        wait to be logged are dropped then.
         """
         looks = looks_of(families)
 
         def quietly(trial: Trial, role: str) -> None:
             with contextlib.suppress(Exception):
+                require()
                 self._give_role(self._log_trial(parent, cycle, trial, looks), role)
 
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow") as pool:
