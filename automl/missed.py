@@ -1,4 +1,4 @@
-"""Slots that a schedule passed over: windows whose rows no batch has predicted."""
+"""Slots that a schedule passed over, and cycles that lie ahead of the clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from automl.ask import default_as_of
 from automl.problem import Problem
 from automl.store import Store
 
-__all__ = ["missed_slots"]
+__all__ = ["ahead_of", "missed_slots"]
 
 LOOKED_BACK = 100  # slots, at most: older windows are history, to be filled by hand
 
@@ -34,3 +34,10 @@ def missed_slots(store: Store, problem: Problem, moment: datetime) -> list[datet
     ]
     refused = store.refused(problem.name) if passed else set()
     return sorted(slot for slot in passed if slot not in refused)
+
+
+def ahead_of(store: Store, problem: Problem, moment: datetime) -> datetime | None:
+    """as_of of the newest cycle, if it is later than `moment`: until then commands without one are refused."""
+    found = [store.newest_as_of(problem.name, verb) for verb in ("retrain", "score")]
+    newest = max((as_of for as_of in found if as_of), default=None)
+    return newest if newest and newest > moment else None

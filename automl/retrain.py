@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -87,9 +88,8 @@ def retrain(
         plan = run("plan", make_plan, job, work, known)
         work = narrowed(work, plan)
         run_id = run("open MLflow run", _open_run, job, work, snapshot, plan, io=True)
-        logging_trials = job.registry.logging_trials(
-            run_id, job.tag, work.families, lambda: job.store.require(job.hold)
-        )
+        ours = partial(job.store.require, job.hold)
+        logging_trials = job.registry.logging_trials(run_id, job.tag, work.families, ours)
         with logging_trials as log, Refits(work) as refits:
             board, deadline = run("sweep", search, job, refits, plan, log)
             choice = run("decide", make_choice, job, work, board, plan)

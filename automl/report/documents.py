@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from automl.ask import Ask, Ending, default_as_of, ended_already, same_problem
 from automl.errors import ProblemError
-from automl.missed import missed_slots
+from automl.missed import ahead_of, missed_slots
 from automl.problem import METRICS, Problem, Slots, family_names
 from automl.spaces import Family, Recipe, load_family
 from automl.store import UNSCORED, Cycle, Entry, Release, Store, ledger, naive
@@ -235,6 +235,7 @@ def status(problem: Problem, workspace: Workspace) -> dict[str, Any]:
     """Champion, live generation, how published predictions turned out, last cycles."""
     store = Store(workspace)
     champion, live = store.champion(problem.name), store.live(problem.table)
+    ahead = ahead_of(store, problem, now())
     return {
         "problem": problem.name,
         "metric": problem.metric.name,
@@ -242,7 +243,7 @@ def status(problem: Problem, workspace: Workspace) -> dict[str, Any]:
         "live": _generation(live) | _places(problem, workspace) if live else None,
         "waiting": _waiting(store, problem),
         "missed": [_iso(slot) for slot in missed_slots(store, problem, now())],
-        "ahead": _ahead(store, problem),
+        "ahead": _iso(ahead) if ahead else None,
         "unscored": bool(champion and live and live["model_version"] != champion.model_version),
         "turned_out": [
             {**_generation(g), "judged_rows": g["judged_rows"], "scores": g["judged"]}
@@ -415,19 +416,12 @@ def _generation(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _ahead(store: Store, problem: Problem) -> str | None:
-    """as_of of the newest cycle, if it lies ahead of the clock: until then plain commands are refused."""
-    found = [store.newest_as_of(problem.name, verb) for verb in ("retrain", "score")]
-    newest = max((as_of for as_of in found if as_of), default=None)
-    return _iso(newest) if newest and newest > now() else None
-
-
 def _places(
     problem: Problem, workspace: Workspace, generation: int | None = None
 ) -> dict[str, str | None]:
     """Where predictions are read: those that readers see, or a generation that has never been before them."""
-    live = Store(workspace).live(problem.table)
-    past = generation is not None and live is not None and live["id"] != generation
+    live = Store(workspace).live(problem.table) if generation else None
+    past = live is not None and live["id"] != generation
     shown = f"{problem.table}_history where generation = {generation}" if past else problem.table
     database = workspace.home / "automl.db"
     where = f"sqlite3 {database} " if workspace.database_url.startswith("sqlite") else ""
