@@ -29,12 +29,10 @@ from automl.trial import predict
 
 __all__ = ["Kept", "Shelf", "columns_of"]
 
-AS_OLD = (
-    0.25  # of a block's length: a model that lacks so much of its newest rows is the same model
-)
-VERSION = (
-    2  # of what is cached; predictions of an older one may come from models that saw a block's gap
-)
+# Share of a block's length: a model that lacks so much of its newest rows is the same model
+AS_OLD = 0.25
+# Of what is cached; predictions of an older one may come from models that saw a block's gap
+VERSION = 2
 _log = logging.getLogger(__name__)
 Known = dict[tuple[str, int], Params]
 
