@@ -16,7 +16,6 @@ from automl import report
 from automl.ask import Ask
 from automl.problem import load_problem
 from automl.score import cycle
-from automl.shelf import Shelf
 from automl.store import Store
 from automl.store import tables as t
 from automl.store.migrate import upgrade
@@ -113,7 +112,6 @@ def test_the_next_cycle_goes_on_from_what_was_known(old: Path) -> None:
     assert len(store.evidence("returns")) > evidence
     assert store.evidence("returns")[0].cycle == datetime(2026, 3, 2, tzinfo=UTC)
     assert all("unknown" not in e.actor for e in store.ledger("returns"))
-    assert Shelf(workspace.shelf("returns")).folder.is_dir()
 
 
 def test_revisions_lead_from_the_first_schema_to_the_tables_of_this_one(tmp_path: Path) -> None:
