@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from automl.ensemble import assemble
 from automl.errors import AutomlError
 from automl.faults import fault
+from automl.registry.trials import TrialLog
 from automl.ruling import Choice, dethroned
 from automl.shelf import Kept, Shelf, columns_of
 from automl.spaces import Blend, Member, Params
@@ -55,9 +56,7 @@ def score_shadows(job: Job, work: Work) -> dict[tuple[str, int], Params]:
     return _shelf(job).answer(work)
 
 
-def search(
-    job: Job, refits: Refits, plan: Plan, log: Callable[[Trial], None]
-) -> tuple[Board, float]:
+def search(job: Job, refits: Refits, plan: Plan, log: TrialLog) -> tuple[Board, float]:
     """The sweep of this plan, its trials told to `log`, and when its refit must have ended."""
     work = refits.work
     _log.info("plan: %s, %s", plan.kind, plan.reason)
@@ -86,6 +85,7 @@ def search(
         on_trial=on_trial,
         refits=refits,
     )
+    log.drain()
     _log.info(board.in_words)
     fault("retrain.swept")
     return board, deadline

@@ -46,6 +46,8 @@ def test_what_was_logged_beside_the_work_is_not_logged_again_and_ends_with_its_l
     with registry.logging_trials(parent, "2026-01-05", families) as log:
         for trial in TRIALS[:2]:
             log(trial)
+        log.drain()
+        assert set(runs_of(registry, parent)) == {first, second}, "nothing is on its way any more"
         log(TRIALS[0], "chosen")
         log(TRIALS[1], "waits")
     begun = runs_of(registry, parent)

@@ -189,19 +189,15 @@ class Registry:
         """
         looks = looks_of(families)
 
-        def quietly(trial: Trial, role: str) -> None:
-            with contextlib.suppress(Exception):
-                require()
-                self._give_role(self._log_trial(parent, cycle, trial, looks), role)
+        def write(trial: Trial, role: str) -> None:
+            require()
+            self._give_role(self._log_trial(parent, cycle, trial, looks), role)
 
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow") as pool:
-
-            def submit(trial: Trial, role: str = "") -> None:
-                pool.submit(quietly, trial, role)
-
-            yield submit
+            log = TrialLog(pool, write)
+            yield log
             began = time.monotonic()
-        self.waited += time.monotonic() - began
+        self.waited += log.waited + time.monotonic() - began
 
     def _log_trial(self, parent: str, cycle: str, trial: Trial, looks: Mapping[str, Look]) -> str:
         at = parent, trial.recipe.id, trial.number

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from concurrent import futures
+from concurrent.futures import Executor
+from typing import NamedTuple
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -16,6 +20,8 @@ __all__ = ["Look", "TrialLog", "looks_of", "rounded", "write_trial"]
 
 COLOURS = ("#2b7bba", "#e08214", "#4d9221", "#8073ac", "#c51b7d", "#01665e", "#b35806", "#5f5f5f")
 
+DRAIN = 1.0  # seconds: an MLflow server out of reach does not eat the time of the refit
+
 
 class Look(NamedTuple):
     """How the runs of a family are named and coloured."""
@@ -25,11 +31,30 @@ class Look(NamedTuple):
     colour: str
 
 
-class TrialLog(Protocol):
-    """Takes a trial to be logged, or one that was, with what became of it."""
+class TrialLog:
+    """Logs trials, and then their roles, in the thread of a pool; a trial that cannot be logged is passed over."""
+
+    def __init__(self, pool: Executor, write: Callable[[Trial, str], None]) -> None:
+        self._pool = pool
+        self._write = write
+        self.waited = 0.0  # seconds, for trials that were not logged yet
 
     def __call__(self, trial: Trial, role: str = "") -> None:
-        """Return at once."""
+        """Log a trial, or give one that was logged its role; returns at once."""
+        self._pool.submit(self._quietly, trial, role)
+
+    def drain(self) -> None:
+        """Wait until all that was told is logged, `DRAIN` seconds at most.
+
+        A process that is frozen after it has nothing on its way to MLflow.
+        """
+        began = time.monotonic()
+        futures.wait([self._pool.submit(lambda: None)], timeout=DRAIN)
+        self.waited += time.monotonic() - began
+
+    def _quietly(self, trial: Trial, role: str) -> None:
+        with contextlib.suppress(Exception):
+            self._write(trial, role)
 
 
 def looks_of(families: Mapping[str, Family]) -> dict[str, Look]:
