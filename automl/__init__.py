@@ -15,8 +15,8 @@ from automl.errors import (
     SpaceError,
     UnreachableError,
 )
+from automl.modeling.families import Family, Recipe
 from automl.problem import load_problem
-from automl.spaces import Family, Recipe
 
 __version__ = "0.1.0"
 

@@ -28,7 +28,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from automl.decide import (
+from automl.modeling.ensemble import block_weights
+from automl.modeling.families import Blend, Recipe
+from automl.problem import Problem as Declared
+from automl.promotion.decide import (
     PROBATION_CYCLES,
     REVERTED_CONFIDENCE,
     REVERTED_CYCLES,
@@ -38,12 +41,9 @@ from automl.decide import (
     decide,
     probation,
 )
-from automl.ensemble import block_weights
-from automl.evidence import BlockLoss, duels, kind_of
-from automl.plan import FULL_AFTER, WARM_BLOCKS, Facts, Finished, choose, whole_block_since
-from automl.problem import Problem as Declared
-from automl.release import MOST_SHADOWS
-from automl.spaces import Blend, Recipe
+from automl.promotion.evidence import BlockLoss, duels, kind_of
+from automl.promotion.release import MOST_SHADOWS
+from automl.retrain.plan import FULL_AFTER, WARM_BLOCKS, Facts, Finished, choose, whole_block_since
 from benchmarks.provenance import provenance
 
 ROOT = Path(__file__).parents[1]

@@ -18,11 +18,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from automl import history
-from automl.contract import Contract, load_contract
-from automl.features import category_positions, make_encoder
-from automl.features.matrices import to_outcomes
 from automl.history import ROW_ID
-from automl.metrics import get_metric
+from automl.history.contract import Contract, load_contract
+from automl.modeling.features import category_positions, make_encoder
+from automl.modeling.features.matrices import to_outcomes
+from automl.modeling.metrics import get_metric
 from automl.problem import Problem, load_problem
 from automl.workspace import open_workspace
 

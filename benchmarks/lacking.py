@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import optuna
 
-from automl import spaces
-from automl.blocks import Block
 from automl.cli import main
-from automl.guards import checks
-from automl.spaces import Blend, Recipe
-from automl.sweep import Trial, answer, transfer
+from automl.modeling import families as spaces
+from automl.modeling.families import Blend, Recipe
+from automl.modeling.splits import Block
+from automl.promotion.guards import checks
+from automl.sweep import Trial
+from automl.sweep import blending as answer
+from automl.sweep import warm_start as transfer
 from automl.sweep.proposals import Asked, Proposals
 
 
@@ -53,7 +55,7 @@ def single() -> None:
 
 def time_order() -> None:
     """Judged on rows drawn at random, as many as the blocks held."""
-    from automl import retrain
+    from automl.retrain import pipeline as retrain
 
     ordered: Callable[..., list[Block]] = retrain.make_blocks
 

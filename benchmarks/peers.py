@@ -80,7 +80,7 @@ def flaml(train: pd.DataFrame, spec: Any, seconds: float, seed: int, place: Path
         log_file_name=str(place / "flaml.log"),
     )
     if not spec["classes"]:
-        return automl.predict
+        return automl.predictions.predict
     order = [list(automl.classes_).index(c) for c in spec["classes"]]
     return lambda rows: automl.predict_proba(rows)[:, order]
 

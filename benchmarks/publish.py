@@ -48,14 +48,14 @@ import psycopg  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.csv  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
+from tests.postgres import open_server  # noqa: E402
 
-from automl import publish  # noqa: E402
-from automl.ask import Ask  # noqa: E402
+from automl import predictions as publish  # noqa: E402
+from automl.cycles.options import Ask  # noqa: E402
+from automl.modeling.families import Blend, Recipe  # noqa: E402
 from automl.problem import load_problem  # noqa: E402
-from automl.spaces import Blend, Recipe  # noqa: E402
 from automl.store import Release, Store  # noqa: E402
 from benchmarks.provenance import provenance  # noqa: E402
-from tests.postgres import open_server  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "publish.json"
@@ -249,7 +249,9 @@ def _batch(champion: Path, name: str, rows: int, publish: str) -> Path:
 def _run(what: str, file: Path) -> dict[str, Any]:
     """Do it in a process of its own."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["automl.score", "automl.undo", "lightgbm", "mlflow.sklearn"])
+    context.set_forkserver_preload(
+        ["automl.score.pipeline", "automl.review", "lightgbm", "mlflow.sklearn"]
+    )
     with ProcessPoolExecutor(1, context) as pool:
         told = pool.submit(_child, what, file).result()
     print(json.dumps({what: told}), file=sys.stderr, flush=True)
@@ -257,8 +259,8 @@ def _run(what: str, file: Path) -> dict[str, Any]:
 
 
 def _child(what: str, file: Path) -> dict[str, Any]:
-    from automl.retrain import retrain
-    from automl.score import cycle, score
+    from automl.retrain.pipeline import retrain
+    from automl.score.pipeline import cycle, score
 
     problem = load_problem(file)
     workspace = open_workspace(problem.file)
@@ -280,7 +282,7 @@ def _child(what: str, file: Path) -> dict[str, Any]:
 
 def _undo(problem: Any, workspace: Any) -> dict[str, Any]:
     """Seconds of a rollback until readers see it, and until everything has followed."""
-    from automl import undo
+    from automl import review as undo
 
     seen: list[float] = []
     follow = undo._follow

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
-from automl.metrics import Metric, get_metric
+from automl.modeling.metrics import Metric, get_metric
 
 __all__ = ["DRIFTING", "Cut", "Table", "drifting", "find_tables", "open_tables"]
 

@@ -100,11 +100,11 @@ def by_command(file: Path, as_of: datetime, plan: str, lacking: str) -> dict[str
 
 def in_this_process(file: Path, as_of: datetime, plan: str, _: str) -> dict[str, Any]:
     """The same in this process, so that libraries are imported once."""
-    from automl.children import warm_up
+    from automl.modeling.workers import warm_up
 
     warm_up()  # as the command does
-    from automl.ask import Ask
-    from automl.score import cycle
+    from automl.cycles.options import Ask
+    from automl.score.pipeline import cycle
 
     problem, workspace = load_problem(file), open_workspace(file)
     try:

@@ -17,13 +17,13 @@ from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from automl import retrain as retrain_room
-from automl import score as score_room
-from automl.ask import BACKWARDS, Ask, Ending, default_as_of
+from automl.cycles.options import BACKWARDS, Ask, Ending, default_as_of
 from automl.errors import AutomlError
 from automl.problem import Problem, Span, load_problem
+from automl.retrain import pipeline as retrain_room
+from automl.review import heed
+from automl.score import pipeline as score_room
 from automl.store import Store
-from automl.undo import heed
 from automl.workspace import open_workspace
 
 __all__ = ["approvals", "cycle", "retrain", "score"]

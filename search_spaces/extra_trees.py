@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from automl import Family
-from automl.spaces import Params, Shape, Suggests
+from automl.modeling.families import Params, Shape, Suggests
 
 
 def space(trial: Suggests, shape: Shape) -> Params:

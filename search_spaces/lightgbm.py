@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from automl import Family, bins
-from automl.spaces import Params, Shape, Suggests
+from automl import Family
+from automl.modeling import lightgbm_hooks as bins
+from automl.modeling.families import Params, Shape, Suggests
 
 SMALL = {"learning_rate": 0.05, "num_leaves": 8, "min_child_samples": 50, "n_estimators": 300}
 LONG = {"num_leaves": 12, "min_child_samples": 5, "colsample_bytree": 0.75, "subsample": 0.85}

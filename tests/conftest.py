@@ -16,15 +16,15 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from automl import children
+from automl.modeling import workers as children
 from automl.problem import Problem, load_problem
 from automl.workspace import DEFAULTS, Workspace, open_workspace
-from tests.launching import Launcher, launching
-from tests.postgres import PostgresServer
-from tests.postgres import postgres as postgres  # a fixture
+from tests.support.commands import Launcher, launching
+from tests.support.postgres import PostgresServer
+from tests.support.postgres import postgres as postgres  # a fixture
 
 if TYPE_CHECKING:
-    from tests.worlds import Worlds
+    from tests.support.worlds import Worlds
 
 for (
     key,
@@ -32,7 +32,7 @@ for (
 ) in DEFAULTS.items():  # as the command line does, before anything reads the environment
     os.environ.setdefault(key, value)
 
-children.PRELOADED.append("automl.guards.fresh")  # once for all tests, not in every one
+children.PRELOADED.append("automl.promotion.guards.worker")  # once for all tests, not in every one
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 AS_OF = datetime(2026, 3, 2, tzinfo=UTC)
@@ -169,7 +169,7 @@ def _new_tracking_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415  after the
 
-    from automl.registry import Registry  # noqa: PLC0415  environment is set
+    from automl.tracking import Registry  # noqa: PLC0415  environment is set
 
     reach = Registry._reach
     made = tmp_path_factory.mktemp("tables") / "mlflow.db"
@@ -200,7 +200,7 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
 @pytest.fixture(scope="session")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The problem file of a folder in which two weekly cycles have run; copied by who changes it."""
-    from tests.undoing import release_twice  # noqa: PLC0415  it imports from here
+    from tests.support.undoing import release_twice  # noqa: PLC0415  it imports from here
 
     return release_twice(tmp_path_factory.mktemp("released"))
 
@@ -210,7 +210,7 @@ def worlds(
     tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer, launcher: Launcher
 ) -> Worlds:
     """Workspaces to kill commands in, and the launcher of the commands."""
-    from tests.worlds import Worlds  # noqa: PLC0415  it imports from here
+    from tests.support.worlds import Worlds  # noqa: PLC0415  it imports from here
 
     return Worlds(launcher, postgres, tmp_path_factory.mktemp("worlds"))
 

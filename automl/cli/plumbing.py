@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from automl.errors import AutomlError, UnreachableError
 
 if TYPE_CHECKING:
-    from automl.ask import Ask, Ending
+    from automl.cycles.options import Ask, Ending
     from automl.problem import Problem
     from automl.workspace import Workspace
 
@@ -52,11 +52,11 @@ def tell_story(
     if done is None:
         with quiet():
             if verb != "score":  # children's imports take as long as ours: side by side
-                from automl.children import warm_up
+                from automl.modeling.workers import warm_up
 
                 warm_up()
-            from automl import retrain as retrain_room
-            from automl import score as score_room
+            from automl.retrain import pipeline as retrain_room
+            from automl.score import pipeline as score_room
 
             stories: dict[str, Callable[..., Ending]] = {
                 "cycle": score_room.cycle,
@@ -74,8 +74,8 @@ def make_up(problem: Problem, workspace: Workspace) -> None:
 
     Readers keep the newest predictions; the others join `<table>_history`. What cannot be scored is said.
     """
-    from automl.ask import Ask
-    from automl.missed import missed_slots
+    from automl.cycles.missed import missed_slots
+    from automl.cycles.options import Ask
     from automl.store import Store
     from automl.workspace import now
 
@@ -83,7 +83,7 @@ def make_up(problem: Problem, workspace: Workspace) -> None:
     if not missed:
         return
     with quiet():
-        from automl.score import score  # heavy imports only then
+        from automl.score.pipeline import score  # heavy imports only then
 
         for slot in missed:
             window = f"{slot:%Y-%m-%d %H:%M} to {problem.until(slot):%Y-%m-%d %H:%M} UTC"
@@ -99,7 +99,7 @@ def heed_tag(problem: Problem, workspace: Workspace) -> None:
     from automl.store import Store
 
     if Store(workspace).waiting(problem.name) is not None:  # heavy imports only then
-        from automl.undo import heed
+        from automl.review import heed
 
         done = heed(problem, workspace)
         if done is not None:
@@ -123,7 +123,7 @@ def asked(
     plan: str = "auto",
 ) -> Ask:
     """What was asked for on the command line."""
-    from automl.ask import Ask
+    from automl.cycles.options import Ask
     from automl.errors import ProblemError
     from automl.problem import Span
 

@@ -18,11 +18,20 @@ new or changed is fetched; parts that did not change are shared by all snapshots
 
 from __future__ import annotations
 
-from automl.history.batches import plain_keys, pull_batch, sample
-from automl.history.columns import ROW_ID, Kind, Kinds, utc_naive
-from automl.history.personal import KEY_SECRET, discreet, hashed, personal_keys, words
-from automl.history.pulling import pull
-from automl.history.snapshots import Folders, Pull, Snapshot, clean, frozen_batch, pulls, read, scan
+from automl.history.batch import plain_keys, pull_batch, sample
+from automl.history.pull import pull
+from automl.history.rows.casting import ROW_ID, Kind, Kinds, utc_naive
+from automl.history.rows.personal import KEY_SECRET, discreet, hashed, personal_keys, words
+from automl.history.storage.snapshots import (
+    Folders,
+    Pull,
+    Snapshot,
+    clean,
+    frozen_batch,
+    pulls,
+    read,
+    scan,
+)
 
 __all__ = [
     "KEY_SECRET",

@@ -16,22 +16,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from automl.errors import HistoryError
-from automl.history.columns import utc_naive
 from automl.history.increments import Tally, elsewhere, fetch
-from automl.history.parts import (
+from automl.history.rows.casting import utc_naive
+from automl.history.rows.quarantine import key_text, keys_aside
+from automl.history.rows.shaping import Layout, Shaper, Window
+from automl.history.rows.versions import Delta, resolve
+from automl.history.sources.base import Since, Source
+from automl.history.storage.parts import (
     Part,
     day_after,
     identities,
     read_parts,
     remove_keys,
 )
-from automl.history.quarantine import key_text, keys_aside
-from automl.history.shape import Layout, Shaper, Window
-from automl.history.snapshots import Pull
-from automl.history.sources import Since, Source
-from automl.history.upserts import compared, place, upsert
-from automl.history.versions import Delta, resolve
-from automl.history.writer import PartWriter
+from automl.history.storage.snapshots import Pull
+from automl.history.storage.upserts import compared, place, upsert
+from automl.history.storage.writer import PartWriter
 
 __all__ = ["Audit"]
 

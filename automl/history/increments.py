@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from automl.history.columns import Kind, unread
-from automl.history.local_time import FIRST, LAST, utc_naive
-from automl.history.parts import identities
-from automl.history.shape import UPDATED, Rows, Shaper, Window
-from automl.history.sources import Since, Source
-from automl.history.versions import Delta, resolve
+from automl.history.rows.casting import Kind, unread
+from automl.history.rows.local_time import FIRST, LAST, utc_naive
+from automl.history.rows.shaping import UPDATED, Rows, Shaper, Window
+from automl.history.rows.versions import Delta, resolve
+from automl.history.sources.base import Since, Source
+from automl.history.storage.parts import identities
 
 __all__ = ["DELTA_ROWS", "AnewError", "Tally", "elsewhere", "fetch", "wanted"]
 

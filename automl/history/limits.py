@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from automl.errors import HistoryError
-from automl.history.oddities import mended_words
-from automl.history.shape import Shaper
-from automl.history.snapshots import Snapshot
+from automl.history.rows.names import mended_words
+from automl.history.rows.shaping import Shaper
+from automl.history.storage.snapshots import Snapshot
 from automl.problem import Problem
 
 __all__ = ["accounted", "empty_batch", "first_reason", "nothing_left", "within_limit"]

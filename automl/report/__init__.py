@@ -18,7 +18,7 @@ from automl.report.documents import (
     ui_command,
     why,
 )
-from automl.report.texts import (
+from automl.report.text import (
     champion_text,
     checked_text,
     ending_text,

@@ -14,11 +14,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from automl import contract as contracts
 from automl import history
-from automl.ask import default_as_of
+from automl.cycles.options import default_as_of
 from automl.errors import HistoryError
-from automl.maturity import Maturity, with_maturity
+from automl.history import contract as contracts
+from automl.history.maturity import Maturity, with_maturity
 from automl.problem import Problem
 from automl.store import Store
 from automl.workspace import Workspace, now

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from automl.ask import Ask, Ending, default_as_of, ended_already, same_problem
+from automl.cycles.missed import ahead_of, missed_slots
+from automl.cycles.options import Ask, Ending, default_as_of, ended_already, same_problem
 from automl.errors import ProblemError
-from automl.missed import ahead_of, missed_slots
+from automl.modeling.families import Family, Recipe, load_family
 from automl.problem import METRICS, Problem, Slots, family_names
-from automl.spaces import Family, Recipe, load_family
 from automl.store import UNSCORED, Cycle, Entry, Release, Store, ledger, naive
 from automl.workspace import Workspace, now
 

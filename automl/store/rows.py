@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from automl.spaces import Blend
+from automl.modeling.families import Blend
 
 __all__ = [
     "ENDED",

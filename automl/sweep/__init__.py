@@ -6,8 +6,8 @@ on the same blocks. Every fit can be killed, every finished trial is handed to `
 a killed sweep goes on from the trials it is given as `done`.
 """
 
-from automl.sweep.answer import reweighed
-from automl.sweep.board import (
+from automl.sweep.blending import reweighed
+from automl.sweep.leaderboard import (
     Board,
     Judged,
     Past,

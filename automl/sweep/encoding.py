@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import Pipe
 from typing import Generic, TypeVar
 
-from automl.spaces import Encoding
+from automl.modeling.families import Encoding
 
 __all__ = ["Matrices"]
 

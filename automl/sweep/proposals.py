@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import optuna
 
-from automl.spaces import Blend, Family, Recipe, Shape, suggest_recency
-from automl.sweep.board import Plan, Trial, Work, mean
-from automl.sweep.transfer import lessons
+from automl.modeling.families import Blend, Family, Recipe, Shape, suggest_recency
+from automl.sweep.leaderboard import Plan, Trial, Work, mean
+from automl.sweep.warm_start import lessons
 
 __all__ = ["Asked", "Proposals"]
 

@@ -11,11 +11,11 @@ from typing import Any, Self
 import pandas as pd
 
 from automl.errors import AutomlError
-from automl.features.matrices import Rows, shape_of, thin, write_matrices
-from automl.spaces import Blend, Encoding, Member, Params
-from automl.sweep.board import Work, makespan
+from automl.modeling.families import Blend, Encoding, Member, Params
+from automl.modeling.features.matrices import Rows, shape_of, thin, write_matrices
+from automl.modeling.training import Fit, FitResult, Pool
 from automl.sweep.encoding import Matrices
-from automl.trial import Fit, FitResult, Pool
+from automl.sweep.leaderboard import Work, makespan
 
 __all__ = ["Refits", "Refitted", "part_of", "share_in_time"]
 

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from automl.features.matrices import shape_of, thin, write_matrices
-from automl.metrics import get_metric
-from automl.spaces import Blend, Encoding, Family, Member, Params, Shape
-from automl.sweep.answer import Answer, least_losses
-from automl.sweep.board import Board, Plan, Trial, Work, means, output_file
-from automl.sweep.caps import most_configurations, most_rows
-from automl.sweep.clock import Clock
+from automl.modeling.families import Blend, Encoding, Family, Member, Params, Shape
+from automl.modeling.features.matrices import shape_of, thin, write_matrices
+from automl.modeling.metrics import get_metric
+from automl.modeling.training import Fit, FitResult
+from automl.sweep.blending import Answer, least_losses
+from automl.sweep.deadline import Clock
 from automl.sweep.encoding import Matrices
+from automl.sweep.leaderboard import Board, Plan, Trial, Work, means, output_file
+from automl.sweep.limits import most_configurations, most_rows
 from automl.sweep.proposals import Asked, Proposals
 from automl.sweep.refit import Refits, share_in_time
-from automl.trial import Fit, FitResult
 
 __all__ = ["BUDGET_ENDED", "sweep"]
 

@@ -1,0 +1,346 @@
+"""What every family must pass, ours or a user's, before a sweep may trust it.
+
+Optuna only warns about a start point outside its range and uses it all the same; here it is an error.
+Runs on made-up rows, in seconds, without touching any problem's data.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+import pandas as pd
+
+from automl.history import Kind
+from automl.history.contract import Contract
+from automl.modeling.ensemble import assemble
+from automl.modeling.families import (
+    HALF_LIVES,
+    RECENT,
+    Family,
+    Params,
+    Recipe,
+    Shape,
+    load_family,
+    refuse_missing,
+)
+from automl.modeling.features import category_positions, make_encoder
+from automl.modeling.training import predict, takes_later_weights
+from automl.predictions.predict import model_output
+from automl.tracking.models import digest_folder, load_folder, save_folder
+
+__all__ = ["Check", "Findings", "check_family", "to_json"]
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+ROWS, DRAWS = 200, 50
+TYPICAL_ROWS = (
+    20_000  # ranges may follow the number of rows; start points are meant for a table of this size
+)
+FEATURES: Mapping[str, Kind] = {"size": "number", "gap": "number", "colour": "text", "seen": "time"}
+CLASSES = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c"), "regression": ()}
+Task = Literal["binary", "multiclass", "regression"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One law and what was found."""
+
+    name: str
+    passed: bool
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All checks of a family, its ranges, and the time of a fit."""
+
+    family: Family
+    checks: tuple[Check, ...]
+    ranges: Mapping[str, str]
+    seconds_per_fit: float
+
+
+def check_family(entry: str, root: Path) -> Findings:
+    """Check a family by name or path.
+
+    Raises
+    ------
+    SpaceError
+        The file cannot be loaded at all, or a library that it needs is missing.
+    """
+    family = load_family(entry, root)
+    refuse_missing(family, entry)
+    checks: list[Check] = []
+    ranges: dict[str, str] = {}
+    seconds = 0.0
+    for task in sorted(family.tasks):
+        found, drawn, spent = _check_task(family, task)
+        checks += found
+        ranges |= {name: _text(distribution) for name, distribution in drawn.items()}
+        seconds = max(seconds, spent)
+    return Findings(family, tuple(checks), ranges, seconds)
+
+
+def to_json(findings: Findings) -> dict[str, Any]:
+    """What `--json` prints."""
+    family = findings.family
+    return {
+        "family": family.name,
+        "about": family.doc,
+        "file": str(family.path),
+        "passed": all(c.passed for c in findings.checks),
+        "checks": [asdict(c) for c in findings.checks],
+        "ranges": dict(findings.ranges),
+        "needs": f"encoding {family.encoding}, tasks {', '.join(sorted(family.tasks))}"
+        + (f", {', '.join(family.needs)}" if family.needs else "")
+        + (", early stopping" if family.fit else "")
+        + (", a stage on the newest rows" if family.recent else "")
+        + ("" if family.weights else ", no row weights"),
+        "seconds_per_fit": findings.seconds_per_fit,
+    }
+
+
+def _check_task(family: Family, task: str) -> tuple[list[Check], dict[str, Any], float]:
+    shape = _shape(family, task)
+    typical = replace(shape, rows=TYPICAL_ROWS)
+    drawn: dict[str, Any] = {}
+    fitted: list[Any] = []
+    checks = [
+        _run(
+            f"{task}: {DRAWS} draws valid, ranges do not move",
+            lambda: _draws(family, (shape, typical), drawn),
+        ),
+        _run(f"{task}: start points inside their ranges", lambda: _starts(family, drawn)),
+    ]
+    started = time.perf_counter()
+    checks.append(
+        _run(f"{task}: fit and predict on {ROWS} rows", lambda: _fits(family, task, fitted))
+    )
+    seconds = time.perf_counter() - started
+    if fitted:
+        checks += [
+            _run(f"{task}: same seed, same result", lambda: _repeats(family, task, fitted[0])),
+            _run(
+                f"{task}: saved and loaded through MLflow",
+                lambda: _travels(family, task, fitted[0]),
+            ),
+        ]
+    if fitted:
+        checks.append(_run(f"{task}: row weights", lambda: _weighs(family, task)))
+    if fitted and family.share:
+        checks.append(_run(f"{task}: shared columns, same answers", lambda: _shares(family, task)))
+    return checks, drawn, seconds
+
+
+def _run(name: str, law: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, law())
+    except Exception as error:  # noqa: BLE001  a user's file may raise anything; that is a finding
+        return Check(
+            name,
+            False,
+            f"{type(error).__name__}: {str(error)[:300]}" if str(error) else type(error).__name__,
+        )
+
+
+def _draws(family: Family, shapes: tuple[Shape, Shape], drawn: dict[str, Any]) -> str:
+    """Draw for a small and for a typical table; `drawn` receives the ranges of the typical one."""
+    for shape in shapes:
+        drawn.clear()
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for _ in range(DRAWS // len(shapes)):
+            trial = study.ask()
+            params = family.space(trial, shape)
+            family.build(params, shape, 0)
+            for name, distribution in trial.distributions.items():
+                if name in drawn and drawn[name] != distribution:
+                    raise ValueError(
+                        f"{name}: range moved from {_text(drawn[name])} to {_text(distribution)}"
+                    )
+                drawn[name] = distribution
+            study.tell(trial, 0.0)
+    return f"{len(drawn)} parameters"
+
+
+def _starts(family: Family, drawn: Mapping[str, Any]) -> str:
+    if not family.start:
+        raise ValueError("start: found none; wanted at least one (priority, params)")
+    names = {n for task in family.tasks for n in _names(family, _shape(family, task))}
+    for _, start in family.start:
+        recipe = Recipe.of_start(family, start, 0)
+        _recency(family, recipe)
+        for name, value in recipe.params.items():
+            if name not in names:
+                raise ValueError(f"start: {name!r} is not suggested by space()")
+            inside = drawn.get(name)
+            if inside is not None and not inside._contains(inside.to_internal_repr(value)):
+                raise ValueError(f"start: {name} = {value} is outside {_text(inside)}")
+    return f"{len(family.start)} points"
+
+
+def _recency(family: Family, recipe: Recipe) -> None:
+    if recipe.half_life not in (HALF_LIVES if family.weights else (None,)):
+        raise ValueError(f"start: half_life = {recipe.half_life} is not one of {HALF_LIVES}")
+    if recipe.recent not in (RECENT if family.recent else (0.0,)):
+        raise ValueError(f"start: recent = {recipe.recent} is not one of {RECENT}, or no recent()")
+    if recipe.trend not in family.trends:
+        raise ValueError(f"start: trend = {recipe.trend}, but only families of trees see the time")
+
+
+def _names(family: Family, shape: Shape) -> set[str]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    names: set[str] = set()
+    for _ in range(10):
+        trial = study.ask()
+        family.space(trial, shape)
+        names |= set(trial.distributions)
+    return names
+
+
+def _fits(family: Family, task: str, fitted: list[Any]) -> str:
+    model = _model(family, task)
+    output = model_output(model, _rows(), _contract(task))
+    if CLASSES[task] and not np.allclose(output.sum(axis=1), 1, atol=1e-6):
+        raise ValueError("probabilities do not sum to 1")
+    fitted.append(model)
+    return f"outputs of shape {output.shape}, all finite"
+
+
+def _repeats(family: Family, task: str, model: Any) -> str:
+    again = _model(family, task)
+    first, second = (model_output(m, _rows(), _contract(task)) for m in (model, again))
+    if not np.array_equal(first, second):
+        raise ValueError(
+            f"two fits with one seed differ by up to {np.abs(first - second).max():.3g}"
+        )
+    return "equal to the last bit"
+
+
+def _travels(family: Family, task: str, model: Any) -> str:
+    rows = _rows()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "model"
+        save_folder(model, rows.head(20), [family], folder)
+        loaded = load_folder(folder, digest_folder(folder))
+        size = sum(p.stat().st_size for p in folder.rglob("*"))
+    if not np.array_equal(
+        model_output(model, rows, _contract(task)), model_output(loaded, rows, _contract(task))
+    ):
+        raise ValueError("the loaded model answers differently")
+    return f"skops, {size / 1e3:.0f} kB, equal to the last bit"
+
+
+def _weighs(family: Family, task: str) -> str:
+    """A family that says it takes weights must answer otherwise with them."""
+    if not family.weights:
+        return "not taken: history.weight does not count in its fits"
+    _, X, y, shape = _learnable(family, task)
+    more = family.fit_args(shape) if family.fit_args else {}
+    heavy = np.where(y == y.max() if CLASSES[task] else y > np.median(y), 9.0, 1.0)
+    alike, weighted = (family.build(_first(family), shape, 0) for _ in range(2))
+    alike.fit(X, y, sample_weight=np.ones(ROWS), **more)
+    weighted.fit(X, y, sample_weight=heavy, **more)
+    first, second = (predict(m, X, len(CLASSES[task])) for m in (alike, weighted))
+    if np.array_equal(first, second):
+        raise ValueError(
+            "found the same answers with other weights; wanted weights=False, or others"
+        )
+    return "counted"
+
+
+def _shares(family: Family, task: str) -> str:
+    """Trials may share their columns; a release is fitted by the estimator and must not surprise."""
+    if not (family.share and family.fit_shared):
+        raise ValueError("found one of share and fit_shared; wanted both")
+    _, X, y, shape = _learnable(family, task)
+    params, weights = _first(family), np.linspace(0.5, 1.5, ROWS) if family.weights else None
+    estimator = family.build(params, shape, 0)
+    more = {"sample_weight": weights} if family.weights else {}
+    estimator.fit(X, y, **more, **(family.fit_args(shape) if family.fit_args else {}))
+    sharing = family.fit_shared(params, shape, 0, family.share(X, y, shape, 0), weights)
+    first, second = (predict(m, X, len(CLASSES[task])) for m in (estimator, sharing))
+    if not np.allclose(first, second, rtol=1e-6, atol=1e-9):
+        raise ValueError(
+            f"fit_shared() and the estimator differ by up to {np.abs(first - second).max():.3g}"
+        )
+    return "as the estimator answers"
+
+
+def _first(family: Family) -> Params:
+    start = family.start[0][1] if family.start else {}
+    return Recipe.of_start(family, start, 0).params
+
+
+def _learnable(family: Family, task: str) -> tuple[Any, np.ndarray, np.ndarray, Shape]:
+    """A fitted encoder, its columns of the rows, their outcomes, and what they look like."""
+    encoder = make_encoder(FEATURES, family.encoding)
+    X = np.asarray(encoder.fit_transform(_rows()), dtype="float64")
+    return encoder, X, _outcome(task), _shape(family, task)
+
+
+def _model(family: Family, task: str) -> Any:
+    encoder, X, y, shape = _learnable(family, task)
+    params = _first(family)
+    more = family.fit_args(shape) if family.fit_args else {}
+    learned: Params = {}
+    if family.fit is not None:
+        cut = ROWS * 3 // 4
+        trained = family.build(params, shape, 0)
+        later = {"weights_val": np.ones(ROWS - cut)} if takes_later_weights(family) else {}
+        rows = X[:cut], y[:cut], X[cut:], y[cut:], np.ones(cut)
+        learned = family.fit(trained, *rows, **more, **later)
+    estimator = family.build({**params, **learned}, shape, 0)
+    estimator.fit(X, y, **more, **({"sample_weight": np.ones(ROWS)} if family.weights else {}))
+    if family.recent is not None:
+        family.recent(estimator, X[ROWS // 2 :], y[ROWS // 2 :], **more)
+    predict(estimator, X, len(CLASSES[task]))
+    return assemble([("only", 1.0, encoder, estimator)], _contract(task), list(FEATURES))
+
+
+def _shape(family: Family, task: str) -> Shape:
+    encoder = make_encoder(FEATURES, family.encoding)
+    columns = encoder.fit_transform(_rows()).shape[1]
+    categories = category_positions(FEATURES, family.encoding)
+    return Shape(ROWS, columns, len(CLASSES[task]), task, categories)  # type: ignore[arg-type]
+
+
+def _contract(task: str) -> Contract:
+    return Contract(dict(FEATURES), {}, CLASSES[task])
+
+
+def _rows() -> pd.DataFrame:
+    rng = np.random.default_rng(7)
+    frame = pd.DataFrame(
+        {
+            "size": rng.normal(size=ROWS),
+            "gap": np.where(rng.random(ROWS) < 0.3, np.nan, rng.normal(size=ROWS)),
+            "colour": rng.choice(["red", "green", "blue"], ROWS),
+            "seen": pd.date_range("2026-01-01", periods=ROWS, freq="7h"),
+        }
+    )
+    return frame.assign(colour=frame["colour"].astype("str").mask(rng.random(ROWS) < 0.05))
+
+
+def _outcome(task: str) -> np.ndarray:
+    rows = _rows()
+    drive = (
+        rows["size"] + (rows["colour"] == "red") + 0.2 * np.random.default_rng(8).normal(size=ROWS)
+    )
+    if task == "regression":
+        return drive.to_numpy("float64")
+    cuts = [0.3] if task == "binary" else [0.0, 0.8]
+    return np.digitize(drive, cuts).astype("float64")
+
+
+def _text(distribution: Any) -> str:
+    if hasattr(distribution, "choices"):
+        return "one of " + ", ".join(map(str, distribution.choices))
+    scale = ", log" if distribution.log else ""
+    return f"{distribution.low:g} to {distribution.high:g}{scale}"

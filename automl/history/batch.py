@@ -1,0 +1,194 @@
+"""Rows to predict, read for one run: a batch under its contract, its plain keys, and a sample without one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from automl.history.limits import accounted, empty_batch, nothing_left, within_limit
+from automl.history.rows.casting import (
+    Kinds,
+    also_named,
+    as_kind,
+    as_times,
+    require,
+    unread,
+    utc_naive,
+)
+from automl.history.rows.names import refuse_names
+from automl.history.rows.personal import discreet, hashed, personal_keys, require_secret
+from automl.history.rows.quarantine import keep_aside
+from automl.history.rows.shaping import (
+    UPDATED,
+    Layout,
+    Shaper,
+    Widen,
+    Window,
+    leave_out,
+    refuse_vanished,
+)
+from automl.history.rows.versions import without_twins
+from automl.history.sources.base import Since, Source, open_source
+from automl.history.storage.disk import writing
+from automl.history.storage.parts import digest_of
+from automl.history.storage.snapshots import Folders, Snapshot, freeze
+from automl.history.storage.writer import PartWriter
+from automl.problem import Problem
+from automl.workspace import Workspace
+
+__all__ = ["plain_keys", "pull_batch", "sample"]
+
+
+def pull_batch(
+    problem: Problem,
+    workspace: Workspace,
+    as_of: datetime,
+    *,
+    kinds: Kinds,
+    nulls: Sequence[str] = (),
+) -> Snapshot:
+    """Pull the rows to predict, `as_of <= time < until`, without target and ignored columns.
+
+    Raises
+    ------
+    HistoryError
+        As for `pull`; also when the window holds no row, or a key twice.
+    """
+    require_secret(problem)
+    with discreet(problem), writing(workspace.history(problem.name)):
+        return _pull_batch(problem, workspace, as_of, kinds, nulls)
+
+
+def sample(
+    problem: Problem, workspace: Workspace, as_of: datetime, since: datetime
+) -> tuple[pd.DataFrame, tuple[str, ...], Mapping[str, str]]:
+    """The labelled rows from `since` on as they would be pulled without a contract.
+
+    Returns the rows, all columns that the source offers, and why some are left out.
+
+    Raises
+    ------
+    HistoryError, UnreachableError, ProblemError
+        As for `pull`.
+    """
+    require_secret(problem)
+    with discreet(problem):
+        return _sample(problem, workspace, as_of, since)
+
+
+def plain_keys(problem: Problem, workspace: Workspace, as_of: datetime) -> pd.DataFrame | None:
+    """Hashed and plain personal keys of a batch, `name` and `name:plain`; None without personal keys.
+
+    The plain ones are for the publish target alone: they are read again when they are needed and never
+    written anywhere else.
+    """
+    h = problem.history
+    personal = personal_keys(problem)
+    if not personal:
+        return None
+    source = _open_batch(problem, workspace, as_of)
+    try:
+        tables = []
+        for chunk in source.chunks(list(dict.fromkeys([*personal, h.time]))):
+            times = as_times(chunk[h.time], h.timezone).cells
+            stamps = np.asarray(times.to_numpy(zero_copy_only=False)).astype("datetime64[us]")
+            inside = (stamps >= np.datetime64(utc_naive(as_of), "us")) & (
+                stamps < np.datetime64(utc_naive(problem.until(as_of)), "us")
+            )
+            told: dict[str, pa.Array] = {}
+            for name in personal:
+                plain = as_kind(chunk[name], "text").cells.filter(pa.array(inside))
+                told |= {name: hashed(plain), f"{name}:plain": plain}
+            tables.append(pa.table(told))
+        return pa.concat_tables(tables).to_pandas().drop_duplicates(ignore_index=True)
+    finally:
+        source.close()
+
+
+def _pull_batch(
+    problem: Problem, workspace: Workspace, as_of: datetime, kinds: Kinds, nulls: Sequence[str]
+) -> Snapshot:
+    h = problem.history
+    until = problem.until(as_of)
+    folders = Folders(workspace.history(problem.name))
+    layout = Layout(leave_out(problem, kinds, batch=True), tuple(nulls))
+    source = _open_batch(problem, workspace, as_of)
+    writer = None
+    try:
+        names = source.names()
+        refuse_names(problem, names)
+        require(names, {"history.time": h.time}, {f"history.key {k!r}": k for k in h.key})
+        refuse_vanished(layout.kinds, names)
+        shaper = Shaper(problem, Window(as_of, until, as_of), names, batch=True, layout=layout)
+        updated = bool(h.updated_at) and h.updated_at in names
+        wanted = list(dict.fromkeys([*layout.names, *([h.updated_at] if updated else [])]))
+        schema = layout.schema(updated=updated)
+        writer = PartWriter(folders.parts, schema, h.time, h.key)
+        aside: list[pa.Table] = []
+        for chunk in source.chunks(wanted):
+            rows = shaper.shape(chunk)
+            if rows is not None:
+                aside.append(rows.aside)
+                if len(rows.kept.column_names):
+                    writer.add(rows.kept)
+        within_limit(problem, shaper, sum(map(len, aside)))
+        if not shaper.taken and not shaper.reasons:
+            raise empty_batch(problem, as_of, until, shaper)
+        parts = without_twins(writer, problem, shaper, aside, batch=True)
+        if not parts:
+            raise empty_batch(problem, as_of, until, shaper)
+        snapshot = freeze(folders.batches, problem, layout.kinds, parts, digest_of(schema, parts))
+        keep_aside(folders.quarantine, f"batch-{as_of:%Y%m%dT%H%M%S}", aside)
+        return accounted(snapshot, shaper, names)
+    finally:
+        source.close()
+        if writer is not None:
+            writer.close()
+
+
+def _sample(
+    problem: Problem, workspace: Workspace, as_of: datetime, since: datetime
+) -> tuple[pd.DataFrame, tuple[str, ...], Mapping[str, str]]:
+    h = problem.history
+    source = open_source(problem, workspace, h.query, {"as_of": as_of})
+    try:
+        names = source.names()
+        refuse_names(problem, names)
+        require(names, {"history.time": h.time, "history.target": h.target}, also_named(problem))
+        window = Window(since, problem.mature(as_of), as_of)
+        shaper = Shaper(problem, window, names, loose=source.loose, every=True)
+        wanted = [name for name in names if name not in unread(problem)]
+        tables: list[pa.Table] = []
+        while True:
+            try:
+                for chunk in source.chunks(wanted, Since(since)):
+                    rows = shaper.shape(chunk)
+                    if rows is not None and rows.kept.column_names:
+                        tables.append(rows.kept)
+                break
+            except Widen as found:
+                tables.clear()
+                shaper = shaper.widened(found.name)
+        if not tables:
+            raise nothing_left(problem, as_of, shaper)
+        unused = dict(shaper.layout.unused) if shaper.layout else {}
+        table = pa.concat_tables(tables)
+        keep = [n for n in table.column_names if n != UPDATED]
+        return table.select(keep).to_pandas(), tuple(names), unused
+    finally:
+        source.close()
+
+
+def _open_batch(problem: Problem, workspace: Workspace, as_of: datetime) -> Source:
+    until = problem.until(as_of)
+    # without a batch query the history query is asked for everything before the end of the window
+    bound = (
+        {"as_of": as_of, "until": until}
+        if problem.batch.query
+        else {"as_of": until, "until": until}
+    )
+    return open_source(problem, workspace, problem.batch.query or problem.history.query, bound)

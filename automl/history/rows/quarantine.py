@@ -1,0 +1,192 @@
+"""Rows that do not fit: set aside with their reason, key and content as text, never dropped in silence.
+
+Nothing here decides what fits; nothing that is set aside comes back by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from automl.history.rows.casting import Column, as_kind, utc_naive
+from automl.history.rows.names import UPDATED
+from automl.history.rows.personal import hashed
+from automl.problem import Problem
+
+__all__ = [
+    "REASON",
+    "Reason",
+    "Refused",
+    "aside_table",
+    "keep_aside",
+    "key_text",
+    "keys_aside",
+    "refused_table",
+    "still_aside",
+    "untimed_table",
+]
+
+REASON = "__reason"  # beside the columns of a chunk, until its rows are set aside
+
+
+class Reason(NamedTuple):
+    """Why a row was set aside."""
+
+    code: str
+    column: str
+    detail: str = ""
+
+    def told(self, count: int) -> str:
+        """The reason in words, for so many rows."""
+        if self.code == "kind_changed":
+            return f"column {self.column!r}: found {count} {self.detail}"
+        if self.code == "null_time":
+            return f"{self.column}: found {count} empty times; wanted none"
+        if self.code == "null_key":
+            return f"history.key {self.column!r}: found {count} rows without it"
+        if self.code == "infinite_target":
+            return f"target {self.column!r}: found {count} infinite values; wanted numbers"
+        return f"{self.column}: {self.detail}"
+
+
+@dataclass(slots=True)
+class Refused:
+    """Rows of a chunk that are set aside, each for its first reason."""
+
+    bad: NDArray[np.bool_]
+    counts: Counter[Reason]
+    told: dict[int, Reason] = field(default_factory=dict)
+
+    def add(self, mask: NDArray[np.bool_], reason: Reason) -> None:
+        """Set rows aside; those that are already keep their reason."""
+        fresh = np.flatnonzero(mask & ~self.bad)
+        if len(fresh):
+            self.counts[reason] += len(fresh)
+            self.told.update(dict.fromkeys(fresh.tolist(), reason))
+            self.bad[fresh] = True
+
+    def column(self) -> pa.Array:
+        """The reasons by row, as text."""
+        told = (self.told.get(i) for i in range(len(self.bad)))
+        return pa.array([None if r is None else json.dumps(r) for r in told], pa.string())
+
+
+def refused_table(problem: Problem, cells: Mapping[str, pa.Array]) -> pa.Table:
+    """Rows of a chunk to set aside, each for the reason beside it."""
+    reasons = [Reason(*json.loads(v)) for v in cells[REASON].to_pylist()]
+    shown = {n: c for n, c in cells.items() if n not in (REASON, UPDATED)}
+    rows = pa.table(shown).to_pylist()
+    h = problem.history
+    return _aside(
+        reasons,
+        [{k: row.get(k) for k in h.key} for row in rows],
+        [row[h.time] for row in rows],
+        rows,
+    )
+
+
+def untimed_table(problem: Problem, reason: Reason, chunk: Mapping[str, Column]) -> pa.Table:
+    """Rows whose time cannot be read; `chunk` has their keys and their time as written alone."""
+    h = problem.history
+    shown = {n: as_kind(column, "text").cells for n, column in chunk.items()}
+    for name in {*h.personal} & {*shown}:
+        shown[name] = hashed(shown[name])
+    rows = pa.table(shown).to_pylist()
+    keys = [{k: row[k] for k in h.key if k in row} for row in rows]
+    return _aside([reason] * len(rows), keys, [None] * len(rows), rows)
+
+
+def aside_table(problem: Problem, reason: Reason, rows: pa.Table) -> pa.Table:
+    """Rows to set aside, all for one reason."""
+    h = problem.history
+    told = rows.select([n for n in rows.column_names if n != UPDATED]).to_pylist()
+    keys = [{k: row.get(k) for k in h.key} for row in told]
+    return _aside([reason] * len(told), keys, [row[h.time] for row in told], told)
+
+
+def still_aside(
+    file: Path,
+    key: Sequence[str],
+    spoken: Sequence[pa.Table],
+    since: datetime | None,
+    aside: Sequence[pa.Table],
+) -> pa.Table:
+    """Rows of `file`, set aside by earlier pulls, that are so still.
+
+    Left out are those whose key this pull has `spoken` of, those that it set `aside` itself, and those
+    before `since`.
+    """
+    table = pq.read_table(file)
+    told = {key_text(k) for t in spoken if len(t) for k in t.select(list(key)).to_pylist()}
+    again = {
+        (row["reason"], row["column"], row["key"], row["row"])
+        for t in aside
+        for row in (t.to_pylist() if key else [])
+    }
+    keep = np.array(
+        [
+            row["key"] not in told
+            and (row["reason"], row["column"], row["key"], row["row"]) not in again
+            for row in table.to_pylist()
+        ],
+        dtype=bool,
+    )
+    if since is not None:
+        times = table["time"].to_pandas()
+        keep &= ~(times < utc_naive(since)).to_numpy(bool)
+    return table.filter(pa.array(keep))
+
+
+def keep_aside(folder: Path, name: str, aside: Sequence[pa.Table]) -> str:
+    """Write the rows set aside as one file; returns its name, empty without rows."""
+    tables = [t for t in aside if t.column_names and len(t)]
+    if not tables:
+        return ""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.parquet"
+    staged = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        pq.write_table(pa.concat_tables(tables), staged)
+        os.replace(staged, path)
+    finally:
+        staged.unlink(missing_ok=True)
+    return path.name
+
+
+def keys_aside(aside: Sequence[pa.Table]) -> set[str]:
+    """The keys of rows set aside, as text."""
+    return {k for t in aside if t.column_names for k in t["key"].to_pylist()}
+
+
+def key_text(key: Mapping[str, Any]) -> str:
+    """A key, or a whole row, as rows set aside tell it."""
+    return json.dumps(key, default=str, ensure_ascii=False, sort_keys=True)
+
+
+def _aside(
+    reasons: Sequence[Reason],
+    keys: Sequence[Mapping[str, object]],
+    times: Sequence[datetime | None],
+    rows: Sequence[Mapping[str, object]],
+) -> pa.Table:
+    return pa.table(
+        {
+            "reason": pa.array([r.code for r in reasons], pa.string()),
+            "column": pa.array([r.column for r in reasons], pa.string()),
+            "detail": pa.array([r.told(1) for r in reasons], pa.string()),
+            "key": pa.array([key_text(k) for k in keys], pa.string()),
+            "time": pa.array(times, pa.timestamp("us")),
+            "row": pa.array([key_text(r) for r in rows], pa.string()),
+        }
+    )

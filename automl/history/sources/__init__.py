@@ -1,0 +1,1 @@
+"""Where rows come from: databases, files, Python callables."""

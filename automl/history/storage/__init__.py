@@ -1,0 +1,1 @@
+"""Parts and snapshots on disk: written aside, moved into place, addressed by content."""

@@ -1,0 +1,335 @@
+"""Snapshots, immutable under their digest, and the record of the pulls that made them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from automl.errors import HistoryError
+from automl.history.rows.casting import ARROW, ROW_ID, Kind, learning_only, utc_naive
+from automl.history.rows.shaping import UPDATED
+from automl.history.storage.parts import Part, open_parts, read_parts
+from automl.problem import Problem
+
+__all__ = [
+    "Folders",
+    "Pull",
+    "Snapshot",
+    "clean",
+    "freeze",
+    "frozen_batch",
+    "pulls",
+    "read",
+    "scan",
+]
+
+ABANDONED_SECONDS = 3600  # longer than any file takes to write
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Frozen rows: a list of immutable parts, named by the sha256 of the rows' content."""
+
+    path: Path
+    digest: str
+    rows: int
+    first: datetime | None
+    last: datetime | None
+    dropped: Mapping[str, int] = field(default_factory=dict)  # why -> rows, of this pull
+    quarantined: Mapping[str, int] = field(default_factory=dict)  # why -> rows set aside
+    unused: Mapping[str, str] = field(default_factory=dict)  # column -> why it was left out
+    offered: tuple[str, ...] = ()  # every column that the source has
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """What one pull did, as `automl history` shows it."""
+
+    as_of: datetime
+    at: datetime  # wall clock
+    snapshot: str  # digest
+    rows: int
+    first: str
+    last: str
+    full: str  # why everything was read; empty: only what was new
+    fetched: int
+    new: int
+    updated: int
+    late: int
+    deleted: int
+    quarantined: Mapping[str, int]
+    verified: int  # windows compared with the source
+    repaired: int  # windows that differed and were pulled again
+    bytes_written: int
+    bytes_total: int
+    seconds: float
+    recipe: str  # digest of everything that decides which rows and columns are wanted
+    since: str  # start of what is kept; empty: everything
+    until: str  # rows before this had their label
+    state: Mapping[str, Any]  # of the source
+    quarantine: str = ""  # file of the rows set aside
+    audited: str = ""  # end of the older window that was compared last, in turn
+
+    @property
+    def name(self) -> str:
+        """Name of the record's file, by as_of, then wall clock."""
+        return f"{self.as_of:%Y%m%dT%H%M%S}-{self.at:%Y%m%dT%H%M%S%f}"
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Pull:
+        """Read what `to_json` wrote."""
+        times = {k: datetime.fromisoformat(data[k]) for k in ("as_of", "at")}
+        return cls(**{**data, **times})
+
+    def to_json(self) -> dict[str, Any]:
+        """As a document."""
+        content = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**content, "as_of": self.as_of.isoformat(), "at": self.at.isoformat()}
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where the history of one problem lies."""
+
+    root: Path
+
+    @property
+    def parts(self) -> Path:
+        """Immutable rows."""
+        return self.root / "parts"
+
+    @property
+    def snapshots(self) -> Path:
+        """Manifests of labelled history."""
+        return self.root / "snapshots"
+
+    @property
+    def batches(self) -> Path:
+        """Manifests of rows to predict."""
+        return self.root / "batches"
+
+    @property
+    def pulls(self) -> Path:
+        """One record per as_of."""
+        return self.root / "pulls"
+
+    @property
+    def quarantine(self) -> Path:
+        """Rows set aside, with their reasons."""
+        return self.root / "quarantine"
+
+
+def freeze(
+    folder: Path, problem: Problem, kinds: Mapping[str, Kind], parts: Sequence[Part], digest: str
+) -> Snapshot:
+    """Write the manifest of a snapshot; rows that are cut or versioned anew replace an existing one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{digest[:24]}.json"
+    if not _manifest_holds(path, parts):
+        content = {
+            "digest": digest,
+            "problem": problem.name,
+            "rows": sum(p.rows for p in parts),
+            "first": parts[0].first if parts else "",
+            "last": parts[-1].last if parts else "",
+            "time": problem.history.time,
+            "key": list(problem.history.key),
+            "later": learning_only(problem),
+            "kinds": dict(sorted(kinds.items())),
+            "updated": any(p.changed for p in parts),
+            "parts": [p.to_json() for p in parts],
+        }
+        write_json(path, content)
+    return Snapshot(
+        path=path,
+        digest=digest,
+        rows=sum(p.rows for p in parts),
+        first=_moment(parts[0].first) if parts else None,
+        last=_moment(parts[-1].last) if parts else None,
+    )
+
+
+def frozen_batch(folders: Folders, digest: str) -> Snapshot | None:
+    """Rows that were scored, as they were frozen; None if somebody removed them."""
+    path = folders.batches / f"{digest[:24]}.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kinds = tuple(content["kinds"])
+    return Snapshot(path, content["digest"], content["rows"], None, None, offered=kinds)
+
+
+def _manifest_holds(path: Path, parts: Sequence[Part]) -> bool:
+    """Whether the manifest names just these files; equal rows may lie in parts that are gone."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))["parts"]
+    except (OSError, ValueError):
+        return False
+    return [p["name"] for p in told] == [p.name for p in parts]
+
+
+def load(path: Path) -> tuple[dict[str, Any], list[Part], pa.Schema]:
+    """Manifest, parts and Arrow schema of a snapshot.
+
+    Raises
+    ------
+    HistoryError
+        The snapshot is gone.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HistoryError(
+            f"{path}: no such snapshot: {error}",
+            code="no_snapshot",
+            next_step="Run the cycle again with --again --reason; the history is pulled anew.",
+        ) from error
+    parts = [Part.from_json(p) for p in content["parts"]]
+    fields = [pa.field(n, ARROW[k]) for n, k in content["kinds"].items()]
+    if content["updated"]:
+        fields.append(pa.field(UPDATED, ARROW["time"]))
+    return content, parts, pa.schema(fields)
+
+
+def read(
+    snapshot: Snapshot, *, since: datetime | None = None, until: datetime | None = None
+) -> pd.DataFrame:
+    """The rows of a snapshot, or a view of them (`since <= time < until`), by time and key.
+
+    Times are naive UTC. Rows of a problem without a key carry `row_id`.
+    """
+    content, parts, schema = load(snapshot.path)
+    folder = snapshot.path.parent.parent / "parts"
+    if since or until:
+        parts = [p for p in parts if _overlaps(p, since, until)]
+    names = [n for n in schema.names if n != UPDATED]
+    table = read_parts(folder, parts, schema).select(names)
+    frame = table.to_pandas()
+    if not content["key"]:
+        frame = row_ids(frame, content["time"], content["later"])
+    if since is not None:
+        frame = frame[frame[content["time"]] >= utc_naive(since)]
+    if until is not None:
+        frame = frame[frame[content["time"]] < utc_naive(until)]
+    return frame.reset_index(drop=True)
+
+
+def scan(snapshot: Snapshot) -> ds.Dataset:
+    """The rows as an Arrow dataset in time order; nothing is read before it is asked for."""
+    _, parts, schema = load(snapshot.path)
+    return open_parts(snapshot.path.parent.parent / "parts", parts, schema)
+
+
+def row_ids(frame: pd.DataFrame, time: str, later: Sequence[str]) -> pd.DataFrame:
+    """`frame` with `row_id`: content hash and occurrence, so that equal rows are told apart alike.
+
+    `later` are the columns that a row to predict does not have; they do not count.
+    """
+    later = [name for name in later if name in frame.columns]
+    ordered = frame.sort_values(later, kind="stable") if later else frame
+    content = pd.util.hash_pandas_object(ordered.drop(columns=later), index=False)
+    occurrence = content.groupby(content).cumcount()
+    ids = content.map("{:016x}".format).astype("str") + "-" + occurrence.astype("str")
+    told = ordered.assign(**{ROW_ID: ids})
+    return told.sort_values([time, ROW_ID], kind="stable", ignore_index=True)
+
+
+def pulls(folders: Folders) -> list[Pull]:
+    """All recorded pulls, oldest as_of first."""
+    found = [
+        json.loads(f.read_text(encoding="utf-8")) for f in sorted(folders.pulls.glob("*.json"))
+    ]
+    return sorted((Pull.from_json(content) for content in found), key=lambda p: (p.as_of, p.at))
+
+
+def record(folders: Folders, pull: Pull) -> None:
+    """Write down a pull."""
+    folders.pulls.mkdir(parents=True, exist_ok=True)
+    write_json(folders.pulls / f"{pull.name}.json", pull.to_json())
+
+
+def clean(folders: Folders, referred: Iterable[str], keep: int = 12) -> int:
+    """Remove snapshots, pulls and parts that nothing refers to; returns the bytes that were freed.
+
+    Kept are the `keep` newest pulls, every snapshot or batch whose digest is in `referred`, and every
+    part of those. What a killed pull left half-written goes when its process is no more, or after an
+    hour.
+    """
+    wanted = set(referred)
+    told = pulls(folders)
+    newest = told[-keep:]
+    wanted |= {p.snapshot for p in newest}
+    kept_parts: set[str] = set()
+    freed = 0
+    manifests = [*folders.snapshots.glob("*.json"), *folders.batches.glob("*.json")]
+    manifests.sort(key=lambda f: f.stat().st_mtime)
+    batches = {f for f in manifests if f.parent == folders.batches}
+    fresh = set(sorted(batches, key=lambda f: f.stat().st_mtime)[-keep:])
+    gone: list[Path] = []
+    for manifest in manifests:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        if content["digest"] in wanted or manifest in fresh:
+            kept_parts |= {p["name"] for p in content["parts"]}
+        else:
+            gone.append(manifest)
+    gone += [folders.pulls / f"{p.name}.json" for p in told[:-keep] if p.snapshot not in wanted]
+    files = {p.quarantine for p in told if p in newest or p.snapshot in wanted}
+    gone += [f for f in folders.quarantine.glob("*.parquet") if f.name not in files]
+    gone += [f for f in folders.parts.glob("*.parquet") if f.stem not in kept_parts]
+    gone += [f for f in folders.root.glob("*/*.tmp") if _abandoned(f)]
+    for path in gone:
+        freed += path.stat().st_size
+        path.unlink(missing_ok=True)
+    return freed
+
+
+def _abandoned(staged: Path) -> bool:
+    """Whether nobody will finish a file: `NAME.PID.tmp` of a dead process, or an hour old."""
+    try:
+        if time.time() - staged.stat().st_mtime > ABANDONED_SECONDS:
+            return True
+        os.kill(int(staged.name.split(".")[-2]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, IndexError):  # gone by itself, another account's, or no number
+        return False
+    return False
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a document aside and rename it into place."""
+    aside = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        aside.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space where `folder` lies."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _moment(iso: str) -> datetime:
+    return datetime.fromisoformat(iso).replace(tzinfo=UTC)
+
+
+def _overlaps(part: Part, since: datetime | None, until: datetime | None) -> bool:
+    after = since is None or _moment(part.last) >= since
+    return after and (until is None or _moment(part.first) < until)

@@ -1,0 +1,1 @@
+"""What models are made of: families, recipes, splits, metrics, features, ensembles, and the fits themselves."""

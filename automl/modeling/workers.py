@@ -1,0 +1,80 @@
+"""Processes of our own: forked from a clean server that has imported the libraries and done nothing else.
+
+Never from this process, because forking after OpenMP has run hangs; and starting Python anew would import
+for seconds. A child leads its own group, so that what it starts ends with it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import signal
+import sys
+import threading
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from typing import Any
+
+__all__ = ["PRELOADED", "Child", "context", "end", "fate", "settle", "warm_up"]
+
+Child = Any  # multiprocessing names the class of a context's processes nowhere that is public
+PRELOADED = [  # what most families import: once, in the server, not in every child
+    "automl.modeling._preload",
+    "automl.modeling.training",
+    "lightgbm",
+    "sklearn.compose",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+    "sklearn.neural_network",
+]
+
+
+def context() -> ForkServerContext:
+    """Where processes and pipes come from."""
+    found = mp.get_context("forkserver")
+    found.set_forkserver_preload([*PRELOADED, *_started_with()])
+    return found
+
+
+def _started_with() -> list[str]:
+    """The module of `python -m`, such as Prefect's engine: every child imports it, in vain but by Python's rules."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    name: str = spec.name if spec else ""
+    return [] if not name or name.endswith("__main__") else [name]  # Python leaves those alone
+
+
+def warm_up() -> None:
+    """Start the server that children are forked from, beside whatever the caller does meanwhile."""
+    threading.Thread(target=_serve, name="forkserver", daemon=True).start()
+
+
+def _serve() -> None:
+    context()
+    forkserver.ensure_running()
+
+
+def settle() -> None:
+    """First thing in a child: a group of its own, and nothing printed."""
+    os.setsid()
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+
+
+def fate(child: Child) -> str:
+    """How a child ended that should have answered."""
+    child.join(1)
+    code = child.exitcode
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+
+
+def end(child: Child, connection: Connection) -> None:
+    """Kill a child, and whatever it started."""
+    connection.close()
+    if child.is_alive():
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # it has not got its group yet
+            child.kill()
+    child.join(2)

@@ -1,0 +1,1 @@
+"""How released models do once their labels are known."""

@@ -1,0 +1,182 @@
+"""How published predictions have turned out, on the labels that have arrived since.
+
+Uses only the snapshot of the present cycle, so a score never knows more than the cycle does.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import sqlalchemy as sa
+
+from automl import history
+from automl import predictions as publish
+from automl.cycles.job import Job
+from automl.history import ROW_ID, Snapshot
+from automl.history.contract import Contract
+from automl.history.maturity import mature_rows
+from automl.modeling.families import Blend
+from automl.modeling.features.matrices import row_weights, to_outcomes
+from automl.modeling.metrics import get_metric
+from automl.problem import Problem
+from automl.promotion.evidence import attribute
+from automl.store import Store
+from automl.sweep import Work, blend_outputs
+
+__all__ = ["attribution", "judge", "judge_frame"]
+
+PLACE = "__place__"  # of a row in its block
+LEAST_ROWS = 30  # that were published; fewer say nothing about a split of their gain
+
+_log = logging.getLogger(__name__)
+
+
+def judge(job: Job, snapshot: Snapshot, contract: Contract) -> int:
+    """Score every published generation that has new labels; returns how many were scored.
+
+    Rows that are not mature do not count: of them, the outcome that is known early is known alone.
+    """
+    frame = mature_rows(history.read(snapshot), job.problem, job.as_of)
+    judged = 0
+    for generation in job.store.generations(job.problem.name, limit=job.problem.publish.keep + 1):
+        if (
+            generation["judged_rows"] >= generation["rows"]
+            or generation["as_of"].replace(tzinfo=UTC) >= job.as_of
+        ):
+            continue
+        scores, rows = judge_frame(job.store, job.problem, contract, generation, frame)
+        if rows <= generation["judged_rows"]:
+            continue
+        job.store.judged(generation["id"], rows, scores)
+        release = next(
+            (
+                r
+                for r in job.store.releases(job.problem.name)
+                if r.model_version == generation["model_version"]
+            ),
+            None,
+        )
+        if release is not None:
+            job.registry.log_live(
+                release, {k: v for k, v in scores.items() if np.isfinite(v)}, rows
+            )
+        judged += 1
+    return judged
+
+
+def judge_frame(
+    store: Store,
+    problem: Problem,
+    contract: Contract,
+    generation: dict[str, Any],
+    labelled: pd.DataFrame,
+) -> tuple[dict[str, float], int]:
+    """Scores of a generation by metric name, and the number of rows that could be judged."""
+    keys = list(problem.history.key or (ROW_ID,))
+    predicted = publish.read_generation(store, problem, generation["id"])
+    predicted = _as_in_history(predicted, problem)
+    h = problem.history
+    brought = list(dict.fromkeys([*keys, h.target, *([h.weight] if h.weight else [])]))
+    joined = predicted.merge(labelled[brought], on=keys, how="inner")
+    if not len(joined):
+        return {}, 0
+    truth = to_outcomes(joined[problem.history.target], contract)
+    output = _output(store, problem, contract, generation, joined)
+    names = [problem.metric.name, *problem.metric.also]
+    weight = row_weights(joined, problem)
+    return {name: get_metric(name).score(truth, output, weight) for name in names}, len(joined)
+
+
+def attribution(
+    job: Job, work: Work, champion: Blend, challenger: Blend, floor: float
+) -> dict[str, Any] | None:
+    """A challenger's gain on the newest block, split into fresh data and new recipe; None if it cannot be.
+
+    Three losses on the same rows, those of the block for which predictions were published: of what was
+    published, of the champion's recipe fitted on what was known at the block's start, and of the
+    challenger fitted alike. `floor` is the baseline's loss.
+    """
+    said = [blend_outputs(work, blend, blocks=1) for blend in (champion, challenger)]
+    places, published = _published(job, work)
+    if not all(said) or len(places) < LEAST_ROWS:
+        return None
+    judged = [blocks[0].take(places) for blocks in said]
+    judged.insert(0, judged[0]._replace(output=published))
+    losses = [work.metric.loss(each.score(work.metric)) for each in judged]
+    if not np.isfinite(losses).all():
+        return None
+    before, refit, after = losses
+    split = attribute(before, refit, after, floor)
+    return {
+        "text": f"newest block, {len(places)} published rows: fresh data {split.fresh:+.2%}, "
+        f"new recipe {split.recipe:+.2%} of the published loss",
+        "rows": len(places),
+        "published": before,
+        "refit": refit,
+        "challenger": after,
+        "fresh": split.fresh,
+        "recipe": split.recipe,
+    }
+
+
+def _published(job: Job, work: Work) -> tuple[np.ndarray, np.ndarray]:
+    """Places in the newest block of rows that readers saw predictions for, and what these said."""
+    block, keys = work.blocks[0], list(job.problem.history.key or (ROW_ID,))
+    rows = work.frame.iloc[block.judged][[*keys, job.problem.history.target]]
+    rows = rows.assign(**{PLACE: np.arange(len(rows))})
+    taken: list[np.ndarray] = []
+    outputs: list[np.ndarray] = []
+    told = job.store.generations(job.problem.name, limit=job.problem.publish.keep + 1)
+    for generation in sorted(told, key=lambda g: (g["as_of"], g["id"]), reverse=True):
+        start, end = (generation[n].replace(tzinfo=UTC) for n in ("as_of", "until"))
+        if start >= min(block.end, job.as_of) or end <= block.start:
+            continue
+        predicted = publish.read_generation(job.store, job.problem, generation["id"])
+        joined = _as_in_history(predicted, job.problem).merge(rows, on=keys, how="inner")
+        if taken:
+            joined = joined[~joined[PLACE].isin(np.concatenate(taken))]
+        if len(joined):
+            taken.append(joined[PLACE].to_numpy())
+            outputs.append(_output(job.store, job.problem, work.contract, generation, joined))
+    if not taken:
+        return np.empty(0, dtype="int64"), np.empty(0)
+    return np.concatenate(taken), np.concatenate(outputs)
+
+
+def _as_in_history(published: pd.DataFrame, problem: Problem) -> pd.DataFrame:
+    """Published rows under the keys of history, which knows personal ones by their hash alone."""
+    told = {
+        n: history.hashed(pa.array(published[n].astype("str"))).to_pandas()
+        for n in history.personal_keys(problem)
+    }
+    return published.assign(**told)
+
+
+def _output(
+    store: Store,
+    problem: Problem,
+    contract: Contract,
+    generation: dict[str, Any],
+    joined: pd.DataFrame,
+) -> np.ndarray:
+    if not contract.classes:
+        return joined["prediction"].to_numpy("float64")
+    if problem.task == "binary":
+        positive = joined["probability"].to_numpy("float64")
+        return np.column_stack([1 - positive, positive])
+    keys = list(problem.history.key or (ROW_ID,))
+    table = store.engine.dialect.identifier_preparer.quote(f"{problem.table}_classes_generations")
+    with store.engine.connect() as connection:
+        query = sa.text(f"select * from {table} where generation = :g")  # noqa: S608
+        rows = pd.read_sql(query, connection, params={"g": generation["id"]})
+    wide = _as_in_history(rows, problem).pivot(index=keys, columns="class", values="probability")[
+        list(contract.classes)
+    ]
+    return wide.loc[
+        pd.MultiIndex.from_frame(joined[keys]) if len(keys) > 1 else joined[keys[0]]
+    ].to_numpy("float64")

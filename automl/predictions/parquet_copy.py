@@ -1,0 +1,231 @@
+"""The parquet copy: an immutable folder per generation, and a commit file per publication.
+
+A commit file is created only if it does not exist, and its name rises with every move of the pointer: the
+last in order of names is what readers see, also after a rollback to an older generation. A folder that
+no commit names is invisible.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+
+from automl.errors import PredictError
+from automl.predictions.pointer import newest_publication
+from automl.predictions.tables import reflected
+from automl.problem import Problem
+from automl.store import Store, naive
+from automl.store import tables as t
+from automl.testing import fault
+from automl.workspace import now
+
+__all__ = ["Draft", "export", "read_predictions"]
+
+PART_ROWS = 1_000_000  # of one file, when a copy is made again from the table
+TRIES = 5  # of a reader whose files were removed while it was about to open them
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The files of a generation that is being staged, written beside it so that nobody reads it back.
+
+    A draft is a convenience: what goes wrong with it is told by `export`, which then makes the copy
+    from the table.
+    """
+
+    folder: Path  # where the finished copy will be
+    files: int = 0
+    broken: bool = False
+
+    @classmethod
+    def of(cls, store: Store, problem: Problem, generation: int) -> Draft | None:
+        """A draft for that generation; None if the problem publishes no copy."""
+        if not problem.publish.parquet:
+            return None
+        root = store.workspace.resolve(problem.publish.parquet)
+        draft = cls(root / f"generation={generation}")
+        for left in (draft.aside, draft.folder):  # of another store that once published here
+            shutil.rmtree(left, ignore_errors=True)
+        return draft
+
+    @property
+    def aside(self) -> Path:
+        """Where files are until all are there."""
+        return self.folder.with_name(f".{self.folder.name}.{os.getpid()}")
+
+    def add(self, rows: pd.DataFrame) -> Draft:
+        """Write a file of rows."""
+        if self.broken:
+            return self
+        try:
+            self.aside.mkdir(parents=True, exist_ok=True)
+            rows.to_parquet(self.aside / _part(self.files), index=False)
+        except OSError:
+            return self._broken()
+        return replace(self, files=self.files + 1)
+
+    def finish(self) -> None:
+        """Put the files where a commit will name them."""
+        if self.broken:
+            return
+        try:
+            _put(self.aside, self.folder)
+        except OSError:
+            self._broken()
+
+    def _broken(self) -> Draft:
+        shutil.rmtree(self.aside, ignore_errors=True)
+        return replace(self, broken=True)
+
+
+def export(store: Store, problem: Problem) -> Path | None:
+    """Bring the parquet copy up to the live generation; returns its folder, None without one."""
+    newest = newest_publication(store, problem.table)
+    live = store.live(problem.table)
+    if not problem.publish.parquet or live is None or newest is None:
+        return None
+    number, _ = newest
+    root = store.workspace.resolve(problem.publish.parquet)
+    commit = root / "_commits" / f"{number:012d}.json"
+    folder = root / f"generation={live['id']}"
+    if not commit.exists():
+        try:
+            _publish_copy(store, problem, live, folder, commit)
+        except OSError as error:
+            raise PredictError(
+                f"publish.parquet {root}: {error.strerror or error}",
+                code="parquet",
+                next_step="Mend the folder's rights or space; the next command writes the copy.",
+            ) from error
+    with store.writer.begin() as connection:
+        connection.execute(
+            t.generation.update()
+            .where(t.generation.c.id == live["id"])
+            .values(exported_at=naive(now()))
+        )
+    _clean_copies(problem, root)
+    return folder
+
+
+def read_predictions(folder: str | Path) -> pd.DataFrame:
+    """The newest complete generation of a parquet copy; never a mix of two.
+
+    Raises
+    ------
+    PredictError
+        Nothing was published there yet.
+    """
+    root = Path(folder)
+    for _ in range(TRIES):
+        commits = sorted((root / "_commits").glob("*.json"))
+        if not commits:
+            break
+        # removed in between: retention went past it, so there is a newer one
+        with contextlib.suppress(FileNotFoundError):
+            files = json.loads(commits[-1].read_text(encoding="utf-8"))["files"]
+            return pd.concat([pd.read_parquet(root / file) for file in files], ignore_index=True)
+    raise PredictError(f"{folder}: no generation has been published here", code="no_predictions")
+
+
+def _publish_copy(
+    store: Store, problem: Problem, live: dict[str, Any], folder: Path, commit: Path
+) -> None:
+    commit.parent.mkdir(parents=True, exist_ok=True)
+    if not _complete(folder, live["rows"]):
+        _write_copy(store, problem, live, folder)
+    fault("export.copied")
+    content = {
+        "publication": int(commit.stem),
+        "generation": live["id"],
+        "rows": live["rows"],
+        "files": [f"{folder.name}/{file.name}" for file in _files(folder)],
+    }
+    staged = commit.with_suffix(f".{os.getpid()}.tmp")
+    staged.write_text(json.dumps(content), encoding="utf-8")
+    _to_disk(staged)
+    try:
+        os.link(staged, commit)  # fails if it exists: a commit is never overwritten
+    except FileExistsError:
+        return
+    finally:
+        staged.unlink()
+    _to_disk(commit.parent)
+    fault("export.committed")
+
+
+def _write_copy(store: Store, problem: Problem, live: dict[str, Any], folder: Path) -> None:
+    """Make the copy from the table; what an interrupted one has left is replaced."""
+    draft = Draft(folder)
+    shutil.rmtree(draft.aside, ignore_errors=True)
+    draft.aside.mkdir(parents=True)
+    for number, rows in enumerate(_stored(store, problem, live["id"])):
+        rows.to_parquet(draft.aside / _part(number), index=False)
+    _put(draft.aside, folder)
+
+
+def _stored(store: Store, problem: Problem, generation: int) -> Iterator[pd.DataFrame]:
+    with store.engine.connect().execution_options(stream_results=True) as connection:
+        table = reflected(connection, f"{problem.table}_generations")
+        numbers = {c.name: "float64" for c in table.columns if isinstance(c.type, sa.Double)}
+        query = sa.select(table).where(table.c.generation == generation)
+        for rows in pd.read_sql(query, connection, chunksize=PART_ROWS):
+            yield rows.astype(numbers)
+
+
+def _put(aside: Path, folder: Path) -> None:
+    for file in _files(aside):
+        _to_disk(file)
+    shutil.rmtree(folder, ignore_errors=True)  # no commit names it
+    os.replace(aside, folder)
+    _to_disk(folder.parent)
+
+
+def _complete(folder: Path, rows: int) -> bool:
+    """Whether the files of a folder hold that many rows; a file that was cut off has no footer."""
+    try:
+        return sum(pq.read_metadata(file).num_rows for file in _files(folder)) == rows
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.parquet"), key=lambda f: int(f.stem.removeprefix("part-")))
+
+
+def _part(number: int) -> str:
+    return f"part-{number}.parquet"
+
+
+def _to_disk(path: Path) -> None:
+    """A power cut must not leave a commit that names files which never reached the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _clean_copies(problem: Problem, root: Path) -> None:
+    """Remove commits beyond `publish.keep`, then folders that no commit names, drafts of the dead too."""
+    commits = sorted((root / "_commits").glob("*.json"))
+    for commit in commits[: -problem.publish.keep]:
+        commit.unlink()
+    named = {
+        Path(file).parts[0]
+        for commit in commits[-problem.publish.keep :]
+        for file in json.loads(commit.read_text(encoding="utf-8"))["files"]
+    }
+    for folder in [*root.glob("generation=*"), *root.glob(".generation=*")]:
+        if folder.name not in named:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,208 @@
+"""Model and batch in, prediction frame out, in one piece or in many; no database, no MLflow.
+
+Pieces answer to the last bit as the whole would, because a row's prediction depends on that row alone.
+That is so of every family here; it need not be of a user's own transformer, so with one there are no
+pieces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from automl import history
+from automl.errors import PredictError
+from automl.history import ROW_ID, Snapshot
+from automl.history.contract import Contract
+from automl.history.rows.casting import learning_only
+from automl.history.rows.shaping import UPDATED
+from automl.history.storage.snapshots import row_ids
+from automl.problem import Problem
+
+__all__ = ["fingerprint", "model_output", "predict", "predict_pieces", "read_pieces"]
+
+ROUNDING = 1e-6  # by which averaged probabilities may exceed 1
+# Rows of a piece. A multiple of every vector width, so that linear algebra groups the rows of a piece as
+# it would group them in the whole; a last piece of less than half is added to the one before it.
+PIECE_ROWS = 131_072
+
+Predictions = tuple[pd.DataFrame, pd.DataFrame | None]
+
+
+def predict(model: Any, batch: pd.DataFrame, problem: Problem, contract: Contract) -> Predictions:
+    """Predictions of a batch, in the batch's order.
+
+    Returns
+    -------
+    predictions
+        Key (or row_id), the time column, prediction, probability (classes only), low, high. For binary
+        problems `probability` is that of the positive class, for multiclass that of the predicted one.
+        `low` and `high` are empty.
+    classes
+        One row per key and class with its probability; None unless multiclass.
+
+    Raises
+    ------
+    PredictError
+        The model fails, or its output is not finite, no probability, or has the wrong shape.
+    """
+    output = model_output(model, batch, contract)
+    keys = list(problem.history.key or (ROW_ID,))
+    frame = batch[
+        list(dict.fromkeys([*keys, problem.history.time]))
+    ].copy()  # the time may be part of the key
+    if not contract.classes:
+        frame["prediction"] = output
+    else:
+        chosen = output.argmax(axis=1)
+        frame["prediction"] = np.asarray(contract.classes)[chosen]
+        binary = problem.task == "binary"
+        frame["probability"] = output[:, 1] if binary else output[np.arange(len(output)), chosen]
+    frame["low"] = np.nan
+    frame["high"] = np.nan
+    return frame, _per_class(
+        batch[keys], output, contract
+    ) if problem.task == "multiclass" else None
+
+
+def predict_pieces(
+    model: Any,
+    pieces: Iterable[pd.DataFrame],
+    problem: Problem,
+    contract: Contract,
+    *,
+    workers: int = 1,
+) -> Generator[Predictions, None, None]:
+    """Predictions of each piece, in the order of the pieces; up to `workers` at the same time.
+
+    Assumes that a fitted model answers several threads alike, as scikit-learn's, LightGBM's, XGBoost's
+    and CatBoost's do. While the caller does something with a piece, the next ones are predicted; no more
+    than `workers + 1` pieces are held.
+
+    Raises
+    ------
+    PredictError
+        As `predict`.
+    """
+    waiting: deque[Future[Predictions]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="predict") as pool:
+        try:
+            for piece in pieces:
+                waiting.append(pool.submit(predict, model, piece, problem, contract))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for left in waiting:
+                left.cancel()
+
+
+def read_pieces(
+    batch: Snapshot, problem: Problem, rows: int = PIECE_ROWS
+) -> Iterator[pd.DataFrame]:
+    """The rows of a frozen batch as `history.read` gives them, `rows` at a time.
+
+    Without a key rows are told apart by their content, and equal ones by their number, so those of one
+    part of the batch, whole days, come together. With a transformer of the user's there is one piece.
+    """
+    if problem.transformer is not None:
+        yield history.read(batch)
+        return
+    dataset = history.scan(batch)
+    names = [name for name in dataset.schema.names if name != UPDATED]
+    if problem.history.key:
+        batches = dataset.to_batches(
+            columns=names, batch_size=rows // 2, batch_readahead=1, fragment_readahead=1
+        )
+        yield from (table.to_pandas() for table in _regrouped(batches, rows))
+        return
+    later = learning_only(problem)
+    for part in dataset.get_fragments():
+        frame = part.to_table(schema=dataset.schema, columns=names).to_pandas()
+        yield row_ids(frame, problem.history.time, later)
+
+
+def _regrouped(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """Tables of exactly `rows` rows, the last of half to one and a half times as many."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        while sum(map(len, held)) >= rows + rows // 2:
+            table = pa.Table.from_batches(held)
+            yield table.slice(0, rows)
+            held = table.slice(rows).to_batches()
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray[np.float64]:
+    """Probabilities, shape (n_rows, n_classes), or values, shape (n_rows,)."""
+    missing = [name for name in contract.features if name not in batch.columns]
+    if missing:
+        raise PredictError(
+            f"the batch lacks column {', '.join(map(repr, missing))}; "
+            f"found {', '.join(map(str, batch.columns))}",
+            code="missing_column",
+            next_step="Bring the column back; the model was trained with it.",
+        )
+    columns = batch[list(contract.features)]
+    try:
+        answer = model.predict_proba(columns) if contract.classes else model.predict(columns)
+        output = np.asarray(answer, dtype="float64")
+    except Exception as error:
+        said = str(error).partition("\n")[0][:200]
+        raise PredictError(
+            f"the model cannot score the batch: {type(error).__name__}: {said}",
+            code="predict_failed",
+            next_step="Compare the batch with the contract file; retrain if the source has changed.",
+        ) from error
+    output = _for_all_classes(output, model, contract)
+    wanted = (len(batch), len(contract.classes)) if contract.classes else (len(batch),)
+    if output.shape != wanted or not np.isfinite(output).all():
+        raise PredictError(
+            f"the model's output has shape {output.shape} and {int((~np.isfinite(output)).sum())} values "
+            f"that are not finite; wanted shape {wanted}, all finite",
+            code="predict_not_finite",
+        )
+    if contract.classes and (output.min(initial=0.0) < 0 or output.max(initial=0.0) > 1 + ROUNDING):
+        raise PredictError(
+            f"the model's probabilities lie between {output.min():g} and {output.max():g}; wanted 0 to 1",
+            code="predict_out_of_range",
+        )
+    return np.minimum(output, 1.0) if contract.classes else output
+
+
+def _for_all_classes(
+    output: NDArray[np.float64], model: Any, contract: Contract
+) -> NDArray[np.float64]:
+    """Probabilities of every class of the contract: 0 for one that the model has never seen."""
+    seen = list(getattr(model, "classes_", ()))
+    if output.ndim != 2 or output.shape[1] != len(seen) or len(seen) >= len(contract.classes):
+        return output
+    if not set(seen) < set(contract.classes):
+        return output
+    every = np.zeros((len(output), len(contract.classes)))
+    every[:, [contract.classes.index(label) for label in seen]] = output
+    return every
+
+
+def fingerprint(output: NDArray[np.float64], recipe: str) -> str:
+    """sha256 of a recipe and its predictions on a fixed sample; equal for equal models."""
+    told = hashlib.sha256(recipe.encode())
+    told.update(np.ascontiguousarray(output).tobytes())
+    return told.hexdigest()
+
+
+def _per_class(keys: pd.DataFrame, output: NDArray[np.float64], contract: Contract) -> pd.DataFrame:
+    repeated = keys.loc[keys.index.repeat(len(contract.classes))].reset_index(drop=True)
+    names = np.tile(np.asarray(contract.classes), len(keys))
+    return repeated.assign(**{"class": names, "probability": output.ravel()})

@@ -1,0 +1,1 @@
+"""What becomes champion: evidence, the decision, guards, and the release that makes it effective."""

@@ -1,0 +1,162 @@
+"""What a model must pass before release, each guard with its number.
+
+The model is loaded from the registry in a fresh process, because that is how everybody else will get
+it. A guard that fails refuses the release; champion and predictions stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from automl.errors import AutomlError
+from automl.history.contract import Contract
+from automl.problem import Problem
+from automl.promotion.guards.checks import (
+    Guard,
+    agreement,
+    drift,
+    latency,
+    leak,
+    mean_level,
+    size,
+    worst_slice,
+)
+from automl.promotion.guards.comparison import Against, held_against
+from automl.promotion.guards.process import Examiner, NoAnswerError
+
+__all__ = ["REFUSED", "Against", "Examiner", "Guard", "check_model", "held_against", "sample_rows"]
+
+REFUSED = "guards"  # code of the error
+SAMPLE_ROWS = 200
+JUDGED_ROWS = 2000  # of the newest block, evenly thinned; enough for a mean and a correlation
+CONSTANT_SHARE = 0.99  # more equal predictions than this say nothing
+Array = NDArray[np.float64]
+
+
+def sample_rows(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """The newest rows, features only: the fixed sample of fingerprints."""
+    return frame[list(contract.features)].tail(SAMPLE_ROWS).reset_index(drop=True)
+
+
+def check_model(
+    problem: Problem,
+    version: int,
+    digests: Mapping[str, str],
+    sample: pd.DataFrame,
+    *,
+    recipe: str,
+    losses: Mapping[str, float],
+    against: Against | None = None,
+    examiner: Examiner | None = None,
+) -> tuple[list[Guard], str]:
+    """Run all guards; returns them and the model's fingerprint.
+
+    `losses` holds "model" and "floor", the losses on the newest block. An `examiner` that was started
+    earlier has its libraries by now.
+
+    Raises
+    ------
+    AutomlError
+        A guard failed; the message names each with its number.
+    """
+    against = against or Against()
+    rows = _thinned(len(against.judged)) if against.judged is not None else None
+    spec = {
+        "version": version,
+        "digests": dict(digests),
+        "recipe": recipe,
+        "champion": (against.champion[0], dict(against.champion[1])) if against.champion else None,
+    }
+    frames = {"sample": sample}
+    if against.judged is not None:
+        judged = against.judged.iloc[rows][list(sample.columns)]
+        frames["judged"] = judged.reset_index(drop=True)
+    try:
+        with examiner or Examiner(problem) as process:
+            told, outputs = process.ask(spec, frames)
+    except NoAnswerError as error:
+        found, wanted = error.args
+        guard = Guard("fresh process", False, found, wanted)
+        raise _refused([guard], problem, against) from None
+    floor = losses["model"] < losses["floor"] or problem.sweep.families == ("baseline",)
+    beaten, wanted = f"loss {losses['model']:.5g}", f"below {losses['floor']:.5g}"
+    guards = [
+        Guard(
+            "loads in a fresh process, digests equal", True, f"{len(digests)} files", "all equal"
+        ),
+        *_of_answers(outputs),
+        Guard("beats the floor", floor, beaten, wanted),
+        latency(told["seconds_per_1000"]),
+        size(told["megabytes"]),
+        leak(told["shares"]),
+        *_beside(against, rows, outputs, told["champion_lacks"]),
+    ]
+    if any(not g.passed for g in guards):
+        raise _refused(guards, problem, against)
+    return guards, told["fingerprint"]
+
+
+def _of_answers(outputs: Mapping[str, Array]) -> list[Guard]:
+    """What the sample's outputs say by themselves; that all are finite was checked where they were made."""
+    output, alone = outputs["output"], outputs["alone"]
+    same = float(np.abs(alone - output[::40]).max())
+    first = output if output.ndim == 1 else output[:, 0]
+    equal = float(pd.Series(first).value_counts(normalize=True).iloc[0])
+    return [
+        Guard("finite", True, f"{len(output)} rows", "all finite"),
+        Guard(
+            "one row = the same row in a batch",
+            same <= 1e-9,
+            f"difference {same:.2g}",
+            "at most 1e-9",
+        ),
+        Guard(
+            "not constant",
+            equal <= CONSTANT_SHARE,
+            f"{equal:.0%} equal",
+            f"at most {CONSTANT_SHARE:.0%}",
+        ),
+    ]
+
+
+def _beside(
+    against: Against, rows: NDArray[np.int64] | None, outputs: Mapping[str, Array], lacks: str
+) -> list[Guard]:
+    """The guards that hold the model against champion, labels and sweep, as far as these are known."""
+    guards = []
+    weight = None if against.weight is None else against.weight[rows]
+    if weight is not None and (weight == weight[0]).all():
+        weight = None
+    if "champion" in outputs:
+        guards.append(drift(outputs["champion"], outputs["judged"], weight))
+    elif lacks:
+        told = f"cannot be compared: {lacks}"[:200]
+        guards.append(Guard("drift against the champion", True, told, "told only"))
+    if against.judged is not None and against.labels is not None:
+        guards.append(mean_level(outputs["judged"], against.labels, weight))
+    if against.judged is not None and against.answers is not None:
+        guards.append(agreement(against.answers[rows], outputs["judged"], weight))
+    if against.slices:
+        guards.append(worst_slice(against.slices))
+    return guards
+
+
+def _thinned(n_rows: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, n_rows - 1, min(n_rows, JUDGED_ROWS)).astype(np.int64))
+
+
+def _refused(guards: list[Guard], problem: Problem, against: Against) -> AutomlError:
+    lines = "; ".join(
+        f"{g.name}: found {g.found}, wanted {g.wanted}" for g in guards if not g.passed
+    )
+    return AutomlError(
+        f"the new model did not pass its guards: {lines}",
+        code=REFUSED,
+        next_step=f"automl score {problem.file.name} predicts the new batch with the champion; the next cycle tries again."
+        if against.champion
+        else "Look at the model's run in MLflow; the next cycle tries again.",
+    )

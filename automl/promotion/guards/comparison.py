@@ -1,0 +1,83 @@
+"""What a cycle has that a new model can be held against; read from its work, nothing is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from automl.history import utc_naive
+from automl.modeling.families import Blend
+from automl.modeling.features.matrices import row_weights, to_outcomes
+from automl.promotion.guards.checks import SliceGains, slice_gains
+from automl.store import Release
+from automl.sweep import Work, blend_outputs
+
+__all__ = ["Against", "held_against"]
+
+RECENT_BLOCKS = 12  # whose labels say where predictions may lie; more would tell of another season
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Against:
+    """What else a new model is held against; what is left out is not checked.
+
+    `champion` is the version and the digests of the champion that it follows. `judged` are the newest
+    block's rows and `answers` what the sweep's fits of the blend said on them, shape (n_rows,) or
+    (n_rows, n_classes), `weight` how much each row counts. `labels` are the target's mean, or the classes' shares, per recent block, shape
+    (n_blocks,) or (n_blocks, n_classes). `slices` are gains over the champion per declared slice.
+    """
+
+    champion: tuple[int, Mapping[str, str]] | None = None
+    judged: pd.DataFrame | None = None
+    answers: Array | None = None
+    weight: Array | None = None
+    labels: Array | None = None
+    slices: Sequence[SliceGains] = ()
+
+
+def held_against(work: Work, blend: Blend, champion: Release | None) -> Against:
+    """What there is for a blend that was chosen in this work, beside the champion that it follows."""
+    answers = blend_outputs(work, blend, blocks=1)
+    return Against(
+        champion=(champion.model_version, champion.digests) if champion else None,
+        judged=work.frame.iloc[work.blocks[0].judged],
+        answers=answers[0].output if answers else None,
+        weight=row_weights(work.frame, work.problem)[work.blocks[0].judged],
+        labels=_labels(work),
+        slices=_slices(work, blend, champion.blend) if champion else (),
+    )
+
+
+def _slices(work: Work, blend: Blend, champion: Blend) -> list[SliceGains]:
+    names = list(work.problem.metric.slices)
+    if not names or blend.id == champion.id:
+        return []
+    mine, theirs = blend_outputs(work, blend), blend_outputs(work, champion)
+    if not mine or not theirs:
+        return []
+    columns = [work.frame[names].iloc[block.judged] for block in work.blocks]
+    return slice_gains(columns, theirs, mine, work.metric)
+
+
+def _labels(work: Work) -> Array:
+    """Means of the target, or shares of the classes, over blocks back from the newest, newest first."""
+    times = work.frame[work.problem.history.time].to_numpy()
+    outcomes = to_outcomes(work.frame[work.problem.history.target], work.contract)
+    end, length = work.blocks[0].end, work.blocks[0].end - work.blocks[0].start
+    cuts = [utc_naive(end - i * length).to_datetime64() for i in range(RECENT_BLOCKS + 1)]
+    places = np.searchsorted(times, cuts)
+    weights = row_weights(work.frame, work.problem)
+    numbers = np.arange(len(work.contract.classes))
+    shown = outcomes[:, None] == numbers if len(numbers) else outcomes
+    means = [
+        np.average(shown[low:high], axis=0, weights=weights[low:high])
+        for high, low in pairwise(places)
+        if high > low
+    ]
+    return np.asarray(means, dtype="float64")

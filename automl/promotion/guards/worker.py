@@ -1,0 +1,138 @@
+"""The process that loads a model as everybody else will get it, asks it, and measures.
+
+It reads the question from a folder and writes the answer there. It judges nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from automl.history.contract import Contract, load_contract
+from automl.modeling.families import load_families
+from automl.modeling.features import carried
+from automl.modeling.workers import settle
+from automl.predictions.predict import fingerprint, model_output
+from automl.problem import load_problem
+from automl.tracking import Registry
+from automl.tracking.models import load_folder
+from automl.workspace import open_workspace
+
+__all__ = ["examine", "shares_of_gain"]
+
+
+def shares_of_gain(model: Any) -> dict[str, float]:
+    """Share of the gain per raw column of the most one-sided tree member; {} where no member tells.
+
+    `model` averages pipelines of a column transformer and an estimator.
+    """
+    told: dict[str, float] = {}
+    for pipeline in getattr(model, "estimators_", ()):
+        encoder, estimator = pipeline[0], pipeline[-1]
+        if isinstance(estimator, carried.AllClasses):
+            estimator = estimator.estimator
+        gains = _gains(estimator)
+        if gains is None or gains.sum() <= 0:
+            continue
+        shares: dict[str, float] = {}
+        for name, gain in zip(_raw_columns(encoder, len(gains)), gains / gains.sum(), strict=True):
+            shares[name] = shares.get(name, 0.0) + float(gain)
+        if max(shares.values()) > max(told.values(), default=0.0):
+            told = shares
+    return told
+
+
+def _raw_columns(encoder: Any, width: int) -> list[str]:
+    """Of which raw column each encoded one is made; by position where the encoder does not tell."""
+    names = [f"column {i}" for i in range(width)]
+    for part, _, columns in getattr(encoder, "transformers_", ()):
+        place = encoder.output_indices_.get(part, slice(0, 0))
+        size = place.stop - place.start
+        if columns and size and size % len(columns) == 0:  # calendar numbers: some of each time
+            names[place] = [str(c) for c in columns for _ in range(size // len(columns))]
+    return names
+
+
+def _gains(estimator: Any) -> np.ndarray | None:
+    booster = getattr(estimator, "booster_", None)
+    if booster is not None:  # LightGBM's own importances count splits
+        return np.asarray(booster.feature_importance("gain"), dtype="float64")
+    if hasattr(estimator, "tree_") or hasattr(estimator, "estimators_"):
+        found = getattr(estimator, "feature_importances_", None)
+        return None if found is None else np.asarray(found, dtype="float64")
+    return None
+
+
+def examine(asked: Connection, folder: Path, file: Path, environment: Mapping[str, str]) -> None:
+    """The life of the process: get ready, wait until it is asked, say what went wrong, or nothing."""
+    settle()
+    os.environ.clear()
+    os.environ.update(environment)
+    warnings.simplefilter("ignore")
+    with contextlib.suppress(EOFError, OSError):  # whoever would have asked is gone
+        try:
+            _examine(asked, folder, file)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a user's estimator may raise anything
+            asked.send(
+                (f"{type(error).__name__}: {error}".strip().splitlines() or ["no message"])[-1]
+            )
+        else:
+            asked.send("")
+
+
+def _examine(asked: Connection, folder: Path, file: Path) -> None:
+    problem = load_problem(file)
+    contract = load_contract(problem)
+    if contract is None:
+        raise AssertionError("a model cannot be older than its contract")
+    load_families(problem.sweep.families, problem.file.parent)
+    registry = Registry(problem, open_workspace(problem.file))
+    asked.recv()
+    spec: dict[str, Any] = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as place:
+        files = registry._download(spec["version"], place)
+        size = sum(f.stat().st_size for f in files.rglob("*") if f.is_file())
+        model = load_folder(files, spec["digests"])
+    sample = pd.read_parquet(folder / "sample.parquet")
+    outputs = {"output": model_output(model, sample, contract)}
+    outputs["alone"] = np.concatenate(
+        [model_output(model, sample.iloc[[i]], contract) for i in range(0, len(sample), 40)]
+    )
+    there = folder / "judged.parquet"
+    judged = pd.read_parquet(there) if there.exists() else sample
+    outputs["judged"] = model_output(model, judged, contract)
+    answer = {
+        "fingerprint": fingerprint(outputs["output"], spec["recipe"]),
+        "megabytes": size / 1e6,
+        "seconds_per_1000": _seconds(model, sample, contract),
+        "shares": shares_of_gain(model),
+        "champion_lacks": "",
+    }
+    if spec["champion"]:
+        try:
+            version, digests = spec["champion"]
+            champion = registry.load(version, digests)
+            outputs["champion"] = model_output(champion, judged, contract)
+        except Exception as error:  # noqa: BLE001  other columns, other classes, deleted: told, not refused
+            answer["champion_lacks"] = (str(error).splitlines() or [type(error).__name__])[0]
+    np.savez(folder / "outputs.npz", allow_pickle=False, **outputs)
+    (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+
+
+def _seconds(model: Any, sample: pd.DataFrame, contract: Contract) -> float:
+    """Per 1,000 rows, with everything loaded; a small batch's fixed costs are not counted five times."""
+    rows = sample.iloc[np.resize(np.arange(len(sample)), 1000)].reset_index(drop=True)
+    started = time.perf_counter()
+    model_output(model, rows, contract)
+    return time.perf_counter() - started

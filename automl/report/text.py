@@ -1,0 +1,360 @@
+"""Documents as text to read in 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from automl.promotion.evidence import GAIN, shown_probability
+
+SHOWN_TRIALS = 12
+EVIDENCE = {"virgin": "out-of-sample", "sweep": "in-sample"}
+VERDICT_COLUMNS = (
+    "challenger",
+    "raw",
+    "shrunk",
+    "90 % interval",
+    "over",
+    "P",
+    "needed",
+    "blocks",
+    "out-of-\nsample",
+)
+
+
+def ending_text(document: Mapping[str, Any]) -> Group:
+    """Leaderboard, decision, where the predictions are, and how earlier ones turned out."""
+    parts: list[Any] = []
+    if document.get("leaderboard"):
+        parts += [leaderboard_text(document["leaderboard"]), Text()]
+    head = f"{document['problem']} as of {document['as_of']}: {document['status']}"
+    parts.append(Text(head + (" already" if document["already"] else ""), style="bold"))
+    parts.append(Text(f"  {document['reason']}"))
+    if document["model_version"]:
+        parts.append(Text(f"  champion     version {document['model_version']}"))
+    if document["predictions"]:
+        parts.append(
+            Text(f"  predictions  {document['rows']} rows, generation {document['generation']}")
+        )
+        parts += [
+            Text(f"    {k:9}  {v}", overflow="fold")
+            for k, v in document["predictions"].items()
+            if v
+        ]
+    if document.get("turned_out"):
+        parts += [Text(), turned_out_text(document["turned_out"])]
+    parts += [Text(f"  warning: {w}", style="yellow") for w in document["warnings"]]
+    return Group(*parts)
+
+
+def leaderboard_text(document: Mapping[str, Any]) -> Group:
+    """At most 80 columns; the chosen members are marked with their weight, a score says of how many blocks it is."""
+    # no rules and narrow gaps: 80 columns are few
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="underline")
+    arrow = "↑" if document["better"] == "higher" else "↓"
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("family", no_wrap=True)
+    for head in (
+        f"{document['metric']} {arrow}",
+        *document["also"][:1],
+        "blocks",
+        "recency",
+        "fit s",
+        "weight",
+    ):
+        table.add_column(head, justify="right", no_wrap=True)
+    for t in document["trials"][:SHOWN_TRIALS]:
+        table.add_row(
+            str(t["rank"]),
+            t["family"],
+            _number(t["score"]),
+            *(_number(t["also"].get(name)) for name in document["also"][:1]),
+            f"{t['blocks']}/{document['blocks']}",
+            _recency(t),
+            f"{t['fit_seconds']:.1f}",
+            _weight(t),
+            style="bold" if t["weight"] else "",
+        )
+    rest = document["trials"][SHOWN_TRIALS:]
+    states = [t["state"] for t in document["trials"]]
+    foot = f"{len(states)} trials: " + ", ".join(
+        f"{states.count(s)} {s}" for s in ("complete", "pruned", "failed")
+    )
+    failed = [
+        f"  failed: {t['family']}: {t['reason']}"
+        for t in document["trials"]
+        if t["state"] == "failed"
+    ][:3]
+    more = f"; {len(rest)} more with --json" if rest else ""
+    return Group(
+        Text(f"{document['problem']} as of {document['as_of']}", style="bold"),
+        table,
+        Text(foot + more),
+        *(Text(line, style="yellow") for line in failed),
+    )
+
+
+def _weight(trial: Mapping[str, Any]) -> str:
+    """What a member weighs in the blend that was chosen, or how a trial ended that could be none."""
+    if trial["state"] != "complete":
+        return str(trial["state"])
+    return f"{trial['weight']:.0%}" if trial["weight"] else ""
+
+
+def _recency(trial: Mapping[str, Any]) -> str:
+    """How a recipe follows the newest rows: half-life, a last stage on them, the time as a column."""
+    told = [f"{trial['half_life']:g}"] if trial["half_life"] else []
+    told += [name for name in ("recent", "trend") if trial[name]]
+    return "+".join(told) or "-"
+
+
+def why_text(document: Mapping[str, Any]) -> Group:
+    """Sentence, challengers, blocks."""
+    parts: list[Any] = [
+        Text(
+            f"{document['problem']} as of {document['as_of']}: {document['status']}", style="bold"
+        ),
+        *_reason_lines(document["reason"]),
+        Text(),
+    ]
+    blends = document.get("blends", {})
+    if document.get("verdicts"):
+        parts += [_verdict_table(document["verdicts"]), Text()]
+    if document.get("blocks"):
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for head in ("block", "until", "rows", "blend", "loss", "evidence"):
+            table.add_column(head, justify="right" if head in ("rows", "loss") else "left")
+        for b in document["blocks"]:
+            until = b.get("until", "")  # earlier decisions do not say it
+            loss = f"{b['loss']:.5f}"
+            table.add_row(
+                b["block"],
+                until,
+                str(b["rows"]),
+                b["blend"],
+                loss,
+                EVIDENCE.get(b["kind"], b["kind"]),
+            )
+        parts.append(table)
+    parts += [Text(f"  {name}  {b['text']}", overflow="fold") for name, b in blends.items()]
+    if document.get("attribution"):
+        parts.append(Text(f"  {document['attribution']['text']}", overflow="fold"))
+    if document.get("probation"):
+        parts.append(Text(f"  probation: {document['probation']['reason']}", overflow="fold"))
+    parts += _search_lines(document)
+    return Group(*parts, *_ledger_lines(document.get("ledger", ())))
+
+
+def _reason_lines(reason: str) -> list[Text]:
+    """Why, and the numbers on a line of their own: raw gain, shrunk gain and what is needed fit into 80 columns."""
+    why, gain, numbers = reason.partition(GAIN)
+    lines = [why.rstrip(" :;"), gain + numbers] if gain and why else [reason]
+    return [Text(f"  {line}") for line in lines]
+
+
+def _verdict_table(verdicts: Sequence[Mapping[str, Any]]) -> Table:
+    """Every challenger with the numbers of the line above; `over` is the margin that the shrunk gain must pass."""
+    # no rules and narrow gaps, as in the leaderboard: 80 columns are few
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="underline")
+    for head in VERDICT_COLUMNS:
+        table.add_column(head, justify="left" if head == "challenger" else "right", no_wrap=True)
+    for v in verdicts:
+        table.add_row(
+            v["challenger"],
+            f"{v['mean']:+.2%}",
+            f"{v['shrunk']:+.2%}",
+            f"{v['low']:+.2%} {v['high']:+.2%}",
+            f"{v['margin']:.2%}" if "margin" in v else "-",  # earlier decisions do not say it
+            shown_probability(v["probability"]),
+            shown_probability(v["needed"]),
+            str(v["blocks"]),
+            str(v["virgin"]),
+            style="green" if v["passed"] else "",
+        )
+    return table
+
+
+def _search_lines(document: Mapping[str, Any]) -> list[Text]:
+    """How much was searched and why, and how far it came."""
+    plan, done = document.get("plan"), document.get("sweep")
+    told = [f"  plan: {plan['kind']}; {plan['reason']}"] if plan else []
+    if done:
+        told.append(
+            f"  sweep: {done['trials']} trials on {done['rows']} rows in {done['seconds']} s, "
+            f"stopped by {done['stopped']}"
+        )
+    return [Text(line, overflow="fold") for line in told]
+
+
+def champion_text(document: Mapping[str, Any]) -> Group:
+    """A few lines: version, since when, who, why."""
+    told, live, one = document["champion"], document["live"], document["waiting"]
+    parts: list[Any] = [Text(f"{document['problem']} at {document['at']}", style="bold")]
+    if told is None:
+        first = document["first"]
+        more = f"; the first release is of {first}" if first else ""
+        return Group(*parts, Text(f"  nothing was released yet{more}"))
+    parts += [
+        Text(f"  champion  version {told['model_version']}: {told['blend']}"),
+        Text(f"  since     {told['since'][:19]}Z, by {told['actor']}"),
+        Text(f"  why       {_line(told)}", overflow="fold"),
+    ]
+    if live:
+        parts.append(
+            Text(
+                f"  readers   generation {live['generation']}, {live['rows']} rows by version "
+                f"{live['model_version']}, {live['as_of']} to {live['until']}"
+            )
+        )
+    return Group(*parts, *_waiting_lines(one))
+
+
+def _waiting_lines(one: Mapping[str, Any] | None) -> list[Text]:
+    if one is None:
+        return []
+    told = f"version {one['version']} ({one['blend']}) until {one['expires']}: {one['reason']}"
+    return [Text(f"  waiting   {told}", style="yellow", overflow="fold")]
+
+
+def _ledger_lines(rows: Sequence[Mapping[str, Any]]) -> list[Text]:
+    return [
+        Text(f"  {e['since'][:16].replace('T', ' ')}  {e['actor']}  {_line(e)}", overflow="fold")
+        for e in rows
+    ]
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    versions = [f"v{v}" for v in (entry["from_version"], entry["to_version"]) if v is not None]
+    return f"{entry['kind']} {' to '.join(versions)}: {entry['reason']}"
+
+
+def status_text(document: Mapping[str, Any]) -> Group:
+    """One screen."""
+    champion, live = document["champion"], document["live"]
+    parts: list[Any] = [Text(document["problem"], style="bold")]
+    if champion is None:
+        parts.append(Text("  no champion yet: automl cycle FILE"))
+    else:
+        parts.append(
+            Text(
+                f"  champion  version {champion['model_version']} of {champion['as_of']}: {champion['blend']}"
+            )
+        )
+    if live is None:
+        parts.append(Text("  nothing is published yet"))
+    else:
+        parts.append(
+            Text(
+                f"  live      generation {live['generation']}, {live['rows']} rows, {live['as_of']} to {live['until']}"
+            )
+        )
+        parts += [
+            Text(f"    {k:8}{live[k]}", overflow="fold") for k in ("sql", "parquet") if live.get(k)
+        ]
+    parts += _waiting_lines(document["waiting"])
+    if document["ahead"]:
+        parts.append(
+            Text(
+                f"  ahead     a cycle as of {document['ahead']} lies ahead of the clock; commands for "
+                "earlier slots are refused until then",
+                style="yellow",
+            )
+        )
+    if document["missed"]:
+        first, count = document["missed"][0], len(document["missed"])
+        parts.append(
+            Text(
+                f"  missed    {count} slot{'s' if count > 1 else ''} without predictions, the first {first}; "
+                "the next scheduled command makes up for the newest 24",
+                style="yellow",
+            )
+        )
+    if document["unscored"]:
+        parts.append(
+            Text(f"  released v{champion['model_version']}, not yet scored", style="yellow")
+        )
+    if document["turned_out"]:
+        parts += [Text(), turned_out_text(document["turned_out"])]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("cycle", "what", "ended", "reason"):
+        table.add_column(head, no_wrap=head != "reason")
+    for c in document["cycles"]:
+        table.add_row(c["as_of"], c["verb"], c["status"], c["reason"].split("\n")[0])
+    return Group(*parts, Text(), table)
+
+
+def turned_out_text(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """How published predictions have turned out since their labels arrived."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title="how predictions turned out",
+        title_justify="left",
+    )
+    for head in ("generation", "as of", "version", "labels", *(rows[0]["scores"] or {})):
+        table.add_column(head, justify="right")
+    for g in rows:
+        table.add_row(
+            str(g["generation"]),
+            g["as_of"],
+            str(g["model_version"]),
+            f"{g['judged_rows']} of {g['rows']}",
+            *(_number(v) for v in (g["scores"] or {}).values()),
+        )
+    return table
+
+
+def checked_text(document: Mapping[str, Any]) -> Group:
+    """A few lines that end in what to type next."""
+    lines = [
+        f"{document['problem']}: the problem file is valid",
+        f"  task       {document['task']}, metric {document['metric']}",
+        f"  families   {', '.join(document['families'])}",
+        f"  next as_of {document['as_of']}, batch until {document['batch'][1]}",
+        f"  publishes  table {document['table']}",
+        f"  workspace  {document['workspace']}",
+    ]
+    return Group(*(Text(line, overflow="fold") for line in lines))
+
+
+def families_text(document: Mapping[str, Any]) -> Group:
+    """One line each."""
+    lines = [
+        Text(f"{f['name']:24}{f['about'].split(':', 1)[-1].strip()}") for f in document["families"]
+    ]
+    return Group(*lines, Text(), Text("automl spaces NAME|PATH checks one."))
+
+
+def family_text(document: Mapping[str, Any]) -> Group:
+    """Checks, then ranges."""
+    lines: list[Any] = [Text(f"{document['family']}: {document['about']}", style="bold")]
+    for c in document["checks"]:
+        lines.append(
+            Text(
+                f"  {'ok ' if c['passed'] else 'NO '} {c['name']}: {c['found']}",
+                style="" if c["passed"] else "red",
+            )
+        )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("parameter", "range"):
+        table.add_column(head)
+    for name, text in document["ranges"].items():
+        table.add_row(name, text)
+    return Group(
+        *lines,
+        table,
+        Text(
+            f"needs: {document['needs']}; {document['seconds_per_fit']:.2f} s per fit of 200 rows"
+        ),
+    )
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"

@@ -1,0 +1,1 @@
+"""A retraining: `pipeline` tells its steps on one page; the other modules are what only it needs."""

@@ -1,0 +1,390 @@
+"""What a person decides after the fact: a former champion again, a waiting challenger in or out.
+
+Each runs under the problem's lock and ends in one transaction: release, ledger and, where readers see
+predictions of another version, the pointer. Killed before it, nothing has changed; after it, the same
+command finds it done. MLflow and the parquet copy follow.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from automl import history
+from automl import predictions as publish
+from automl.cycles.job import Job, call
+from automl.cycles.options import Ask, Ending
+from automl.errors import AutomlError, ProblemError
+from automl.history import Folders, Snapshot
+from automl.modeling.families import load_families
+from automl.modeling.features.user_transformer import load_columns
+from automl.predictions.tables import audited
+from automl.problem import Problem
+from automl.promotion.release import actor, commit_undo, reconcile
+from automl.score.pipeline import stage_batch
+from automl.store import Cycle, Entry, Hold, Release, Store, Waiting, ledger
+from automl.testing import fault
+from automl.tracking import Registry
+from automl.workspace import Workspace, now
+
+__all__ = ["approve", "heed", "reject", "rollback"]
+
+T = TypeVar("T")
+BY_TAG = "a tag in MLflow"  # who: it does not say
+REFUSALS, CONSENTS = (
+    ("false", "no", "0"),
+    ("", "true", "yes", "1"),
+)  # what a tag may say beside a reason
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Desk:
+    """A problem held by whoever undoes something, with what is effective."""
+
+    problem: Problem
+    workspace: Workspace
+    store: Store
+    hold: Hold
+    champion: Release
+    rows: list[Entry]  # of the ledger
+
+    @property
+    def last(self) -> Entry | None:
+        """How the champion came about."""
+        return ledger.champion_entry(self.rows)
+
+
+def rollback(
+    problem: Problem,
+    workspace: Workspace,
+    reason: str,
+    *,
+    to: int | None = None,
+    who: str = "",
+) -> Ending:
+    """Make a former version champion again, with its predictions for the batch that readers see.
+
+    A generation that was scored beforehand is pointed at; without one the frozen batch is scored first.
+    Without `to`, the newest release of another version than the champion's.
+
+    Raises
+    ------
+    ProblemError
+        There is no reason, no former version, or `to` was never released.
+    AutomlError
+        The version cannot be loaded or scored; champion and predictions are then as they were.
+    """
+    with _desk(problem, workspace, reason) as desk:
+        target = _target(desk, to, reason)
+        if target.model_version == desk.champion.model_version:
+            return _ending(
+                desk, desk.champion, "rolled back", reason, already=True, warnings=_follow(desk)
+            )
+        fault("rollback.opened")
+        release = replace(target, as_of=desk.champion.as_of)
+        generation = _generation(desk, release)
+        fault("rollback.staged")
+        same = target.blend.recipes == desk.champion.blend.recipes
+        put_out = "" if same else desk.champion.blend.id
+        told = _entry(desk, "rollback", who, reason, blend_id=put_out)
+        made = _commit(desk, release, told, generation)
+        return _ending(desk, made, "rolled back", reason, warnings=_follow(desk))
+
+
+def approve(
+    problem: Problem,
+    workspace: Workspace,
+    reason: str,
+    *,
+    version: int | None = None,
+    who: str = "",
+) -> Ending:
+    """Release the version that waits, with its predictions for the batch that readers see.
+
+    It was fitted on the champion's rows and has passed the guards when the cycle let it wait.
+
+    Raises
+    ------
+    ProblemError
+        Nobody waits, somebody else waits, or the waiting time is over.
+    AutomlError
+        Its files are not those that were examined, or the scoring failed; champion and predictions are
+        then as they were.
+    """
+    with _desk(problem, workspace, reason) as desk:
+        one = _waiting(desk, version)
+        if one is None:
+            _require_said(desk, "approve", reason)
+            return _ending(
+                desk, desk.champion, "approved", reason, already=True, warnings=_follow(desk)
+            )
+        if one.expires_at < now():
+            raise ProblemError(
+                f"version {one.model_version} waited until {one.expires_at:%Y-%m-%d %H:%M}: its evidence is old",
+                code="expired",
+                next_step="The next cycle judges it again.",
+            )
+        fault("approve.opened")
+        release = replace(
+            desk.champion,
+            # a champion that was not refit is older than what waits
+            as_of=max(desk.champion.as_of, one.as_of),
+            blend=one.blend,
+            model_version=one.model_version,
+            run_id=one.run_id,
+            digests=one.digests,
+            fingerprint=one.fingerprint,
+            labels_until=one.labels_until,
+            decision_id=one.decision_id,
+        )
+        Registry(problem, workspace).load(release.model_version, release.digests)
+        generation = _generation(desk, release)
+        fault("approve.staged")
+        told = _entry(desk, "approve", who, reason, blend_id=one.blend.id)
+        told = replace(told, as_of=release.as_of)
+        made = _commit(desk, release, told, generation)
+        return _ending(desk, made, "approved", reason, warnings=_follow(desk))
+
+
+def reject(
+    problem: Problem,
+    workspace: Workspace,
+    reason: str,
+    *,
+    version: int | None = None,
+    who: str = "",
+) -> Ending:
+    """Turn the challenger that waits down; for five cycles it must be surely better to wait again.
+
+    Raises
+    ------
+    ProblemError
+        Nobody waits, or somebody else.
+    """
+    with _desk(problem, workspace, reason) as desk:
+        one = _waiting(desk, version)
+        if one is None:
+            _require_said(desk, "reject", reason)
+            return _ending(
+                desk, desk.champion, "rejected", reason, already=True, warnings=_follow(desk)
+            )
+        fault("reject.opened")
+        told = _entry(desk, "reject", who, reason, blend_id=one.blend.id)
+        told = replace(told, decision_id=one.decision_id)
+        with desk.store.commit(desk.hold) as connection:
+            ledger.write(connection, problem.name, told)
+            ledger.drop_waiting(connection, problem.name)
+            fault("reject.in_commit")
+        fault("reject.committed")
+        return _ending(desk, desk.champion, "rejected", reason, warnings=_follow(desk))
+
+
+def heed(problem: Problem, workspace: Workspace) -> Ending | None:
+    """Approve the version that waits, if somebody has set the tag `approved` on it in MLflow.
+
+    What the tag says is the reason, `false` or `no` is none. MLflow does not tell who set it.
+
+    Raises
+    ------
+    AutomlError
+        As `approve`.
+    """
+    one = Store(workspace).waiting(problem.name)
+    if one is None or one.expires_at < now():
+        return None
+    told = Registry(problem, workspace).tag(one.model_version, "approved")
+    if told is None or told.strip().lower() in REFUSALS:
+        return None
+    reason = told.strip() if told.strip().lower() not in CONSENTS else "tag approved"
+    return approve(problem, workspace, reason, version=one.model_version, who=BY_TAG)
+
+
+# ---------------------------------------------------------------- the desk
+
+
+@contextmanager
+def _desk(problem: Problem, workspace: Workspace, reason: str) -> Iterator[_Desk]:
+    if not reason.strip():
+        raise ProblemError(
+            "--reason: found none; wanted one, it is kept in the ledger", code="no_reason"
+        )
+    store = Store(workspace)
+    with store.hold(problem.name) as hold:
+        publish.check_owner(store, problem)
+        champion = store.champion(problem.name)
+        if champion is None:
+            raise ProblemError(
+                f"{problem.name}: nothing was released yet",
+                code="no_champion",
+                next_step=f"automl cycle {problem.file.name}",
+            )
+        rows = store.ledger(problem.name)
+        yield _Desk(problem, workspace, store, hold, champion, rows)
+
+
+def _target(desk: _Desk, to: int | None, reason: str) -> Release:
+    """The release to go back to; the champion itself, if that was done already."""
+    champion, releases = desk.champion, desk.store.releases(desk.problem.name)
+    others = [r for r in releases if r.model_version != champion.model_version]
+    known = ", ".join(map(str, dict.fromkeys(r.model_version for r in others))) or "none"
+    if to is not None:
+        found = next((r for r in releases if r.model_version == to), None)
+        if found is None:
+            raise ProblemError(
+                f"--to {to}: version {to} was never released; found {known}",
+                code="never_released",
+            )
+        return found
+    last = desk.last
+    if last is not None and last.kind == "rollback":
+        if last.reason == reason:  # the same command again
+            return champion
+        raise ProblemError(
+            f"the champion, version {champion.model_version}, is itself a rollback from version "
+            f"{last.from_version}",
+            code="rolled_back",
+            next_step=f"Say which version with --to; released were {known}.",
+        )
+    if not others:
+        raise ProblemError(
+            f"there is no former champion: version {champion.model_version} is the only release",
+            code="no_former",
+        )
+    return others[0]
+
+
+def _waiting(desk: _Desk, version: int | None) -> Waiting | None:
+    one = desk.store.waiting(desk.problem.name)
+    if one is not None and version not in (None, one.model_version):
+        raise ProblemError(
+            f"version {version} does not wait; found version {one.model_version} ({one.blend})",
+            code="not_waiting",
+        )
+    return one
+
+
+def _require_said(desk: _Desk, kind: str, reason: str) -> None:
+    """Nobody waits: right if this very command has seen to it already, wrong otherwise."""
+    said = [e for e in desk.rows if e.kind in ("wait", "approve", "reject")]
+    if not said or (said[-1].kind, said[-1].reason) != (kind, reason):
+        raise ProblemError(
+            f"{desk.problem.name}: no challenger waits for approval",
+            code="nothing_waits",
+            next_step=f"automl why {desk.problem.file.name}",
+        )
+
+
+def _entry(desk: _Desk, kind: str, who: str, reason: str, *, blend_id: str) -> Entry:
+    return Entry(now(), desk.champion.as_of, kind, who or actor(), reason, blend_id=blend_id)
+
+
+def _commit(desk: _Desk, release: Release, told: Entry, generation: int | None) -> Release:
+    return commit_undo(
+        desk.store, desk.hold, desk.problem, release=release, told=told, generation=generation
+    )
+
+
+def _follow(desk: _Desk) -> list[str]:
+    """Let MLflow and the parquet copy follow; committed already, so a failure is only told."""
+    warnings = []
+    try:
+        publish.export(desk.store, desk.problem)
+    except AutomlError as error:
+        warnings.append(f"the parquet copy lags, the next command writes it: {error}")
+    try:
+        reconcile(desk.store, Registry(desk.problem, desk.workspace), desk.problem)
+    except Exception as error:  # noqa: BLE001  a lagging projection is no failure
+        warnings.append(f"MLflow does not know yet, the next command tells it: {error}")
+    return warnings
+
+
+def _ending(
+    desk: _Desk,
+    release: Release,
+    status: str,
+    reason: str,
+    *,
+    already: bool = False,
+    warnings: list[str] | None = None,
+) -> Ending:
+    live = desk.store.live(desk.problem.table)
+    return Ending(
+        desk.problem,
+        release.as_of,
+        status,
+        reason,
+        already=already,
+        model_version=release.model_version,
+        generation=live["id"] if live else None,
+        rows=live["rows"] if live else None,
+        run_id=release.run_id,
+        warnings=warnings or [],
+    )
+
+
+# ---------------------------------------------------------------- predictions of another version
+
+
+def _generation(desk: _Desk, release: Release) -> int | None:
+    """A whole generation of that version for the batch that readers see; None if they see it already."""
+    live = desk.store.live(desk.problem.table)
+    if live is None or live["model_version"] == release.model_version:
+        return None
+    found = desk.store.staged(desk.problem.name, live, release.model_version)
+    if found is not None:
+        if not _audited(desk, found):
+            publish.audit(desk.store, desk.problem, found)
+        return found
+    return _score(desk, release, live)
+
+
+def _audited(desk: _Desk, generation: int) -> bool:
+    """Whether an audit has passed it already; what is read for it again costs the seconds of a rollback."""
+    query = sa.select(audited.c.found).where(audited.c.generation == generation)
+    with desk.store.engine.connect() as connection:
+        return connection.scalar(query) is not None
+
+
+def _score(desk: _Desk, release: Release, live: dict[str, Any]) -> int:
+    """Stage the batch that readers see, as it was frozen, by another version."""
+    moment = live["as_of"].replace(tzinfo=desk.champion.as_of.tzinfo)
+    cycle = Cycle(
+        0, desk.problem.name, "score", moment, live["attempt"], "running", "", "", {}, now()
+    )
+    frozen = _frozen(desk, live["batch"])
+
+    def run(name: str, step: Callable[..., T], *args: Any, io: bool = False) -> T:
+        if name == "pull batch" and frozen is not None:
+            return frozen  # type: ignore[return-value]
+        return call(name, step, *args, io=io)
+
+    return stage_batch(_job(desk, cycle), release, run).generation
+
+
+def _frozen(desk: _Desk, digest: str) -> Snapshot | None:
+    """The rows that were scored; None if they must be pulled again."""
+    batch = history.frozen_batch(Folders(desk.workspace.history(desk.problem.name)), digest)
+    if batch is None:
+        _log.warning("the frozen batch %s is gone; it is pulled again", digest[:12])
+    return batch
+
+
+def _job(desk: _Desk, cycle: Cycle) -> Job:
+    problem = desk.problem
+    return Job(
+        problem,
+        desk.workspace,
+        desk.store,
+        desk.hold,
+        cycle,
+        Registry(problem, desk.workspace),
+        load_families(problem.sweep.families, problem.file.parent),
+        Ask(as_of=cycle.as_of),
+        load_columns(problem.transformer),
+    )

@@ -1,0 +1,1 @@
+"""A scoring: `pipeline` tells its steps on one page."""

@@ -1,0 +1,354 @@
+"""The truth: cycles, evidence, decisions, releases, generations, the pointer, the lock and its fence.
+
+Every change is one transaction. MLflow aliases and parquet copies are projections of what stands here.
+Nothing here decides anything.
+
+    tables     the tables, and the schema's version
+    rows       what is handed out
+    database   engine, schema, lock and fence
+    ledger     who made which version champion, and who waits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from math import isfinite
+from typing import Any
+
+import sqlalchemy as sa
+
+from automl.modeling.families import Blend
+from automl.promotion.evidence import BlockLoss
+from automl.store import ledger
+from automl.store import tables as t
+from automl.store.database import Database
+from automl.store.ledger import Entry, Waiting
+from automl.store.rows import (
+    ENDED,
+    UNSCORED,
+    Cycle,
+    Hold,
+    Release,
+    aware,
+    cycle_of,
+    naive,
+    plain,
+    release_of,
+)
+from automl.workspace import now
+
+__all__ = [
+    "UNSCORED",
+    "Cycle",
+    "Entry",
+    "Hold",
+    "Release",
+    "Store",
+    "Waiting",
+    "aware",
+    "naive",
+]
+
+
+class Store(Database):
+    """What one workspace knows; cheap to open, safe to open twice."""
+
+    # ---- cycles
+
+    def cycles(
+        self,
+        problem: str,
+        *,
+        limit: int = 20,
+        verb: str | None = None,
+        before: datetime | None = None,
+    ) -> list[Cycle]:
+        """Newest first; of one verb, and earlier than an as_of, if they are given."""
+        query = sa.select(t.cycle).where(t.cycle.c.problem == problem)
+        if verb is not None:
+            query = query.where(t.cycle.c.verb == verb)
+        if before is not None:
+            query = query.where(t.cycle.c.as_of < naive(before))
+        query = query.order_by(t.cycle.c.as_of.desc(), t.cycle.c.id.desc()).limit(limit)
+        return [cycle_of(row) for row in self._all(query)]
+
+    def find_cycle(self, problem: str, verb: str, as_of: datetime) -> Cycle | None:
+        """The latest attempt of that cycle."""
+        query = sa.select(t.cycle).where(
+            t.cycle.c.problem == problem, t.cycle.c.verb == verb, t.cycle.c.as_of == naive(as_of)
+        )
+        rows = self._all(query.order_by(t.cycle.c.attempt.desc()).limit(1))
+        return cycle_of(rows[0]) if rows else None
+
+    def newest_as_of(self, problem: str, verb: str) -> datetime | None:
+        """as_of of the newest cycle that ended well."""
+        query = sa.select(sa.func.max(t.cycle.c.as_of)).where(
+            t.cycle.c.problem == problem, t.cycle.c.verb == verb, t.cycle.c.status.in_(ENDED)
+        )
+        found = self._all(query)[0][0]
+        return found.replace(tzinfo=UTC) if found else None
+
+    def open_cycle(
+        self, problem: str, verb: str, as_of: datetime, attempt: int, digest: str
+    ) -> Cycle:
+        """Start a cycle, or go on with one that was interrupted or failed; one that ended stays as it is.
+
+        A cycle whose data was refused, or whose problem file has changed since, starts from nothing: the
+        history it had frozen and its trials answer another question.
+        """
+        key = {"problem": problem, "verb": verb, "as_of": naive(as_of), "attempt": attempt}
+        values: dict[str, Any] = {
+            "status": "running",
+            "reason": "",
+            "problem_digest": digest,
+            "finished_at": None,
+        }
+        with self.writer.begin() as connection:
+            found = connection.execute(sa.select(t.cycle).filter_by(**key)).first()
+            if found is None:
+                connection.execute(
+                    t.cycle.insert().values(**key, **values, receipts={}, started_at=naive(now()))
+                )
+            elif found.status not in ENDED:
+                if found.status == "refused" or found.problem_digest != digest:
+                    values["receipts"] = {}
+                    connection.execute(t.trial.delete().where(t.trial.c.cycle_id == found.id))
+                connection.execute(
+                    t.cycle.update().where(t.cycle.c.id == found.id).values(**values)
+                )
+        opened = self.find_cycle(problem, verb, as_of)
+        if opened is None:
+            raise AssertionError("the cycle was written just now")
+        return opened
+
+    def note(self, cycle: Cycle, **receipts: Any) -> None:
+        """Remember what a finished step left; a resumed cycle starts from there."""
+        with self.writer.begin() as connection:
+            kept = connection.scalar(sa.select(t.cycle.c.receipts).where(t.cycle.c.id == cycle.id))
+            connection.execute(
+                t.cycle.update()
+                .where(t.cycle.c.id == cycle.id)
+                .values(receipts={**(kept or {}), **receipts})
+            )
+
+    def end_cycle(
+        self, cycle: Cycle, status: str, reason: str, connection: sa.Connection | None = None
+    ) -> None:
+        """Give the cycle its one ending."""
+        change = t.cycle.update().where(t.cycle.c.id == cycle.id)
+        change = change.values(status=status, reason=reason[:4000], finished_at=naive(now()))
+        if connection is not None:
+            connection.execute(change)
+            return
+        with self.writer.begin() as own:
+            own.execute(change)
+
+    def sweep_dead(self, hold: Hold, keep: Sequence[int]) -> None:
+        """Close cycles that died in an earlier process; callers hold the lock, so nobody runs them."""
+        with self.commit(hold) as connection:
+            connection.execute(
+                t.cycle.update()
+                .where(
+                    t.cycle.c.problem == hold.problem,
+                    t.cycle.c.status == "running",
+                    t.cycle.c.id.not_in(keep),
+                )
+                .values(status="failed", reason="its process died", finished_at=naive(now()))
+            )
+
+    # ---- trials and evidence
+
+    def save_trial(self, cycle: Cycle, recipe: str, content: Mapping[str, Any]) -> None:
+        """Keep a finished trial, so that a killed sweep need not repeat it."""
+        with self.writer.begin() as connection:
+            connection.execute(
+                t.trial.delete().where(t.trial.c.cycle_id == cycle.id, t.trial.c.recipe == recipe)
+            )
+            connection.execute(
+                t.trial.insert().values(cycle_id=cycle.id, recipe=recipe, content=plain(content))
+            )
+
+    def trials(self, cycle: Cycle) -> list[dict[str, Any]]:
+        """What `save_trial` kept."""
+        return [
+            row.content
+            for row in self._all(sa.select(t.trial).where(t.trial.c.cycle_id == cycle.id))
+        ]
+
+    def evidence(self, problem: str) -> list[BlockLoss]:
+        """All evidence of a problem, oldest cycle first."""
+        query = (
+            sa.select(t.evidence)
+            .where(t.evidence.c.problem == problem)
+            .order_by(t.evidence.c.cycle)
+        )
+        return [
+            BlockLoss(
+                aware(r.cycle),
+                r.blend,
+                aware(r.start),
+                aware(r.end),
+                r.rows,
+                r.loss,
+                r.floor,
+                r.kind,
+            )
+            for r in self._all(query)
+        ]
+
+    def add_evidence(
+        self, connection: sa.Connection, problem: str, losses: Sequence[BlockLoss]
+    ) -> None:
+        """Append the losses of a cycle; a repeated cycle replaces its own, an undefined loss is left out."""
+        for cycle_at in {loss.cycle for loss in losses}:
+            connection.execute(
+                t.evidence.delete().where(
+                    t.evidence.c.problem == problem, t.evidence.c.cycle == naive(cycle_at)
+                )
+            )
+        rows = [
+            {
+                "problem": problem,
+                "cycle": naive(x.cycle),
+                "blend": x.blend,
+                "start": naive(x.start),
+                "end": naive(x.end),
+                "rows": x.rows,
+                "loss": x.loss,
+                "floor": x.floor,
+                "kind": x.kind,
+            }
+            for x in losses
+            if isfinite(x.loss)
+        ]
+        if rows:
+            connection.execute(t.evidence.insert(), rows)
+
+    # ---- decisions, releases, shadows
+
+    def champion(
+        self, problem: str, *, at: datetime | None = None, before: datetime | None = None
+    ) -> Release | None:
+        """The newest release; `at`: not later than that as_of; `before`: earlier than that as_of."""
+        query = sa.select(t.release).where(t.release.c.problem == problem)
+        if at is not None:
+            query = query.where(t.release.c.as_of <= naive(at))
+        if before is not None:
+            query = query.where(t.release.c.as_of < naive(before))
+        rows = self._all(query.order_by(t.release.c.as_of.desc(), t.release.c.id.desc()).limit(1))
+        return release_of(rows[0]) if rows else None
+
+    def releases(self, problem: str, *, limit: int = 50) -> list[Release]:
+        """Newest first: by as_of, then by when they were made."""
+        query = sa.select(t.release).where(t.release.c.problem == problem)
+        query = query.order_by(t.release.c.as_of.desc(), t.release.c.id.desc()).limit(limit)
+        return [release_of(row) for row in self._all(query)]
+
+    def decisions(self, problem: str, *, limit: int = 50) -> list[dict[str, Any]]:
+        """Newest first, as plain rows."""
+        query = sa.select(t.decision).where(t.decision.c.problem == problem)
+        return [
+            dict(row._mapping)
+            for row in self._all(query.order_by(t.decision.c.id.desc()).limit(limit))
+        ]
+
+    def ledger(self, problem: str) -> list[Entry]:
+        """Every row of the ledger, oldest first."""
+        return self._ask(lambda connection: ledger.entries(connection, problem))
+
+    def waiting(self, problem: str) -> Waiting | None:
+        """The challenger that waits for a person, expired or not."""
+        return self._ask(lambda connection: ledger.waiting(connection, problem))
+
+    def shadows(self, problem: str) -> list[tuple[Blend, datetime]]:
+        """Challengers that wait for a virgin block, with the end of the labels that chose them."""
+        query = (
+            sa.select(t.shadow).where(t.shadow.c.problem == problem).order_by(t.shadow.c.blend_id)
+        )
+        return [(Blend.from_json(row.blend), aware(row.labels_until)) for row in self._all(query)]
+
+    def referred(self, problem: str) -> set[str]:
+        """Digests of snapshots and batches that a decision, a running cycle or a generation refers to."""
+        cycles = self._all(sa.select(t.cycle).where(t.cycle.c.problem == problem))
+        kept = {
+            row.receipts["snapshot"]["digest"]
+            for row in cycles
+            if row.status not in ("dry-run", "failed", "refused") and "snapshot" in row.receipts
+        }
+        generations = self._all(
+            sa.select(t.generation.c.batch).where(
+                t.generation.c.problem == problem, t.generation.c.state != "removed"
+            )
+        )
+        return kept | {row.batch for row in generations}
+
+    def projected(self, release: Release) -> None:
+        """MLflow's aliases have followed this release."""
+        with self.writer.begin() as connection:
+            connection.execute(
+                t.release.update()
+                .where(t.release.c.id == release.id)
+                .values(projected_at=naive(now()))
+            )
+
+    # ---- generations
+
+    def generations(self, problem: str, *, limit: int = 50) -> list[dict[str, Any]]:
+        """Published ones, newest first, as plain rows."""
+        query = sa.select(t.generation).where(
+            t.generation.c.problem == problem, t.generation.c.state == "published"
+        )
+        return [
+            dict(row._mapping)
+            for row in self._all(query.order_by(t.generation.c.id.desc()).limit(limit))
+        ]
+
+    def windows(self, problem: str) -> list[tuple[datetime, datetime]]:
+        """(start, end) of every batch whose predictions were published."""
+        g = t.generation.c
+        query = sa.select(g.as_of, g.until).where(g.problem == problem, g.published_at.is_not(None))
+        return [(aware(row.as_of), aware(row.until)) for row in self._all(query.distinct())]
+
+    def refused(self, problem: str) -> set[datetime]:
+        """as_of of the cycles whose data were refused."""
+        c = t.cycle.c
+        query = sa.select(c.as_of).where(c.problem == problem, c.status == "refused")
+        return {aware(row.as_of) for row in self._all(query)}
+
+    def live(self, table: str) -> dict[str, Any] | None:
+        """The generation that readers of a table see."""
+        query = sa.select(t.generation).join(t.pointer, t.pointer.c.generation == t.generation.c.id)
+        rows = self._all(query.where(t.pointer.c.table_name == table))
+        return dict(rows[0]._mapping) if rows else None
+
+    def judged(self, generation: int, rows: int, scores: Mapping[str, float]) -> None:
+        """How a generation has turned out, on the labels that have arrived."""
+        with self.writer.begin() as connection:
+            connection.execute(
+                t.generation.update()
+                .where(t.generation.c.id == generation)
+                .values(judged_rows=rows, judged=plain(dict(scores)))
+            )
+
+    def seen(self, problem: str, at: datetime) -> dict[str, Any] | None:
+        """The generation that readers saw at a moment; a backfill never came before their eyes."""
+        g = t.generation.c
+        query = sa.select(t.generation).where(g.problem == problem, g.published_at.is_not(None))
+        rows = {row.id: dict(row._mapping) for row in self._all(query)}
+        told = [(row["published_at"].replace(tzinfo=UTC), name) for name, row in rows.items()]
+        told += [(e.at, e.generation) for e in self.ledger(problem) if e.generation in rows]
+        past = [(rows[name]["as_of"], moment, name) for moment, name in told if moment <= at]
+        return rows[max(past)[2]] if past else None
+
+    def staged(self, problem: str, like: Mapping[str, Any], version: int) -> int | None:
+        """A generation of another version for the same batch as this one, ready to be pointed at."""
+        g = t.generation.c
+        query = sa.select(g.id).where(
+            g.problem == problem,
+            g.model_version == version,
+            g.state.in_(("staged", "published")),
+            *(g[name] == like[name] for name in ("as_of", "until", "batch")),
+        )
+        rows = self._all(query.order_by(g.id.desc()).limit(1))
+        return int(rows[0].id) if rows else None

@@ -1,0 +1,254 @@
+"""The nouns of a sweep: what it works on, a trial, and the leaderboard it ends in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from automl.history.contract import Contract
+from automl.modeling.ensemble import block_weights
+from automl.modeling.families import Blend, Family, Params, Recipe
+from automl.modeling.features.matrices import Rows, row_weights, to_outcomes
+from automl.modeling.features.user_transformer import Columns
+from automl.modeling.metrics import Metric, get_metric
+from automl.modeling.splits import Block
+from automl.problem import Problem
+
+__all__ = [
+    "Board",
+    "Judged",
+    "Past",
+    "Plan",
+    "PlanKind",
+    "Trial",
+    "Work",
+    "blend_losses",
+    "blend_outputs",
+    "floor_losses",
+    "makespan",
+    "mean",
+    "means",
+    "output_file",
+]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """What a sweep works on; everything in it belongs to one snapshot."""
+
+    problem: Problem
+    contract: Contract
+    families: Mapping[str, Family]
+    frame: pd.DataFrame
+    blocks: Sequence[Block]  # newest first
+    scratch: Path
+    workers: int
+    columns: Columns | None = None  # the user's own
+
+    @property
+    def metric(self) -> Metric:
+        """What is optimised."""
+        return get_metric(self.problem.metric.name)
+
+    @property
+    def offered(self) -> dict[str, Family]:
+        """The families that are searched; others are here to refit a champion that is made of them."""
+        return {name: family for name, family in self.families.items() if family.offered}
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One recipe evaluated on blocks; plain data, JSON both ways."""
+
+    number: int
+    recipe: Recipe
+    source: str  # start | carried | live | search
+    status: str  # complete | pruned | failed
+    losses: tuple[float, ...]  # per block, newest first; shorter when pruned or failed
+    scores: tuple[float, ...]
+    also: dict[str, float] = field(default_factory=dict)  # further metrics, mean over blocks
+    learned: Params = field(default_factory=dict)
+    seconds: float = 0.0  # core-seconds of all its fits
+    seconds_fit: float = 0.0  # of the fit on the newest block
+    seconds_predict: float = 0.0  # per 1,000 rows
+    seconds_refit: float = 0.0  # estimate, on all rows
+    elapsed: float = 0.0  # wall clock of the sweep when it ended
+    reason: str = ""
+    trace: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads."""
+        content = {name: getattr(self, name) for name in self.__slots__}
+        return {**content, "recipe": self.recipe.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Trial:
+        """The trial of that JSON object."""
+        lists = {"losses": tuple(data["losses"]), "scores": tuple(data["scores"])}
+        return cls(**{**data, **lists, "recipe": Recipe.from_json(data["recipe"])})
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over blocks, newer blocks weighing more; only comparable between complete trials."""
+        return mean(self.losses)
+
+    @property
+    def score(self) -> float:
+        """Mean score over blocks, weighted as `loss`."""
+        return mean(self.scores)
+
+
+PlanKind = Literal["refit", "warm", "full"]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A trial of an earlier cycle; `relative` is its loss over the best of that cycle."""
+
+    trial: Trial
+    relative: float
+    age: int  # in cycles
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to search, and what earlier cycles hand on."""
+
+    kind: PlanKind = "full"
+    reason: str = ""
+    live: tuple[Recipe, ...] = ()
+    past: tuple[Past, ...] = ()
+    challengers: int | None = None  # new points, at most; None: as many as time allows
+    seconds: float | None = None  # wall clock of the search, at most; None: what the refit leaves
+    costs: Mapping[str, float] = field(default_factory=dict)  # recipe -> seconds of a refit
+    favour: tuple[str, ...] = ()  # families by how they did before, best first
+    # (recipe, block) -> learned params, where a model of an earlier cycle has answered already
+    known: Mapping[tuple[str, int], Params] = field(default_factory=dict)
+    shifted: bool = False  # the champion's newest loss is an outlier: old evidence counts less
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The result of a sweep: trials, the challenger they suggest, and how the time went."""
+
+    trials: tuple[Trial, ...]
+    challenger: Blend | None  # None: not one trial ended well
+    reference: Blend | None  # stands in for the champion that a first cycle lacks
+    stopped: str  # time | configurations | trials | plan | nothing left | nothing more to be gained
+    seconds: float
+    fit_seconds: float  # core-seconds inside fits
+    rows: int  # training rows of the newest block's fits, after the row cap
+    encode_seconds: float = 0.0
+    refit_seconds: float = 0.0  # core-seconds of refits begun on idle cores
+    overhead: float = 0.0  # estimated seconds of a refit before its fits begin
+
+    def time_in_fits(self, workers: int) -> float:
+        """Share of the sweep's core-seconds in fits and encodings; 1 is all."""
+        within = self.fit_seconds + self.encode_seconds + self.refit_seconds
+        return within / max(1e-9, self.seconds * workers)
+
+    @property
+    def in_words(self) -> str:
+        """How much was tried, how long it took, and what ended it."""
+        statuses = [trial.status for trial in self.trials]
+        pruned, failed = statuses.count("pruned"), statuses.count("failed")
+        return (
+            f"{len(statuses)} trials ({pruned} pruned, {failed} failed) in {self.seconds:.0f} s, "
+            f"stopped by {self.stopped}"
+        )
+
+    @property
+    def ranked(self) -> list[Trial]:
+        """Complete trials, best first; then pruned, then failed ones, those judged on more blocks first."""
+        order = {"complete": 0, "pruned": 1, "failed": 2}
+
+        def place(t: Trial) -> tuple[int, int, float, int]:
+            return order[t.status], -len(t.losses), t.loss if t.losses else 0.0, t.number
+
+        return sorted(self.trials, key=place)
+
+
+class Judged(NamedTuple):
+    """The judged rows of a block: what came, what was said, and how much each row counts."""
+
+    truth: NDArray[np.float64]
+    output: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    def take(self, rows: NDArray[Any]) -> Judged:
+        """These rows, by a mask or by their places."""
+        return Judged(self.truth[rows], self.output[rows], self.weight[rows])
+
+    def score(self, metric: Metric) -> float:
+        """Their score."""
+        return metric.score(self.truth, self.output, self.weight)
+
+
+def blend_outputs(work: Work, blend: Blend, blocks: int | None = None) -> list[Judged]:
+    """What a blend said per block, newest first, from its members' kept outputs; [] if one lacks.
+
+    `blocks` says how many of the newest are wanted; by default all.
+    """
+    outcomes = to_outcomes(work.frame[work.problem.history.target], work.contract)
+    weights = row_weights(work.frame, work.problem)
+    judged = []
+    for b, block in enumerate(work.blocks[:blocks]):
+        paths = [output_file(work, member.recipe, b) for member in blend.members]
+        if not all(path.exists() for path in paths):
+            return []
+        mixed = sum(m.weight * np.load(p) for m, p in zip(blend.members, paths, strict=True))
+        judged.append(Judged(outcomes[block.judged], mixed, weights[block.judged]))
+    return judged
+
+
+def blend_losses(work: Work, blend: Blend, blocks: int | None = None) -> list[float]:
+    """Losses of a blend on the blocks, newest first; [] if a member has no outputs."""
+    return [
+        work.metric.loss(judged.score(work.metric)) for judged in blend_outputs(work, blend, blocks)
+    ]
+
+
+def floor_losses(work: Work, rows: Rows | None = None) -> list[float]:
+    """Losses of who knows nothing but the training labels, their shares or their mean, newest block first."""
+    rows = rows or Rows.of(work.frame, work.problem, work.contract)
+    told = []
+    for block in work.blocks:
+        y, weight, count = rows.y[block.train], rows.weight[block.train], len(block.judged)
+        if work.contract.classes:
+            sums = np.bincount(y.astype(int), weight, minlength=len(work.contract.classes))
+            output = np.tile(sums / sums.sum(), (count, 1))
+        else:
+            output = np.full(count, np.average(y, weights=weight))
+        judged = Judged(rows.y[block.judged], output, rows.weight[block.judged])
+        told.append(work.metric.loss(judged.score(work.metric)))
+    return told
+
+
+def output_file(work: Work, recipe: Recipe, block: int) -> Path:
+    """Where a recipe's outputs on a block lie, shape (n_judged,) or (n_judged, n_classes)."""
+    return work.scratch / "outputs" / f"{recipe.id}-{block}.npy"
+
+
+def makespan(seconds: Sequence[float], workers: int) -> float:
+    """Wall clock of fits run side by side, the longest first."""
+    busy = [0.0] * workers
+    for each in sorted(seconds, reverse=True):
+        busy[busy.index(min(busy))] += each
+    return max(busy)
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean over blocks, newest first, newer ones weighing more; NaN of nothing."""
+    return float(np.dot(block_weights(len(values)), values)) if values else float("nan")
+
+
+def means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """`mean` by name; a name without a value on one of the blocks is left out."""
+    found = {name: mean([v[name] for v in values]) for name in (values[0] if values else ())}
+    return {name: value for name, value in found.items() if np.isfinite(value)}

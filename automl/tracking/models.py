@@ -1,0 +1,203 @@
+"""Model files: saved as skops with our allow-list, digested, and loaded only if both still hold."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import skops.io
+import yaml
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+
+from automl.errors import DigestError, PredictError, SpaceError
+from automl.modeling.families import Family, alias_earlier_modules
+from automl.modeling.features import CARRIED
+from automl.modeling.features import __path__ as features_path
+from automl.modeling.features.user_transformer import Columns
+
+__all__ = ["digest_folder", "load_folder", "log_model", "save_folder", "trusted_types"]
+
+# Types a model file may hold beyond what skops trusts by itself. Families' own files travel along.
+ALLOWED = (
+    "sklearn.",
+    "lightgbm.",
+    "xgboost.",
+    "catboost.",
+    "numpy.",
+    "scipy.",
+    "skrub.",
+    "collections.OrderedDict",
+    "functools.partial",
+    f"{CARRIED}.",
+    "automl_family_",
+    "automl_columns_",
+)
+_log = logging.getLogger(__name__)
+# what can travel with a model: its file under a module name of its own
+Code = Family | Columns
+_REQUIRED = ("scikit-learn", "numpy", "pandas", "skops")
+
+
+def trusted_types(model: Any) -> list[str]:
+    """The types skops must be told to trust.
+
+    Raises
+    ------
+    SpaceError
+        The model holds a type outside the allow-list.
+    """
+    found = sorted(skops.io.get_untrusted_types(data=skops.io.dumps(model)))
+    foreign = [name for name in found if not name.startswith(ALLOWED)]
+    if foreign:
+        raise SpaceError(
+            f"the model holds {', '.join(foreign)}; wanted types of {', '.join(ALLOWED[:6])} or of the family's file",
+            code="untrusted_type",
+            next_step="Build the estimator from those libraries, or define its class in the family file.",
+        )
+    return found
+
+
+def log_model(model: Any, sample: pd.DataFrame, families: Sequence[Code], run_id: str) -> Any:
+    """Log a model to a run, with signature, requirements and the code it needs; no row of data."""
+    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
+        return mlflow.sklearn.log_model(
+            model, name="model", **_arguments(model, sample, families, Path(folder))
+        )
+
+
+def save_folder(model: Any, sample: pd.DataFrame, families: Sequence[Code], folder: Path) -> None:
+    """Write the same files into a folder, without a server."""
+    with tempfile.TemporaryDirectory() as code:
+        mlflow.sklearn.save_model(
+            model, str(folder), **_arguments(model, sample, families, Path(code))
+        )
+
+
+def digest_folder(folder: Path) -> dict[str, str]:
+    """sha256 of every file of a model, by relative path; MLflow's own registration note is left out."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in files
+        if p.name != "registered_model_meta"
+    }
+
+
+def load_folder(folder: Path, digests: Mapping[str, str]) -> Any:
+    """Load a model whose files are exactly those that were decided.
+
+    Raises
+    ------
+    DigestError
+        A file changed, is missing or was added, or the file asks for types we do not trust.
+    PredictError
+        A library that the model needs is not installed.
+    """
+    found = digest_folder(folder)
+    changed = sorted(n for n in {*found, *digests} if found.get(n) != digests.get(n))
+    if changed:
+        raise DigestError(
+            f"model file {changed[0]!r} is not the one that was decided ({len(changed)} files differ)",
+            code="digest_mismatch",
+            next_step="Restore the artifact from a backup, or retrain with --again --reason.",
+        )
+    flavour = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))["flavors"]["sklearn"]
+    foreign = [n for n in flavour.get("skops_trusted_types") or [] if not n.startswith(ALLOWED)]
+    if foreign or flavour.get("serialization_format") != "skops":
+        raise DigestError(
+            f"the model asks to trust {', '.join(foreign) or flavour.get('serialization_format')}",
+            code="untrusted_type",
+        )
+    _refuse_missing_libraries(folder)
+    alias_earlier_modules()
+    return mlflow.sklearn.load_model(str(folder))
+
+
+def _refuse_missing_libraries(folder: Path) -> None:
+    """Say which library a model needs and this environment lacks; another version of one is only told."""
+    path = folder / "requirements.txt"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    wanted = dict(line.split("==") for line in lines if line.count("==") == 1)
+    for name, decided in wanted.items():
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            raise PredictError(
+                f"the model needs {name} {decided}, which is not installed here",
+                code="library_missing",
+                next_step=f"pip install {name}=={decided}, then run the same command again.",
+            ) from None
+        if found != decided:
+            _log.warning("the model was fitted with %s %s; found %s", name, decided, found)
+
+
+def _arguments(
+    model: Any, sample: pd.DataFrame, families: Sequence[Code], folder: Path
+) -> dict[str, Any]:
+    code = [Path(features_path[0]) / f"{CARRIED}.py"]
+    for family in families:
+        # a family's file may import this package; only those whose classes the model holds must travel
+        if any(type(part).__module__ == family.module for part in _parts(model)):
+            code.append(Path(shutil.copy(family.path, folder / f"{family.module}.py")))
+    modules = {type(part).__module__.partition(".")[0] for part in _parts(model)}
+    boosters = [m for m in ("lightgbm", "xgboost", "catboost") if m in modules and m in sys.modules]
+    wanted = [*_REQUIRED, *map(_distribution, boosters)]
+    return {
+        "signature": _signature(model, sample),
+        "serialization_format": "skops",
+        "skops_trusted_types": trusted_types(model),
+        "pip_requirements": [f"{name}=={version(name)}" for name in wanted],
+        "code_paths": [str(path) for path in code],
+    }
+
+
+def _distribution(module: str) -> str:
+    """The name that a library is installed by; XGBoost goes by several."""
+    try:
+        version(module)
+    except PackageNotFoundError:
+        return packages_distributions()[module][0]  # reads what every library holds
+    return module
+
+
+def _parts(model: Any) -> list[Any]:
+    """Every estimator inside a model."""
+    found, waiting = [], [model]
+    while waiting:
+        part = waiting.pop()
+        found.append(part)
+        for value in vars(part).values() if hasattr(part, "__dict__") else ():
+            items = value if isinstance(value, (list, tuple)) else [value]
+            for item in items:
+                inner = item[1] if isinstance(item, tuple) and len(item) >= 2 else item
+                if hasattr(inner, "get_params") and all(inner is not f for f in found):
+                    waiting.append(inner)
+    return found
+
+
+def _signature(model: Any, sample: pd.DataFrame) -> ModelSignature:
+    kinds = {"datetime64[us]": DataType.datetime, "float64": DataType.double}
+    inputs = Schema(
+        [
+            ColSpec(kinds.get(str(t), DataType.string), n, required=True)
+            for n, t in sample.dtypes.items()
+        ]
+    )
+    answer = np.asarray(model.predict(sample.head(5)))
+    output = (
+        DataType.double
+        if answer.dtype.kind == "f"
+        else (DataType.long if answer.dtype.kind in "iu" else DataType.string)
+    )
+    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec(output)]))

@@ -1,0 +1,141 @@
+"""A workspace of the release before opens, says what it said, and goes on."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tarfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from automl import report
+from automl.cycles.options import Ask
+from automl.problem import load_problem
+from automl.review import approve, rollback
+from automl.score.pipeline import cycle
+from automl.store import Store
+from automl.store import tables as t
+from automl.store.migrate import upgrade
+from automl.workspace import open_workspace
+
+KEPT = Path(__file__).with_name("old_workspace")
+MADE_IN = "/srv/returns"
+NEXT = datetime(2026, 5, 11, tzinfo=UTC)
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """The problem file of a copy of the kept workspace; paths in its databases lead to the copy."""
+    with tarfile.open(KEPT / "returns.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    folder = tmp_path / "returns"
+    for name in ("automl", "mlflow"):
+        with sqlite3.connect(folder / ".automl" / f"{name}.db") as connection:
+            _replace_everywhere(connection, MADE_IN, str(folder))
+            if name == "automl":
+                connection.execute("update automl_waiting set expires_at = '2100-01-01 00:00:00'")
+    return folder / "problem.toml"
+
+
+def _replace_everywhere(connection: sqlite3.Connection, before: str, after: str) -> None:
+    tables = connection.execute("select name from sqlite_master where type = 'table'").fetchall()
+    for (table,) in tables:
+        for column in connection.execute(f'pragma table_info("{table}")').fetchall():
+            connection.execute(
+                f'update "{table}" set "{column[1]}" = replace("{column[1]}", ?, ?) '
+                f'where typeof("{column[1]}") = \'text\' and instr("{column[1]}", ?)',
+                (before, after, before),
+            )
+
+
+def _add_week(orders: Path) -> None:
+    """The orders of the week to predict."""
+    lines = [
+        f"{100_000 + hour},{NEXT + timedelta(hours=hour):%Y-%m-%d %H:%M:%S},shop {hour % 40:02d},{hour % 90}.5,0"
+        for hour in range(168)
+    ]
+    with orders.open("a", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def document(file: Path, name: str, *arguments: Any) -> dict[str, Any]:
+    """What a command that looks things up answers."""
+    made = getattr(report, name)(load_problem(file), open_workspace(file), *arguments)
+    assert isinstance(made, dict)
+    return made
+
+
+def test_status_why_and_champion_say_what_they_said(old: Path) -> None:
+    expected = json.loads((KEPT / "expected.json").read_text(encoding="utf-8"))
+    status = document(old, "status")
+    assert status["champion"]["model_version"] == expected["champion"]
+    assert status["live"]["generation"] == expected["generation"]
+    assert status["waiting"]["version"] == expected["waiting"]
+    assert next(c["as_of"] for c in status["cycles"] if c["verb"] == "retrain") == "2026-05-04"
+    assert document(old, "why", None)["reason"] == expected["reason"]
+    for at, version in expected["champions"].items():
+        made = document(old, "champion", datetime.fromisoformat(at))
+        assert made["champion"]["model_version"] == version
+
+
+def test_the_standby_is_pointed_at_and_the_waiting_challenger_can_be_approved(old: Path) -> None:
+    expected = json.loads((KEPT / "expected.json").read_text(encoding="utf-8"))
+    problem, workspace = load_problem(old), open_workspace(old)
+    done = approve(problem, workspace, "as it waited")
+    assert done.model_version == expected["waiting"]
+    done = rollback(problem, workspace, "not after all")
+    assert (done.model_version, done.rows) == (expected["champion"], 168)
+    assert Store(workspace).champion("returns").blend.id == expected["blend"]  # type: ignore[union-attr]
+
+
+def test_the_next_cycle_goes_on_from_what_was_known(old: Path) -> None:
+    expected = json.loads((KEPT / "expected.json").read_text(encoding="utf-8"))
+    problem, workspace = load_problem(old), open_workspace(old)
+    store = Store(workspace)
+    _add_week(old.with_name("orders.csv"))
+    evidence = len(store.evidence("returns"))
+    assert any(workspace.shelf("returns").glob("*.pickle"))
+
+    done = cycle(problem, workspace, Ask(as_of=NEXT))
+
+    assert done.status == "published"
+    assert done.rows == 168
+    plan = store.find_cycle("returns", "retrain", NEXT).receipts["plan"]  # type: ignore[union-attr]
+    assert plan["kind"] == "warm", "ten cycles are remembered"
+    champion = store.champion("returns")
+    assert champion is not None
+    assert champion.blend.id == expected["blend"], "in review mode the recipe stays"
+    assert len(store.evidence("returns")) > evidence
+    assert store.evidence("returns")[0].cycle == datetime(2026, 3, 2, tzinfo=UTC)
+    assert all("unknown" not in e.actor for e in store.ledger("returns"))
+
+
+def test_revisions_lead_from_the_first_schema_to_the_tables_of_this_one(tmp_path: Path) -> None:
+    made, grown = (
+        sa.create_engine(f"sqlite:///{tmp_path / name}") for name in ("made.db", "grown.db")
+    )
+    t.metadata.create_all(made)
+    later = {"automl_ledger", "automl_waiting"}  # tables that revisions make
+    t.metadata.create_all(
+        grown, [table for name, table in t.metadata.tables.items() if name not in later]
+    )
+    with grown.begin() as connection:
+        upgrade(connection, 1, t.SCHEMA_VERSION)
+
+    def shape(engine: sa.Engine) -> dict[str, list[tuple[str, str, bool]]]:
+        inspector = sa.inspect(engine)
+        return {
+            table: sorted(
+                (c["name"], str(c["type"]), bool(c["nullable"]))
+                for c in inspector.get_columns(table)
+            )
+            for table in t.metadata.tables
+        }
+
+    assert shape(grown) == shape(made)
+    for engine in (made, grown):
+        engine.dispose()

@@ -1,0 +1,230 @@
+"""The catalogue of bad inputs: one numbered row per way in which data go wrong, and what must follow.
+
+A case builds the bad input on a small real source and runs what a cycle runs. What must follow is said
+beside it: refused, set aside, left out, told, or simply used.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from automl.errors import AutomlError
+from automl.history import Snapshot, pull, pull_batch, read
+from automl.history.contract import check, check_batch, infer, load_contract, save_contract
+from automl.problem import Problem, load_problem
+from automl.workspace import open_workspace
+from tests.conftest import AS_OF
+from tests.support.table_sources import DAY, Rows, Source, parcel
+
+WEEK = 7 * DAY
+EXITS = {2: "ProblemError", 3: "HistoryError", 5: "UnreachableError", 6: "PredictError"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a cycle sees of a source before it touches a model."""
+
+    snapshot: Snapshot
+    frame: pd.DataFrame
+    warnings: list[str]
+
+
+class Place:
+    """A folder with one source, a problem file and a contract; the fixtures a case may ask for."""
+
+    def __init__(self, folder: Path, request: pytest.FixtureRequest) -> None:
+        self.folder = folder
+        self.request = request
+
+    def source(self, kind: str = "sqlite") -> Source:
+        """The place's source of this kind."""
+        return Source(self.folder, kind)
+
+    def problem(
+        self, kind: str = "sqlite", history: str = "", task: str = "binary", **roles: str
+    ) -> Problem:
+        """The problem on the source of this kind; `roles` replace lines of its history."""
+        problem = self.source(kind).problem(history, **roles)
+        metric = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}[task]
+        return self.edited(problem, {'"binary"': f'"{task}"', '"roc_auc"': f'"{metric}"'})
+
+    def edited(self, problem: Problem, replace: dict[str, str]) -> Problem:
+        """The problem, its file's text replaced."""
+        text = problem.file.read_text(encoding="utf-8")
+        for old, new in replace.items():
+            assert old in text
+            text = text.replace(old, new)
+        problem.file.write_text(text, encoding="utf-8")
+        return load_problem(problem.file)
+
+    def agree(self, problem: Problem, rows: Rows | None = None, kind: str = "sqlite") -> Seen:
+        """A first cycle on good rows: it writes the contract."""
+        if rows is not None:
+            self.source(kind).holds(rows)
+        return self.cycle(problem)
+
+    def cycle(self, problem: Problem, as_of: datetime = AS_OF, **options: Any) -> Seen:
+        """Pull and check as a cycle does; the first one writes the contract."""
+        contract = load_contract(problem)
+        snapshot = pull(
+            problem,
+            open_workspace(problem.file),
+            as_of,
+            kinds=contract.kinds(problem) if contract else None,
+            nulls=contract.nulls if contract else (),
+            **options,
+        )
+        frame = read(snapshot)
+        if contract is None:
+            contract = infer(frame, problem, snapshot.unused)
+            save_contract(problem, contract)
+        found = check(frame, contract, problem, snapshot.offered, as_of=as_of)
+        return Seen(snapshot, frame, [*map(str, found), *snapshot.warnings])
+
+    def batch(self, problem: Problem, as_of: datetime = AS_OF) -> Seen:
+        """Pull and check the rows to predict as a cycle does."""
+        contract = load_contract(problem)
+        assert contract is not None
+        snapshot = pull_batch(
+            problem,
+            open_workspace(problem.file),
+            as_of,
+            kinds=contract.kinds(problem),
+            nulls=contract.nulls,
+        )
+        frame = read(snapshot)
+        found = check_batch(frame, contract, problem, snapshot.offered)
+        return Seen(snapshot, frame, [*map(str, found), *snapshot.warnings])
+
+    def execute(self, *statements: str) -> None:
+        """Change the SQLite source by hand."""
+        with closing(sqlite3.connect(self.folder / "rows.db")) as connection, connection:
+            for statement in statements:
+                connection.execute(statement)
+
+
+def good(count: int = 300, every: timedelta = DAY / 6, **other: Any) -> Rows:
+    """Rows that nothing is wrong with, known at AS_OF; `other` are columns, values or functions of the row."""
+    last = AS_OF - 2 * DAY
+    rows = []
+    for i in range(count):
+        more = {name: value(i) if callable(value) else value for name, value in other.items()}
+        rows.append(parcel(i, last - (count - 1 - i) * every, **more))
+    return rows
+
+
+def coming(count: int = 40, first: int = 1000, **other: Any) -> Rows:
+    """Rows to predict at AS_OF."""
+    return [{**parcel(first + i, AS_OF + i * DAY / 8, **other), "late": None} for i in range(count)]
+
+
+def some(rows: Rows, count: int, **cells: Any) -> Rows:
+    """The rows, the first `count` of them with other cells."""
+    return [{**row, **cells} if i < count else row for i, row in enumerate(rows)]
+
+
+# ---------------------------------------------------------------- what must follow
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The cycle is refused with this code; champion and predictions are not touched."""
+
+    code: str
+    told: str
+    exit_code: int = 3
+
+    def proves(self, run: Callable[[], Any]) -> None:
+        """Run the case."""
+        with pytest.raises(AutomlError, match=self.told) as caught:
+            run()
+        assert (caught.value.code, caught.value.exit_code) == (self.code, self.exit_code)
+        assert EXITS[self.exit_code] in {base.__name__ for base in type(caught.value).__mro__}
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """So many rows are quarantined for this reason; the others are used."""
+
+    code: str
+    count: int = 1
+
+    def proves(self, run: Callable[[], Any]) -> None:
+        """Run the case, which answers what the cycle has seen."""
+        seen = run()
+        assert seen.snapshot.quarantined == {self.code: self.count}
+        assert seen.snapshot.rows == len(seen.frame) > 0
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """So many rows are not looked at, and are counted."""
+
+    why: str
+    count: int
+
+    def proves(self, run: Callable[[], Any]) -> None:
+        """Run the case, which answers what the cycle has seen."""
+        seen = run()
+        assert seen.snapshot.dropped[self.why] == self.count
+        assert seen.snapshot.quarantined == {}
+
+
+@dataclass(frozen=True)
+class Warned:
+    """The cycle goes on and says this."""
+
+    told: str
+
+    def proves(self, run: Callable[[], Any]) -> None:
+        """Run the case, which answers what the cycle has seen."""
+        warnings = run().warnings
+        assert [w for w in warnings if re.search(self.told, w)], warnings
+
+
+@dataclass(frozen=True)
+class Works:
+    """The input is used as what it stands for; the case itself says how."""
+
+    def proves(self, run: Callable[[], Any]) -> None:
+        """Run the case."""
+        run()
+
+
+Outcome = Refused | SetAside | LeftOut | Warned | Works
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way in which a row of the catalogue shows."""
+
+    row: int
+    name: str
+    outcome: Outcome
+    run: Callable[[Any], Any]
+
+    def __str__(self) -> str:
+        return f"row{self.row}-{self.name}"
+
+
+class Catalogue(list[Case]):
+    """Cases in order; called as a decorator it takes one more."""
+
+    def __call__(self, row: int, name: str, outcome: Outcome) -> Callable[[Any], Any]:
+        """Add the decorated function as a case of this row."""
+
+        def add(run: Any) -> Any:
+            self.append(Case(row, name, outcome, run))
+            return run
+
+        return add

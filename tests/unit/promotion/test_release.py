@@ -1,0 +1,289 @@
+"""Releases and their ledger: what is effective, and what is told of it, change together or not at all."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from automl import report
+from automl.errors import BusyError, PredictError
+from automl.modeling.families import Blend, Recipe
+from automl.problem import Problem
+from automl.promotion import release as room
+from automl.promotion.release import Ruling, commit_release, commit_undo, reconcile
+from automl.retrain.choose import doubted
+from automl.store import Entry, Hold, Release, Store, Waiting
+from automl.store import tables as t
+from automl.workspace import Workspace
+
+MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
+WEEK = timedelta(weeks=1)
+
+
+def blend_of(number: float) -> Blend:
+    return Blend.single(Recipe("linear", {"C": number}))
+
+
+def release_of(week: int, version: int, recipe: float = 1.0) -> Release:
+    as_of = MONDAY + week * WEEK
+    return Release(
+        0, as_of, version, f"run{version}", {}, "f" * 64, blend_of(recipe), as_of, projected=False
+    )
+
+
+class Desk:
+    """A store in which cycles are decided by hand, an hour of the wall clock apart."""
+
+    def __init__(
+        self, problem: Problem, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.problem, self.workspace, self.store = problem, workspace, Store(workspace)
+        self.clock = datetime(2026, 5, 1, tzinfo=UTC)
+        monkeypatch.setattr(room, "now", lambda: self.clock)
+
+    def tick(self) -> None:
+        self.clock += timedelta(hours=1)
+
+    def cycle(
+        self, week: int, version: int, outcome: str, recipe: float = 1.0, attempt: int = 1
+    ) -> Release:
+        """A cycle that ends in a release."""
+        self.tick()
+        name = self.problem.name
+        made = release_of(week, version, recipe)
+        one = self.store.open_cycle(name, "retrain", made.as_of, attempt, "digest")
+        ruling = Ruling(outcome, f"{outcome} in week {week}", {}, (), (), "schedule")
+        with self.store.hold(name) as hold:
+            return commit_release(self.store, hold, self.problem, one, verdict=ruling, release=made)
+
+    def undo(self, kind: str, target: Release, put_out: str = "") -> Release:
+        """A person's release at the as_of of the champion."""
+        self.tick()
+        champion = self.store.champion(self.problem.name)
+        assert champion is not None
+        told = Entry(self.clock, champion.as_of, kind, "ann", f"{kind} it", blend_id=put_out)
+        made = replace(target, as_of=champion.as_of)
+        with self.store.hold(self.problem.name) as hold:
+            return commit_undo(self.store, hold, self.problem, release=made, told=told)
+
+    def version(self, at: datetime | None) -> int | None:
+        told = report.champion(self.problem, self.workspace, at)["champion"]
+        return told and told["model_version"]
+
+
+@pytest.fixture
+def desk(
+    make_problem: Callable[..., Problem], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> Desk:
+    return Desk(make_problem(), workspace, monkeypatch)
+
+
+@pytest.fixture
+def ten_cycles(desk: Desk) -> Desk:
+    """Two promotions, a rejection, a rollback, a revert, and a backfill that nobody sees."""
+    first = desk.cycle(0, 1, "first", 1)
+    desk.cycle(1, 2, "keep", 1)
+    third = desk.cycle(2, 3, "promote", 2)
+    desk.undo("rollback", first, third.blend.id)
+    desk.cycle(3, 4, "keep", 1)
+    desk.tick()
+    told = Entry(desk.clock, MONDAY + 3 * WEEK, "reject", "ann", "no", blend_id="abc")
+    with desk.store.writer.begin() as connection:
+        room.ledger.write(connection, "parcels", told)
+    fifth = desk.cycle(4, 5, "keep", 1)
+    desk.cycle(5, 6, "promote", 3)
+    desk.undo("revert", fifth, blend_of(3).id)
+    desk.cycle(1, 7, "promote", 9, attempt=2)  # a backfill
+    for week in range(6, 10):
+        desk.cycle(week, week + 2, "keep", 1)
+    return desk
+
+
+def test_what_was_live_agrees_with_a_replay_of_the_ledger_by_hand(ten_cycles: Desk) -> None:
+    with sqlite3.connect(ten_cycles.workspace.home / "automl.db") as database:
+        rows = database.execute(
+            "select at, as_of, kind, to_version from automl_ledger order by id"
+        ).fetchall()
+        releases = database.execute(
+            "select released_at, as_of, model_version from automl_release order by id"
+        ).fetchall()
+    assert [kind for _, _, kind, _ in rows] == [
+        *("promote", "refit", "promote", "rollback", "refit", "reject", "refit", "promote"),
+        *("revert", "promote", "refit", "refit", "refit", "refit"),
+    ]
+    moments = [datetime.fromisoformat(at).replace(tzinfo=UTC) for at, *_ in rows]
+    for moment in [moments[0] - timedelta(seconds=1), *moments, *(m + WEEK for m in moments)]:
+        stamp = f"{moment:%Y-%m-%d %H:%M:%S.%f}"
+        live, newest = None, ""
+        for at, as_of, _, version in rows:  # a row without a version changes nothing
+            if at <= stamp and version is not None and as_of >= newest:
+                live, newest = version, as_of
+        told = [(as_of, i, v) for i, (at, as_of, v) in enumerate(releases) if at <= stamp]
+        assert live == (max(told)[2] if told else None)
+        assert ten_cycles.version(moment) == live
+    assert [ten_cycles.version(m) for m in moments] == [1, 2, 3, 1, 4, 4, 5, 6, 5, 5, 8, 9, 10, 11]
+    assert ten_cycles.version(None) == 11
+
+
+def test_why_shows_the_rows_of_its_cycle(ten_cycles: Desk) -> None:
+    told = report.why(ten_cycles.problem, ten_cycles.workspace, MONDAY + 2 * WEEK)
+
+    assert [
+        (e["kind"], e["actor"], e["from_version"], e["to_version"]) for e in told["ledger"]
+    ] == [
+        ("promote", "schedule", 2, 3),
+        ("rollback", "ann", 3, 1),
+    ]
+    assert told["outcome"] == "promote"
+
+
+def test_before_the_first_release_nothing_was_live(ten_cycles: Desk) -> None:
+    told = report.champion(ten_cycles.problem, ten_cycles.workspace, MONDAY)
+
+    assert (told["champion"], told["live"]) == (None, None)
+    assert told["first"] == "2026-05-01T01:00:00Z"
+
+
+def test_a_stale_holder_leaves_neither_release_nor_row(desk: Desk) -> None:
+    first = desk.cycle(0, 1, "first")
+    stale = Hold("parcels", 0)
+    told = Entry(desk.clock, MONDAY, "rollback", "ann", "why")
+
+    with pytest.raises(BusyError, match="another run has taken over"):
+        commit_undo(desk.store, stale, desk.problem, release=first, told=told)
+
+    assert len(desk.store.releases("parcels")) == len(desk.store.ledger("parcels")) == 1
+
+
+def test_a_store_without_a_ledger_gets_one_from_its_releases(ten_cycles: Desk) -> None:
+    before = ten_cycles.store.ledger("parcels")
+    with ten_cycles.store.writer.begin() as connection:
+        t.ledger.drop(connection)
+        t.waiting.drop(connection)
+        connection.execute(t.meta.update().values(version=1))
+
+    again = Store(ten_cycles.workspace)
+
+    told = [(e.at, e.as_of, e.from_version, e.to_version) for e in again.ledger("parcels")]
+    assert told == [
+        (e.at, e.as_of, e.from_version, e.to_version) for e in before if e.kind != "reject"
+    ]
+    with again.engine.connect() as connection:
+        assert connection.scalar(sa.select(t.meta.c.version)) == t.SCHEMA_VERSION
+    assert len(Store(ten_cycles.workspace).ledger("parcels")) == len(told), "once"
+
+
+def test_a_newer_challenger_takes_the_place_of_one_that_waits_and_the_ledger_says_so(
+    desk: Desk,
+) -> None:
+    desk.cycle(0, 1, "first")
+    for week, number in ((1, 2.0), (2, 3.0)):
+        made = release_of(week, week + 1)
+        one = desk.store.open_cycle("parcels", "retrain", made.as_of, 1, "digest")
+        waits = Waiting(
+            made.as_of, blend_of(number), MONDAY, "it gains", {}, desk.clock, desk.clock + WEEK,
+            model_version=10 + week,
+        )  # fmt: skip
+        ruling = Ruling("keep", "kept", {}, (), (), "ann", waits)
+        with desk.store.hold("parcels") as hold:
+            commit_release(desk.store, hold, desk.problem, one, verdict=ruling, release=made)
+
+    waiting = desk.store.waiting("parcels")
+    assert waiting is not None
+    assert waiting.blend == blend_of(3.0)
+    told = [e for e in desk.store.ledger("parcels") if e.kind == "wait"]
+    assert [e.blend_id for e in told] == [blend_of(2.0).id, blend_of(3.0).id]
+    assert "replaces version 11 of 2026-03-09" in told[1].reason
+    assert [d["outcome"] for d in desk.store.decisions("parcels")] == ["wait", "wait", "first"]
+    assert told[1].decision_id == waiting.decision_id
+
+
+# ---------------------------------------------------------------- old evidence
+
+
+@pytest.mark.parametrize(("cycles", "still"), [(1, True), (5, True), (6, False)])
+def test_what_was_put_out_is_doubted_for_five_cycles(desk: Desk, cycles: int, still: bool) -> None:
+    first = desk.cycle(0, 1, "first", 1)
+    second = desk.cycle(1, 2, "promote", 2)
+    desk.undo("rollback", first, second.blend.id)
+    for week in range(2, 1 + cycles):
+        desk.cycle(week, 10 + week, "keep", 1)
+
+    as_of = MONDAY + (1 + cycles) * WEEK
+    found = doubted(desk.store, "parcels", as_of, [blend_of(1), blend_of(2), blend_of(3)])
+
+    assert found == ({blend_of(2).id} if still else set())
+
+
+# ---------------------------------------------------------------- what follows in MLflow
+
+
+class Pages:
+    """The registry's verbs that a release needs, on a dictionary."""
+
+    def __init__(self, alias: int | None, versions: tuple[int, ...]) -> None:
+        self.alias, self.versions = alias, versions
+        self.waits: int | None = None
+
+    def challenger(self, version: int | None) -> None:
+        self.waits = version
+
+    def champion_alias(self) -> int | None:
+        return self.alias
+
+    def require_version(self, version: int) -> None:
+        if version not in self.versions:
+            raise PredictError(f"version {version} was deleted", code="version_gone")
+
+    def project(self, releases: list[Release], _: object) -> None:
+        self.alias = releases[0].model_version
+
+    def finish(self, *_: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("alias", "told"),
+    [(1, "was moved to version 1 by hand"), (None, "was removed by hand"), (2, "")],
+)
+def test_an_alias_moved_by_hand_is_told_of_and_put_back(
+    desk: Desk, caplog: pytest.LogCaptureFixture, alias: int | None, told: str
+) -> None:
+    pages = Pages(None, (1, 2))
+    for week, version in ((0, 1), (1, 2)):
+        desk.cycle(week, version, "keep")
+        assert reconcile(desk.store, pages, desk.problem)  # type: ignore[arg-type]
+    assert caplog.text == ""
+
+    pages.alias = alias
+    with caplog.at_level(logging.WARNING):
+        assert reconcile(desk.store, pages, desk.problem) is (alias != 2)  # type: ignore[arg-type]
+
+    assert pages.alias == 2
+    assert told in caplog.text
+    assert ("registry_tampered" in caplog.text) is bool(told)
+
+
+def test_an_alias_that_only_lags_is_no_news(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    pages = Pages(None, (1, 2, 3))
+    desk.cycle(0, 1, "first")
+    reconcile(desk.store, pages, desk.problem)  # type: ignore[arg-type]
+    for version in (2, 3):  # two cycles that died before they told MLflow
+        desk.cycle(version, version, "keep")
+
+    assert reconcile(desk.store, pages, desk.problem)  # type: ignore[arg-type]
+
+    assert (pages.alias, caplog.text) == (3, "")
+
+
+def test_a_champion_whose_version_was_deleted_is_an_error(desk: Desk) -> None:
+    desk.cycle(0, 1, "first")
+
+    with pytest.raises(PredictError, match="version 1 was deleted"):
+        reconcile(desk.store, Pages(None, ()), desk.problem)  # type: ignore[arg-type]

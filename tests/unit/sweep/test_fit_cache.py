@@ -1,0 +1,163 @@
+"""What is kept answers only for rows it has not seen, and only as long as they are the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from automl.history import pull, read
+from automl.history.contract import infer
+from automl.modeling.families import Blend, Member, Recipe, Shape, load_families
+from automl.modeling.features import make_encoder
+from automl.modeling.splits import make_blocks
+from automl.problem import Problem, Span
+from automl.sweep import Refits, Work, output_file
+from automl.sweep.fit_cache import Kept, Shelf, columns_of
+from automl.workspace import open_workspace
+from tests.conftest import AS_OF
+
+MakeProblem = Callable[..., Problem]
+RECIPE = Recipe("linear", {"C": 1.0}, 3)
+WEEK = timedelta(days=7)
+
+
+def work_at(problem: Problem, as_of: datetime, scratch: Path) -> Work:
+    """What a sweep of that as_of works on."""
+    frame = read(pull(problem, open_workspace(problem.file), as_of))
+    families = load_families(problem.sweep.families, problem.file.parent)
+    blocks = make_blocks(frame, problem, as_of)
+    return Work(problem, infer(frame, problem), families, frame, blocks, scratch, 2)
+
+
+@pytest.fixture
+def works(make_problem: MakeProblem, tmp_path: Path) -> tuple[Work, Work]:
+    """The work of a cycle, and of the one a week before; labels are known at once."""
+    problem = make_problem(replace={'label_delay = "1d"\n': ""})
+    before = work_at(problem, AS_OF - WEEK, tmp_path / "before")
+    return work_at(problem, AS_OF, tmp_path / "now"), before
+
+
+def kept(work: Work, labels_until: datetime) -> Kept:
+    """The recipe fitted on everything that a cycle knew."""
+    with Refits(work) as refits:
+        done = refits.fit(Blend((Member(RECIPE, 1.0, {}),)), float("inf"), {})
+    _, _, encoder, estimator = done.parts[0]
+    common = columns_of(work)
+    return Kept(RECIPE, {}, labels_until, encoder=encoder, estimator=estimator, **common)
+
+
+def test_a_kept_fit_scores_the_next_block_as_a_fit_of_that_block_would(
+    works: tuple[Work, Work], tmp_path: Path
+) -> None:
+    now, before = works
+    shelf = Shelf(tmp_path / "shelf")
+    shelf.put([kept(before, before.problem.mature(AS_OF - WEEK))], before, set())
+    assert shelf.answer(now) == {(RECIPE.id, 0): {}}
+    answer = np.load(output_file(now, RECIPE, 0))
+    known = before.problem.mature(AS_OF - WEEK).replace(tzinfo=None)
+    train = now.frame[now.frame["sent_at"] < known]
+    judged = now.frame.iloc[now.blocks[0].judged]
+    columns = list(now.contract.features)
+    encoder = make_encoder(now.contract.features, "dense", 2)
+    y = train["late"].to_numpy("float64")
+    X = encoder.fit_transform(train[columns], y)
+    shape = Shape(len(X), X.shape[1], 2, "binary")
+    model = now.families["linear"].build({"C": 1.0}, shape, 3).fit(X, y)
+    assert np.allclose(answer, model.predict_proba(encoder.transform(judged[columns])))
+
+
+def test_a_kept_fit_is_never_asked_about_rows_it_has_seen(
+    works: tuple[Work, Work], tmp_path: Path
+) -> None:
+    now, _ = works
+    shelf = Shelf(tmp_path / "shelf")
+    shelf.put([kept(now, now.problem.mature(AS_OF))], now, set())
+    assert shelf.answer(now) == {}
+
+
+@pytest.mark.parametrize(
+    ("ends", "used"),
+    [
+        (timedelta(0), True),  # where a fit of the block ends
+        (-timedelta(hours=36), True),  # less than a quarter of a block before
+        (-timedelta(hours=48), False),
+        (timedelta(seconds=1), False),  # within the gap of the block
+        (timedelta(days=1), False),  # as the cycle before fitted it
+    ],
+)
+def test_with_a_label_delay_a_fit_is_used_only_if_it_ends_before_the_gap_of_the_block(
+    works: tuple[Work, Work], tmp_path: Path, ends: timedelta, used: bool
+) -> None:
+    now, before = works
+    delayed = now.problem.history.model_copy(update={"label_delay": Span.parse("1d")})
+    now = replace(now, problem=now.problem.model_copy(update={"history": delayed}))
+    shelf = Shelf(tmp_path / "shelf")
+    gap = now.blocks[0].start - timedelta(days=1)
+    shelf.put([kept(before, gap + ends)], before, set())
+    assert shelf.answer(now) == ({(RECIPE.id, 0): {}} if used else {})
+
+
+def test_what_an_older_version_cached_is_not_used(works: tuple[Work, Work], tmp_path: Path) -> None:
+    now, before = works
+    shelf = Shelf(tmp_path / "shelf")
+    old = replace(kept(before, before.problem.mature(AS_OF - WEEK)), version=1)
+    shelf.put([old], before, set())
+    assert shelf.answer(now) == {}
+
+
+def test_an_answer_is_used_again_as_long_as_the_rows_are_the_same(
+    works: tuple[Work, Work], tmp_path: Path
+) -> None:
+    now, before = works
+    shelf = Shelf(tmp_path / "shelf")
+    (before.scratch / "outputs").mkdir(parents=True, exist_ok=True)
+    mine = np.random.default_rng(0).random((len(before.blocks[0].judged), 2))
+    np.save(output_file(before, RECIPE, 0), mine)
+    only = replace(kept(before, AS_OF), encoder=None, estimator=None)
+    shelf.put([only], before, {(RECIPE.id, 0)})
+    assert shelf.answer(now) == {(RECIPE.id, 1): {}}  # the newest block then is the second now
+    assert np.array_equal(np.load(output_file(now, RECIPE, 1)), mine)
+    changed = now.frame.copy()
+    changed.iloc[now.blocks[1].judged[0], changed.columns.get_loc("late")] ^= 1
+    assert shelf.answer(replace(now, frame=changed)) == {}
+
+
+def test_other_columns_or_classes_and_unreadable_files_are_of_no_use(
+    works: tuple[Work, Work], tmp_path: Path
+) -> None:
+    now, before = works
+    shelf, until = Shelf(tmp_path / "shelf"), before.problem.mature(AS_OF - WEEK)
+    good = kept(before, until)
+    for other in (replace(good, features={"weight": "number"}), replace(good, classes=(1, 0))):
+        shelf.put([other], before, set())
+        assert shelf.answer(now) == {}
+    shelf.put([good], before, set())
+    (tmp_path / "shelf" / f"{RECIPE.id}.pickle").write_bytes(b"not a pickle")
+    assert shelf.answer(now) == {}
+    assert Shelf(tmp_path / "nowhere").answer(now) == {}
+
+
+def test_a_kept_fit_with_the_calendar_of_another_zone_is_of_no_use(
+    works: tuple[Work, Work], tmp_path: Path
+) -> None:
+    now, before = works
+    shelf = Shelf(tmp_path / "shelf")
+    shelf.put([kept(before, before.problem.mature(AS_OF - WEEK))], before, set())
+    moved = now.problem.history.model_copy(update={"timezone": "Europe/Berlin"})
+    elsewhere = replace(now, problem=now.problem.model_copy(update={"history": moved}))
+    assert shelf.answer(elsewhere) == {}
+    assert shelf.answer(now) == {(RECIPE.id, 0): {}}
+
+
+def test_what_is_put_replaces_what_lay_there(works: tuple[Work, Work], tmp_path: Path) -> None:
+    now, before = works
+    shelf = Shelf(tmp_path / "shelf")
+    shelf.put([kept(before, before.problem.mature(AS_OF - WEEK))], before, set())
+    assert any((tmp_path / "shelf").iterdir())
+    shelf.put([], now, set())
+    assert not any((tmp_path / "shelf").iterdir())

@@ -1,0 +1,175 @@
+"""Settings come from the environment, then mlflow.env, then defaults; places hang on the problem file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from automl.errors import ProblemError
+from automl.problem import load_problem
+from automl.tracking import Registry
+from automl.workspace import DEFAULTS, Settings, Workspace, now, open_workspace, redact
+from tests.conftest import write_problem
+
+ROOT = Path(__file__).parents[2]
+ASKED = ("MLFLOW_TRACKING_URI", "OMP_NUM_THREADS", "MLFLOW_HTTP_REQUEST_TIMEOUT", "EMPTY")
+
+
+def exported(start: Path, cwd: Path, **environment: str) -> dict[str, str | None]:
+    """What a fresh process sees after `export_settings`, and the file it used."""
+    code = (
+        "import json, os, sys; from pathlib import Path; from automl.workspace import export_settings\n"
+        "used = export_settings(Path(sys.argv[1]))\n"
+        f"print(json.dumps({{n: os.environ.get(n) for n in {ASKED!r}}} | {{'used': used and str(used)}}))"
+    )
+    plain = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(start)],
+        env=plain,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told: dict[str, str | None] = json.loads(done.stdout)
+    return told
+
+
+def test_environment_stands_over_mlflow_env_over_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "mlflow.env"
+    file.write_text(
+        "MLFLOW_TRACKING_URI=http://file\nOMP_NUM_THREADS=2\nEMPTY=\n", encoding="utf-8"
+    )
+    told = exported(tmp_path, tmp_path, OMP_NUM_THREADS="3")
+    assert told == {
+        "OMP_NUM_THREADS": "3",
+        "MLFLOW_TRACKING_URI": "http://file",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": DEFAULTS["MLFLOW_HTTP_REQUEST_TIMEOUT"],
+        "EMPTY": None,
+        "used": str(file),
+    }
+
+
+def test_the_nearest_mlflow_env_at_or_above_the_problem_is_used_from_any_folder(
+    tmp_path: Path,
+) -> None:
+    inner = tmp_path / "team" / "task"
+    inner.mkdir(parents=True)
+    for folder in (tmp_path, inner.parent):
+        (folder / "mlflow.env").write_text(
+            f"MLFLOW_TRACKING_URI=http://{folder.name}\n", encoding="utf-8"
+        )
+    assert exported(inner, ROOT)["MLFLOW_TRACKING_URI"] == "http://team"
+    assert exported(Path(), inner)["MLFLOW_TRACKING_URI"] == "http://team"
+
+
+def test_a_named_mlflow_env_is_used_instead_of_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.env").write_text("MLFLOW_TRACKING_URI=http://near\n", encoding="utf-8")
+    (tmp_path / "other.env").write_text("MLFLOW_TRACKING_URI=http://other\n", encoding="utf-8")
+    told = exported(tmp_path, ROOT, AUTOML_MLFLOW_ENV="other.env")
+    assert told["MLFLOW_TRACKING_URI"] == "http://other"
+
+
+def test_a_named_mlflow_env_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError, match="non-zero exit status") as caught:
+        exported(tmp_path, tmp_path, AUTOML_MLFLOW_ENV="typo.env")
+    assert f"AUTOML_MLFLOW_ENV: no file at {tmp_path / 'typo.env'}" in caught.value.stderr
+
+
+def test_places_hang_on_the_problem_file_and_not_on_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "task").mkdir()
+    opened = []
+    for cwd, file in [("task", Path("problem.toml")), ("elsewhere", Path("../task/problem.toml"))]:
+        monkeypatch.chdir(tmp_path / cwd)
+        opened.append(open_workspace(file))
+    assert opened[0] == opened[1]
+    assert opened[0].home == tmp_path / "task" / ".automl"
+    assert opened[0].resolve("data/x.csv") == tmp_path / "task" / "data" / "x.csv"
+    assert opened[0].local_mlflow
+    assert not (tmp_path / "task" / ".automl").exists()
+
+
+@pytest.mark.parametrize(
+    ("home", "found"), [("shared", "task/shared"), ("../shared", "shared"), ("", "task/.automl")]
+)
+def test_automl_home_is_read_from_the_problem_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, found: str
+) -> None:
+    monkeypatch.setenv("AUTOML_HOME", home)
+    assert open_workspace(tmp_path / "task" / "problem.toml").home == tmp_path / found
+
+
+def test_settings_of_the_environment_reach_the_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOML_HOME", str(tmp_path / "absolute"))
+    monkeypatch.setenv("AUTOML_DATABASE_URL", "postgresql://db/automl")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow")
+    monkeypatch.setenv("AUTOML_WORKERS", "3")
+    found = open_workspace(tmp_path / "problem.toml")
+    assert found == Workspace(
+        tmp_path, tmp_path / "absolute", "postgresql://db/automl", "http://mlflow", 3
+    )
+    assert not found.local_mlflow
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOML_WORKERS", "many")
+    with pytest.raises(ProblemError, match=r"environment: AUTOML_WORKERS: found 'many'"):
+        open_workspace(tmp_path / "problem.toml")
+
+
+def test_two_problems_of_one_workspace_share_no_folder(tmp_path: Path) -> None:
+    found = open_workspace(tmp_path / "problem.toml", Settings())
+    places = [found.history, found.scratch, found.lock]
+    assert len({place(name) for place in places for name in ("one", "two")}) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql+psycopg://me:secret@host/db", "postgresql+psycopg://me:***@host/db"),
+        (
+            "cannot open postgres://me:s/e:c@ret@host, sorry",
+            "cannot open postgres://me:***@host, sorry",
+        ),
+        ("redis://:secret@host", "redis://:***@host"),
+        ("a://u:secret@x and b://v:secret@y", "a://u:***@x and b://v:***@y"),
+        (
+            "postgresql://host/db?user=me&password=secret&sslmode=on",
+            "postgresql://host/db?user=me&password=***&sslmode=on",
+        ),
+        ("sqlite:///data/warehouse.db", "sqlite:///data/warehouse.db"),
+        ("http://host:5000/path", "http://host:5000/path"),
+        ("mail me@host: no URL", "mail me@host: no URL"),
+    ],
+)
+def test_redact_hides_passwords_and_nothing_else(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+def test_the_clock_is_in_utc() -> None:
+    assert now().tzinfo is UTC
+
+
+def test_a_second_workspace_of_a_process_has_a_tracking_store_of_its_own(tmp_path: Path) -> None:
+    uris = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        problem = load_problem(write_problem(tmp_path / name))
+        workspace = open_workspace(problem.file)
+        Registry(problem, workspace)
+        uris.append(workspace.tracking_uri)
+    assert uris == [
+        f"sqlite:///{tmp_path / name / '.automl' / 'mlflow.db'}" for name in ("one", "two")
+    ]
+    assert all((tmp_path / name / ".automl" / "mlflow.db").exists() for name in ("one", "two"))
