@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from automl import history
 from automl import predictions as publish
 from automl.cycles.job import Job, call
-from automl.cycles.options import Ask, Ending
+from automl.cycles.options import CycleResult, RunOptions
 from automl.errors import AutomlError, ProblemError
 from automl.history import Folders, Snapshot
 from automl.modeling.families import load_families
@@ -32,7 +32,7 @@ from automl.testing import fault
 from automl.tracking import Registry
 from automl.workspace import Workspace, now
 
-__all__ = ["approve", "heed", "reject", "rollback"]
+__all__ = ["approve", "approve_if_tagged", "reject", "rollback"]
 
 T = TypeVar("T")
 BY_TAG = "a tag in MLflow"  # who: it does not say
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Desk:
+class ReviewSession:
     """A problem held by whoever undoes something, with what is effective."""
 
     problem: Problem
@@ -67,7 +67,7 @@ def rollback(
     *,
     to: int | None = None,
     who: str = "",
-) -> Ending:
+) -> CycleResult:
     """Make a former version champion again, with its predictions for the batch that readers see.
 
     A generation that was scored beforehand is pointed at; without one the frozen batch is scored first.
@@ -80,21 +80,26 @@ def rollback(
     AutomlError
         The version cannot be loaded or scored; champion and predictions are then as they were.
     """
-    with _desk(problem, workspace, reason) as desk:
-        target = _target(desk, to, reason)
-        if target.model_version == desk.champion.model_version:
-            return _ending(
-                desk, desk.champion, "rolled back", reason, already=True, warnings=_follow(desk)
+    with _open_session(problem, workspace, reason) as session:
+        target = _target(session, to, reason)
+        if target.model_version == session.champion.model_version:
+            return _result(
+                session,
+                session.champion,
+                "rolled back",
+                reason,
+                already=True,
+                warnings=_follow(session),
             )
         fault("rollback.opened")
-        release = replace(target, as_of=desk.champion.as_of)
-        generation = _generation(desk, release)
+        release = replace(target, as_of=session.champion.as_of)
+        generation = _generation(session, release)
         fault("rollback.staged")
-        same = target.blend.recipes == desk.champion.blend.recipes
-        put_out = "" if same else desk.champion.blend.id
-        told = _entry(desk, "rollback", who, reason, blend_id=put_out)
-        made = _commit(desk, release, told, generation)
-        return _ending(desk, made, "rolled back", reason, warnings=_follow(desk))
+        same = target.blend.recipes == session.champion.blend.recipes
+        reverted_blend = "" if same else session.champion.blend.id
+        told = _entry(session, "rollback", who, reason, blend_id=reverted_blend)
+        made = _commit(session, release, told, generation)
+        return _result(session, made, "rolled back", reason, warnings=_follow(session))
 
 
 def approve(
@@ -104,7 +109,7 @@ def approve(
     *,
     version: int | None = None,
     who: str = "",
-) -> Ending:
+) -> CycleResult:
     """Release the version that waits, with its predictions for the batch that readers see.
 
     It was fitted on the champion's rows and has passed the guards when the cycle let it wait.
@@ -117,12 +122,17 @@ def approve(
         Its files are not those that were examined, or the scoring failed; champion and predictions are
         then as they were.
     """
-    with _desk(problem, workspace, reason) as desk:
-        one = _waiting(desk, version)
+    with _open_session(problem, workspace, reason) as session:
+        one = _waiting(session, version)
         if one is None:
-            _require_said(desk, "approve", reason)
-            return _ending(
-                desk, desk.champion, "approved", reason, already=True, warnings=_follow(desk)
+            _require_said(session, "approve", reason)
+            return _result(
+                session,
+                session.champion,
+                "approved",
+                reason,
+                already=True,
+                warnings=_follow(session),
             )
         if one.expires_at < now():
             raise ProblemError(
@@ -132,9 +142,9 @@ def approve(
             )
         fault("approve.opened")
         release = replace(
-            desk.champion,
+            session.champion,
             # a champion that was not refit is older than what waits
-            as_of=max(desk.champion.as_of, one.as_of),
+            as_of=max(session.champion.as_of, one.as_of),
             blend=one.blend,
             model_version=one.model_version,
             run_id=one.run_id,
@@ -144,12 +154,12 @@ def approve(
             decision_id=one.decision_id,
         )
         Registry(problem, workspace).load(release.model_version, release.digests)
-        generation = _generation(desk, release)
+        generation = _generation(session, release)
         fault("approve.staged")
-        told = _entry(desk, "approve", who, reason, blend_id=one.blend.id)
+        told = _entry(session, "approve", who, reason, blend_id=one.blend.id)
         told = replace(told, as_of=release.as_of)
-        made = _commit(desk, release, told, generation)
-        return _ending(desk, made, "approved", reason, warnings=_follow(desk))
+        made = _commit(session, release, told, generation)
+        return _result(session, made, "approved", reason, warnings=_follow(session))
 
 
 def reject(
@@ -159,7 +169,7 @@ def reject(
     *,
     version: int | None = None,
     who: str = "",
-) -> Ending:
+) -> CycleResult:
     """Turn the challenger that waits down; for five cycles it must be surely better to wait again.
 
     Raises
@@ -167,25 +177,30 @@ def reject(
     ProblemError
         Nobody waits, or somebody else.
     """
-    with _desk(problem, workspace, reason) as desk:
-        one = _waiting(desk, version)
+    with _open_session(problem, workspace, reason) as session:
+        one = _waiting(session, version)
         if one is None:
-            _require_said(desk, "reject", reason)
-            return _ending(
-                desk, desk.champion, "rejected", reason, already=True, warnings=_follow(desk)
+            _require_said(session, "reject", reason)
+            return _result(
+                session,
+                session.champion,
+                "rejected",
+                reason,
+                already=True,
+                warnings=_follow(session),
             )
         fault("reject.opened")
-        told = _entry(desk, "reject", who, reason, blend_id=one.blend.id)
+        told = _entry(session, "reject", who, reason, blend_id=one.blend.id)
         told = replace(told, decision_id=one.decision_id)
-        with desk.store.commit(desk.hold) as connection:
+        with session.store.commit(session.hold) as connection:
             ledger.write(connection, problem.name, told)
             ledger.drop_waiting(connection, problem.name)
             fault("reject.in_commit")
         fault("reject.committed")
-        return _ending(desk, desk.champion, "rejected", reason, warnings=_follow(desk))
+        return _result(session, session.champion, "rejected", reason, warnings=_follow(session))
 
 
-def heed(problem: Problem, workspace: Workspace) -> Ending | None:
+def approve_if_tagged(problem: Problem, workspace: Workspace) -> CycleResult | None:
     """Approve the version that waits, if somebody has set the tag `approved` on it in MLflow.
 
     What the tag says is the reason, `false` or `no` is none. MLflow does not tell who set it.
@@ -209,7 +224,7 @@ def heed(problem: Problem, workspace: Workspace) -> Ending | None:
 
 
 @contextmanager
-def _desk(problem: Problem, workspace: Workspace, reason: str) -> Iterator[_Desk]:
+def _open_session(problem: Problem, workspace: Workspace, reason: str) -> Iterator[ReviewSession]:
     if not reason.strip():
         raise ProblemError(
             "--reason: found none; wanted one, it is kept in the ledger", code="no_reason"
@@ -225,12 +240,12 @@ def _desk(problem: Problem, workspace: Workspace, reason: str) -> Iterator[_Desk
                 next_step=f"automl cycle {problem.file.name}",
             )
         rows = store.ledger(problem.name)
-        yield _Desk(problem, workspace, store, hold, champion, rows)
+        yield ReviewSession(problem, workspace, store, hold, champion, rows)
 
 
-def _target(desk: _Desk, to: int | None, reason: str) -> Release:
+def _target(session: ReviewSession, to: int | None, reason: str) -> Release:
     """The release to go back to; the champion itself, if that was done already."""
-    champion, releases = desk.champion, desk.store.releases(desk.problem.name)
+    champion, releases = session.champion, session.store.releases(session.problem.name)
     others = [r for r in releases if r.model_version != champion.model_version]
     known = ", ".join(map(str, dict.fromkeys(r.model_version for r in others))) or "none"
     if to is not None:
@@ -241,7 +256,7 @@ def _target(desk: _Desk, to: int | None, reason: str) -> Release:
                 code="never_released",
             )
         return found
-    last = desk.last
+    last = session.last
     if last is not None and last.kind == "rollback":
         if last.reason == reason:  # the same command again
             return champion
@@ -259,8 +274,8 @@ def _target(desk: _Desk, to: int | None, reason: str) -> Release:
     return others[0]
 
 
-def _waiting(desk: _Desk, version: int | None) -> Waiting | None:
-    one = desk.store.waiting(desk.problem.name)
+def _waiting(session: ReviewSession, version: int | None) -> Waiting | None:
+    one = session.store.waiting(session.problem.name)
     if one is not None and version not in (None, one.model_version):
         raise ProblemError(
             f"version {version} does not wait; found version {one.model_version} ({one.blend})",
@@ -269,53 +284,60 @@ def _waiting(desk: _Desk, version: int | None) -> Waiting | None:
     return one
 
 
-def _require_said(desk: _Desk, kind: str, reason: str) -> None:
+def _require_said(session: ReviewSession, kind: str, reason: str) -> None:
     """Nobody waits: right if this very command has seen to it already, wrong otherwise."""
-    said = [e for e in desk.rows if e.kind in ("wait", "approve", "reject")]
+    said = [e for e in session.rows if e.kind in ("wait", "approve", "reject")]
     if not said or (said[-1].kind, said[-1].reason) != (kind, reason):
         raise ProblemError(
-            f"{desk.problem.name}: no challenger waits for approval",
+            f"{session.problem.name}: no challenger waits for approval",
             code="nothing_waits",
-            next_step=f"automl why {desk.problem.file.name}",
+            next_step=f"automl why {session.problem.file.name}",
         )
 
 
-def _entry(desk: _Desk, kind: str, who: str, reason: str, *, blend_id: str) -> Entry:
-    return Entry(now(), desk.champion.as_of, kind, who or actor(), reason, blend_id=blend_id)
+def _entry(session: ReviewSession, kind: str, who: str, reason: str, *, blend_id: str) -> Entry:
+    return Entry(now(), session.champion.as_of, kind, who or actor(), reason, blend_id=blend_id)
 
 
-def _commit(desk: _Desk, release: Release, told: Entry, generation: int | None) -> Release:
+def _commit(
+    session: ReviewSession, release: Release, told: Entry, generation: int | None
+) -> Release:
     return commit_undo(
-        desk.store, desk.hold, desk.problem, release=release, told=told, generation=generation
+        session.store,
+        session.hold,
+        session.problem,
+        release=release,
+        told=told,
+        generation=generation,
     )
 
 
-def _follow(desk: _Desk) -> list[str]:
+def _follow(session: ReviewSession) -> list[str]:
     """Let MLflow and the parquet copy follow; committed already, so a failure is only told."""
     warnings = []
     try:
-        publish.export(desk.store, desk.problem)
+        publish.export(session.store, session.problem)
     except AutomlError as error:
         warnings.append(f"the parquet copy lags, the next command writes it: {error}")
     try:
-        reconcile(desk.store, Registry(desk.problem, desk.workspace), desk.problem)
+        reconcile(session.store, Registry(session.problem, session.workspace), session.problem)
     except Exception as error:  # noqa: BLE001  a lagging projection is no failure
         warnings.append(f"MLflow does not know yet, the next command tells it: {error}")
     return warnings
 
 
-def _ending(
-    desk: _Desk,
+def _result(
+    session: ReviewSession,
     release: Release,
     status: str,
     reason: str,
     *,
     already: bool = False,
     warnings: list[str] | None = None,
-) -> Ending:
-    live = desk.store.live(desk.problem.table)
-    return Ending(
-        desk.problem,
+) -> CycleResult:
+    live = session.store.live(session.problem.table)
+    return CycleResult(
+        session.problem,
         release.as_of,
         status,
         reason,
@@ -331,60 +353,60 @@ def _ending(
 # ---------------------------------------------------------------- predictions of another version
 
 
-def _generation(desk: _Desk, release: Release) -> int | None:
+def _generation(session: ReviewSession, release: Release) -> int | None:
     """A whole generation of that version for the batch that readers see; None if they see it already."""
-    live = desk.store.live(desk.problem.table)
+    live = session.store.live(session.problem.table)
     if live is None or live["model_version"] == release.model_version:
         return None
-    found = desk.store.staged(desk.problem.name, live, release.model_version)
+    found = session.store.staged(session.problem.name, live, release.model_version)
     if found is not None:
-        if not _audited(desk, found):
-            publish.audit(desk.store, desk.problem, found)
+        if not _audited(session, found):
+            publish.audit(session.store, session.problem, found)
         return found
-    return _score(desk, release, live)
+    return _score(session, release, live)
 
 
-def _audited(desk: _Desk, generation: int) -> bool:
+def _audited(session: ReviewSession, generation: int) -> bool:
     """Whether an audit has passed it already; what is read for it again costs the seconds of a rollback."""
     query = sa.select(audited.c.found).where(audited.c.generation == generation)
-    with desk.store.engine.connect() as connection:
+    with session.store.engine.connect() as connection:
         return connection.scalar(query) is not None
 
 
-def _score(desk: _Desk, release: Release, live: dict[str, Any]) -> int:
+def _score(session: ReviewSession, release: Release, live: dict[str, Any]) -> int:
     """Stage the batch that readers see, as it was frozen, by another version."""
-    moment = live["as_of"].replace(tzinfo=desk.champion.as_of.tzinfo)
+    moment = live["as_of"].replace(tzinfo=session.champion.as_of.tzinfo)
     cycle = Cycle(
-        0, desk.problem.name, "score", moment, live["attempt"], "running", "", "", {}, now()
+        0, session.problem.name, "score", moment, live["attempt"], "running", "", "", {}, now()
     )
-    frozen = _frozen(desk, live["batch"])
+    frozen = _frozen(session, live["batch"])
 
     def run(name: str, step: Callable[..., T], *args: Any, io: bool = False) -> T:
         if name == "pull batch" and frozen is not None:
             return frozen  # type: ignore[return-value]
         return call(name, step, *args, io=io)
 
-    return stage_batch(_job(desk, cycle), release, run).generation
+    return stage_batch(_job(session, cycle), release, run).generation
 
 
-def _frozen(desk: _Desk, digest: str) -> Snapshot | None:
+def _frozen(session: ReviewSession, digest: str) -> Snapshot | None:
     """The rows that were scored; None if they must be pulled again."""
-    batch = history.frozen_batch(Folders(desk.workspace.history(desk.problem.name)), digest)
+    batch = history.frozen_batch(Folders(session.workspace.history(session.problem.name)), digest)
     if batch is None:
         _log.warning("the frozen batch %s is gone; it is pulled again", digest[:12])
     return batch
 
 
-def _job(desk: _Desk, cycle: Cycle) -> Job:
-    problem = desk.problem
+def _job(session: ReviewSession, cycle: Cycle) -> Job:
+    problem = session.problem
     return Job(
         problem,
-        desk.workspace,
-        desk.store,
-        desk.hold,
+        session.workspace,
+        session.store,
+        session.hold,
         cycle,
-        Registry(problem, desk.workspace),
+        Registry(problem, session.workspace),
         load_families(problem.sweep.families, problem.file.parent),
-        Ask(as_of=cycle.as_of),
+        RunOptions(as_of=cycle.as_of),
         load_columns(problem.transformer),
     )

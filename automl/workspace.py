@@ -83,9 +83,9 @@ class Workspace:
         """Matrices and predictions of a running sweep; removed when its cycle has ended."""
         return self.home / "scratch" / name
 
-    def shelf(self, name: str) -> Path:
+    def fit_cache(self, name: str) -> Path:
         """Fitted recipes kept from one cycle to the next; may be thrown away."""
-        return self.home / "shelf" / name
+        return self.home / "fit_cache" / name
 
     def lock(self, name: str) -> Path:
         """The file whose lock a running cycle holds."""

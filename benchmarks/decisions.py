@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from automl.modeling.ensemble import block_weights
 from automl.modeling.families import Blend, Recipe
+from automl.modeling.losses import BlockLoss, kind_of
 from automl.problem import Problem as Declared
 from automl.promotion.decide import (
     PROBATION_CYCLES,
@@ -41,7 +42,7 @@ from automl.promotion.decide import (
     decide,
     probation,
 )
-from automl.promotion.evidence import BlockLoss, duels, kind_of
+from automl.promotion.evidence import duels
 from automl.promotion.release import MOST_SHADOWS
 from automl.retrain.plan import FULL_AFTER, WARM_BLOCKS, Facts, Finished, choose, whole_block_since
 from benchmarks.provenance import provenance
@@ -86,7 +87,9 @@ class Problem:
     until: datetime  # end of the labels that chose the champion
     shadows: dict[int, datetime] = field(default_factory=dict)
     past: list[BlockLoss] = field(default_factory=list)
-    dethroned: tuple[int, datetime, int] | None = None  # recipe, labels that chose it, since cycle
+    previous_champion: tuple[int, datetime, int] | None = (
+        None  # recipe, labels that chose it, since cycle
+    )
     reverted: dict[int, int] = field(default_factory=dict)  # recipe -> cycle
     promotions: int = 0
     reverts: int = 0
@@ -150,13 +153,17 @@ def live(
 
 def _cycle(place: World, problem: Problem, cycle: int, *, beside: bool) -> None:
     mature = _mature(cycle)
-    if problem.dethroned and cycle > problem.dethroned[2] + PROBATION_CYCLES:
-        problem.dethroned = None
+    if problem.previous_champion and cycle > problem.previous_champion[2] + PROBATION_CYCLES:
+        problem.previous_champion = None
     known = {i: until for i, until in problem.shadows.items() if until < mature}
     best = _best(place, cycle)
     if best != problem.champion:
         known.setdefault(best, mature)
-    watched = {problem.dethroned[0]: problem.dethroned[1]} if problem.dethroned else {}
+    watched = (
+        {problem.previous_champion[0]: problem.previous_champion[1]}
+        if problem.previous_champion
+        else {}
+    )
     judged = {**watched, **known, problem.champion: problem.until}
     losses = [x for i, until in judged.items() for x in _losses(place, cycle, i, until)]
     tried = [i for i in _pool(place, cycle) if i not in judged]
@@ -182,14 +189,14 @@ def _cycle(place: World, problem: Problem, cycle: int, *, beside: bool) -> None:
 
 
 def _reverts(problem: Problem, evidence: Sequence[BlockLoss], cycle: int) -> bool:
-    if problem.dethroned is None:
+    if problem.previous_champion is None:
         return False
-    old, until, since = problem.dethroned
+    old, until, since = problem.previous_champion
     told = probation(evidence, str(problem.champion), str(old), _mature(since))
     if told.outcome != "revert":
         return False
     problem.reverted[problem.champion] = cycle
-    problem.champion, problem.until, problem.dethroned = old, until, None
+    problem.champion, problem.until, problem.previous_champion = old, until, None
     problem.shadows = {}
     problem.reverts += 1
     return True
@@ -200,7 +207,7 @@ def _release(problem: Problem, decision: Decision, known: dict[int, datetime], c
     waiting = [v.challenger for v in ranked if v.challenger != decision.blend and v.shrunk > 0]
     problem.shadows = {int(name): known[int(name)] for name in waiting[:MOST_SHADOWS]}
     if decision.outcome == "promote":
-        problem.dethroned = (problem.champion, problem.until, cycle)
+        problem.previous_champion = (problem.champion, problem.until, cycle)
         problem.champion = int(decision.blend)
         problem.until = known[problem.champion]
         problem.promotions += 1
@@ -376,7 +383,7 @@ def adoption(seed: int, size: float, noise: float) -> int | None:
         others = [d for d in every if d.challenger != "1"]
         if decide(rival, "0", CONFIDENCE, {}, others=others).outcome == "promote":
             return cycle
-        past += [x for x in now if x.kind == "virgin"]
+        past += [x for x in now if x.kind == "out_of_sample"]
     return None
 
 
@@ -394,7 +401,14 @@ def _block(losses: Array, block: int, cycle: int) -> list[BlockLoss]:
     start, as_of = FIRST + block * WEEK, FIRST + (cycle + 1) * WEEK
     return [
         BlockLoss(
-            as_of, str(i), start, start + WEEK, 1000, float(x), 1.0, "virgin" if i < 2 else "sweep"
+            as_of,
+            str(i),
+            start,
+            start + WEEK,
+            1000,
+            float(x),
+            1.0,
+            "out_of_sample" if i < 2 else "in_sample",
         )
         for i, x in enumerate(losses)
     ]

@@ -64,7 +64,7 @@ def time_order() -> None:
         drawn = np.random.default_rng(0).permutation(len(frame))
         told, at = [], 0
         for block in blocks:
-            count = len(block.judged)
+            count = len(block.validation)
             judged = np.sort(drawn[at : at + count])
             told.append(replace(block, judged=judged, train=np.setdiff1d(drawn, judged)))
             at += count

@@ -51,7 +51,7 @@ import pyarrow.parquet as pq  # noqa: E402
 from tests.postgres import open_server  # noqa: E402
 
 from automl import predictions as publish  # noqa: E402
-from automl.cycles.options import Ask  # noqa: E402
+from automl.cycles.options import RunOptions  # noqa: E402
 from automl.modeling.families import Blend, Recipe  # noqa: E402
 from automl.problem import load_problem  # noqa: E402
 from automl.store import Release, Store  # noqa: E402
@@ -269,12 +269,12 @@ def _child(what: str, file: Path) -> dict[str, Any]:
     started = time.monotonic()
     rows = 0
     if what == "again":
-        ask = Ask(as_of=AS_OF, again=True, reason="another version")
-        rows = cycle(problem, workspace, ask).rows or 0
+        options = RunOptions(as_of=AS_OF, again=True, reason="another version")
+        rows = cycle(problem, workspace, options).rows or 0
     elif what == "retrain":
-        retrain(problem, workspace, Ask(as_of=AS_OF))
+        retrain(problem, workspace, RunOptions(as_of=AS_OF))
     elif what == "score":
-        rows = score(problem, workspace, Ask(as_of=AS_OF)).rows or 0
+        rows = score(problem, workspace, RunOptions(as_of=AS_OF)).rows or 0
     else:
         rows = _bare(problem.file.parent, 1 if what == "bare" else os.cpu_count() or 1)
     return {"seconds": time.monotonic() - started, "rows": rows, "peak_gb": _peak()}
@@ -287,9 +287,9 @@ def _undo(problem: Any, workspace: Any) -> dict[str, Any]:
     seen: list[float] = []
     follow = undo._follow
 
-    def followed(desk: Any) -> list[str]:
+    def followed(session: Any) -> list[str]:
         seen.append(time.monotonic())
-        return follow(desk)
+        return follow(session)
 
     undo._follow = followed
     started = time.monotonic()

@@ -103,15 +103,15 @@ def in_this_process(file: Path, as_of: datetime, plan: str, _: str) -> dict[str,
     from automl.modeling.workers import warm_up
 
     warm_up()  # as the command does
-    from automl.cycles.options import Ask
+    from automl.cycles.options import RunOptions
     from automl.score.pipeline import cycle
 
     problem, workspace = load_problem(file), open_workspace(file)
     try:
-        ended = cycle(problem, workspace, Ask(as_of=as_of.replace(tzinfo=UTC), plan=plan))
+        ended = cycle(problem, workspace, RunOptions(as_of=as_of.replace(tzinfo=UTC), plan=plan))
     except AutomlError as error:
         return {"error": str(error)}
-    return report.ending(ended, workspace)
+    return report.result(ended, workspace)
 
 
 def ours(

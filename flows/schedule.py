@@ -28,7 +28,7 @@ from prefect.states import Crashed
 from automl import __version__
 from automl.problem import Problem, load_problem
 from automl.report import deployments
-from flows.stories import approvals, cycle, retrain, score
+from flows.pipelines import approvals, cycle, retrain, score
 
 __all__ = ["make_deployments", "serve_problems"]
 

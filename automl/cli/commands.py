@@ -24,8 +24,8 @@ from automl.cli.plumbing import (
     open_problem,
     prepare,
     quiet,
+    run_pipeline,
     say,
-    tell_story,
 )
 from automl.errors import AutomlError
 
@@ -122,7 +122,7 @@ def cycle(
     debug: Debug = False,
 ) -> int:
     """Retrain and score: released and published in one transaction."""
-    return tell_story(
+    return run_pipeline(
         "cycle", file, asked(as_of, budget, again, reason, backfill, dry_run, plan), json
     )
 
@@ -142,7 +142,7 @@ def retrain(
     debug: Debug = False,
 ) -> int:
     """Pull fresh history, sweep, decide, release; predictions stay until the next score."""
-    return tell_story(
+    return run_pipeline(
         "retrain", file, asked(as_of, budget, again, reason, backfill, dry_run, plan), json
     )
 
@@ -159,7 +159,7 @@ def score(
     debug: Debug = False,
 ) -> int:
     """Publish the champion's predictions for the coming rows."""
-    return tell_story(
+    return run_pipeline(
         "score", file, asked(as_of, None, again, reason, backfill, dry_run=False), json
     )
 
@@ -201,9 +201,9 @@ def rollback(
     """
     problem, workspace = open_problem(file)
     with quiet():
-        from automl.review import rollback as story
+        from automl.review import rollback as pipeline
 
-        done = story(problem, workspace, reason, to=to)
+        done = pipeline(problem, workspace, reason, to=to)
     return ended(done, workspace, json)
 
 
@@ -225,9 +225,9 @@ def approve(
     """
     problem, workspace = open_problem(file)
     with quiet():
-        from automl.review import approve as story
+        from automl.review import approve as pipeline
 
-        done = story(problem, workspace, reason, version=version)
+        done = pipeline(problem, workspace, reason, version=version)
     return ended(done, workspace, json)
 
 
@@ -249,9 +249,9 @@ def reject(
     """
     problem, workspace = open_problem(file)
     with quiet():
-        from automl.review import reject as story
+        from automl.review import reject as pipeline
 
-        done = story(problem, workspace, reason, version=version)
+        done = pipeline(problem, workspace, reason, version=version)
     return ended(done, workspace, json)
 
 

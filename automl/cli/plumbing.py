@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from automl.errors import AutomlError, UnreachableError
 
 if TYPE_CHECKING:
-    from automl.cycles.options import Ask, Ending
+    from automl.cycles.options import CycleResult, RunOptions
     from automl.problem import Problem
     from automl.workspace import Workspace
 
@@ -28,8 +28,8 @@ __all__ = [
     "open_problem",
     "prepare",
     "quiet",
+    "run_pipeline",
     "say",
-    "tell_story",
 ]
 
 MADE_UP = 24  # missed slots that one command makes up for, the newest ones
@@ -38,17 +38,17 @@ CHANGING = (
 )  # commands after whose failure people ask what stands  # fmt: skip
 
 
-def tell_story(
-    verb: Literal["cycle", "retrain", "score"], file: Path, ask: Ask, as_json: bool
+def run_pipeline(
+    verb: Literal["cycle", "retrain", "score"], file: Path, options: RunOptions, as_json: bool
 ) -> int:
     """Run a story, or say how it ended before; the exit code."""
     problem, workspace = open_problem(file)
     from automl import report
 
-    if not ask.dry_run:
+    if not options.dry_run:
         with quiet():
-            heed_tag(problem, workspace)
-    done = report.ended(problem, workspace, verb, ask)
+            approve_if_tagged(problem, workspace)
+    done = report.ended(problem, workspace, verb, options)
     if done is None:
         with quiet():
             if verb != "score":  # children's imports take as long as ours: side by side
@@ -58,13 +58,13 @@ def tell_story(
             from automl.retrain import pipeline as retrain_room
             from automl.score import pipeline as score_room
 
-            stories: dict[str, Callable[..., Ending]] = {
+            pipelines: dict[str, Callable[..., CycleResult]] = {
                 "cycle": score_room.cycle,
                 "retrain": retrain_room.retrain,
                 "score": score_room.score,
             }
-            done = stories[verb](problem, workspace, ask)
-    if verb != "retrain" and ask.as_of is None and done.status == "published":
+            done = pipelines[verb](problem, workspace, options)
+    if verb != "retrain" and options.as_of is None and done.status == "published":
         make_up(problem, workspace)
     return ended(done, workspace, as_json)
 
@@ -75,7 +75,7 @@ def make_up(problem: Problem, workspace: Workspace) -> None:
     Readers keep the newest predictions; the others join `<table>_history`. What cannot be scored is said.
     """
     from automl.cycles.missed import missed_slots
-    from automl.cycles.options import Ask
+    from automl.cycles.options import RunOptions
     from automl.store import Store
     from automl.workspace import now
 
@@ -88,29 +88,29 @@ def make_up(problem: Problem, workspace: Workspace) -> None:
         for slot in missed:
             window = f"{slot:%Y-%m-%d %H:%M} to {problem.until(slot):%Y-%m-%d %H:%M} UTC"
             try:
-                done = score(problem, workspace, Ask(as_of=slot, backfill=True))
+                done = score(problem, workspace, RunOptions(as_of=slot, backfill=True))
                 say(f"made up for a missed slot: {done.rows} rows of {window}")
             except AutomlError as error:
                 say(f"warning: the missed slot {window} was not made up: {error}")
 
 
-def heed_tag(problem: Problem, workspace: Workspace) -> None:
+def approve_if_tagged(problem: Problem, workspace: Workspace) -> None:
     """Release who waits, if somebody said so in MLflow."""
     from automl.store import Store
 
     if Store(workspace).waiting(problem.name) is not None:  # heavy imports only then
-        from automl.review import heed
+        from automl.review import approve_if_tagged
 
-        done = heed(problem, workspace)
+        done = approve_if_tagged(problem, workspace)
         if done is not None:
             say(f"version {done.model_version} approved by a tag in MLflow: {done.reason}")
 
 
-def ended(done: Ending, workspace: Workspace, as_json: bool) -> int:
+def ended(done: CycleResult, workspace: Workspace, as_json: bool) -> int:
     """Print how a command ended; the exit code."""
     from automl import report
 
-    return answer(report.ending(done, workspace), as_json, report.ending_text)
+    return answer(report.result(done, workspace), as_json, report.result_text)
 
 
 def asked(
@@ -121,9 +121,9 @@ def asked(
     backfill: bool,
     dry_run: bool,
     plan: str = "auto",
-) -> Ask:
+) -> RunOptions:
     """What was asked for on the command line."""
-    from automl.cycles.options import Ask
+    from automl.cycles.options import RunOptions
     from automl.errors import ProblemError
     from automl.problem import Span
 
@@ -131,7 +131,7 @@ def asked(
         span = Span.parse(budget) if budget else None
     except ValueError as error:
         raise ProblemError(f"--budget: {error}", code="usage") from None
-    return Ask(moment_of(as_of), span, again, reason, backfill, dry_run, plan)
+    return RunOptions(moment_of(as_of), span, again, reason, backfill, dry_run, plan)
 
 
 def moment_of(text: str | None, option: str = "--as-of") -> datetime | None:

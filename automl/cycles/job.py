@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from automl.cycles.options import BACKWARDS, Ask, Ending, default_as_of, ended_already, same_problem
+from automl.cycles.options import (
+    BACKWARDS,
+    CycleResult,
+    RunOptions,
+    already_ended,
+    default_as_of,
+    same_problem,
+)
 from automl.errors import AutomlError, HistoryError, ProblemError, UnreachableError
 from automl.modeling.families import Family, load_families, load_retired
 from automl.modeling.features.user_transformer import Columns, load_columns
@@ -58,7 +65,7 @@ class Job:
     cycle: Cycle
     registry: Registry
     families: dict[str, Family]
-    ask: Ask
+    options: RunOptions
     columns: Columns | None = None  # the user's own
 
     @property
@@ -82,7 +89,9 @@ class Job:
 
 
 @contextmanager
-def open_job(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Iterator[Job | Ending]:
+def open_job(
+    problem: Problem, workspace: Workspace, verb: str, options: RunOptions
+) -> Iterator[Job | CycleResult]:
     """Hold the problem's lock and open its cycle, or say how it has ended already.
 
     Whatever the story raises ends the cycle as refused or failed, with its reason; nothing published or
@@ -95,21 +104,21 @@ def open_job(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ite
     BusyError, UnreachableError
         Another run holds the problem; the store or MLflow does not answer.
     """
-    as_of = ask.as_of or default_as_of(problem, verb, now())
+    as_of = options.as_of or default_as_of(problem, verb, now())
     store = Store(workspace)
     found = store.find_cycle(problem.name, verb, as_of)
-    if found and found.ended and not ask.again:
+    if found and found.ended and not options.again:
         same_problem(found, problem)
-        yield ended_already(store, problem, found)
+        yield already_ended(store, problem, found)
         return
     families = load_families(problem.sweep.families, problem.file.parent)
     columns = load_columns(problem.transformer)
     with store.hold(problem.name) as hold:
         found = store.find_cycle(problem.name, verb, as_of)
-        if found and found.ended and not ask.again:  # another run finished it while we waited
-            yield ended_already(store, problem, found)
+        if found and found.ended and not options.again:  # another run finished it while we waited
+            yield already_ended(store, problem, found)
             return
-        _not_backwards(store, problem, verb, as_of, ask)
+        _not_backwards(store, problem, verb, as_of, options)
         check_owner(store, problem)
         registry = Registry(problem, workspace)
         store.sweep_dead(hold, [found.id] if found else [])
@@ -118,8 +127,8 @@ def open_job(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ite
         cycle = store.open_cycle(problem.name, verb, as_of, attempt, problem.digest)
         if verb == "retrain":
             families |= _retired(problem, store, cycle, families)
-        asked = _with_budget(problem, ask)
-        job = Job(asked, workspace, store, hold, cycle, registry, families, ask, columns)
+        asked = _with_budget(problem, options)
+        job = Job(asked, workspace, store, hold, cycle, registry, families, options, columns)
         fault(f"{verb}.opened")
         try:
             yield job
@@ -160,9 +169,11 @@ def _retired(
     return retired
 
 
-def _not_backwards(store: Store, problem: Problem, verb: str, as_of: datetime, ask: Ask) -> None:
+def _not_backwards(
+    store: Store, problem: Problem, verb: str, as_of: datetime, options: RunOptions
+) -> None:
     newest = store.newest_as_of(problem.name, verb)
-    if newest and as_of < newest and not ask.backfill:
+    if newest and as_of < newest and not options.backfill:
         raise ProblemError(
             f"as_of {as_of:%Y-%m-%d %H:%M} is earlier than the newest cycle, {newest:%Y-%m-%d %H:%M}",
             code=BACKWARDS,
@@ -174,16 +185,16 @@ def _not_backwards(store: Store, problem: Problem, verb: str, as_of: datetime, a
             "as_of %s lies ahead of the clock; cycles before it will be refused [as_of_ahead]",
             f"{as_of:%Y-%m-%d %H:%M}",
         )
-    if ask.again and not ask.reason:
+    if options.again and not options.reason:
         raise ProblemError(
             "--again: found no --reason; wanted one, it is kept with the decision", code="no_reason"
         )
 
 
-def _with_budget(problem: Problem, ask: Ask) -> Problem:
-    if ask.budget is None:
+def _with_budget(problem: Problem, options: RunOptions) -> Problem:
+    if options.budget is None:
         return problem
-    section = problem.sweep.model_copy(update={"budget": ask.budget})
+    section = problem.sweep.model_copy(update={"budget": options.budget})
     return problem.model_copy(update={"sweep": section})
 
 

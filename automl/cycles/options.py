@@ -12,15 +12,22 @@ from automl.store import Cycle, Store
 
 if TYPE_CHECKING:  # a sweep's nouns load scikit-learn; most commands never need it
     from automl.promotion.decide import Decision
-    from automl.sweep import Board
+    from automl.sweep import Leaderboard
 
-__all__ = ["BACKWARDS", "Ask", "Ending", "default_as_of", "ended_already", "same_problem"]
+__all__ = [
+    "BACKWARDS",
+    "CycleResult",
+    "RunOptions",
+    "already_ended",
+    "default_as_of",
+    "same_problem",
+]
 
 BACKWARDS = "backwards"  # code of the error of a cycle that is older than the newest one
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RunOptions:
     """What somebody asked for beyond the problem file."""
 
     as_of: datetime | None = None
@@ -34,7 +41,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ending:
+class CycleResult:
     """How a command ended, for people and for `--json`."""
 
     problem: Problem
@@ -45,7 +52,7 @@ class Ending:
     model_version: int | None = None
     generation: int | None = None
     rows: int | None = None
-    board: Board | None = None
+    leaderboard: Leaderboard | None = None
     decision: Decision | None = None
     run_id: str = ""
     experiment: str = ""
@@ -64,11 +71,11 @@ def default_as_of(problem: Problem, verb: str, moment: datetime) -> datetime:
     return local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0).astimezone(UTC)
 
 
-def ended_already(store: Store, problem: Problem, found: Cycle) -> Ending:
+def already_ended(store: Store, problem: Problem, found: Cycle) -> CycleResult:
     """How a cycle ended, from the store alone."""
     release = store.champion(problem.name, at=found.as_of)
     live = store.live(problem.table)
-    return Ending(
+    return CycleResult(
         problem=problem,
         as_of=found.as_of,
         status=found.status,

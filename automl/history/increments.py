@@ -15,12 +15,12 @@ from automl.history.rows.versions import Delta, resolve
 from automl.history.sources.base import Since, Source
 from automl.history.storage.parts import identities
 
-__all__ = ["DELTA_ROWS", "AnewError", "Tally", "elsewhere", "fetch", "wanted"]
+__all__ = ["DELTA_ROWS", "FullPullError", "Tally", "elsewhere", "fetch", "wanted"]
 
 DELTA_ROWS = 1_500_000  # more changed rows than this are pulled as a whole
 
 
-class AnewError(Exception):
+class FullPullError(Exception):
     """Why everything is pulled after all."""
 
 
@@ -84,7 +84,7 @@ def fetch(
                 kept.append(rows.kept)
                 count += len(rows.kept)
             if count > DELTA_ROWS:
-                raise AnewError(f"more than {DELTA_ROWS} rows have changed")
+                raise FullPullError(f"more than {DELTA_ROWS} rows have changed")
         tally.counts["fetched"] += shaper.seen
     first = asked[0][0]
     fresh = resolve(first.problem, first, kept, unlabelled, aside)

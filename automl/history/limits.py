@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from automl.errors import HistoryError
-from automl.history.rows.names import mended_words
+from automl.history.rows.names import corrected_words
 from automl.history.rows.shaping import Shaper
 from automl.history.storage.snapshots import Snapshot
 from automl.problem import Problem
@@ -101,5 +101,5 @@ def accounted(snapshot: Snapshot, shaper: Shaper, names: Sequence[str]) -> Snaps
         quarantined=counted,
         unused=dict(shaper.layout.unused) if shaper.layout else {},
         offered=tuple(names),
-        warnings=tuple(mended_words(shaper.mended, shaper.problem.history.timezone)),
+        warnings=tuple(corrected_words(shaper.mended, shaper.problem.history.timezone)),
     )

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from automl.errors import HistoryError
 from automl.history.audit import Audit
-from automl.history.increments import AnewError, Tally, elsewhere, fetch, wanted
+from automl.history.increments import FullPullError, Tally, elsewhere, fetch, wanted
 from automl.history.limits import accounted, nothing_left, within_limit
 from automl.history.rows.casting import Kinds, also_named, require, utc_naive
 from automl.history.rows.names import refuse_names
@@ -136,7 +136,7 @@ class _Pulling:
             if base:
                 try:
                     return self._pull_new(folders, source, shaper, base)
-                except AnewError as error:
+                except FullPullError as error:
                     why = str(error)
                     self.tally.clear()
                     shaper = shaper.start(shaper.layout)
@@ -268,7 +268,7 @@ class _Pulling:
         writer = self._writer(folders, shaper, list(held))
         try:
             if writer.schema != schema:
-                raise AnewError("the columns have changed")
+                raise FullPullError("the columns have changed")
             aside: list[pa.Table] = []
             edges = self._edges(last)
             fresh = fetch(source, [(shaper, edges)], aside, self.tally)
@@ -303,7 +303,7 @@ class _Pulling:
             shaper.window.since,
         )
         if h.files and (found.updated or found.removed):
-            raise AnewError("a new file holds other versions of known rows")
+            raise FullPullError("a new file holds other versions of known rows")
         self.tally.counts["new"] += int(found.new.sum())
         self.tally.counts["updated"] += found.updated
         self.tally.counts["deleted"] += found.removed

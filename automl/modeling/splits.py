@@ -1,4 +1,4 @@
-"""Rolling origins: each block is judged by models that could have been trained at its start.
+"""Rolling origins: each block is scored by models that could have been trained at its start.
 
 Never a row twice, never a row too early: a training row's label was known at the origin, and a group
 is never on both sides. Assumes that time runs one way and that a block is one retraining period.
@@ -30,14 +30,14 @@ WEEK = timedelta(days=7)  # a shorter block may hold one class by its place in i
 class Block:
     """One retraining period of labelled rows and the rows known at its origin.
 
-    `start` is the origin. `train` and `judged` are row positions in the snapshot, ascending in time,
-    shapes (n_train,) and (n_judged,).
+    `start` is the origin. `train` and `validation` are row positions in the snapshot, ascending in time,
+    shapes (n_train,) and (n_validation,).
     """
 
     start: datetime
     end: datetime
     train: NDArray[np.int64]
-    judged: NDArray[np.int64]
+    validation: NDArray[np.int64]
 
     @property
     def name(self) -> str:
@@ -77,12 +77,12 @@ def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[
     while len(blocks) < problem.validation.origins:
         start, before = _begin(edges, start, times, classes, end)
         block = _cut(frame, times, problem, (start, end))
-        if len(block.train) < MIN_TRAIN or len(block.judged) == 0:
+        if len(block.train) < MIN_TRAIN or len(block.validation) == 0:
             break
-        if classes is not None and _alone(classes[block.judged]):
+        if classes is not None and _alone(classes[block.validation]):
             if blocks:
                 break
-            raise _refused(block, labels.iloc[block.judged].tolist()[0], problem)
+            raise _refused(block, labels.iloc[block.validation].tolist()[0], problem)
         blocks.append(block)
         end, start = start, before
     if not blocks:
@@ -123,7 +123,7 @@ def _alone(classes: NDArray[np.int64]) -> bool:
 
 def _refused(block: Block, label: object, problem: Problem) -> HistoryError:
     return HistoryError(
-        f"block {block.name}: all {len(block.judged)} rows are {label!r}; {problem.metric.name} wants "
+        f"block {block.name}: all {len(block.validation)} rows are {label!r}; {problem.metric.name} wants "
         "both classes",
         code="one_class_in_block",
         next_step='Lengthen validation.block, or set metric.name = "log_loss".',
@@ -142,12 +142,12 @@ def _cut(
     if problem.history.label_time:
         known_at = frame[problem.history.label_time].to_numpy()
         train = train[known_at[train] < _stamp(start)]
-    judged = np.arange(low, high)
+    validation = np.arange(low, high)
     group = list(problem.history.group)
-    if group and len(judged):
+    if group and len(validation):
         seen = pd.MultiIndex.from_frame(frame[group])
-        train = train[~seen[train].isin(seen[judged].unique())]
-    return Block(start, end, train, judged)
+        train = train[~seen[train].isin(seen[validation].unique())]
+    return Block(start, end, train, validation)
 
 
 def _stamp(moment: datetime) -> np.datetime64:

@@ -28,7 +28,7 @@ from automl.promotion.evidence import attribute
 from automl.store import Store
 from automl.sweep import Work, blend_outputs
 
-__all__ = ["attribution", "judge", "judge_frame"]
+__all__ = ["attribution", "record_realised", "score_published"]
 
 PLACE = "__place__"  # of a row in its block
 LEAST_ROWS = 30  # that were published; fewer say nothing about a split of their gain
@@ -36,23 +36,23 @@ LEAST_ROWS = 30  # that were published; fewer say nothing about a split of their
 _log = logging.getLogger(__name__)
 
 
-def judge(job: Job, snapshot: Snapshot, contract: Contract) -> int:
+def record_realised(job: Job, snapshot: Snapshot, contract: Contract) -> int:
     """Score every published generation that has new labels; returns how many were scored.
 
     Rows that are not mature do not count: of them, the outcome that is known early is known alone.
     """
     frame = mature_rows(history.read(snapshot), job.problem, job.as_of)
-    judged = 0
+    measured = 0
     for generation in job.store.generations(job.problem.name, limit=job.problem.publish.keep + 1):
         if (
-            generation["judged_rows"] >= generation["rows"]
+            generation["labelled_rows"] >= generation["rows"]
             or generation["as_of"].replace(tzinfo=UTC) >= job.as_of
         ):
             continue
-        scores, rows = judge_frame(job.store, job.problem, contract, generation, frame)
-        if rows <= generation["judged_rows"]:
+        scores, rows = score_published(job.store, job.problem, contract, generation, frame)
+        if rows <= generation["labelled_rows"]:
             continue
-        job.store.judged(generation["id"], rows, scores)
+        job.store.record_realised(generation["id"], rows, scores)
         release = next(
             (
                 r
@@ -65,11 +65,11 @@ def judge(job: Job, snapshot: Snapshot, contract: Contract) -> int:
             job.registry.log_live(
                 release, {k: v for k, v in scores.items() if np.isfinite(v)}, rows
             )
-        judged += 1
-    return judged
+        measured += 1
+    return measured
 
 
-def judge_frame(
+def score_published(
     store: Store,
     problem: Problem,
     contract: Contract,
@@ -93,25 +93,25 @@ def judge_frame(
 
 
 def attribution(
-    job: Job, work: Work, champion: Blend, challenger: Blend, floor: float
+    job: Job, work: Work, champion: Blend, challenger: Blend, baseline: float
 ) -> dict[str, Any] | None:
     """A challenger's gain on the newest block, split into fresh data and new recipe; None if it cannot be.
 
     Three losses on the same rows, those of the block for which predictions were published: of what was
     published, of the champion's recipe fitted on what was known at the block's start, and of the
-    challenger fitted alike. `floor` is the baseline's loss.
+    challenger fitted alike. `baseline` is the loss of a constant prediction.
     """
     said = [blend_outputs(work, blend, blocks=1) for blend in (champion, challenger)]
     places, published = _published(job, work)
     if not all(said) or len(places) < LEAST_ROWS:
         return None
-    judged = [blocks[0].take(places) for blocks in said]
-    judged.insert(0, judged[0]._replace(output=published))
-    losses = [work.metric.loss(each.score(work.metric)) for each in judged]
+    answers = [blocks[0].take(places) for blocks in said]
+    answers.insert(0, answers[0]._replace(output=published))
+    losses = [work.metric.loss(each.score(work.metric)) for each in answers]
     if not np.isfinite(losses).all():
         return None
     before, refit, after = losses
-    split = attribute(before, refit, after, floor)
+    split = attribute(before, refit, after, baseline)
     return {
         "text": f"newest block, {len(places)} published rows: fresh data {split.fresh:+.2%}, "
         f"new recipe {split.recipe:+.2%} of the published loss",
@@ -127,7 +127,7 @@ def attribution(
 def _published(job: Job, work: Work) -> tuple[np.ndarray, np.ndarray]:
     """Places in the newest block of rows that readers saw predictions for, and what these said."""
     block, keys = work.blocks[0], list(job.problem.history.key or (ROW_ID,))
-    rows = work.frame.iloc[block.judged][[*keys, job.problem.history.target]]
+    rows = work.frame.iloc[block.validation][[*keys, job.problem.history.target]]
     rows = rows.assign(**{PLACE: np.arange(len(rows))})
     taken: list[np.ndarray] = []
     outputs: list[np.ndarray] = []

@@ -38,7 +38,7 @@ def clean(store: Store, hold: Hold, problem: Problem) -> int:
             for r in rows
             if r.id not in kept
             and (live is None or r.id != live["id"])
-            and (r.judged_rows > 0 if r.state == "published" else not _stands_by(r, live))
+            and (r.labelled_rows > 0 if r.state == "published" else not _stands_by(r, live))
         ]
         _remove(connection, store, problem, gone)
         fault("clean.in_commit")

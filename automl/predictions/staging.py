@@ -132,7 +132,7 @@ class _Writer:
                 rows=0,
                 state="staging",
                 scored_at=self.scored_at,
-                judged_rows=0,
+                labelled_rows=0,
             ),
         )
 

@@ -304,7 +304,7 @@ class Problem(_Table):
         for times in count(1):
             yield block.before(anchor, times, zone=self.zone)
 
-    def judged_until(self, as_of: datetime) -> datetime:
+    def newest_block_end(self, as_of: datetime) -> datetime:
         """End of the newest block at `as_of`: later labels take part in no choice."""
         return next(self.block_edges(as_of))
 

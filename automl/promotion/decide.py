@@ -22,21 +22,15 @@ import numpy as np
 from scipy import stats
 from scipy.special import ndtr, ndtri
 
-from automl.promotion.evidence import (
-    BlockLoss,
-    Duel,
-    duels,
-    gain_line,
-    new_shares,
-    shown_probability,
-)
+from automl.modeling.losses import BlockLoss
+from automl.promotion.evidence import Duel, duels, gain_line, new_shares, shown_probability
 from automl.promotion.noise import Noise, block_noise, block_weights, independent
 
 __all__ = [
+    "IN_SAMPLE_CONFIDENCE",
     "PROBATION_CYCLES",
     "REVERTED_CONFIDENCE",
     "REVERTED_CYCLES",
-    "SWEEP_CONFIDENCE",
     "YOUNG_CONFIDENCE",
     "YOUNG_CYCLES",
     "Decision",
@@ -48,7 +42,7 @@ __all__ = [
 
 DISCOUNT = 0.85  # per cycle of age
 SHIFTED_DISCOUNT = 0.6  # after a sudden shift old blocks speak of another world
-SWEEP_CONFIDENCE = 0.95  # needed when no block is virgin
+IN_SAMPLE_CONFIDENCE = 0.95  # needed when no block is virgin
 REVERTED_CONFIDENCE = 0.9  # needed by a blend that was rolled back, for so many cycles
 REVERTED_CYCLES = 5
 PRIOR_SD = (0.003, 0.03)  # bounds of the prior's standard deviation of most true advantages
@@ -85,7 +79,7 @@ class Verdict:
     needed: float
     margin: float  # that the shrunken gain must be above
     blocks: int
-    virgin: int
+    out_of_sample: int
     n_effective: float
     newest: float
     low: float  # 90 % interval of the shrunken gain
@@ -130,7 +124,7 @@ def decide(
     confidence: float,
     champion_share: Mapping[str, float],
     *,
-    sweep_confidence: float = SWEEP_CONFIDENCE,
+    in_sample_confidence: float = IN_SAMPLE_CONFIDENCE,
     least: Mapping[str, float] | None = None,
     others: Sequence[Duel] = (),
     shifted: bool = False,
@@ -167,7 +161,9 @@ def decide(
         (_scaled(d, 1 / new[d.challenger]) for d in duels if d.gains), key=lambda d: d.challenger
     )  # ties and sums must not depend on order
     field = _field(ordered, others, SHIFTED_DISCOUNT if shifted else DISCOUNT)
-    needed = {d.challenger: _needed(d, confidence, sweep_confidence, least or {}) for d in ordered}
+    needed = {
+        d.challenger: _needed(d, confidence, in_sample_confidence, least or {}) for d in ordered
+    }
     verdicts = [_verdict(d, field, needed[d.challenger], new[d.challenger]) for d in ordered]
     passed = sorted((v for v in verdicts if v.passed), key=lambda v: -v.shrunk)
     if passed:
@@ -180,7 +176,7 @@ def decide(
 
 
 def probation(
-    losses: Iterable[BlockLoss], champion: str, dethroned: str, since: datetime
+    losses: Iterable[BlockLoss], champion: str, previous_champion: str, since: datetime
 ) -> Probation:
     """Whether a new champion must give its place back to the one that it dethroned.
 
@@ -198,7 +194,7 @@ def probation(
         Blend ids of the new and of the old champion.
     """
     every = duels(losses, champion)
-    mine = next((_since(d, since) for d in every if d.challenger == dethroned), None)
+    mine = next((_since(d, since) for d in every if d.challenger == previous_champion), None)
     if mine is None or _whole(mine) < REVERT_BLOCKS - WHOLE:
         blocks = len(mine.gains) if mine else 0
         reason = f"{blocks} out-of-sample blocks since the promotion, {REVERT_BLOCKS} needed"
@@ -227,7 +223,7 @@ def _since(duel: Duel, since: datetime) -> Duel:
     kept = [
         i
         for i, (kind, start) in enumerate(zip(duel.kinds, duel.blocks, strict=True))
-        if kind == "virgin" and start >= since
+        if kind == "out_of_sample" and start >= since
     ]
     return Duel(
         duel.challenger,
@@ -240,10 +236,10 @@ def _since(duel: Duel, since: datetime) -> Duel:
 
 
 def _needed(
-    duel: Duel, confidence: float, sweep_confidence: float, least: Mapping[str, float]
+    duel: Duel, confidence: float, in_sample_confidence: float, least: Mapping[str, float]
 ) -> float:
-    virgin = "virgin" in duel.kinds
-    asked = confidence if virgin else max(confidence, sweep_confidence)
+    out_of_sample = "out_of_sample" in duel.kinds
+    asked = confidence if out_of_sample else max(confidence, in_sample_confidence)
     return max(asked, least.get(duel.challenger, 0.0))
 
 
@@ -293,7 +289,7 @@ def _verdict(duel: Duel, field: _Field, needed: float, new: float) -> Verdict:
         needed=needed,
         margin=0.0 if new <= 1 - ANCHORED else MARGIN,
         blocks=len(duel.gains),
-        virgin=duel.kinds.count("virgin"),
+        out_of_sample=duel.kinds.count("out_of_sample"),
         n_effective=n,
         newest=duel.gains[0] * new,
         low=(shrunk - Z90 * sd) * new,
@@ -334,7 +330,7 @@ def _failed(verdict: Verdict, duel: Duel, field: _Field) -> str:
         (
             verdict.probability >= verdict.needed,
             f"P(better) {shown_probability(verdict.probability)} is below {shown_probability(verdict.needed)}"
-            + ("" if verdict.virgin else ", needed while no block is out-of-sample"),
+            + ("" if verdict.out_of_sample else ", needed while no block is out-of-sample"),
         ),
         (
             duel.gains[0] > -2 * np.sqrt(field.noise.variance),

@@ -11,18 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import floor, isfinite
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from automl.modeling.losses import BlockLoss, Evidence
 from automl.problem import LEAST_SHARE
 
 __all__ = [
     "GAIN",
     "Array",
     "Attribution",
-    "BlockLoss",
     "Duel",
     "attribute",
     "bootstrap_interval",
@@ -31,31 +31,15 @@ __all__ = [
     "duels",
     "e_value",
     "gain_line",
-    "kind_of",
     "new_shares",
     "shown_probability",
 ]
 
-Kind = Literal["virgin", "sweep"]
 Array = NDArray[np.float64]
 Span = tuple[datetime, datetime]  # of a block: start, end
 GAIN = "raw gain "  # begins the numbers of a decision
 BETS = 3.0  # block standard deviations at which a bet is capped
 MOST_STAKED = 0.5  # of the wealth, on one block
-
-
-@dataclass(frozen=True, slots=True)
-class BlockLoss:
-    """One blend on one block, as evaluated in one cycle."""
-
-    cycle: datetime  # as_of of the cycle that evaluated it
-    blend: str
-    start: datetime
-    end: datetime
-    rows: int
-    loss: float
-    floor: float  # loss of the baseline on the same block
-    kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +53,7 @@ class Duel:
 
     challenger: str
     gains: tuple[float, ...]
-    kinds: tuple[Kind, ...]
+    kinds: tuple[Evidence, ...]
     ages: tuple[int, ...]
     blocks: tuple[datetime, ...]
     ends: tuple[datetime, ...] = ()
@@ -88,19 +72,11 @@ class Attribution:
         return self.fresh + self.recipe
 
 
-def kind_of(labels_until: datetime, start: datetime) -> Kind:
-    """Virgin if the block starts no earlier than the labels ended when the blend was fixed.
-
-    `labels_until` is the end of the labels known to the cycle that made the blend.
-    """
-    return "virgin" if start >= labels_until else "sweep"
-
-
 def duels(losses: Iterable[BlockLoss], champion: str) -> list[Duel]:
     """Pair every blend with the champion on the blocks that some cycle evaluated for both.
 
     Where several cycles evaluated the same block, the newest counts. The gain on block b is
-    (L_champion - L_challenger) / max(L_champion, 0.05 * L_floor). A loss that is not finite (ROC AUC of a
+    (L_champion - L_challenger) / max(L_champion, 0.05 * L_baseline). A loss that is not finite (ROC AUC of a
     block with one class) is no evidence.
     """
     newest: dict[tuple[str, datetime], BlockLoss] = {}
@@ -133,10 +109,12 @@ def _duel(
     ages: Mapping[datetime, int],
 ) -> Duel:
     pairs = [(loss, reference[(loss.cycle, loss.start)]) for loss in mine]
-    both: list[Kind] = ["virgin" if a.kind == b.kind == "virgin" else "sweep" for a, b in pairs]
+    both: list[Evidence] = [
+        "out_of_sample" if a.kind == b.kind == "out_of_sample" else "in_sample" for a, b in pairs
+    ]
     return Duel(
         challenger=name,
-        gains=tuple((b.loss - a.loss) / _unit(b.loss, b.floor) for a, b in pairs),
+        gains=tuple((b.loss - a.loss) / _unit(b.loss, b.baseline_loss) for a, b in pairs),
         kinds=tuple(both),
         ages=tuple(ages[a.start] for a, _ in pairs),
         blocks=tuple(a.start for a, _ in pairs),
@@ -203,7 +181,7 @@ def _uncovered(span: Span, newer: Sequence[Span]) -> float:
     return (free + (end - at)) / (end - start)
 
 
-def attribute(published: float, refit: float, challenger: float, floor: float) -> Attribution:
+def attribute(published: float, refit: float, challenger: float, baseline: float) -> Attribution:
     """Split a gain on one block into fresh data and new recipe.
 
     Parameters
@@ -212,13 +190,13 @@ def attribute(published: float, refit: float, challenger: float, floor: float) -
         Loss of the champion as it was: of the predictions that were published for the block.
     refit
         Loss of the champion's recipe, fitted on what was known at the block's start.
-    challenger, floor
+    challenger, baseline
         Losses of the challenger and of the baseline, fitted alike.
 
     The parts have one denominator and sum to the whole. Assumes that all three were judged on the same
     rows; if not, the share of fresh data holds the difference.
     """
-    unit = _unit(published, floor)
+    unit = _unit(published, baseline)
     return Attribution((published - refit) / unit, (refit - challenger) / unit)
 
 
@@ -227,7 +205,7 @@ def gain_line(verdict: Mapping[str, Any]) -> str:
     sure, asked = (shown_probability(verdict[name]) for name in ("probability", "needed"))
     gain = f"{GAIN}{verdict['mean']:+.2%}, shrunk {verdict['shrunk']:+.2%}, {verdict['margin']:.2%} needed"
     interval = f"90 % interval {verdict['low']:+.2%} to {verdict['high']:+.2%}"
-    blocks = f"{verdict['blocks']} blocks, {verdict['virgin']} out-of-sample"
+    blocks = f"{verdict['blocks']} blocks, {verdict['out_of_sample']} out-of-sample"
     return f"{gain}; P(better) {sure}, {asked} needed; {interval}; {blocks}"
 
 
@@ -289,5 +267,5 @@ def _stake(told: Sequence[float]) -> float:
     return float(np.clip(np.mean(told) / square, 0.0, MOST_STAKED)) if square else 0.0
 
 
-def _unit(loss: float, floor: float) -> float:
-    return max(loss, LEAST_SHARE * floor, 1e-12)
+def _unit(loss: float, baseline: float) -> float:
+    return max(loss, LEAST_SHARE * baseline, 1e-12)

@@ -18,7 +18,7 @@ from automl.promotion.evidence import Array, Duel, correlations, disjoint, new_s
 
 __all__ = ["Noise", "block_noise", "block_weights", "independent"]
 
-SWEEP_WEIGHT = 0.5  # of evidence that took part in choosing
+IN_SAMPLE_WEIGHT = 0.5  # of evidence that took part in choosing
 NOISE_FLOOR = 0.002  # block standard deviation is never believed to be smaller
 UNMEASURED = 0.01  # block standard deviation where nothing tells it
 CUT = 2.5  # standard deviations of a difference; beyond is a change. Lowers the variance of normal noise by 2 %
@@ -147,5 +147,5 @@ def _apart(rivals: Sequence[Duel]) -> float:
 
 
 def _worth(duel: Duel, discount: float) -> Array:
-    kind = np.array([1.0 if k == "virgin" else SWEEP_WEIGHT for k in duel.kinds])
+    kind = np.array([1.0 if k == "out_of_sample" else IN_SAMPLE_WEIGHT for k in duel.kinds])
     return kind * discount ** np.array(duel.ages, dtype=float)

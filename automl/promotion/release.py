@@ -20,8 +20,8 @@ import sqlalchemy as sa
 from automl import predictions as publish
 from automl.errors import BusyError
 from automl.modeling.families import Blend
+from automl.modeling.losses import BlockLoss
 from automl.problem import Problem
-from automl.promotion.evidence import BlockLoss
 from automl.store import Cycle, Entry, Hold, Release, Store, Waiting, ledger, naive
 from automl.store import tables as t
 from automl.testing import fault
@@ -29,7 +29,7 @@ from automl.tracking import Registry
 from automl.workspace import Workspace, now
 
 __all__ = [
-    "Ruling",
+    "PendingDecision",
     "actor",
     "commit_publish",
     "commit_release",
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
+class PendingDecision:
     """A decision ready to be made effective."""
 
     outcome: str  # first | promote | revert | keep | stay
@@ -56,7 +56,7 @@ class Ruling:
     shadows: Sequence[tuple[Blend, datetime]] | None
     actor: str = ""
     waiting: Waiting | None = None  # the challenger that a person has to approve
-    put_out: str = ""  # blend that a revert put out
+    reverted_blend: str = ""  # blend that a revert put out
 
 
 def actor(trigger: str = "command") -> str:
@@ -75,7 +75,7 @@ def commit_release(
     problem: Problem,
     cycle: Cycle,
     *,
-    verdict: Ruling,
+    verdict: PendingDecision,
     release: Release,
     generation: int | None = None,
 ) -> Release:
@@ -101,13 +101,13 @@ def commit_release(
         if verdict.outcome != "stay":
             told = Entry(now(), release.as_of, KIND[verdict.outcome], who, verdict.reason)
             told = replace(
-                told, decision_id=decided, generation=generation, blend_id=verdict.put_out
+                told, decision_id=decided, generation=generation, blend_id=verdict.reverted_blend
             )
             made = _release(connection, problem, replace(release, decision_id=decided), told)
         if verdict.waiting is not None:
             _let_wait(connection, problem, replace(verdict.waiting, decision_id=decided), who)
         elif verdict.shadows is not None:
-            _let_lapse(connection, problem, cycle, who)
+            _expire_waiting(connection, problem, cycle, who)
         store.add_evidence(connection, problem.name, verdict.evidence)
         if verdict.shadows is not None:
             _keep_shadows(connection, problem, verdict.shadows)
@@ -120,7 +120,7 @@ def commit_release(
     return made
 
 
-def ended_as(verdict: Ruling, generation: int | None) -> str:
+def ended_as(verdict: PendingDecision, generation: int | None) -> str:
     """How a retraining with this decision ends."""
     if generation is not None:
         return "published"
@@ -278,14 +278,14 @@ def _let_wait(connection: sa.Connection, problem: Problem, one: Waiting, who: st
     ledger.write(connection, problem.name, told)
 
 
-def _let_lapse(connection: sa.Connection, problem: Problem, cycle: Cycle, who: str) -> None:
+def _expire_waiting(connection: sa.Connection, problem: Problem, cycle: Cycle, who: str) -> None:
     """Newer evidence no longer finds who waits better, and its rows are no longer the newest."""
     one = ledger.waiting(connection, problem.name)
     if one is None or one.as_of > cycle.as_of:
         return
     ledger.drop_waiting(connection, problem.name)
     reason = f"the cycle of {cycle.as_of:%Y-%m-%d %H:%M} did not find it better again"
-    told = Entry(now(), one.as_of, "lapse", who, reason, to_version=one.model_version)
+    told = Entry(now(), one.as_of, "expire", who, reason, to_version=one.model_version)
     ledger.write(connection, problem.name, replace(told, blend_id=one.blend.id))
 
 

@@ -10,7 +10,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from automl.cycles.missed import ahead_of, missed_slots
-from automl.cycles.options import Ask, Ending, default_as_of, ended_already, same_problem
+from automl.cycles.options import (
+    CycleResult,
+    RunOptions,
+    already_ended,
+    default_as_of,
+    same_problem,
+)
 from automl.errors import ProblemError
 from automl.modeling.families import Family, Recipe, load_family
 from automl.problem import METRICS, Problem, Slots, family_names
@@ -20,14 +26,16 @@ from automl.workspace import Workspace, now
 HIGHER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1_macro", "r2"}
 
 
-def ended(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ending | None:
+def ended(
+    problem: Problem, workspace: Workspace, verb: str, options: RunOptions
+) -> CycleResult | None:
     """How that cycle has ended already, or None if there is work to do; answers in well under a second."""
-    if ask.again or (
+    if options.again or (
         not (workspace.home / "automl.db").exists() and workspace.database_url.startswith("sqlite")
     ):
         return None
     store = Store(workspace)
-    as_of = ask.as_of or default_as_of(problem, verb, now())
+    as_of = options.as_of or default_as_of(problem, verb, now())
     found = store.find_cycle(problem.name, "score" if verb == "score" else "retrain", as_of)
     champion, live = store.champion(problem.name), store.live(problem.table)
     lagging = (champion and not champion.projected) or (
@@ -41,10 +49,10 @@ def ended(problem: Problem, workspace: Workspace, verb: str, ask: Ask) -> Ending
     ):
         return None
     same_problem(found, problem)
-    return ended_already(store, problem, found)
+    return already_ended(store, problem, found)
 
 
-def ending(done: Ending, workspace: Workspace) -> dict[str, Any]:
+def result(done: CycleResult, workspace: Workspace) -> dict[str, Any]:
     """The document of a command that ran a story."""
     problem = done.problem
     document: dict[str, Any] = {
@@ -60,7 +68,7 @@ def ending(done: Ending, workspace: Workspace) -> dict[str, Any]:
         "warnings": done.warnings,
         "predictions": _places(problem, workspace, done.generation) if done.generation else None,
     }
-    if done.board is not None:
+    if done.leaderboard is not None:
         document["leaderboard"] = leaderboard(problem, workspace, done.as_of)
         document["turned_out"] = status(problem, workspace)["turned_out"]
     return document
@@ -246,9 +254,9 @@ def status(problem: Problem, workspace: Workspace) -> dict[str, Any]:
         "ahead": _iso(ahead) if ahead else None,
         "unscored": bool(champion and live and live["model_version"] != champion.model_version),
         "turned_out": [
-            {**_generation(g), "judged_rows": g["judged_rows"], "scores": g["judged"]}
+            {**_generation(g), "labelled_rows": g["labelled_rows"], "scores": g["realised"]}
             for g in store.generations(problem.name, limit=6)
-            if g["judged_rows"]
+            if g["labelled_rows"]
         ],
         "cycles": [
             {

@@ -13,7 +13,7 @@ from rich.text import Text
 from automl.promotion.evidence import GAIN, shown_probability
 
 SHOWN_TRIALS = 12
-EVIDENCE = {"virgin": "out-of-sample", "sweep": "in-sample"}
+EVIDENCE = {"out_of_sample": "out-of-sample", "in_sample": "in-sample"}
 VERDICT_COLUMNS = (
     "challenger",
     "raw",
@@ -27,7 +27,7 @@ VERDICT_COLUMNS = (
 )
 
 
-def ending_text(document: Mapping[str, Any]) -> Group:
+def result_text(document: Mapping[str, Any]) -> Group:
     """Leaderboard, decision, where the predictions are, and how earlier ones turned out."""
     parts: list[Any] = []
     if document.get("leaderboard"):
@@ -173,7 +173,7 @@ def _verdict_table(verdicts: Sequence[Mapping[str, Any]]) -> Table:
             shown_probability(v["probability"]),
             shown_probability(v["needed"]),
             str(v["blocks"]),
-            str(v["virgin"]),
+            str(v["out_of_sample"]),
             style="green" if v["passed"] else "",
         )
     return table
@@ -303,7 +303,7 @@ def turned_out_text(rows: Sequence[Mapping[str, Any]]) -> Table:
             str(g["generation"]),
             g["as_of"],
             str(g["model_version"]),
-            f"{g['judged_rows']} of {g['rows']}",
+            f"{g['labelled_rows']} of {g['rows']}",
             *(_number(v) for v in (g["scores"] or {}).values()),
         )
     return table

@@ -16,14 +16,15 @@ from typing import Any
 from automl.cycles.job import Job
 from automl.errors import NoModelError
 from automl.modeling.families import Blend
+from automl.modeling.losses import BlockLoss
 from automl.modeling.splits import day_of
 from automl.monitoring.realised import attribution
 from automl.problem import Problem
 from automl.promotion.decide import (
+    IN_SAMPLE_CONFIDENCE,
     PROBATION_CYCLES,
     REVERTED_CONFIDENCE,
     REVERTED_CYCLES,
-    SWEEP_CONFIDENCE,
     YOUNG_CONFIDENCE,
     YOUNG_CYCLES,
     Decision,
@@ -31,14 +32,14 @@ from automl.promotion.decide import (
     decide,
     probation,
 )
-from automl.promotion.evidence import BlockLoss, duels
-from automl.promotion.release import Ruling, actor
+from automl.promotion.evidence import duels
+from automl.promotion.release import PendingDecision, actor
 from automl.retrain.block_losses import losses_of, losses_of_trials
 from automl.store import Release, Store, Waiting, aware, ledger
-from automl.sweep import Board, Plan, Work, reweighed
+from automl.sweep import Leaderboard, Plan, Work, reweighed
 from automl.workspace import now
 
-__all__ = ["Choice", "Dethroned", "dethroned", "doubted", "make_choice"]
+__all__ = ["Choice", "PreviousChampion", "doubted", "make_choice", "previous_champion"]
 
 NOTHING_ADDED = "kept: the search found no recipe that adds to those in place"
 _shrunk = attrgetter("shrunk")  # of a verdict
@@ -57,14 +58,14 @@ class Choice:
     outcome: str  # first | promote | revert | keep | stay
     blend: Blend
     labels_until: datetime
-    ruling: Ruling
-    losses: dict[str, float]  # of the chosen blend and of the floor, on the newest block
+    pending: PendingDecision
+    losses: dict[str, float]  # of the chosen blend and of the baseline, on the newest block
     watched: Blend | None = None  # what the chosen one will be held against, while on probation
     stays: Release | None = None  # the champion, where it is not refit (outcome stay)
 
 
 @dataclass(frozen=True, slots=True)
-class Dethroned:
+class PreviousChampion:
     """The champion before this one, while this one is on probation."""
 
     blend: Blend
@@ -81,7 +82,7 @@ class _Case:
     holder: Blend
     retired: frozenset[str]  # the former champion's families that are no longer offered
     known: Mapping[str, tuple[Blend, datetime]]  # holder and rivals, with what chose them
-    watched: Dethroned | None
+    watched: PreviousChampion | None
     losses: Sequence[BlockLoss]  # of this cycle
     past: Sequence[BlockLoss]
     tried: Sequence[BlockLoss]  # what else this sweep looked at
@@ -91,7 +92,7 @@ class _Case:
         return set(self.known) - {self.holder.id}
 
 
-def make_choice(job: Job, work: Work, board: Board, plan: Plan) -> Choice:
+def make_choice(job: Job, work: Work, leaderboard: Leaderboard, plan: Plan) -> Choice:
     """Judge challenger and shadows against the champion on all evidence there is.
 
     A first cycle has no champion: what its start points give without a search stands in, and the challenger
@@ -100,9 +101,13 @@ def make_choice(job: Job, work: Work, board: Board, plan: Plan) -> Choice:
     on probation, the one that it dethroned is held against it first, and takes its place back where the
     new one has turned out worse. In review mode nothing takes a champion's place: it waits for a person.
     """
-    case = _gather(job, work, board)
+    case = _gather(job, work, leaderboard)
     decision = _decide(job, case, shifted=plan.shifted)
-    if not decision.verdicts and board.challenger and board.challenger.id == case.holder.id:
+    if (
+        not decision.verdicts
+        and leaderboard.challenger
+        and leaderboard.challenger.id == case.holder.id
+    ):
         decision = replace(decision, reason=NOTHING_ADDED)
     told = _probation(case)
     reverts = told is not None and told.outcome == "revert"
@@ -116,30 +121,30 @@ def make_choice(job: Job, work: Work, board: Board, plan: Plan) -> Choice:
     if job.problem.promotion.mode == "review" and case.former:
         decision = _proposal(job, case, decision)
         if decision.outcome == "promote" or not case.champion:
-            return _waits(job, work, board, decision, case, content)
+            return _waits(job, work, leaderboard, decision, case, content)
     outcome, reason = _outcome(case, decision, reverts=reverts)
-    blend, until = _relearned(work, board, *_of(case, decision.blend))
+    blend, until = _relearned(work, leaderboard, *_of(case, decision.blend))
     shadows = [] if reverts else _shadows(decision, decision.blend, case.known)
     return Choice(
         decision,
         outcome,
         blend,
         until,
-        Ruling(
+        PendingDecision(
             outcome,
             reason,
-            _content(board, decision, outcome, case) | content,
+            _content(leaderboard, decision, outcome, case) | content,
             case.losses,
-            shadows if board.trials else None,
-            actor(job.ask.trigger),
-            put_out=case.holder.id if reverts else "",
+            shadows if leaderboard.trials else None,
+            actor(job.options.trigger),
+            reverted_blend=case.holder.id if reverts else "",
         ),
         _newest(work, case.losses, blend.id),
         _watched(case, outcome),
     )
 
 
-def dethroned(store: Store, problem: Problem, as_of: datetime) -> Dethroned | None:
+def previous_champion(store: Store, problem: Problem, as_of: datetime) -> PreviousChampion | None:
     """Who was champion before the present one, if that was promoted less than four cycles or blocks ago."""
     told = [e for e in store.ledger(problem.name) if e.kind in ledger.EFFECTIVE]
     told = sorted((e for e in told if e.as_of < as_of), key=lambda e: (e.as_of, e.id))
@@ -149,13 +154,13 @@ def dethroned(store: Store, problem: Problem, as_of: datetime) -> Dethroned | No
     refits = {e.as_of for e in told if e.as_of > change.as_of}
     releases = store.releases(problem.name)
     before = next((r for r in releases if r.model_version == change.from_version), None)
-    since = problem.judged_until(change.as_of)
+    since = problem.newest_block_end(change.as_of)
     # cycles may come more often than blocks, or less often
     blocks = takewhile(lambda edge: edge >= since, islice(problem.block_edges(as_of), 1, None))
     over = len(list(islice(blocks, PROBATION_CYCLES + 1))) > PROBATION_CYCLES
     if before is None or (over and len(refits) >= PROBATION_CYCLES):
         return None
-    return Dethroned(before.blend, before.labels_until, since)
+    return PreviousChampion(before.blend, before.labels_until, since)
 
 
 def doubted(store: Store, problem: str, as_of: datetime, blends: Sequence[Blend]) -> set[str]:
@@ -186,11 +191,11 @@ def _searched(store: Store, problem: str) -> set[datetime]:
     }
 
 
-def _gather(job: Job, work: Work, board: Board) -> _Case:
+def _gather(job: Job, work: Work, leaderboard: Leaderboard) -> _Case:
     mature = job.problem.mature(job.as_of)
     before = job.champion
     champion = before if before and before.blend.offered(work.families) else None
-    holder = champion.blend if champion else board.reference
+    holder = champion.blend if champion else leaderboard.reference
     if job.problem.promotion.mode == "review" and before:
         holder = holder or before.blend  # no trial ended well: nothing is proposed
     if holder is None:
@@ -200,17 +205,17 @@ def _gather(job: Job, work: Work, board: Board) -> _Case:
             next_step="automl leaderboard shows why each trial failed.",
         )
     chosen_on = work.blocks[0].end
-    known = _rivals(job, work, board, mature)
+    known = _rivals(job, work, leaderboard, mature)
     known[holder.id] = (holder, champion.labels_until if champion else chosen_on)
-    watched = dethroned(job.store, job.problem, job.as_of) if champion else None
+    watched = previous_champion(job.store, job.problem, job.as_of) if champion else None
     if watched and (watched.blend.id == holder.id or not watched.blend.offered(work.offered)):
         watched = None
     judged = dict(known)
     if watched:
         judged.setdefault(watched.blend.id, (watched.blend, watched.labels_until))
     past = [e for e in job.store.evidence(job.problem.name) if e.cycle < job.as_of]
-    losses = losses_of(job, work, board, judged.values(), past)
-    tried = losses_of_trials(job, work, board, chosen_on)
+    losses = losses_of(job, work, leaderboard, judged.values(), past)
+    tried = losses_of_trials(job, work, leaderboard, chosen_on)
     tried = [x for x in tried if x.blend not in judged]
     retired = frozenset(before.blend.families if before else ()) - set(work.offered)
     return _Case(champion, before, holder, retired, known, watched, losses, past, tried)
@@ -230,7 +235,7 @@ def _decide(job: Job, case: _Case, *, shifted: bool) -> Decision:
         confidence,
         # what stands in for a first champion has no place to defend: a mix of it is no smaller step
         {name: _share(b, case.holder) for name, (b, _) in case.known.items() if case.champion},
-        sweep_confidence=SWEEP_CONFIDENCE if case.champion else confidence,
+        in_sample_confidence=IN_SAMPLE_CONFIDENCE if case.champion else confidence,
         least=dict.fromkeys(doubts, REVERTED_CONFIDENCE),
         others=[d for d in every if d.challenger not in case.rivals],
         shifted=shifted,
@@ -278,8 +283,8 @@ def _attribution(job: Job, work: Work, case: _Case, decision: Decision) -> dict[
     best = max(decision.verdicts, key=_shrunk, default=None)
     kept = decision.outcome == "keep"
     rival = (best.challenger if best else case.holder.id) if kept else decision.blend
-    floor = _newest(work, case.losses, case.holder.id)["floor"]
-    return attribution(job, work, case.holder, _of(case, rival)[0], floor)
+    baseline = _newest(work, case.losses, case.holder.id)["baseline"]
+    return attribution(job, work, case.holder, _of(case, rival)[0], baseline)
 
 
 def _proposal(job: Job, case: _Case, decision: Decision) -> Decision:
@@ -301,7 +306,7 @@ def _proposal(job: Job, case: _Case, decision: Decision) -> Decision:
 def _waits(
     job: Job,
     work: Work,
-    board: Board,
+    leaderboard: Leaderboard,
     decision: Decision,
     case: _Case,
     content: dict[str, Any],
@@ -320,7 +325,7 @@ def _waits(
     shadows = _shadows(decision, decision.blend, case.known)
     if decision.outcome == "promote":
         moment, losses = now(), _newest(work, case.losses, blend.id)
-        relearned = _relearned(work, board, blend, until)
+        relearned = _relearned(work, leaderboard, blend, until)
         one = Waiting(job.as_of, *relearned, told, losses, moment, moment + WAIT)
         shadows.insert(0, (blend, until))
         reason += f"; {blend} waits for approval"
@@ -328,18 +333,18 @@ def _waits(
     champion, chosen, outcome = keeps.blend, keeps.labels_until, "stay" if stays else "keep"
     held = replace(decision, outcome="keep", blend=champion.id, reason=reason)
     shadows = [s for s in shadows if s[0].id != champion.id]
-    content = _content(board, held, "wait" if one else outcome, case) | content
+    content = _content(leaderboard, held, "wait" if one else outcome, case) | content
     return Choice(
         held,
         outcome,
-        *((champion, chosen) if stays else _relearned(work, board, champion, chosen)),
-        Ruling(
+        *((champion, chosen) if stays else _relearned(work, leaderboard, champion, chosen)),
+        PendingDecision(
             outcome,
             reason,
             content,
             case.losses,
-            shadows if board.trials else None,
-            actor(job.ask.trigger),
+            shadows if leaderboard.trials else None,
+            actor(job.options.trigger),
             one,
         ),
         _newest(work, case.losses, champion.id),
@@ -356,23 +361,29 @@ def _shadows(
 
 
 def _newest(work: Work, losses: Sequence[BlockLoss], blend: str) -> dict[str, float]:
-    """Losses of a blend and of the floor on the newest block."""
+    """Losses of a blend and of the baseline on the newest block."""
     start = work.blocks[0].start
     mine = next((e for e in losses if e.blend == blend and e.start == start), None)
-    return {"model": mine.loss, "floor": mine.floor} if mine else {"model": 0.0, "floor": 1.0}
+    return (
+        {"model": mine.loss, "baseline": mine.baseline_loss}
+        if mine
+        else {"model": 0.0, "baseline": 1.0}
+    )
 
 
 def _rivals(
-    job: Job, work: Work, board: Board, mature: datetime
+    job: Job, work: Work, leaderboard: Leaderboard, mature: datetime
 ) -> dict[str, tuple[Blend, datetime]]:
     """Shadows and this cycle's challenger, each with the end of the labels that chose it."""
-    if not board.trials:  # nothing was fitted: the champion is refit, whatever is known of others
+    if (
+        not leaderboard.trials
+    ):  # nothing was fitted: the champion is refit, whatever is known of others
         return {}
     rivals = {
         b.id: (b, until) for b, until in job.store.shadows(job.problem.name) if until < mature
     }
-    if board.challenger is not None:
-        rivals.setdefault(board.challenger.id, (board.challenger, work.blocks[0].end))
+    if leaderboard.challenger is not None:
+        rivals.setdefault(leaderboard.challenger.id, (leaderboard.challenger, work.blocks[0].end))
     return {name: r for name, r in rivals.items() if r[0].offered(work.offered)}
 
 
@@ -388,7 +399,9 @@ def _share(blend: Blend, champion: Blend) -> float:
     return sum(min(m.weight, mine.get(m.recipe.id, 0.0)) for m in blend.members)
 
 
-def _relearned(work: Work, board: Board, blend: Blend, until: datetime) -> tuple[Blend, datetime]:
+def _relearned(
+    work: Work, leaderboard: Leaderboard, blend: Blend, until: datetime
+) -> tuple[Blend, datetime]:
     """The blend with what this cycle's blocks teach, and the end of the labels that it was fixed on.
 
     They teach what early stopping learns, and the weights; those of a blend that this very cycle has made
@@ -401,12 +414,14 @@ def _relearned(work: Work, board: Board, blend: Blend, until: datetime) -> tuple
         weighed = reweighed(work, blend)
         if weighed != blend:
             blend, until = weighed, newest
-    learned = {t.recipe.id: t.learned for t in board.trials if t.status == "complete"}
+    learned = {t.recipe.id: t.learned for t in leaderboard.trials if t.status == "complete"}
     members = (replace(m, learned=learned.get(m.recipe.id, m.learned)) for m in blend.members)
     return Blend(tuple(members)), until
 
 
-def _content(board: Board, decision: Decision, outcome: str, case: _Case) -> dict[str, Any]:
+def _content(
+    leaderboard: Leaderboard, decision: Decision, outcome: str, case: _Case
+) -> dict[str, Any]:
     known = dict(case.known)
     if case.watched:
         known.setdefault(case.watched.blend.id, _of(case, case.watched.blend.id))
@@ -429,10 +444,10 @@ def _content(board: Board, decision: Decision, outcome: str, case: _Case) -> dic
             for e in case.losses
         ],
         "sweep": {
-            "trials": len(board.trials),
-            "stopped": board.stopped,
-            "seconds": round(board.seconds, 1),
-            "fit_seconds": round(board.fit_seconds, 1),
-            "rows": board.rows,
+            "trials": len(leaderboard.trials),
+            "stopped": leaderboard.stopped,
+            "seconds": round(leaderboard.seconds, 1),
+            "fit_seconds": round(leaderboard.fit_seconds, 1),
+            "rows": leaderboard.rows,
         },
     }

@@ -17,8 +17,8 @@ from automl.modeling.families import Blend
 from automl.modeling.metrics import get_metric
 from automl.promotion.decide import Decision, Verdict
 from automl.promotion.guards import Guard
-from automl.promotion.release import Ruling
-from automl.sweep import Board, Work, blend_outputs
+from automl.promotion.release import PendingDecision
+from automl.sweep import Leaderboard, Work, blend_outputs
 from automl.tracking.views import DECISIONS, LEADERBOARD, view_link
 
 __all__ = [
@@ -45,9 +45,9 @@ class Told:
     """Everything a note is made of."""
 
     work: Work
-    board: Board
+    leaderboard: Leaderboard
     decision: Decision
-    ruling: Ruling
+    pending: PendingDecision
     blend: Blend
     version: int
     guards: Sequence[Guard]
@@ -57,14 +57,14 @@ class Told:
 
 def cycle_metrics(told: Told) -> dict[str, float]:
     """Metrics of the parent run; never a key of the child runs."""
-    metric, board = told.work.metric, told.board
-    best = next((t for t in board.ranked if t.status == "complete"), None)
+    metric, leaderboard = told.work.metric, told.leaderboard
+    best = next((t for t in leaderboard.ranked if t.status == "complete"), None)
     values: dict[str, float] = {
-        "n_trials": len(board.trials),
-        "n_failed": sum(t.status == "failed" for t in board.trials),
-        "n_pruned": sum(t.status == "pruned" for t in board.trials),
-        "minutes": board.seconds / 60,
-        "fit_share": board.time_in_fits(told.work.workers),
+        "n_trials": len(leaderboard.trials),
+        "n_failed": sum(t.status == "failed" for t in leaderboard.trials),
+        "n_pruned": sum(t.status == "pruned" for t in leaderboard.trials),
+        "minutes": leaderboard.seconds / 60,
+        "fit_share": leaderboard.time_in_fits(told.work.workers),
         f"champ_{metric.name}": _mean_score(told),
     }
     if best:
@@ -82,8 +82,8 @@ def cycle_metrics(told: Told) -> dict[str, float]:
 
 def cycle_tags(told: Told) -> dict[str, str]:
     """Tags of the parent run."""
-    word, colour = _WORDS[told.ruling.outcome]
-    if told.ruling.waiting:
+    word, colour = _WORDS[told.pending.outcome]
+    if told.pending.waiting:
         word += ", one waits"
     return {
         "decision": word,
@@ -102,15 +102,15 @@ def cycle_note(told: Told) -> str:
         "keep": "– Kept the champion, refitted as",
         "stay": "– Kept the champion as it was released,",
     }
-    problem, board, work = told.work.problem, told.board, told.work
+    problem, leaderboard, work = told.work.problem, told.leaderboard, told.work
     guards = " · ".join(f"{'✓' if g.passed else '✗'} {g.name} ({g.found})" for g in told.guards)
     blocks = [b.name for b in work.blocks]
     lines = [
-        f"**{head[told.ruling.outcome]} v{told.version}**: {_in_words(told.blend)}",
-        f"- {told.ruling.reason}",
+        f"**{head[told.pending.outcome]} v{told.version}**: {_in_words(told.blend)}",
+        f"- {told.pending.reason}",
         *_more(told),
         f"- {work.metric.name} {_mean_score(told):.4f} {work.metric.arrow} over {len(blocks)} blocks ({', '.join(blocks)})",
-        f"- {board.in_words}",
+        f"- {leaderboard.in_words}",
         f"- guards: {guards}",
         f"- undo: `automl rollback {problem.file.name} --reason ...`; artifacts: decision.json, leaderboard.json",
     ]
@@ -142,15 +142,15 @@ def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
             "params": t.recipe.params,
             "reason": t.reason,
         }
-        for i, t in enumerate(told.board.ranked, 1)
+        for i, t in enumerate(told.leaderboard.ranked, 1)
     ]
     return {
         "decision.md": cycle_note(told),
         "decision.json": json.loads(
             json.dumps(
                 {
-                    **told.ruling.content,
-                    "reason": told.ruling.reason,
+                    **told.pending.content,
+                    "reason": told.pending.reason,
                     "version": told.version,
                     "guards": [asdict(g) for g in told.guards],
                 },
@@ -169,8 +169,8 @@ def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
 
 def _more(told: Told) -> list[str]:
     """What else a reviewer has to know of this decision, where there is something."""
-    lines, content = [], told.ruling.content
-    one = told.ruling.waiting
+    lines, content = [], told.pending.content
+    one = told.pending.waiting
     if one is not None:
         file = told.work.problem.file.name
         lines.append(
@@ -179,7 +179,7 @@ def _more(told: Told) -> list[str]:
         )
     if content.get("attribution"):
         lines.append(f"- {content['attribution']['text']}")
-    if content.get("probation") and told.ruling.outcome != "revert":
+    if content.get("probation") and told.pending.outcome != "revert":
         lines.append(f"- probation: {content['probation']['reason']}")
     return lines
 
@@ -228,7 +228,7 @@ def _slices(told: Told) -> str:
     if not names or not outputs:
         return ""
     metric = get_metric(told.work.problem.metric.name)
-    rows = told.work.frame.iloc[told.work.blocks[0].judged]
+    rows = told.work.frame.iloc[told.work.blocks[0].validation]
     lines = ["", "", "| slice | rows | score |", "| --- | ---: | ---: |"]
     for name in names:
         values = rows[name].to_numpy()
@@ -241,7 +241,7 @@ def _slices(told: Told) -> str:
 def run_tags(job: Job) -> dict[str, str]:
     """Tags of a cycle's run that are known when it begins."""
     return {
-        "trigger": job.ask.trigger,
+        "trigger": job.options.trigger,
         "data_as_of": job.as_of.isoformat(),
         "git_sha": _commit_of(job.workspace.root),
     }

@@ -18,7 +18,7 @@ import pandas as pd
 
 from automl import history
 from automl.cycles.job import Job, Run, call, open_job
-from automl.cycles.options import Ask, Ending
+from automl.cycles.options import CycleResult, RunOptions
 from automl.errors import AutomlError
 from automl.history import Snapshot
 from automl.history import contract as contracts
@@ -27,10 +27,10 @@ from automl.history.maturity import Maturity, estimate, mature_rows, missing_out
 from automl.modeling.families import Blend
 from automl.modeling.splits import make_blocks
 from automl.modeling.workers import warm_up
-from automl.monitoring.realised import judge
+from automl.monitoring.realised import record_realised
 from automl.predictions import clean
 from automl.problem import Problem, Span
-from automl.promotion.guards import REFUSED, Examiner, Guard, check_model, held_against, sample_rows
+from automl.promotion.guards import REFUSED, Examiner, Guard, check_model, compare, sample_rows
 from automl.promotion.release import commit_release, ended_as, reconcile, roll_forward
 from automl.retrain.choose import Choice, make_choice
 from automl.retrain.cycle_note import (
@@ -45,7 +45,7 @@ from automl.retrain.cycle_note import (
 from automl.retrain.plan import make_plan, narrowed
 from automl.retrain.search import Fitted, fit_chosen, keep_fits, score_shadows, search, turned_away
 from automl.store import Release
-from automl.sweep import Board, Plan, Refits, Work
+from automl.sweep import Leaderboard, Plan, Refits, Work
 from automl.testing import fault
 from automl.tracking.models import Code
 from automl.tracking.trials import TrialLog
@@ -60,11 +60,11 @@ _log = logging.getLogger(__name__)
 def retrain(
     problem: Problem,
     workspace: Workspace,
-    ask: Ask | None = None,
+    options: RunOptions | None = None,
     *,
     run: Run = call,
     stage: Stage | None = None,
-) -> Ending:
+) -> CycleResult:
     """Run the retraining cycle of one as_of to its end; again, it is a no-op.
 
     With `stage` (given by `cycle`) predictions are staged first and released in the same transaction.
@@ -74,15 +74,15 @@ def retrain(
     AutomlError
         The cycle was refused or failed. Champion and predictions are then as they were.
     """
-    with open_job(problem, workspace, "retrain", ask or Ask()) as opened:
-        if isinstance(opened, Ending):
+    with open_job(problem, workspace, "retrain", options or RunOptions()) as opened:
+        if isinstance(opened, CycleResult):
             run("export", roll_forward, problem, workspace, io=True)
             return opened
         warm_up()
         snapshot = run("pull history", pull, opened, io=True)
         job = settle_maturity(opened, snapshot)
         contract, warnings = run("check contract", _check, job, snapshot)
-        run("judge published predictions", judge, job, snapshot, contract, io=True)
+        run("judge published predictions", record_realised, job, snapshot, contract, io=True)
         work = make_work(job, snapshot, contract)
         known = run("score shadows", score_shadows, job, work)
         plan = run("plan", make_plan, job, work, known)
@@ -91,14 +91,14 @@ def retrain(
         ours = partial(job.store.require, job.hold)
         logging_trials = job.registry.logging_trials(run_id, job.tag, work.families, ours)
         with logging_trials as log, Refits(work) as refits:
-            board, deadline = run("sweep", search, job, refits, plan, log)
-            choice = run("decide", make_choice, job, work, board, plan)
-            if job.ask.dry_run:
-                return _dry_ending(job, board, choice, warnings, run_id)
-            _log_roles(job, log, board, choice)
-            fitted = run("refit", fit_chosen, job, refits, board, choice, deadline, plan)
+            leaderboard, deadline = run("sweep", search, job, refits, plan, log)
+            choice = run("decide", make_choice, job, work, leaderboard, plan)
+            if job.options.dry_run:
+                return _dry_run_result(job, leaderboard, choice, warnings, run_id)
+            _log_roles(job, log, leaderboard, choice)
+            fitted = run("refit", fit_chosen, job, refits, leaderboard, choice, deadline, plan)
         choice, warnings = fitted.choice, [*warnings, *fitted.warnings]
-        release, guards = _examined(job, work, board, fitted, run_id, run)
+        release, guards = _examined(job, work, leaderboard, fitted, run_id, run)
         if fitted.waiting:
             choice = run(
                 "register who waits", _register_waiting, job, work, choice, fitted, run_id, io=True
@@ -106,20 +106,30 @@ def retrain(
         generation, rows = run("stage predictions", stage, job, release) if stage else (None, None)
         release = run("release", _commit, job, choice, release, generation)
         try:
-            run("tell MLflow", _tell, job, work, board, choice, guards, (release, run_id), io=True)
+            run(
+                "tell MLflow",
+                _tell,
+                job,
+                work,
+                leaderboard,
+                choice,
+                guards,
+                (release, run_id),
+                io=True,
+            )
         except Exception as error:  # noqa: BLE001  committed already: a lagging projection is no failure
             warnings.append(f"MLflow does not know yet, the next command tells it: {error}")
-        keep_fits(job, work, board, fitted, plan)
+        keep_fits(job, work, leaderboard, fitted, plan)
         _clean(job, work)
-        return Ending(
+        return CycleResult(
             problem,
             job.as_of,
-            ended_as(choice.ruling, generation),
-            choice.ruling.reason,
+            ended_as(choice.pending, generation),
+            choice.pending.reason,
             model_version=release.model_version,
             generation=generation,
             rows=rows,
-            board=board,
+            leaderboard=leaderboard,
             decision=choice.decision,
             run_id=run_id,
             experiment=job.registry.experiment,
@@ -250,42 +260,46 @@ def _open_run(job: Job, work: Work, snapshot: Snapshot, plan: Plan) -> str:
 
 def _roles(choice: Choice) -> dict[str, str]:
     """What became of recipes, by id, as reviewers find it at their trials."""
-    one = choice.ruling.waiting
+    one = choice.pending.waiting
     roles = {m.recipe.id: "waits" for m in one.blend.members} if one else {}
     return roles | {m.recipe.id: "chosen" for m in choice.blend.members}
 
 
-def _log_roles(job: Job, log: TrialLog, board: Board, choice: Choice) -> None:
+def _log_roles(job: Job, log: TrialLog, leaderboard: Leaderboard, choice: Choice) -> None:
     """Beside the refit; `_log_trials` corrects them where the refit changed the choice."""
     job.store.require(job.hold)  # of a run that was taken over MLflow is told nothing
     roles = _roles(choice)
-    for trial in board.trials:
+    for trial in leaderboard.trials:
         log(trial, roles.get(trial.recipe.id, ""))
 
 
-def _log_trials(job: Job, work: Work, board: Board, choice: Choice, run_id: str) -> None:
+def _log_trials(
+    job: Job, work: Work, leaderboard: Leaderboard, choice: Choice, run_id: str
+) -> None:
     job.store.require(job.hold)
-    job.registry.log_trials(run_id, job.tag, board.trials, work.families, _roles(choice))
+    job.registry.log_trials(run_id, job.tag, leaderboard.trials, work.families, _roles(choice))
     job.store.note(job.cycle, logging_seconds=round(job.registry.waited, 2))
 
 
 def _examined(
-    job: Job, work: Work, board: Board, fitted: Fitted, run_id: str, run: Run
+    job: Job, work: Work, leaderboard: Leaderboard, fitted: Fitted, run_id: str, run: Run
 ) -> tuple[Release, list[Guard]]:
     """The refitted model registered and examined; a champion that stays as it is was examined before."""
     choice = fitted.choice
     if choice.stays is not None:
-        run("log trials", _log_trials, job, work, board, choice, run_id, io=True)
+        run("log trials", _log_trials, job, work, leaderboard, choice, run_id, io=True)
         return choice.stays, []
     with Examiner(job.problem) as examiner:
-        release = run("register", _register, job, work, board, fitted, run_id, io=True)
+        release = run("register", _register, job, work, leaderboard, fitted, run_id, io=True)
         guards, release = run("guards", _guard, job, work, choice, release, examiner)
     return release, guards
 
 
-def _register(job: Job, work: Work, board: Board, fitted: Fitted, run_id: str) -> Release:
+def _register(
+    job: Job, work: Work, leaderboard: Leaderboard, fitted: Fitted, run_id: str
+) -> Release:
     choice = fitted.choice
-    _log_trials(job, work, board, choice, run_id)
+    _log_trials(job, work, leaderboard, choice, run_id)
     if fitted.model is None:
         raise AssertionError("a champion that stays as it is has been registered")
     model = pd.read_pickle(fitted.model)
@@ -321,7 +335,7 @@ def _guard(
         sample,
         recipe=choice.blend.id,
         losses=choice.losses,
-        against=held_against(work, choice.blend, job.champion),
+        against=compare(work, choice.blend, job.champion),
         examiner=examiner,
     )
     fault("retrain.guarded")
@@ -330,7 +344,7 @@ def _guard(
 
 def _register_waiting(job: Job, work: Work, choice: Choice, fitted: Fitted, run_id: str) -> Choice:
     """Register and examine the challenger that a person has to approve; one that fails does not wait."""
-    one = choice.ruling.waiting
+    one = choice.pending.waiting
     if one is None or fitted.waiting is None:
         raise AssertionError("it was fitted because it waits")
     job.store.require(job.hold)
@@ -349,7 +363,7 @@ def _register_waiting(job: Job, work: Work, choice: Choice, fitted: Fitted, run_
             sample,
             recipe=one.blend.id,
             losses=one.losses,
-            against=held_against(work, one.blend, job.champion),
+            against=compare(work, one.blend, job.champion),
         )
     except AutomlError as error:
         if error.code != REFUSED:  # a server that does not answer says nothing about the model
@@ -362,7 +376,7 @@ def _register_waiting(job: Job, work: Work, choice: Choice, fitted: Fitted, run_
         digests=registered.digests,
         fingerprint=fingerprint,
     )
-    return replace(choice, ruling=replace(choice.ruling, waiting=told))
+    return replace(choice, pending=replace(choice.pending, waiting=told))
 
 
 def _code(work: Work, blend: Blend) -> list[Code]:
@@ -377,7 +391,7 @@ def _commit(job: Job, choice: Choice, release: Release, generation: int | None) 
         job.hold,
         job.problem,
         job.cycle,
-        verdict=choice.ruling,
+        verdict=choice.pending,
         release=release,
         generation=generation,
     )
@@ -386,7 +400,7 @@ def _commit(job: Job, choice: Choice, release: Release, generation: int | None) 
 def _tell(
     job: Job,
     work: Work,
-    board: Board,
+    leaderboard: Leaderboard,
     choice: Choice,
     guards: list[Guard],
     made: tuple[Release, str],
@@ -396,9 +410,9 @@ def _tell(
     reconcile(job.store, job.registry, job.problem)
     told = Told(
         work,
-        board,
+        leaderboard,
         choice.decision,
-        choice.ruling,
+        choice.pending,
         choice.blend,
         release.model_version,
         guards,
@@ -424,18 +438,20 @@ def _clean(job: Job, work: Work) -> None:
     shutil.rmtree(work.scratch, ignore_errors=True)
 
 
-def _dry_ending(job: Job, board: Board, choice: Choice, warnings: list[str], run_id: str) -> Ending:
-    reason = f"dry run, nothing was changed: would have {choice.ruling.reason}"
+def _dry_run_result(
+    job: Job, leaderboard: Leaderboard, choice: Choice, warnings: list[str], run_id: str
+) -> CycleResult:
+    reason = f"dry run, nothing was changed: would have {choice.pending.reason}"
     job.store.end_cycle(job.cycle, "dry-run", reason)
     job.registry.close_cycle(
         run_id, metrics={}, tags={"decision": "dry-run"}, note=reason, artifacts={}
     )
-    return Ending(
+    return CycleResult(
         problem=job.problem,
         as_of=job.as_of,
         status="dry-run",
         reason=reason,
-        board=board,
+        leaderboard=leaderboard,
         decision=choice.decision,
         run_id=run_id,
         experiment=job.registry.experiment,

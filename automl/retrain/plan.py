@@ -102,7 +102,7 @@ def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> 
         losses=_published_losses(job, work),
         gains=shadow_gains(work, known, held, remembered),
     )
-    kind, reason = (told["kind"], told["reason"]) if told else choose(facts, job.ask.plan)
+    kind, reason = (told["kind"], told["reason"]) if told else choose(facts, job.options.plan)
     job.store.note(
         job.cycle,
         plan={"kind": kind, "reason": reason, "rows": facts.rows, "signature": facts.signature},
@@ -173,7 +173,7 @@ def whole_block_since(problem: Problem, searched: datetime, as_of: datetime) -> 
     """Whether the newest block at `as_of` holds only labels that the search of `searched` did not judge on."""
     edges = problem.block_edges(as_of)
     next(edges)
-    return next(edges) >= problem.judged_until(searched)
+    return next(edges) >= problem.newest_block_end(searched)
 
 
 def signature(problem: Problem, work: Work) -> str:
@@ -329,8 +329,8 @@ def _published_losses(job: Job, work: Work) -> list[float]:
     """Losses of published predictions whose labels have come, newest first; no fit is needed for them."""
     name = job.problem.metric.name
     scored = [
-        g["judged"][name]
+        g["realised"][name]
         for g in job.store.generations(job.problem.name, limit=2 * MEMORY)
-        if g["judged"] and g["judged"].get(name) is not None
+        if g["realised"] and g["realised"].get(name) is not None
     ]
     return [work.metric.loss(score) for score in scored if np.isfinite(score)]

@@ -14,11 +14,11 @@ from automl.cycles.job import Job
 from automl.errors import AutomlError
 from automl.modeling.ensemble import assemble
 from automl.modeling.families import Blend, Member, Params
-from automl.retrain.choose import Choice, dethroned
+from automl.retrain.choose import Choice, previous_champion
 from automl.store import Waiting
 from automl.sweep import (
     BUDGET_ENDED,
-    Board,
+    Leaderboard,
     Plan,
     Refits,
     Refitted,
@@ -28,7 +28,7 @@ from automl.sweep import (
     part_of,
     sweep,
 )
-from automl.sweep.fit_cache import Kept, Shelf, columns_of
+from automl.sweep.fit_cache import FitCache, Kept, columns_of
 from automl.testing import fault
 from automl.tracking.trials import TrialLog
 
@@ -53,10 +53,10 @@ class Fitted:
 
 def score_shadows(job: Job, work: Work) -> dict[tuple[str, int], Params]:
     """Answers of the recipes fitted in earlier cycles on this cycle's blocks; not one fit is made."""
-    return _shelf(job).answer(work)
+    return _fit_cache(job).answer(work)
 
 
-def search(job: Job, refits: Refits, plan: Plan, log: TrialLog) -> tuple[Board, float]:
+def search(job: Job, refits: Refits, plan: Plan, log: TrialLog) -> tuple[Leaderboard, float]:
     """The sweep of this plan, its trials told to `log`, and when its refit must have ended."""
     work = refits.work
     _log.info("plan: %s, %s", plan.kind, plan.reason)
@@ -69,14 +69,14 @@ def search(job: Job, refits: Refits, plan: Plan, log: TrialLog) -> tuple[Board, 
     left = max(0.4 * budget.seconds, budget.seconds - spent) if budget else float("inf")
     deadline = time.monotonic() + left
     if plan.kind == "refit":
-        return Board((), None, None, "plan", 0.0, 0.0, len(work.frame)), deadline
+        return Leaderboard((), None, None, "plan", 0.0, 0.0, len(work.frame)), deadline
 
     def on_trial(trial: Trial) -> None:
         job.store.require(job.hold)  # of a run that was taken over nothing is kept
         job.store.save_trial(job.cycle, trial.recipe.id, trial.to_json())
         log(trial)
 
-    board = sweep(
+    leaderboard = sweep(
         work,
         plan=plan,
         deadline=deadline,
@@ -86,21 +86,21 @@ def search(job: Job, refits: Refits, plan: Plan, log: TrialLog) -> tuple[Board, 
         refits=refits,
     )
     log.drain()
-    _log.info(board.in_words)
+    _log.info(leaderboard.in_words)
     fault("retrain.swept")
-    return board, deadline
+    return leaderboard, deadline
 
 
 def fit_chosen(
-    job: Job, refits: Refits, board: Board, choice: Choice, deadline: float, plan: Plan
+    job: Job, refits: Refits, leaderboard: Leaderboard, choice: Choice, deadline: float, plan: Plan
 ) -> Fitted:
     """Refit the chosen blend on everything; in the time left, what is to be judged next time.
 
     A challenger that waits for a person is fitted with it, on the same rows.
     """
     work = refits.work
-    costs = {**plan.costs, **{t.recipe.id: t.seconds_refit for t in board.trials}}
-    choice, done = _fit(refits, choice, deadline, costs, board.overhead)
+    costs = {**plan.costs, **{t.recipe.id: t.seconds_refit for t in leaderboard.trials}}
+    choice, done = _fit(refits, choice, deadline, costs, leaderboard.overhead)
     told: list[str] = []
     path = waiting = None
     if done is not None and choice.stays is None:
@@ -113,7 +113,7 @@ def fit_chosen(
         )
     for warning in told:
         _log.warning(warning)
-    one = choice.ruling.waiting
+    one = choice.pending.waiting
     if done is not None and one is not None:
         try:
             theirs = part_of(done, one.blend)
@@ -122,9 +122,11 @@ def fit_chosen(
         except AutomlError as error:
             choice = turned_away(choice, str(error))
     fault("retrain.refitted")
-    shadows = _fit_shadows(refits, board, choice, deadline, costs) if _scores_next(job) else None
+    shadows = (
+        _fit_shadows(refits, leaderboard, choice, deadline, costs) if _scores_next(job) else None
+    )
     fitted = [f for f in (done, shadows) if f is not None]
-    job.store.note(job.cycle, cost=_cost(refits, board, deadline, plan))
+    job.store.note(job.cycle, cost=_cost(refits, leaderboard, deadline, plan))
     kept = tuple(k for f in fitted if f.rows == len(work.frame) for k in _kept(job, work, f))
     return Fitted(path, waiting, choice, told, kept)
 
@@ -133,7 +135,7 @@ def _fit(
     refits: Refits, choice: Choice, deadline: float, costs: Mapping[str, float], overhead: float
 ) -> tuple[Choice, Refitted | None]:
     """Fit what is to be released and what waits; where the champion stays as it is, what waits alone."""
-    one = choice.ruling.waiting
+    one = choice.pending.waiting
     if choice.stays is None:
         return choice, refits.fit(_together(choice.blend, one), deadline, costs, overhead)
     if one is None:
@@ -157,25 +159,25 @@ def _without_lost(job: Job, choice: Choice, mine: Refitted) -> tuple[Choice, lis
         raise AssertionError("what is kept was released")
     told = [f"member {m} could not be refit: {why}" for m, why in mine.lost.items()]
     version = f"kept version {champion.model_version} as it is, {told[0]}"
-    ruling = replace(
-        choice.ruling,
+    pending = replace(
+        choice.pending,
         outcome="stay",
-        reason=choice.ruling.reason.replace("kept", version, 1),
-        content={**choice.ruling.content, "outcome": "wait" if choice.ruling.waiting else "stay"},
+        reason=choice.pending.reason.replace("kept", version, 1),
+        content={**choice.pending.content, "outcome": "wait" if choice.pending.waiting else "stay"},
     )
     blend = champion.blend
-    return replace(choice, outcome="stay", blend=blend, ruling=ruling, stays=champion), told
+    return replace(choice, outcome="stay", blend=blend, pending=pending, stays=champion), told
 
 
 def turned_away(choice: Choice, why: str) -> Choice:
     """The choice without the challenger that would have waited for a person."""
-    reason = f"{choice.ruling.reason}; but it does not wait: {why}"
+    reason = f"{choice.pending.reason}; but it does not wait: {why}"
     _log.warning("the challenger does not wait for approval: %s", why)
-    return replace(choice, ruling=replace(choice.ruling, waiting=None, reason=reason))
+    return replace(choice, pending=replace(choice.pending, waiting=None, reason=reason))
 
 
 def _with_waiting(choice: Choice, one: Waiting) -> Choice:
-    return replace(choice, ruling=replace(choice.ruling, waiting=one))
+    return replace(choice, pending=replace(choice.pending, waiting=one))
 
 
 def _together(blend: Blend, one: Waiting | None) -> Blend:
@@ -192,9 +194,9 @@ def _assembled(work: Work, done: Refitted, name: str) -> Path:
     return path
 
 
-def keep_fits(job: Job, work: Work, board: Board, fitted: Fitted, plan: Plan) -> None:
+def keep_fits(job: Job, work: Work, leaderboard: Leaderboard, fitted: Fitted, plan: Plan) -> None:
     """Put on the shelf what the next cycle can use."""
-    ranked = [t for t in board.ranked if t.status == "complete"][:ANSWERS]
+    ranked = [t for t in leaderboard.ranked if t.status == "complete"][:ANSWERS]
     have = {k.recipe.id for k in fitted.kept}
     answers = [
         Kept(
@@ -206,24 +208,28 @@ def keep_fits(job: Job, work: Work, board: Board, fitted: Fitted, plan: Plan) ->
         for t in ranked
         if t.recipe.id not in have
     ]
-    answered = {(t.recipe.id, b) for t in board.trials for b in range(len(t.losses))}
+    answered = {(t.recipe.id, b) for t in leaderboard.trials for b in range(len(t.losses))}
     blocks = range(len(work.blocks))
     answered |= {(name, b) for name, b in plan.known if b in blocks}
-    _shelf(job).put([*fitted.kept, *answers], work, answered)
+    _fit_cache(job).put([*fitted.kept, *answers], work, answered)
 
 
 def _fit_shadows(
-    refits: Refits, board: Board, choice: Choice, deadline: float, costs: Mapping[str, float]
+    refits: Refits,
+    leaderboard: Leaderboard,
+    choice: Choice,
+    deadline: float,
+    costs: Mapping[str, float],
 ) -> Refitted | None:
     """Recipes of who was dethroned and of the best shadows fitted on everything, if there is time."""
     have = {m.recipe.id for m in choice.blend.members}
-    if choice.ruling.waiting is not None:
-        have |= {m.recipe.id for m in choice.ruling.waiting.blend.members}
+    if choice.pending.waiting is not None:
+        have |= {m.recipe.id for m in choice.pending.waiting.blend.members}
     waiting: dict[str, Member] = {}
     watched = [choice.watched] if choice.watched else []
-    for blend in (*watched, *(b for b, _ in choice.ruling.shadows or ())):
+    for blend in (*watched, *(b for b, _ in choice.pending.shadows or ())):
         waiting |= {m.recipe.id: m for m in blend.members if m.recipe.id not in have}
-    left = 2 * (deadline - time.monotonic() - SHADOW_SECONDS - board.overhead) / 1.5
+    left = 2 * (deadline - time.monotonic() - SHADOW_SECONDS - leaderboard.overhead) / 1.5
     chosen: list[Member] = []
     for member in list(waiting.values())[:SHADOWS]:
         left -= costs.get(member.recipe.id, float("inf"))
@@ -261,17 +267,17 @@ def _kept(job: Job, work: Work, fitted: Refitted) -> list[Kept]:
     ]
 
 
-def _cost(refits: Refits, board: Board, deadline: float, plan: Plan) -> dict[str, Any]:
+def _cost(refits: Refits, leaderboard: Leaderboard, deadline: float, plan: Plan) -> dict[str, Any]:
     """Where the time went; `core_seconds` are those of fits, encodings and refits."""
-    refit_seconds, searched = refits.spent, board.fit_seconds + board.encode_seconds
+    refit_seconds, searched = refits.spent, leaderboard.fit_seconds + leaderboard.encode_seconds
     return {
         "plan": plan.kind,
-        "sweep_seconds": round(board.seconds, 2),
-        "fit_core_seconds": round(board.fit_seconds, 2),
-        "encode_core_seconds": round(board.encode_seconds, 2),
+        "sweep_seconds": round(leaderboard.seconds, 2),
+        "fit_core_seconds": round(leaderboard.fit_seconds, 2),
+        "encode_core_seconds": round(leaderboard.encode_seconds, 2),
         "refit_core_seconds": round(refit_seconds, 2),
         "core_seconds": round(searched + refit_seconds, 2),
-        "time_in_fits": round(board.time_in_fits(refits.work.workers), 4),
+        "time_in_fits": round(leaderboard.time_in_fits(refits.work.workers), 4),
         "overrun_seconds": round(max(0.0, time.monotonic() - deadline), 2),
     }
 
@@ -283,7 +289,7 @@ def _carried(job: Job) -> list[Blend]:
         for b, until in job.store.shadows(job.problem.name)
         if until < job.problem.mature(job.as_of)
     ]
-    watched = dethroned(job.store, job.problem, job.as_of)
+    watched = previous_champion(job.store, job.problem, job.as_of)
     told = [
         *([champion.blend] if champion else []),
         *([watched.blend] if watched else []),
@@ -292,5 +298,5 @@ def _carried(job: Job) -> list[Blend]:
     return list({blend.id: blend for blend in told}.values())
 
 
-def _shelf(job: Job) -> Shelf:
-    return Shelf(job.workspace.shelf(job.problem.name))
+def _fit_cache(job: Job) -> FitCache:
+    return FitCache(job.workspace.fit_cache(job.problem.name))

@@ -17,7 +17,7 @@ import pandas as pd
 from automl import history
 from automl import predictions as publish
 from automl.cycles.job import Job, Run, call, open_job
-from automl.cycles.options import Ask, Ending
+from automl.cycles.options import CycleResult, RunOptions
 from automl.errors import HistoryError, NoModelError, PredictError
 from automl.history import Snapshot
 from automl.history.contract import Contract, Finding, check_batch, load_contract
@@ -38,8 +38,8 @@ _log = logging.getLogger(__name__)
 
 
 def score(
-    problem: Problem, workspace: Workspace, ask: Ask | None = None, *, run: Run = call
-) -> Ending:
+    problem: Problem, workspace: Workspace, options: RunOptions | None = None, *, run: Run = call
+) -> CycleResult:
     """Publish the champion's predictions for the batch of one as_of; again, it is a no-op.
 
     Raises
@@ -47,8 +47,8 @@ def score(
     AutomlError
         Refused or failed; readers still see what they saw before.
     """
-    with open_job(problem, workspace, "score", ask or Ask()) as job:
-        if isinstance(job, Ending):
+    with open_job(problem, workspace, "score", options or RunOptions()) as job:
+        if isinstance(job, CycleResult):
             run("export", roll_forward, problem, workspace, io=True)
             return job
         champion = _champion(job)
@@ -59,7 +59,7 @@ def score(
         run("publish", _publish, job, generation, reason)
         run("export", _finish, job, io=True)
         _stand_by(job, champion, generation, run)
-        return Ending(
+        return CycleResult(
             problem,
             job.as_of,
             "published",
@@ -73,8 +73,8 @@ def score(
 
 
 def cycle(
-    problem: Problem, workspace: Workspace, ask: Ask | None = None, *, run: Run = call
-) -> Ending:
+    problem: Problem, workspace: Workspace, options: RunOptions | None = None, *, run: Run = call
+) -> CycleResult:
     """Retrain and score: what is released and what readers see change in one transaction.
 
     Raises
@@ -88,11 +88,11 @@ def cycle(
         _stand_by(job, release, staged.generation, call)
         return staged.generation, staged.rows
 
-    ending = retrain(problem, workspace, ask, run=run, stage=stage)
-    if ending.status in UNSCORED:  # by an earlier `automl retrain`: only the scoring is missing
-        return score(problem, workspace, Ask(as_of=ending.as_of), run=run)
+    result = retrain(problem, workspace, options, run=run, stage=stage)
+    if result.status in UNSCORED:  # by an earlier `automl retrain`: only the scoring is missing
+        return score(problem, workspace, RunOptions(as_of=result.as_of), run=run)
     run("export", roll_forward, problem, workspace, io=True)
-    return ending
+    return result
 
 
 def _champion(job: Job) -> Release:

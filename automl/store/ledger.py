@@ -3,7 +3,7 @@
     promote   a challenger took the place, or the first model of a problem
     refit     the champion's recipes on newer rows
     wait      a challenger waits for a person; approve, reject: what the person said
-    lapse     who waited does so no longer: the next cycle did not find it better again
+    expire    who waited does so no longer: the next cycle did not find it better again
     rollback  a former version again, by a person; revert: by a probation that went badly
     adopt     a version that somebody named in MLflow
 
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 EFFECTIVE = ("promote", "refit", "approve", "rollback", "revert", "adopt")  # change the champion
-KINDS = (*EFFECTIVE, "wait", "lapse", "reject")
+KINDS = (*EFFECTIVE, "wait", "expire", "reject")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Waiting:
     blend: Blend
     labels_until: datetime
     reason: str
-    losses: dict[str, float]  # "model" and "floor", on the newest block
+    losses: dict[str, float]  # "model" and "baseline", on the newest block
     waits_since: datetime
     expires_at: datetime
     decision_id: int = 0

@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from automl.modeling.families import Blend
-from automl.promotion.evidence import BlockLoss
+from automl.modeling.losses import BlockLoss
 from automl.store import ledger
 from automl.store import tables as t
 from automl.store.database import Database
@@ -191,7 +191,7 @@ class Store(Database):
                 aware(r.end),
                 r.rows,
                 r.loss,
-                r.floor,
+                r.baseline_loss,
                 r.kind,
             )
             for r in self._all(query)
@@ -216,7 +216,7 @@ class Store(Database):
                 "end": naive(x.end),
                 "rows": x.rows,
                 "loss": x.loss,
-                "floor": x.floor,
+                "baseline_loss": x.baseline_loss,
                 "kind": x.kind,
             }
             for x in losses
@@ -322,13 +322,13 @@ class Store(Database):
         rows = self._all(query.where(t.pointer.c.table_name == table))
         return dict(rows[0]._mapping) if rows else None
 
-    def judged(self, generation: int, rows: int, scores: Mapping[str, float]) -> None:
+    def record_realised(self, generation: int, rows: int, scores: Mapping[str, float]) -> None:
         """How a generation has turned out, on the labels that have arrived."""
         with self.writer.begin() as connection:
             connection.execute(
                 t.generation.update()
                 .where(t.generation.c.id == generation)
-                .values(judged_rows=rows, judged=plain(dict(scores)))
+                .values(labelled_rows=rows, realised=plain(dict(scores)))
             )
 
     def seen(self, problem: str, at: datetime) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 # raised with every change of a table; the revision of that number makes it: migrations/versions
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = sa.MetaData()
 
@@ -86,7 +86,7 @@ evidence = sa.Table(
     sa.Column("end", sa.DateTime, nullable=False),
     sa.Column("rows", sa.Integer, nullable=False),
     sa.Column("loss", sa.Float, nullable=False),
-    sa.Column("floor", sa.Float, nullable=False),
+    sa.Column("baseline_loss", sa.Float, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
 )
 
@@ -157,7 +157,7 @@ waiting = sa.Table(
     sa.Column("blend", sa.JSON, nullable=False),
     sa.Column("labels_until", sa.DateTime, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),  # why it should be champion
-    sa.Column("losses", sa.JSON, nullable=False),  # of it and of the floor, on the newest block
+    sa.Column("losses", sa.JSON, nullable=False),  # of it and of the baseline, on the newest block
     sa.Column("waits_since", sa.DateTime, nullable=False),
     sa.Column("expires_at", sa.DateTime, nullable=False),  # wall clock
     sa.Column("model_version", sa.Integer, nullable=False),
@@ -182,8 +182,8 @@ generation = sa.Table(
     sa.Column("scored_at", sa.DateTime, nullable=False),
     sa.Column("published_at", sa.DateTime),
     sa.Column("exported_at", sa.DateTime),  # when the parquet copy followed
-    sa.Column("judged_rows", sa.Integer, nullable=False, default=0),
-    sa.Column("judged", sa.JSON),  # metric -> score on the labels that arrived
+    sa.Column("labelled_rows", sa.Integer, nullable=False, default=0),
+    sa.Column("realised", sa.JSON),  # metric -> score on the labels that arrived
 )
 
 pointer = sa.Table(

@@ -8,16 +8,16 @@ a killed sweep goes on from the trials it is given as `done`.
 
 from automl.sweep.blending import reweighed
 from automl.sweep.leaderboard import (
-    Board,
-    Judged,
+    BlockPredictions,
+    Leaderboard,
     Past,
     Plan,
     PlanKind,
     Trial,
     Work,
+    baseline_losses,
     blend_losses,
     blend_outputs,
-    floor_losses,
     output_file,
 )
 from automl.sweep.refit import Refits, Refitted, part_of
@@ -25,8 +25,8 @@ from automl.sweep.search import BUDGET_ENDED, sweep
 
 __all__ = [
     "BUDGET_ENDED",
-    "Board",
-    "Judged",
+    "BlockPredictions",
+    "Leaderboard",
     "Past",
     "Plan",
     "PlanKind",
@@ -34,9 +34,9 @@ __all__ = [
     "Refitted",
     "Trial",
     "Work",
+    "baseline_losses",
     "blend_losses",
     "blend_outputs",
-    "floor_losses",
     "output_file",
     "part_of",
     "reweighed",

@@ -14,7 +14,7 @@ from automl.modeling.ensemble import MOST_MEMBERS, Candidate, greedy, level
 from automl.modeling.families import Blend, Member, Recipe
 from automl.modeling.features.matrices import Rows, row_weights, to_outcomes
 from automl.problem import LEAST_SHARE
-from automl.sweep.leaderboard import Trial, Work, floor_losses, mean, output_file
+from automl.sweep.leaderboard import Trial, Work, baseline_losses, mean, output_file
 
 __all__ = ["Answer", "least_losses", "reweighed"]
 
@@ -186,10 +186,10 @@ def reweighed(work: Work, blend: Blend) -> Blend:
     if len(recipes) < 2 or not all(path.exists() for row in files.values() for path in row):
         return blend
     outcomes = to_outcomes(work.frame[work.problem.history.target], work.contract)
-    rows = [_spread(len(block.judged)) for block in blocks]
-    truth = [outcomes[b.judged][r] for b, r in zip(blocks, rows, strict=True)]
+    rows = [_spread(len(block.validation)) for block in blocks]
+    truth = [outcomes[b.validation][r] for b, r in zip(blocks, rows, strict=True)]
     user = row_weights(work.frame, work.problem)
-    counts = [user[b.judged][r] for b, r in zip(blocks, rows, strict=True)]
+    counts = [user[b.validation][r] for b, r in zip(blocks, rows, strict=True)]
     known = {}
     for i, paths in files.items():
         outputs = [np.load(path)[r] for path, r in zip(paths, rows, strict=True)]
@@ -221,7 +221,7 @@ def reweighed(work: Work, blend: Blend) -> Blend:
 
 def least_losses(work: Work, rows: Rows | None = None) -> list[float]:
     """What is added to losses per block before they are compared: a share of who knows nothing's."""
-    return [LEAST_SHARE * floor for floor in floor_losses(work, rows)]
+    return [LEAST_SHARE * loss for loss in baseline_losses(work, rows)]
 
 
 def _most_for_trend(standing: Iterable[tuple[Recipe, float]]) -> float:

@@ -27,7 +27,7 @@ from automl.modeling.splits import Block
 from automl.modeling.training import predict
 from automl.sweep.leaderboard import Work, output_file
 
-__all__ = ["Kept", "Shelf", "columns_of"]
+__all__ = ["FitCache", "Kept", "columns_of"]
 
 # Share of a block's length: a model that lacks so much of its newest rows is the same model
 AS_OLD = 0.25
@@ -57,7 +57,7 @@ class Kept:
     version: int = VERSION
 
 
-class Shelf:
+class FitCache:
     """A problem's folder of kept recipes (`<recipe>.pickle`) and answers (`<recipe>-<block>.npy`)."""
 
     def __init__(self, folder: Path) -> None:
@@ -112,7 +112,7 @@ def block_name(work: Work, block: Block) -> str:
     """Sixteen hex digits for the judged rows of a block: columns, target, row weights, and their order."""
     h = work.problem.history
     columns = [*work.contract.features, h.target, *([h.weight] if h.weight else [])]
-    rows = work.frame[columns].iloc[block.judged]
+    rows = work.frame[columns].iloc[block.validation]
     digest = hashlib.sha256(f"{block.start} {block.end} {columns}".encode())
     digest.update(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -146,7 +146,7 @@ def _as_old(model: Kept, work: Work, block: Block) -> bool:
 
 
 def _ask(model: Kept, work: Work, block: Block, there: Path) -> None:
-    rows = work.frame[list(model.features)].iloc[block.judged]
+    rows = work.frame[list(model.features)].iloc[block.validation]
     X = np.asarray(model.encoder.transform(rows), dtype="float64")
     np.save(there, predict(model.estimator, X, len(model.classes)))
 

@@ -21,16 +21,16 @@ from automl.modeling.splits import Block
 from automl.problem import Problem
 
 __all__ = [
-    "Board",
-    "Judged",
+    "BlockPredictions",
+    "Leaderboard",
     "Past",
     "Plan",
     "PlanKind",
     "Trial",
     "Work",
+    "baseline_losses",
     "blend_losses",
     "blend_outputs",
-    "floor_losses",
     "makespan",
     "mean",
     "means",
@@ -134,7 +134,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class Leaderboard:
     """The result of a sweep: trials, the challenger they suggest, and how the time went."""
 
     trials: tuple[Trial, ...]
@@ -174,23 +174,23 @@ class Board:
         return sorted(self.trials, key=place)
 
 
-class Judged(NamedTuple):
+class BlockPredictions(NamedTuple):
     """The judged rows of a block: what came, what was said, and how much each row counts."""
 
     truth: NDArray[np.float64]
     output: NDArray[np.float64]
     weight: NDArray[np.float64]
 
-    def take(self, rows: NDArray[Any]) -> Judged:
+    def take(self, rows: NDArray[Any]) -> BlockPredictions:
         """These rows, by a mask or by their places."""
-        return Judged(self.truth[rows], self.output[rows], self.weight[rows])
+        return BlockPredictions(self.truth[rows], self.output[rows], self.weight[rows])
 
     def score(self, metric: Metric) -> float:
         """Their score."""
         return metric.score(self.truth, self.output, self.weight)
 
 
-def blend_outputs(work: Work, blend: Blend, blocks: int | None = None) -> list[Judged]:
+def blend_outputs(work: Work, blend: Blend, blocks: int | None = None) -> list[BlockPredictions]:
     """What a blend said per block, newest first, from its members' kept outputs; [] if one lacks.
 
     `blocks` says how many of the newest are wanted; by default all.
@@ -203,7 +203,9 @@ def blend_outputs(work: Work, blend: Blend, blocks: int | None = None) -> list[J
         if not all(path.exists() for path in paths):
             return []
         mixed = sum(m.weight * np.load(p) for m, p in zip(blend.members, paths, strict=True))
-        judged.append(Judged(outcomes[block.judged], mixed, weights[block.judged]))
+        judged.append(
+            BlockPredictions(outcomes[block.validation], mixed, weights[block.validation])
+        )
     return judged
 
 
@@ -214,18 +216,18 @@ def blend_losses(work: Work, blend: Blend, blocks: int | None = None) -> list[fl
     ]
 
 
-def floor_losses(work: Work, rows: Rows | None = None) -> list[float]:
+def baseline_losses(work: Work, rows: Rows | None = None) -> list[float]:
     """Losses of who knows nothing but the training labels, their shares or their mean, newest block first."""
     rows = rows or Rows.of(work.frame, work.problem, work.contract)
     told = []
     for block in work.blocks:
-        y, weight, count = rows.y[block.train], rows.weight[block.train], len(block.judged)
+        y, weight, count = rows.y[block.train], rows.weight[block.train], len(block.validation)
         if work.contract.classes:
             sums = np.bincount(y.astype(int), weight, minlength=len(work.contract.classes))
             output = np.tile(sums / sums.sum(), (count, 1))
         else:
             output = np.full(count, np.average(y, weights=weight))
-        judged = Judged(rows.y[block.judged], output, rows.weight[block.judged])
+        judged = BlockPredictions(rows.y[block.validation], output, rows.weight[block.validation])
         told.append(work.metric.loss(judged.score(work.metric)))
     return told
 

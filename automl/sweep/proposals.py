@@ -48,24 +48,24 @@ class Proposals:
         default_factory=set
     )  # families that take too long, or offer no more
     queue: list[tuple[Recipe, str]] = field(init=False)
-    starts: list[Recipe] = field(init=False)  # best priority first, the floor last
+    starts: list[Recipe] = field(init=False)  # best priority first, the baseline last
     asked: Counter[str] = field(default_factory=Counter)
     studies: dict[str, optuna.Study] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Line up what needs no search."""
         ordered = self._start_points()
-        floor = [r for p, r in ordered if p == 0]
+        baseline = [r for p, r in ordered if p == 0]
         others = [r for p, r in ordered if p > 0]
-        self.starts = [*others, *floor]
+        self.starts = [*others, *baseline]
         known = [
             m.recipe
             for blend in self.carried
             for m in blend.members
             if m.recipe.family in self.work.families
         ]
-        # the floor first: every other loss is read against it
-        lined_up = [(r, "start") for r in floor] + [(r, "carried") for r in known]
+        # the baseline first: every other loss is read against it
+        lined_up = [(r, "start") for r in baseline] + [(r, "carried") for r in known]
         lined_up += [(r, "live") for r in self.plan.live]
         if self.plan.kind != "warm":
             lined_up += [(r, "start") for r in others]

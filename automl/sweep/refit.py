@@ -42,7 +42,7 @@ class Refits:
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        block = len(work.blocks[0].judged) if work.blocks else 0
+        block = len(work.blocks[0].validation) if work.blocks else 0
         self.rows = Rows.of(work.frame, work.problem, work.contract, block)
         self.pool = Pool(work.workers)
         self.matrices = Matrices(self._encode, work.workers)

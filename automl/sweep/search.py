@@ -17,7 +17,7 @@ from automl.modeling.training import Fit, FitResult
 from automl.sweep.blending import Answer, least_losses
 from automl.sweep.deadline import Clock
 from automl.sweep.encoding import Matrices
-from automl.sweep.leaderboard import Board, Plan, Trial, Work, means, output_file
+from automl.sweep.leaderboard import Leaderboard, Plan, Trial, Work, means, output_file
 from automl.sweep.limits import most_configurations, most_rows
 from automl.sweep.proposals import Asked, Proposals
 from automl.sweep.refit import Refits, share_in_time
@@ -44,7 +44,7 @@ def sweep(
     on_trial: Callable[[Trial], None] = lambda _: None,
     plan: Plan | None = None,
     refits: Refits | None = None,
-) -> Board:
+) -> Leaderboard:
     """Search until the budget, the cap on configurations, or the number of trials is spent.
 
     Parameters
@@ -66,7 +66,7 @@ def sweep(
         refits = refits or stack.enter_context(Refits(work))
         run = _Run(refits, deadline, carried, done, on_trial, plan or Plan())
         stack.callback(run.matrices.stop)
-        return run.board()
+        return run.leaderboard()
 
 
 @dataclass(slots=True)
@@ -103,8 +103,8 @@ class _Run:
         self.anchor = carried[0] if carried else None
         self.done = {t.recipe.id: t for t in done}
         self.rows = refits.rows
-        self.truth = [self.rows.y[b.judged] for b in work.blocks]
-        self.weights = [self.rows.weight[b.judged] for b in work.blocks]
+        self.truth = [self.rows.y[b.validation] for b in work.blocks]
+        self.weights = [self.rows.weight[b.validation] for b in work.blocks]
         self.cap_rows = most_rows(section.budget.seconds if section.budget else float("inf"))
         self.train_rows = min(len(work.blocks[0].train), self.cap_rows)
         self.cap_trials = section.trials or most_configurations(self.train_rows)
@@ -125,7 +125,7 @@ class _Run:
 
     # ---- the loop
 
-    def board(self) -> Board:
+    def leaderboard(self) -> Leaderboard:
         self._begin_first_matrices()
         self.pool.hire()  # beside the first matrices
         while True:
@@ -153,7 +153,7 @@ class _Run:
         reference = self.reference
         if reference is None or not answer.affords(reference, self.finished):
             reference = answer.reference(self.finished)
-        return Board(
+        return Leaderboard(
             trials=tuple(sorted(self.finished, key=lambda t: t.number)),
             challenger=answer.challenger(self.finished, self.anchor or reference),
             reference=reference,
@@ -411,7 +411,7 @@ class _Run:
         folder = work.scratch / f"{encoding}-{block}"
         write_matrices(
             thin(self.rows.take(cut.train), self.cap_rows, work.problem.sweep.seed),
-            self.rows.take(cut.judged),
+            self.rows.take(cut.validation),
             work.contract.features,
             encoding,
             folder,

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from automl.cycles.options import Ask
+from automl.cycles.options import RunOptions
 from automl.errors import AutomlError
 from automl.history import Folders
 from automl.problem import load_problem
@@ -66,13 +66,15 @@ class Site:
         )
         return (*told, alias.version, alias.run_id)
 
-    def cycle(self, as_of: datetime = AS_OF, **ask: Any) -> object:
+    def cycle(self, as_of: datetime = AS_OF, **options: Any) -> object:
         """`automl cycle` from this folder."""
-        return cycle(load_problem(self.file), open_workspace(self.file), Ask(as_of=as_of, **ask))
+        return cycle(
+            load_problem(self.file), open_workspace(self.file), RunOptions(as_of=as_of, **options)
+        )
 
     def score(self, as_of: datetime = AS_OF) -> object:
         """`automl score` from this folder."""
-        return score(load_problem(self.file), open_workspace(self.file), Ask(as_of=as_of))
+        return score(load_problem(self.file), open_workspace(self.file), RunOptions(as_of=as_of))
 
     def holds(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
         """Change the source."""
@@ -229,9 +231,9 @@ def _(place: Place) -> None:
     assert vars_of(site.score())["status"] == "published"
 
 
-def vars_of(ending: Any) -> dict[str, Any]:
+def vars_of(result: Any) -> dict[str, Any]:
     """What a story answered."""
-    return {"status": ending.status, "rows": ending.rows}
+    return {"status": result.status, "rows": result.rows}
 
 
 def agreed_with_batch(place: Place, **other: Any) -> Any:
@@ -323,8 +325,8 @@ def _(place: Place) -> None:
     caplog: pytest.LogCaptureFixture = place.request.getfixturevalue("caplog")
     site: Site = place.request.getfixturevalue("site")
     with caplog.at_level(logging.WARNING):
-        ending = vars_of(site.score())
-    assert ending["status"] == "published"
+        result = vars_of(site.score())
+    assert result["status"] == "published"
     assert "predictions are 0.25 [constant_predictions]" in caplog.text
 
 

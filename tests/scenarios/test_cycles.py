@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from automl.cycles.options import Ask, Ending
+from automl.cycles.options import CycleResult, RunOptions
 from automl.errors import DigestError, HistoryError, NoModelError, ProblemError
 from automl.predictions import read_predictions
 from automl.problem import load_problem
@@ -47,7 +47,7 @@ assert "automl" not in sys.modules
 
 
 @pytest.fixture(scope="module")
-def two_cycles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Ending]]:
+def two_cycles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[CycleResult]]:
     """A folder in which two weekly cycles have run."""
     folder = tmp_path_factory.mktemp("cycles")
     file = write_problem(
@@ -62,7 +62,7 @@ def two_cycles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[End
 
 
 def test_the_table_is_one_complete_stamped_generation(
-    two_cycles: tuple[Path, list[Ending]],
+    two_cycles: tuple[Path, list[CycleResult]],
 ) -> None:
     file, endings = two_cycles
     batch = make_world().query(
@@ -91,7 +91,7 @@ def test_the_table_is_one_complete_stamped_generation(
     )
 
 
-def test_the_same_command_again_changes_nothing(two_cycles: tuple[Path, list[Ending]]) -> None:
+def test_the_same_command_again_changes_nothing(two_cycles: tuple[Path, list[CycleResult]]) -> None:
     file, endings = two_cycles
     before = (
         rows(file, "select * from automl_generation"),
@@ -103,7 +103,7 @@ def test_the_same_command_again_changes_nothing(two_cycles: tuple[Path, list[End
         endings[1].model_version,
         endings[1].generation,
     )
-    assert score(load_problem(file), open_workspace(file), Ask(as_of=AS_OF)).already
+    assert score(load_problem(file), open_workspace(file), RunOptions(as_of=AS_OF)).already
     assert (
         rows(file, "select * from automl_generation"),
         rows(file, "select * from automl_release"),
@@ -111,7 +111,7 @@ def test_the_same_command_again_changes_nothing(two_cycles: tuple[Path, list[End
 
 
 def test_who_has_only_the_libraries_gets_the_published_probabilities(
-    two_cycles: tuple[Path, list[Ending]], tmp_path: Path
+    two_cycles: tuple[Path, list[CycleResult]], tmp_path: Path
 ) -> None:
     file, _ = two_cycles
     manifests = sorted(
@@ -133,7 +133,7 @@ def test_who_has_only_the_libraries_gets_the_published_probabilities(
 
 
 def test_earlier_predictions_are_judged_on_the_labels_that_arrived(
-    two_cycles: tuple[Path, list[Ending]],
+    two_cycles: tuple[Path, list[CycleResult]],
 ) -> None:
     file, _ = two_cycles
     first, second = rows(
@@ -165,7 +165,7 @@ def test_earlier_predictions_are_judged_on_the_labels_that_arrived(
 
 
 def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(
-    two_cycles: tuple[Path, list[Ending]],
+    two_cycles: tuple[Path, list[CycleResult]],
 ) -> None:
     file, endings = two_cycles
     uri = f"sqlite:///{file.parent / '.automl/mlflow.db'}"
@@ -178,8 +178,8 @@ def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(
     children = client.search_runs(
         [experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{endings[1].run_id}'"
     )
-    assert endings[1].board is not None
-    assert len(children) == len(endings[1].board.trials) == newest.data.metrics["n_trials"]
+    assert endings[1].leaderboard is not None
+    assert len(children) == len(endings[1].leaderboard.trials) == newest.data.metrics["n_trials"]
     assert not {k for c in children for k in c.data.metrics} & set(newest.data.metrics)
     assert newest.data.tags["mlflow.note.content"].startswith(("**✔", "**–"))
     assert {"mlflow.sharedViewState.decisions", "mlflow.sharedViewState.leaderboard"} <= set(
@@ -216,7 +216,7 @@ def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(
 
 
 def test_a_poisoned_future_changes_no_byte(
-    two_cycles: tuple[Path, list[Ending]], tmp_path: Path
+    two_cycles: tuple[Path, list[CycleResult]], tmp_path: Path
 ) -> None:
     clean_file, _ = two_cycles
     world = make_world()
@@ -256,12 +256,12 @@ def test_other_tasks_publish_what_their_model_says(task: str, tmp_path: Path) ->
     file = write_problem(
         tmp_path, task, replace={'["baseline", "linear"]': '["baseline", "linear", "lightgbm"]'}
     )
-    ending = run_cycle(file, AS_OF)
+    result = run_cycle(file, AS_OF)
     columns = [c[1] for c in rows(file, "pragma table_info(parcels)")]
-    assert rows(file, "select count(*) from parcels") == [(ending.rows,)]
+    assert rows(file, "select count(*) from parcels") == [(result.rows,)]
     if task == "multiclass":
         assert rows(file, "select count(*), count(distinct class) from parcels_classes") == [
-            (3 * ending.rows, 3)
+            (3 * result.rows, 3)
         ]
         sums = [
             s for (s,) in rows(file, "select sum(probability) from parcels_classes group by parcel")
@@ -273,7 +273,7 @@ def test_other_tasks_publish_what_their_model_says(task: str, tmp_path: Path) ->
         assert best == dict(rows(file, "select parcel, probability from parcels"))
     else:
         assert "probability" not in columns
-        assert ending.decision is not None
+        assert result.decision is not None
     outside = rows(file, "select count(*) from automl_generation where state = 'published'")
     assert outside == [(1,)]
 
@@ -282,13 +282,13 @@ def test_retrain_alone_releases_and_score_publishes_later(tmp_path: Path) -> Non
     file = write_problem(tmp_path)
     problem, workspace = load_problem(file), open_workspace(file)
     with pytest.raises(NoModelError, match="no model was released"):
-        score(problem, workspace, Ask(as_of=AS_OF))
-    released = retrain(problem, workspace, Ask(as_of=AS_OF))
+        score(problem, workspace, RunOptions(as_of=AS_OF))
+    released = retrain(problem, workspace, RunOptions(as_of=AS_OF))
     assert (released.status, released.generation) == ("released", None)
     assert Store(workspace).live("parcels") is None
     published = run_cycle(file, AS_OF)  # `cycle` after `retrain`: only the scoring is missing
     assert (published.status, published.model_version) == ("published", released.model_version)
-    later = score(problem, workspace, Ask(as_of=AS_OF + timedelta(days=1)))
+    later = score(problem, workspace, RunOptions(as_of=AS_OF + timedelta(days=1)))
     assert later.model_version == released.model_version
     assert rows(file, "select count(distinct generation), max(generation) from parcels") == [
         (1, later.generation)
@@ -319,15 +319,15 @@ def test_a_changed_problem_file_needs_again_and_a_reason(tmp_path: Path) -> None
 
 def test_a_dry_run_decides_and_changes_nothing(tmp_path: Path) -> None:
     file = write_problem(tmp_path)
-    ending = run_cycle(file, AS_OF, dry_run=True)
-    assert ending.status == "dry-run"
-    assert ending.board is not None
+    result = run_cycle(file, AS_OF, dry_run=True)
+    assert result.status == "dry-run"
+    assert result.leaderboard is not None
     assert Store(open_workspace(file)).champion("parcels") is None
     assert run_cycle(file, AS_OF).status == "published"
 
 
 def test_refused_data_leave_champion_and_predictions(
-    two_cycles: tuple[Path, list[Ending]], tmp_path: Path
+    two_cycles: tuple[Path, list[CycleResult]], tmp_path: Path
 ) -> None:
     file = write_problem(tmp_path, frame=make_world())
     first = run_cycle(file, AS_OF - WEEK)
@@ -356,5 +356,5 @@ def test_one_flipped_byte_in_the_model_stops_scoring(tmp_path: Path) -> None:
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
     with pytest.raises(DigestError, match="not the one that was decided"):
-        score(load_problem(file), open_workspace(file), Ask(as_of=AS_OF + timedelta(days=1)))
+        score(load_problem(file), open_workspace(file), RunOptions(as_of=AS_OF + timedelta(days=1)))
     assert rows(file, "select * from parcels order by parcel") == kept

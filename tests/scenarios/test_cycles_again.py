@@ -52,9 +52,9 @@ def test_two_runs_of_n_trials_agree_to_the_last_bit(tmp_path: Path) -> None:
                 '["baseline", "linear"]': '["baseline", "linear", "lightgbm"]',
             },
         )
-        ending = run_cycle(file, AS_OF)
-        assert ending.board is not None
-        boards.append([(t.recipe.id, t.status, t.losses) for t in ending.board.trials])
+        result = run_cycle(file, AS_OF)
+        assert result.leaderboard is not None
+        boards.append([(t.recipe.id, t.status, t.losses) for t in result.leaderboard.trials])
         boards.append(rows(file, "select fingerprint from automl_release"))
         boards.append(rows(file, "select parcel, probability from parcels"))
     assert boards[:3] == boards[3:]
@@ -120,8 +120,8 @@ def test_a_champion_whose_family_is_no_longer_offered_is_replaced_whatever_was_a
     write_problem(tmp_path, replace={'["baseline", "linear"]': '["baseline", "lightgbm"]'})
     done = run_cycle(file, AS_OF, plan="refit")
     assert done.status == "published"
-    assert done.board is not None
-    assert {t.recipe.family for t in done.board.trials} == {"baseline", "lightgbm"}
+    assert done.leaderboard is not None
+    assert {t.recipe.family for t in done.leaderboard.trials} == {"baseline", "lightgbm"}
     assert "instead of a champion whose family is no longer offered" in done.reason
     assert rows(file, "select outcome from automl_decision order by id") == [
         ("first",),
@@ -135,12 +135,13 @@ def test_a_mere_refit_is_held_against_the_floor_in_the_units_of_its_metric(tmp_p
     run_cycle(file, AS_OF - WEEK)
     done = run_cycle(file, AS_OF, plan="refit")
     assert done.status == "published"
-    assert done.board is not None
-    assert not done.board.trials
-    ((loss, floor),) = rows(
-        file, f"select loss, floor from automl_evidence where cycle >= '{AS_OF:%Y-%m-%d}' limit 1"
+    assert done.leaderboard is not None
+    assert not done.leaderboard.trials
+    ((loss, baseline),) = rows(
+        file,
+        f"select loss, baseline_loss from automl_evidence where cycle >= '{AS_OF:%Y-%m-%d}' limit 1",
     )
-    assert 1 < loss < floor
+    assert 1 < loss < baseline
 
 
 def test_a_mere_refit_learns_its_weights_from_what_kept_models_answered(tmp_path: Path) -> None:
@@ -158,13 +159,13 @@ def test_the_next_cycle_scores_what_was_kept_before_it_fits_anything(tmp_path: P
     edits = {"trials   = 4": "trials   = 8", 'label_delay = "1d"\n': ""}
     file = write_problem(tmp_path, replace=edits, frame=make_world())
     first = run_cycle(file, AS_OF - WEEK)
-    shelf = tmp_path / ".automl" / "shelf" / "parcels"
-    kept = {f.stem for f in shelf.glob("*.pickle")}
-    assert first.board is not None
+    fit_cache = tmp_path / ".automl" / "fit_cache" / "parcels"
+    kept = {f.stem for f in fit_cache.glob("*.pickle")}
+    assert first.leaderboard is not None
     assert kept
     second = run_cycle(file, AS_OF)
-    assert second.board is not None
-    carried = [t for t in second.board.trials if t.source == "carried"]
+    assert second.leaderboard is not None
+    carried = [t for t in second.leaderboard.trials if t.source == "carried"]
     assert carried
     assert all(
         t.seconds == 0 for t in carried
@@ -172,4 +173,4 @@ def test_the_next_cycle_scores_what_was_kept_before_it_fits_anything(tmp_path: P
     assert {t.recipe.id for t in carried} <= kept
     store = Store(open_workspace(file))
     losses = [e for e in store.evidence("parcels") if e.cycle == AS_OF]
-    assert any(e.kind == "virgin" for e in losses)
+    assert any(e.kind == "out_of_sample" for e in losses)

@@ -24,7 +24,7 @@ from automl.problem import load_problem
 from automl.report import deployments, schedule_text
 from automl.store import Store
 from automl.workspace import open_workspace
-from flows import stories
+from flows import pipelines
 from flows.schedule import make_deployments
 from tests.conftest import make_world, write_problem
 
@@ -148,11 +148,11 @@ def test_a_run_whose_problem_file_is_wrong_is_named_all_the_same(
 ) -> None:
     file = tmp_path / "parcels.toml"
     monkeypatch.setattr(
-        stories, "flow_run", SimpleNamespace(parameters={"file": str(file), "as_of": None})
+        pipelines, "flow_run", SimpleNamespace(parameters={"file": str(file), "as_of": None})
     )
-    assert stories._run_name() == "parcels.toml · newest slot"
+    assert pipelines._run_name() == "parcels.toml · newest slot"
     file.write_text("name = 3", encoding="utf-8")
-    assert stories._run_name() == "parcels.toml · newest slot"
+    assert pipelines._run_name() == "parcels.toml · newest slot"
 
 
 def test_two_schedules_make_two_deployments_and_one_makes_a_cycle(tmp_path: Path) -> None:
@@ -232,15 +232,15 @@ def test_a_run_takes_its_own_slot_and_one_that_comes_too_late_is_skipped(
     slot = datetime(2026, 3, 2, tzinfo=UTC)
     asked: list[Any] = []
 
-    def late(_: Any, __: Any, ask: Any, **___: Any) -> Any:
-        asked.append(ask.as_of)
+    def late(_: Any, __: Any, options: Any, **___: Any) -> Any:
+        asked.append(options.as_of)
         raise ProblemError("as_of is earlier than the newest cycle", code="backwards")
 
     run = SimpleNamespace(scheduled_start_time=slot + timedelta(seconds=1))
-    monkeypatch.setattr(stories, "flow_run", run)
-    state = stories._story("cycle", late, str(file), None, None)
+    monkeypatch.setattr(pipelines, "flow_run", run)
+    state = pipelines._pipeline("cycle", late, str(file), None, None)
     assert asked == [slot], "not the newest slot of today"
     assert (state.name, state.message) == ("Skipped", "as_of is earlier than the newest cycle")
-    monkeypatch.setattr(stories, "get_run_logger", lambda: SimpleNamespace(error=lambda *_: None))
+    monkeypatch.setattr(pipelines, "get_run_logger", lambda: SimpleNamespace(error=lambda *_: None))
     with pytest.raises(ProblemError, match="earlier than the newest"):
-        stories._story("cycle", late, str(file), "2026-02-02", None)  # somebody asked for it
+        pipelines._pipeline("cycle", late, str(file), "2026-02-02", None)  # somebody asked for it

@@ -39,7 +39,7 @@ class Deed:
 
     typed: tuple[str, ...]
     world: str
-    stories: tuple[str, ...]  # the points of these, ...
+    pipelines: tuple[str, ...]  # the points of these, ...
     not_passed: tuple[str, ...] = ()  # ... but for these
     before: str = ""
 
@@ -81,7 +81,7 @@ QUICK = {
 
 
 def _points_of(deed: Deed) -> list[str]:
-    mine = {p for p in POINTS if p.partition(".")[0] in deed.stories}
+    mine = {p for p in POINTS if p.partition(".")[0] in deed.pipelines}
     return sorted(mine - set(deed.not_passed))
 
 
@@ -89,8 +89,8 @@ EVERY = [(name, point) for name, deed in DEEDS.items() for point in _points_of(d
 
 
 def _after_the_commit(point: str) -> bool:
-    story, _, step = point.partition(".")
-    return step == "committed" or story in ("reconcile", "export", "clean") or step == "told"
+    pipeline, _, step = point.partition(".")
+    return step == "committed" or pipeline in ("reconcile", "export", "clean") or step == "told"
 
 
 def _cases() -> list[object]:
@@ -160,7 +160,7 @@ def test_a_command_passes_the_points_that_are_said_of_it(worlds: Worlds, name: s
 
     done = worlds.run(world, *deed.typed, before=deed.before)
 
-    passed = {p for p in done.passed if p.partition(".")[0] in deed.stories}
+    passed = {p for p in done.passed if p.partition(".")[0] in deed.pipelines}
     assert (done.code, passed) == (0, set(_points_of(deed))), done.said
 
 

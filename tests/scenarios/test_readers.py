@@ -158,7 +158,7 @@ class Publisher:
             generation = publish.stage_pieces(self.store, hold, self.problem, origin, pieces)
             publish.audit(self.store, self.problem, generation)
         self.point(generation)
-        self.store.judged(generation, rows, {})
+        self.store.record_realised(generation, rows, {})
         return generation
 
     def point(self, generation: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from automl import report
-from automl.cycles.options import Ask
+from automl.cycles.options import RunOptions
 from automl.problem import load_problem
 from automl.review import approve, rollback
 from automl.score.pipeline import cycle
@@ -98,9 +98,9 @@ def test_the_next_cycle_goes_on_from_what_was_known(old: Path) -> None:
     store = Store(workspace)
     _add_week(old.with_name("orders.csv"))
     evidence = len(store.evidence("returns"))
-    assert any(workspace.shelf("returns").glob("*.pickle"))
+    assert any(workspace.fit_cache("returns").glob("*.pickle"))
 
-    done = cycle(problem, workspace, Ask(as_of=NEXT))
+    done = cycle(problem, workspace, RunOptions(as_of=NEXT))
 
     assert done.status == "published"
     assert done.rows == 168

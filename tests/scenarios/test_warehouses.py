@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from automl.cycles.options import Ask
+from automl.cycles.options import RunOptions
 from automl.errors import HistoryError, UnreachableError
 from automl.history import Snapshot, pull, pull_batch, read
 from automl.history.contract import infer
@@ -368,7 +368,7 @@ def test_flights_get_the_same_predictions_from_both_databases(both: list[Problem
     told = []
     for problem in both:
         workspace = open_workspace(problem.file)
-        cycle(problem, workspace, Ask(as_of=datetime(2013, 5, 6, tzinfo=UTC)))
+        cycle(problem, workspace, RunOptions(as_of=datetime(2013, 5, 6, tzinfo=UTC)))
         told.append(read_predictions(problem.file.parent / problem.publish.parquet))
     names = ["flight_id", "scheduled", "prediction", "probability"]
     one, other = (t.sort_values("flight_id")[names].reset_index(drop=True) for t in told)

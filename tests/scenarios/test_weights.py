@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from automl.cycles.options import Ask
+from automl.cycles.options import RunOptions
 from automl.errors import HistoryError
 from automl.history import contract as contracts
 from automl.history.contract import Contract
@@ -21,14 +21,14 @@ from automl.modeling.families import Blend, Member, Recipe, Shape, load_family
 from automl.modeling.features.matrices import row_weights, to_outcomes
 from automl.modeling.metrics import get_metric
 from automl.modeling.training import Fit, _learn, recency_weights
-from automl.monitoring import realised as judge
+from automl.monitoring import realised
 from automl.problem import Problem
-from automl.promotion.guards import held_against
+from automl.promotion.guards import compare
 from automl.promotion.guards.checks import agreement, drift, mean_level, slice_gains
 from automl.retrain import pipeline as retrain
 from automl.store import Store
-from automl.sweep import Work, blend_losses, floor_losses, output_file, reweighed, sweep
-from automl.sweep.fit_cache import Kept, Shelf, block_name, columns_of
+from automl.sweep import Work, baseline_losses, blend_losses, output_file, reweighed, sweep
+from automl.sweep.fit_cache import FitCache, Kept, block_name, columns_of
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF, make_world
 from tests.support.sweep_work import MakeWork, say
@@ -57,8 +57,8 @@ def slow_losses(work: Work, outputs: list[np.ndarray]) -> list[float]:
     outcomes, weight = to_outcomes(work.frame["late"], work.contract), work.frame["copies"]
     losses = []
     for block, output in zip(work.blocks, outputs, strict=True):
-        w = weight.to_numpy()[block.judged]
-        score = work.metric.score(repeated(outcomes[block.judged], w), repeated(output, w))
+        w = weight.to_numpy()[block.validation]
+        score = work.metric.score(repeated(outcomes[block.validation], w), repeated(output, w))
         losses.append(work.metric.loss(score))
     return losses
 
@@ -76,32 +76,32 @@ def test_losses_of_blends_and_of_the_floor_are_those_of_repeated_rows(
         row_weights(work.frame, work.problem),
     )
     (work.scratch / "outputs").mkdir(parents=True)
-    outputs, floors = [], []
+    outputs, baselines = [], []
     for b, block in enumerate(work.blocks):
         chance = np.clip(
-            outcomes[block.judged] * 0.4 + RNG.random(len(block.judged)) * 0.6, 0.01, 0.99
+            outcomes[block.validation] * 0.4 + RNG.random(len(block.validation)) * 0.6, 0.01, 0.99
         )
         outputs.append(np.column_stack([1 - chance, chance]))
         np.save(output_file(work, GOOD, b), outputs[-1])
         share = repeated(outcomes[block.train], weight[block.train]).mean()
-        floors.append(np.tile([1 - share, share], (len(block.judged), 1)))
+        baselines.append(np.tile([1 - share, share], (len(block.validation), 1)))
 
     assert blend_losses(work, Blend.single(GOOD)) == pytest.approx(slow_losses(work, outputs))
-    assert floor_losses(work) == pytest.approx(slow_losses(work, floors))
+    assert baseline_losses(work) == pytest.approx(slow_losses(work, baselines))
 
 
 def test_trials_are_scored_as_on_repeated_rows(make_work: MakeWork) -> None:
     work = make_work({**WEIGHTED, **ALSO, "trials   = 4": "trials   = 2"})
 
-    board = sweep(work, deadline=float("inf"))
+    leaderboard = sweep(work, deadline=float("inf"))
 
-    for trial in board.trials:
+    for trial in leaderboard.trials:
         outputs = [np.load(output_file(work, trial.recipe, b)) for b in range(len(work.blocks))]
         assert trial.losses == pytest.approx(slow_losses(work, outputs))
-    assert board.trials[1].also["log_loss"] > 0
+    assert leaderboard.trials[1].also["log_loss"] > 0
     alone = replace(work, problem=make_plain(work.problem), scratch=work.scratch / "plain")
     plain = sweep(alone, deadline=float("inf"))
-    assert plain.trials[1].losses != board.trials[1].losses
+    assert plain.trials[1].losses != leaderboard.trials[1].losses
 
 
 def make_plain(problem: Problem) -> Problem:
@@ -136,7 +136,7 @@ def test_weights_of_members_follow_the_rows_that_count(make_work: MakeWork) -> N
     outcomes = to_outcomes(work.frame["late"], work.contract)
     (work.scratch / "outputs").mkdir(parents=True)
     for b, block in enumerate(work.blocks):
-        right, mine = outcomes[block.judged], heavy.to_numpy()[block.judged]
+        right, mine = outcomes[block.validation], heavy.to_numpy()[block.validation]
         for recipe, knows in (
             (GOOD, mine),
             (OTHER, ~mine),
@@ -156,11 +156,11 @@ def test_kept_answers_and_models_go_with_the_row_weights(
     names = {block_name(w, work.blocks[0]) for w in (work, replace(work, frame=other))}
     assert len(names) == 2
     say(work, {GOOD: 0.5})
-    shelf = Shelf(tmp_path / "shelf")
-    shelf.put([Kept(GOOD, {}, AS_OF, **columns_of(work))], work, {(GOOD.id, 0)})
+    fit_cache = FitCache(tmp_path / "fit_cache")
+    fit_cache.put([Kept(GOOD, {}, AS_OF, **columns_of(work))], work, {(GOOD.id, 0)})
     again = replace(work, scratch=tmp_path / "again")
-    assert shelf.answer(again) == {(GOOD.id, 0): {}}
-    assert shelf.answer(replace(again, problem=make_plain(work.problem))) == {}
+    assert fit_cache.answer(again) == {(GOOD.id, 0): {}}
+    assert fit_cache.answer(replace(again, problem=make_plain(work.problem))) == {}
 
 
 # ---------------------------------------------------------------- fits
@@ -255,7 +255,7 @@ def test_a_pull_with_a_bad_weight_is_refused_before_any_model_is_touched(
     workspace = open_workspace(problem.file)
 
     with pytest.raises(HistoryError, match=r"found 1 (negative|missing or infinite) values"):
-        retrain.retrain(problem, workspace, Ask(as_of=AS_OF))
+        retrain.retrain(problem, workspace, RunOptions(as_of=AS_OF))
 
     [cycle] = Store(workspace).cycles("parcels")
     assert (cycle.status, "run_id" in cycle.receipts) == ("refused", False)
@@ -330,13 +330,13 @@ def test_gains_of_slices_count_the_rows_by_weight() -> None:
 
 def test_a_model_is_held_against_weighted_labels(make_work: MakeWork) -> None:
     work = make_work(WEIGHTED)
-    against = held_against(work, Blend.single(GOOD), None)
-    newest, copies = work.frame.iloc[work.blocks[0].judged], work.frame["copies"].to_numpy()
+    against = compare(work, Blend.single(GOOD), None)
+    newest, copies = work.frame.iloc[work.blocks[0].validation], work.frame["copies"].to_numpy()
     weight = newest["copies"].to_numpy()
 
     assert against.weight is not None
     assert against.labels is not None
-    assert np.array_equal(against.weight, copies[work.blocks[0].judged])
+    assert np.array_equal(against.weight, copies[work.blocks[0].validation])
     share = repeated(newest["late"].to_numpy("float64"), weight).mean()
     assert against.labels[0] == pytest.approx([1 - share, share])
 
@@ -351,10 +351,10 @@ def test_published_predictions_are_judged_by_weight(
     labelled = make_world().assign(copies=RNG.integers(0, 4, 2400).astype(float)).head(300)
     chance = RNG.random(300)
     published = labelled[["parcel", "sent_at"]].assign(probability=chance)
-    monkeypatch.setattr(judge.publish, "read_generation", lambda *_: published)
+    monkeypatch.setattr(realised.publish, "read_generation", lambda *_: published)
     contract = Contract({}, {}, (0, 1))
 
-    scores, rows = judge.judge_frame(None, problem, contract, {"id": 1}, labelled)  # type: ignore[arg-type]
+    scores, rows = realised.score_published(None, problem, contract, {"id": 1}, labelled)  # type: ignore[arg-type]
 
     assert rows == 300
     truth = repeated(labelled["late"].to_numpy("float64"), labelled["copies"].to_numpy())

@@ -8,24 +8,26 @@ from math import sqrt
 
 import numpy as np
 
+from automl.modeling.losses import BlockLoss, Evidence
 from automl.promotion.decide import Decision, decide
-from automl.promotion.evidence import BlockLoss, Duel, Kind
+from automl.promotion.evidence import Duel
 
 FIRST = datetime(2026, 1, 5, tzinfo=UTC)
 CONFIDENCE = 0.8
 
 
-def duel(name: str, gains: Sequence[float], *, virgin: int | None = None) -> Duel:
+def duel(name: str, gains: Sequence[float], *, out_of_sample: int | None = None) -> Duel:
     """A duel on the newest blocks, the newest `virgin` of which (default: all) are virgin."""
     n = len(gains)
-    kinds: tuple[Kind, ...] = tuple(
-        "virgin" if virgin is None or i < virgin else "sweep" for i in range(n)
+    kinds: tuple[Evidence, ...] = tuple(
+        "out_of_sample" if out_of_sample is None or i < out_of_sample else "in_sample"
+        for i in range(n)
     )
     starts = tuple(FIRST - timedelta(weeks=i) for i in range(n))
     return Duel(name, tuple(gains), kinds, tuple(range(n)), starts)
 
 
-def judge(
+def decide_on(
     *rivals: Duel, confidence: float = CONFIDENCE, share: Mapping[str, float] | None = None
 ) -> Decision:
     return decide(rivals, "champion", confidence, share or {})
@@ -49,7 +51,7 @@ def week_of_losses(
             100,
             float(x),
             1.0,
-            "virgin",
+            "out_of_sample",
         )
         for i, x in enumerate(losses)
     ]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from automl.modeling.families import Blend, Member, Recipe
-from automl.promotion.evidence import BlockLoss
+from automl.modeling.losses import BlockLoss
 from automl.store import Cycle, Release, Store, naive
 from automl.store import tables as t
 from automl.workspace import Workspace
@@ -70,4 +70,4 @@ def make_loss(
     *, cycle: datetime = MONDAY, blend: str = "a", week: int = 1, loss: float = 0.25
 ) -> BlockLoss:
     start = MONDAY - week * WEEK
-    return BlockLoss(cycle, blend, start, start + WEEK, 100, loss, 0.5, "virgin")
+    return BlockLoss(cycle, blend, start, start + WEEK, 100, loss, 0.5, "out_of_sample")

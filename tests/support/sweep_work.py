@@ -42,7 +42,7 @@ def say(work: Work, noises: dict[Recipe, float], since: int = 0) -> None:
     (work.scratch / "outputs").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for b, block in enumerate(work.blocks[since:], start=since):
-        truth = outcomes[block.judged]
+        truth = outcomes[block.validation]
         common = rng.normal(0, 1, len(truth))
         for recipe, noise in noises.items():
             said = truth + noise * common

@@ -100,7 +100,7 @@ def let_wait(file: Path, *, days: int = 14) -> Blend:
     assert champion is not None
     moment = now()
     one = Waiting(
-        champion.as_of, blend, champion.labels_until, "it gains", {"model": 0.2, "floor": 0.5},
+        champion.as_of, blend, champion.labels_until, "it gains", {"model": 0.2, "baseline": 0.5},
         moment, moment + timedelta(days=days), champion.decision_id,
         version.model_version, version.run_id, version.digests, version.fingerprint,
     )  # fmt: skip

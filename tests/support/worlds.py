@@ -12,7 +12,7 @@ from typing import Any
 from automl.modeling.families import Blend, Recipe
 from automl.promotion.decide import Decision, decide
 from automl.promotion.evidence import Duel
-from automl.retrain import choose as ruling
+from automl.retrain import choose as pending
 from tests.conftest import AS_OF, make_world, write_problem
 from tests.support.commands import Command, Done, Launcher
 from tests.support.observer import World
@@ -116,7 +116,7 @@ PROMOTING = "tests.worlds:find_any_challenger_better"
 
 def find_any_challenger_better() -> None:
     """In this process, every challenger wins."""
-    ruling.decide = _promoting
+    pending.decide = _promoting
 
 
 def _promoting(rivals: Sequence[Duel], holder: str, *_: Any, **__: Any) -> Decision:

@@ -11,16 +11,16 @@ from typing import Any
 import mlflow
 import pytest
 
-from automl.cycles.options import Ask
+from automl.cycles.options import RunOptions
 from automl.errors import ProblemError
 from automl.modeling.families import Blend, Recipe
 from automl.promotion import release
 from automl.promotion.decide import Decision, decide
 from automl.promotion.evidence import Duel
-from automl.retrain import choose as ruling
-from automl.retrain.choose import dethroned
+from automl.retrain import choose as pending
+from automl.retrain.choose import previous_champion
 from automl.retrain.pipeline import retrain
-from automl.review import approve, heed, reject
+from automl.review import approve, approve_if_tagged, reject
 from automl.store import Store
 from tests.conftest import AS_OF
 from tests.support.undoing import file as file  # a fixture
@@ -43,15 +43,15 @@ def test_in_review_mode_the_champion_is_refit_and_who_is_better_waits(
     before = standing(file)
     held = store.champion("parcels")
     assert held is not None
-    monkeypatch.setattr(ruling, "decide", _promoting)
+    monkeypatch.setattr(pending, "decide", _promoting)
     shadow = Blend.single(Recipe("linear", {"C": 0.5, "alpha": 1.0}, 3))
     with store.writer.begin() as connection:
         release._keep_shadows(connection, problem, [(shadow, held.labels_until)])
 
-    ending = retrain(problem, workspace, Ask(as_of=AS_OF + timedelta(days=3), plan="full"))
+    result = retrain(problem, workspace, RunOptions(as_of=AS_OF + timedelta(days=3), plan="full"))
 
-    assert ending.warnings == []
-    assert ending.reason.startswith("kept; ")
+    assert result.warnings == []
+    assert result.reason.startswith("kept; ")
     waiting, champion = store.waiting("parcels"), store.champion("parcels")
     assert waiting is not None
     assert champion is not None
@@ -59,7 +59,7 @@ def test_in_review_mode_the_champion_is_refit_and_who_is_better_waits(
     assert champion.blend.id == held.blend.id != waiting.blend.id
     assert _challenger(file) == 4
     assert waiting.expires_at - waiting.waits_since == timedelta(days=14)
-    assert waiting.losses["model"] < waiting.losses["floor"]
+    assert waiting.losses["model"] < waiting.losses["baseline"]
     assert store.decisions("parcels")[0]["outcome"] == "wait"
     assert waiting.blend.id in {b.id for b, _ in store.shadows("parcels")}, "and is judged again"
     told = standing(file)
@@ -69,7 +69,7 @@ def test_in_review_mode_the_champion_is_refit_and_who_is_better_waits(
     assert (done.model_version, store.champion("parcels").blend) == (4, waiting.blend)  # type: ignore[union-attr]
     assert [v for _, v, _ in standing(file)["live"]] == [4]
     assert _challenger(file) is None
-    watched = dethroned(store, problem, AS_OF + timedelta(days=4))
+    watched = previous_champion(store, problem, AS_OF + timedelta(days=4))
     assert watched is not None
     assert watched.blend == champion.blend, "who was put out is held against who was let in"
 
@@ -92,11 +92,11 @@ def test_a_challenger_that_a_search_does_not_find_better_again_waits_no_longer(f
     problem, workspace, store = in_review(file)
     blend = let_wait(file)
 
-    retrain(problem, workspace, Ask(as_of=AS_OF + timedelta(days=3), plan="warm"))
+    retrain(problem, workspace, RunOptions(as_of=AS_OF + timedelta(days=3), plan="warm"))
 
     assert store.waiting("parcels") is None
     entry = store.ledger("parcels")[-1]
-    assert (entry.kind, entry.blend_id, entry.to_version) == ("lapse", blend.id, 1)
+    assert (entry.kind, entry.blend_id, entry.to_version) == ("expire", blend.id, 1)
     assert "did not find it better again" in entry.reason
     assert _challenger(file) is None
 
@@ -108,7 +108,7 @@ def test_a_mere_refit_deletes_neither_the_waiting_challenger_nor_shadows(file: P
     with store.writer.begin() as connection:
         release._keep_shadows(connection, problem, [(shadow, AS_OF - timedelta(days=30))])
 
-    retrain(problem, workspace, Ask(as_of=AS_OF + timedelta(days=3), plan="refit"))
+    retrain(problem, workspace, RunOptions(as_of=AS_OF + timedelta(days=3), plan="refit"))
 
     waiting = store.waiting("parcels")
     assert waiting is not None
@@ -142,14 +142,14 @@ def test_a_tag_in_mlflow_approves_before_the_next_command(
 @pytest.mark.parametrize("tag", ["no", "false", None])
 def test_a_tag_that_says_no_and_no_tag_approve_nobody(file: Path, tag: str | None) -> None:
     problem, workspace, store = opened(file)
-    assert heed(problem, workspace) is None, "nobody waits"
+    assert approve_if_tagged(problem, workspace) is None, "nobody waits"
     let_wait(file)
     if tag is not None:
         uri = f"sqlite:///{file.parent / '.automl' / 'mlflow.db'}"
         client = mlflow.MlflowClient(uri, registry_uri=uri)
         client.set_model_version_tag("parcels", "1", "approved", tag)
 
-    assert heed(problem, workspace) is None
+    assert approve_if_tagged(problem, workspace) is None
     assert store.waiting("parcels") is not None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from automl.cycles.options import Ask
+from automl.cycles.options import RunOptions
 from automl.modeling.families import Blend, Member, Recipe
 from automl.retrain.pipeline import retrain
 from automl.review import approve, reject
@@ -70,9 +70,9 @@ def test_a_champion_whose_family_is_no_longer_offered_is_refit_and_another_waits
     assert set(waiting.blend.families) <= {"baseline", "mine"}
     assert "waits for approval: family linear of the champion is no longer offered" in done.reason
     assert (done.status, done.model_version) == ("published", 2)
-    assert done.board is not None
-    carried = {t.recipe.family for t in done.board.trials if t.source == "carried"}
-    assert (carried, len(done.board.trials)) == ({"linear"}, 3), "it is judged, not searched"
+    assert done.leaderboard is not None
+    carried = {t.recipe.family for t in done.leaderboard.trials if t.source == "carried"}
+    assert (carried, len(done.leaderboard.trials)) == ({"linear"}, 3), "it is judged, not searched"
 
     reject(problem, workspace, "not this one")
     run_cycle(file, AS_OF + DAY, plan="full")
@@ -89,14 +89,14 @@ def test_a_champion_whose_family_is_gone_stays_as_it_was_released(tmp_path: Path
     problem, workspace, store = opened(file)
     before = store.releases("parcels")
 
-    done = retrain(problem, workspace, Ask(as_of=AS_OF))
+    done = retrain(problem, workspace, RunOptions(as_of=AS_OF))
 
     assert (done.status, done.model_version) == ("waiting", 1)
     assert "kept version 1 as it is: its family mine cannot be loaded; " in done.reason
     assert "it was not compared with the champion" in done.reason
     assert "gain" not in done.reason, "over what only stands in for the champion"
     assert store.releases("parcels") == before
-    assert retrain(problem, workspace, Ask(as_of=AS_OF)).already
+    assert retrain(problem, workspace, RunOptions(as_of=AS_OF)).already
 
     scored = run_cycle(file, AS_OF)  # by the same command as always: the batch alone is missing
 

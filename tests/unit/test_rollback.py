@@ -15,7 +15,7 @@ import pytest
 from automl import predictions as publish
 from automl import review as undo
 from automl.cycles.job import call
-from automl.cycles.options import Ask
+from automl.cycles.options import RunOptions
 from automl.diagnostics.installation import examine
 from automl.errors import PredictError, ProblemError
 from automl.predictions import read_predictions
@@ -131,8 +131,8 @@ def test_the_next_score_stays_with_the_version_that_was_brought_back(file: Path)
     problem, workspace, _ = opened(file)
     rollback(problem, workspace, "it shouts")
 
-    later = score.score(problem, workspace, Ask(as_of=AS_OF + timedelta(days=1)), run=call)
-    again = cycle(problem, workspace, Ask(as_of=AS_OF))
+    later = score.score(problem, workspace, RunOptions(as_of=AS_OF + timedelta(days=1)), run=call)
+    again = cycle(problem, workspace, RunOptions(as_of=AS_OF))
 
     assert later.model_version == again.model_version == 1
     assert again.already
@@ -174,7 +174,7 @@ def test_a_version_deleted_in_mlflow_stops_scoring_and_says_what_to_do(file: Pat
     problem, workspace, _ = opened(file)
 
     with pytest.raises(PredictError, match="version 2 of parcels was deleted") as caught:
-        score.score(problem, workspace, Ask(as_of=AS_OF + timedelta(days=1)))
+        score.score(problem, workspace, RunOptions(as_of=AS_OF + timedelta(days=1)))
 
     assert (caught.value.code, caught.value.exit_code) == ("version_gone", 6)
     assert "automl rollback" in caught.value.next_step

@@ -19,7 +19,7 @@ from automl.history.rows.casting import ROW_ID, Column, ignored, utc_naive
 from automl.history.rows.local_time import AMBIGUOUS, SKIPPED
 from automl.problem import Problem
 
-__all__ = ["UPDATED", "mended_words", "no_moment", "refuse_names", "refuse_type"]
+__all__ = ["UPDATED", "corrected_words", "no_moment", "refuse_names", "refuse_type"]
 
 UPDATED = "__updated_at"  # when a row last changed, kept beside the columns to tell versions apart
 _NESTED = (list, tuple, set, dict, np.ndarray, timedelta, time)
@@ -102,7 +102,7 @@ def no_moment(stamps: NDArray[np.datetime64], zone: str) -> NDArray[np.bool_]:
     return np.asarray(standing | (stamps < np.datetime64("0002-01-01", "us")))
 
 
-def mended_words(mended: Mapping[tuple[str, str], int], zone: str) -> list[str]:
+def corrected_words(mended: Mapping[tuple[str, str], int], zone: str) -> list[str]:
     """What was mended, one line per column and reason; `zone` is that of naive times."""
     return [
         (f"column {name!r}: " if name else "") + f"{count} {_WORDS[why].format(zone=zone)}"

@@ -25,10 +25,10 @@ from automl.promotion.guards.checks import (
     size,
     worst_slice,
 )
-from automl.promotion.guards.comparison import Against, held_against
-from automl.promotion.guards.process import Examiner, NoAnswerError
+from automl.promotion.guards.comparison import Comparison
+from automl.promotion.guards.process import Examiner, NoOutputError
 
-__all__ = ["REFUSED", "Against", "Examiner", "Guard", "check_model", "held_against", "sample_rows"]
+__all__ = ["REFUSED", "check_model", "sample_rows"]
 
 REFUSED = "guards"  # code of the error
 SAMPLE_ROWS = 200
@@ -50,12 +50,12 @@ def check_model(
     *,
     recipe: str,
     losses: Mapping[str, float],
-    against: Against | None = None,
+    against: Comparison | None = None,
     examiner: Examiner | None = None,
 ) -> tuple[list[Guard], str]:
     """Run all guards; returns them and the model's fingerprint.
 
-    `losses` holds "model" and "floor", the losses on the newest block. An `examiner` that was started
+    `losses` holds "model" and "baseline", the losses on the newest block. An `examiner` that was started
     earlier has its libraries by now.
 
     Raises
@@ -63,8 +63,8 @@ def check_model(
     AutomlError
         A guard failed; the message names each with its number.
     """
-    against = against or Against()
-    rows = _thinned(len(against.judged)) if against.judged is not None else None
+    against = against or Comparison()
+    rows = _thinned(len(against.rows)) if against.rows is not None else None
     spec = {
         "version": version,
         "digests": dict(digests),
@@ -72,24 +72,24 @@ def check_model(
         "champion": (against.champion[0], dict(against.champion[1])) if against.champion else None,
     }
     frames = {"sample": sample}
-    if against.judged is not None:
-        judged = against.judged.iloc[rows][list(sample.columns)]
+    if against.rows is not None:
+        judged = against.rows.iloc[rows][list(sample.columns)]
         frames["judged"] = judged.reset_index(drop=True)
     try:
         with examiner or Examiner(problem) as process:
             told, outputs = process.ask(spec, frames)
-    except NoAnswerError as error:
+    except NoOutputError as error:
         found, wanted = error.args
         guard = Guard("fresh process", False, found, wanted)
         raise _refused([guard], problem, against) from None
-    floor = losses["model"] < losses["floor"] or problem.sweep.families == ("baseline",)
-    beaten, wanted = f"loss {losses['model']:.5g}", f"below {losses['floor']:.5g}"
+    better = losses["model"] < losses["baseline"] or problem.sweep.families == ("baseline",)
+    beaten, wanted = f"loss {losses['model']:.5g}", f"below {losses['baseline']:.5g}"
     guards = [
         Guard(
             "loads in a fresh process, digests equal", True, f"{len(digests)} files", "all equal"
         ),
         *_of_answers(outputs),
-        Guard("beats the floor", floor, beaten, wanted),
+        Guard("beats the baseline", better, beaten, wanted),
         latency(told["seconds_per_1000"]),
         size(told["megabytes"]),
         leak(told["shares"]),
@@ -124,7 +124,7 @@ def _of_answers(outputs: Mapping[str, Array]) -> list[Guard]:
 
 
 def _beside(
-    against: Against, rows: NDArray[np.int64] | None, outputs: Mapping[str, Array], lacks: str
+    against: Comparison, rows: NDArray[np.int64] | None, outputs: Mapping[str, Array], lacks: str
 ) -> list[Guard]:
     """The guards that hold the model against champion, labels and sweep, as far as these are known."""
     guards = []
@@ -136,10 +136,10 @@ def _beside(
     elif lacks:
         told = f"cannot be compared: {lacks}"[:200]
         guards.append(Guard("drift against the champion", True, told, "told only"))
-    if against.judged is not None and against.labels is not None:
+    if against.rows is not None and against.labels is not None:
         guards.append(mean_level(outputs["judged"], against.labels, weight))
-    if against.judged is not None and against.answers is not None:
-        guards.append(agreement(against.answers[rows], outputs["judged"], weight))
+    if against.rows is not None and against.outputs is not None:
+        guards.append(agreement(against.outputs[rows], outputs["judged"], weight))
     if against.slices:
         guards.append(worst_slice(against.slices))
     return guards
@@ -149,7 +149,7 @@ def _thinned(n_rows: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, n_rows - 1, min(n_rows, JUDGED_ROWS)).astype(np.int64))
 
 
-def _refused(guards: list[Guard], problem: Problem, against: Against) -> AutomlError:
+def _refused(guards: list[Guard], problem: Problem, against: Comparison) -> AutomlError:
     lines = "; ".join(
         f"{g.name}: found {g.found}, wanted {g.wanted}" for g in guards if not g.passed
     )

@@ -17,38 +17,38 @@ from automl.promotion.guards.checks import SliceGains, slice_gains
 from automl.store import Release
 from automl.sweep import Work, blend_outputs
 
-__all__ = ["Against", "held_against"]
+__all__ = ["Comparison", "compare"]
 
 RECENT_BLOCKS = 12  # whose labels say where predictions may lie; more would tell of another season
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Against:
+class Comparison:
     """What else a new model is held against; what is left out is not checked.
 
-    `champion` is the version and the digests of the champion that it follows. `judged` are the newest
-    block's rows and `answers` what the sweep's fits of the blend said on them, shape (n_rows,) or
+    `champion` is the version and the digests of the champion that it follows. `rows` are the newest
+    block's rows and `outputs` what the sweep's fits of the blend said on them, shape (n_rows,) or
     (n_rows, n_classes), `weight` how much each row counts. `labels` are the target's mean, or the classes' shares, per recent block, shape
     (n_blocks,) or (n_blocks, n_classes). `slices` are gains over the champion per declared slice.
     """
 
     champion: tuple[int, Mapping[str, str]] | None = None
-    judged: pd.DataFrame | None = None
-    answers: Array | None = None
+    rows: pd.DataFrame | None = None
+    outputs: Array | None = None
     weight: Array | None = None
     labels: Array | None = None
     slices: Sequence[SliceGains] = ()
 
 
-def held_against(work: Work, blend: Blend, champion: Release | None) -> Against:
+def compare(work: Work, blend: Blend, champion: Release | None) -> Comparison:
     """What there is for a blend that was chosen in this work, beside the champion that it follows."""
-    answers = blend_outputs(work, blend, blocks=1)
-    return Against(
+    outputs = blend_outputs(work, blend, blocks=1)
+    return Comparison(
         champion=(champion.model_version, champion.digests) if champion else None,
-        judged=work.frame.iloc[work.blocks[0].judged],
-        answers=answers[0].output if answers else None,
-        weight=row_weights(work.frame, work.problem)[work.blocks[0].judged],
+        rows=work.frame.iloc[work.blocks[0].validation],
+        outputs=outputs[0].output if outputs else None,
+        weight=row_weights(work.frame, work.problem)[work.blocks[0].validation],
         labels=_labels(work),
         slices=_slices(work, blend, champion.blend) if champion else (),
     )
@@ -61,7 +61,7 @@ def _slices(work: Work, blend: Blend, champion: Blend) -> list[SliceGains]:
     mine, theirs = blend_outputs(work, blend), blend_outputs(work, champion)
     if not mine or not theirs:
         return []
-    columns = [work.frame[names].iloc[block.judged] for block in work.blocks]
+    columns = [work.frame[names].iloc[block.validation] for block in work.blocks]
     return slice_gains(columns, theirs, mine, work.metric)
 
 

@@ -17,12 +17,12 @@ from automl.modeling.workers import context, end, fate
 from automl.problem import Problem
 from automl.promotion.guards.worker import examine
 
-__all__ = ["Examiner", "NoAnswerError"]
+__all__ = ["Examiner", "NoOutputError"]
 
 SECONDS = 120  # a model that cannot answer 200 rows in this time serves nobody
 
 
-class NoAnswerError(Exception):
+class NoOutputError(Exception):
     """The process did not answer: what was found, and what was wanted."""
 
 
@@ -64,12 +64,12 @@ class Examiner:
         try:
             self._here.send("answer")
             if not self._here.poll(SECONDS):
-                raise NoAnswerError(f"no answer in {SECONDS} s", "an answer")
+                raise NoOutputError(f"no answer in {SECONDS} s", "an answer")
             said = self._here.recv()
         except (EOFError, OSError):
             said = f"the process died: {fate(self._process)}"
         if said:
-            raise NoAnswerError(said[:300], "the model loads and predicts")
+            raise NoOutputError(said[:300], "the model loads and predicts")
         answer = json.loads((place / "answer.json").read_text(encoding="utf-8"))
         with np.load(place / "outputs.npz") as arrays:
             outputs = {name: arrays[name] for name in arrays.files}

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from automl.cycles.options import Ask
+from automl.cycles.options import RunOptions
 from automl.history import pull, read
 from automl.history.contract import check, load_contract
 from automl.problem import load_problem
@@ -77,7 +77,7 @@ def _retrain(place: Place, as_of: str) -> None:
     """In this process: a command of its own would load MLflow again."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # left by MLflow for another workspace
     moment = datetime.fromisoformat(as_of).replace(tzinfo=UTC)
-    retrain(load_problem(place.file), open_workspace(place.file), Ask(as_of=moment))
+    retrain(load_problem(place.file), open_workspace(place.file), RunOptions(as_of=moment))
 
 
 # ---------------------------------------------------------------- before any pull
@@ -285,7 +285,7 @@ def test_a_new_class_is_told_and_taken_by_a_multiclass_problem(
 ) -> None:
     problem = make_problem("multiclass", replace=QUICK)
     place = Place(tmp_path, tmp_path, launcher)
-    retrain(problem, open_workspace(problem.file), Ask(as_of=AS_OF))
+    retrain(problem, open_workspace(problem.file), RunOptions(as_of=AS_OF))
     change(place, "update parcels set fate = 'eaten' where parcel % 40 = 0")
 
     document = look(place, "contract", "--accept", "--json").document

@@ -12,7 +12,7 @@ import pytest
 from automl import report
 from automl.cli import plumbing
 from automl.cycles.missed import missed_slots
-from automl.cycles.options import Ask
+from automl.cycles.options import RunOptions
 from automl.problem import Problem, load_problem
 from automl.score.pipeline import cycle, score
 from automl.store import Store
@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> Path:
     """A weekly problem across the change to summer time, with its first cycle."""
     file = write_problem(tmp_path, replace={"trials   = 4": "trials   = 2"}, frame=make_world(4000))
     file.write_text(file.read_text(encoding="utf-8") + WEEKLY, encoding="utf-8")
-    cycle(load_problem(file), open_workspace(file), Ask(as_of=FIRST))
+    cycle(load_problem(file), open_workspace(file), RunOptions(as_of=FIRST))
     return file
 
 
@@ -42,8 +42,8 @@ def test_slots_that_were_passed_over_are_scored_by_the_champion_of_their_time(
     slots = problem.slots("score")
     assert slots is not None
     third, newest = slots.newest(now - WEEK), slots.newest(now)
-    score(problem, workspace, Ask(as_of=slots.after(FIRST)))
-    score(problem, workspace, Ask(as_of=newest))
+    score(problem, workspace, RunOptions(as_of=slots.after(FIRST)))
+    score(problem, workspace, RunOptions(as_of=newest))
     passed = [slots.after(slots.after(FIRST)), third]
     assert missed_slots(Store(workspace), problem, now) == passed
 
@@ -86,7 +86,7 @@ def test_a_cycle_ahead_of_the_clock_is_warned_of_and_shown(
     monkeypatch.setattr("automl.report.documents.now", lambda: FIRST - WEEK)
     assert report.status(problem, workspace)["ahead"] == "2026-03-01T23:00"
     monkeypatch.setattr("automl.cycles.job.now", lambda: FIRST - 2 * WEEK)
-    score(problem, workspace, Ask(as_of=FIRST + WEEK))
+    score(problem, workspace, RunOptions(as_of=FIRST + WEEK))
     assert "as_of_ahead" in caplog.text
 
 
@@ -95,10 +95,10 @@ def test_the_same_command_again_goes_on_making_up(
 ) -> None:
     problem, workspace = load_problem(file), open_workspace(file)
     newest = FIRST + 2 * WEEK
-    score(problem, workspace, Ask(as_of=newest))
+    score(problem, workspace, RunOptions(as_of=newest))
     monkeypatch.setattr("automl.workspace.now", lambda: newest + timedelta(hours=1))
     monkeypatch.setattr("automl.report.documents.now", lambda: newest + timedelta(hours=1))
-    assert plumbing.tell_story("score", file, Ask(), as_json=True) == 0
+    assert plumbing.run_pipeline("score", file, RunOptions(), as_json=True) == 0
     said = capsys.readouterr()
     assert '"already": true' in said.out
     assert said.err.count("made up for a missed slot") == 1

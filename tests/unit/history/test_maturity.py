@@ -317,7 +317,7 @@ def test_blocks_after_the_labels_that_chose_a_champion_are_out_of_sample_for_it(
         cycles,
         f"select kind from automl_evidence where blend = '{first.blend.id}' and cycle > '2026-03-01'",
     )
-    assert kinds == [("virgin",)] * 2
+    assert kinds == [("out_of_sample",)] * 2
 
 
 def test_published_predictions_are_judged_on_mature_rows_alone(
@@ -332,7 +332,7 @@ def test_published_predictions_are_judged_on_mature_rows_alone(
         first["as_of"], utc_naive(AS_OF) - timedelta(days=14), inclusive="left"
     )
     assert 0 < mature.sum() < first["rows"]
-    assert first["judged_rows"] == mature.sum()
+    assert first["labelled_rows"] == mature.sum()
 
 
 def test_the_age_is_a_receipt_of_the_cycle_and_shown(cycles: Path) -> None:

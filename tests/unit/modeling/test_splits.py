@@ -1,4 +1,4 @@
-"""No block is judged by a model that could not have been trained at its start."""
+"""No block is validation by a model that could not have been trained at its start."""
 
 from __future__ import annotations
 
@@ -103,14 +103,14 @@ def test_blocks_are_disjoint_newest_first_and_end_where_labels_end(
     ends = [p.mature(AS_OF), *(block.start for block in blocks)]
     assert [block.end for block in blocks] == ends[: len(blocks)]
     assert all(block.start <= p.validation.block.before(block.end) for block in blocks)
-    judged = [i for block in blocks for i in block.judged]
-    assert len(judged) == len(set(judged))
+    validation = [i for block in blocks for i in block.validation]
+    assert len(validation) == len(set(validation))
     assert len(blocks) <= asked["origins"]
 
 
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
-def test_judged_rows_are_exactly_those_of_the_block(
+def test_validation_rows_are_exactly_those_of_the_block(
     world: dict[str, Any], asked: dict[str, Any]
 ) -> None:
     frame, _, blocks = made(world, asked)
@@ -118,8 +118,8 @@ def test_judged_rows_are_exactly_those_of_the_block(
         inside = (frame["sent_at"] >= utc_naive(block.start)) & (
             frame["sent_at"] < utc_naive(block.end)
         )
-        assert block.judged.tolist() == np.flatnonzero(inside).tolist()
-        assert len(block.judged) >= MIN_JUDGED
+        assert block.validation.tolist() == np.flatnonzero(inside).tolist()
+        assert len(block.validation) >= MIN_JUDGED
 
 
 @given(WORLDS, PROBLEMS)
@@ -173,8 +173,10 @@ def test_rows_of_one_moment_are_never_on_both_sides(
     frame, _, blocks = made(world, asked)
     times = frame["sent_at"]
     for block in blocks:
-        assert not set(times.iloc[block.train]) & set(times.iloc[block.judged])
-        assert set(np.flatnonzero(times.isin(times.iloc[block.judged]))) == set(block.judged)
+        assert not set(times.iloc[block.train]) & set(times.iloc[block.validation])
+        assert set(np.flatnonzero(times.isin(times.iloc[block.validation]))) == set(
+            block.validation
+        )
 
 
 @given(WORLDS, PROBLEMS)
@@ -185,10 +187,10 @@ def test_a_group_is_never_on_both_sides_and_nothing_else_is_left_out(
     frame, p, blocks = made(world, {**asked, "group": True})
     streets = frame["street"]
     for block in blocks:
-        judged = set(streets.iloc[block.judged])
-        assert not set(streets.iloc[block.train]) & judged
+        validation = set(streets.iloc[block.validation])
+        assert not set(streets.iloc[block.train]) & validation
         known = np.flatnonzero(frame["sent_at"] < utc_naive(p.mature(block.start)))
-        assert block.train.tolist() == [i for i in known if streets.iloc[i] not in judged]
+        assert block.train.tolist() == [i for i in known if streets.iloc[i] not in validation]
 
 
 def test_a_group_may_be_several_columns_and_may_be_missing() -> None:
@@ -200,7 +202,7 @@ def test_a_group_may_be_several_columns_and_may_be_missing() -> None:
     )
     frame["house"] = np.where(np.arange(2000) < 1000, "1", "2")
     block = make_blocks(frame, two, AS_OF)[0]
-    assert set(frame["house"].iloc[block.judged]) == {"2"}
+    assert set(frame["house"].iloc[block.validation]) == {"2"}
     assert block.train.tolist() == list(range(1000))
 
 
@@ -214,9 +216,9 @@ def test_rows_that_arrive_later_do_not_move_older_blocks(
     grown = pd.concat([frame, late], ignore_index=True)
     for old, new in zip(blocks, make_blocks(grown, p, AS_OF) if blocks else [], strict=True):
         assert (old.start, old.end) == (new.start, new.end)
-        assert (old.train.tolist(), old.judged.tolist()) == (
+        assert (old.train.tolist(), old.validation.tolist()) == (
             new.train.tolist(),
-            new.judged.tolist(),
+            new.validation.tolist(),
         )
 
 
@@ -224,7 +226,7 @@ def test_thin_blocks_are_merged_with_the_one_before() -> None:
     frame = history(600, days=300, grain="1s")  # two a day: fifty days make a block
     blocks = make_blocks(frame, problem(block="7d", origins=2), AS_OF)
     assert [(block.end - block.start).days % 7 for block in blocks] == [0, 0]
-    assert all(MIN_JUDGED <= len(block.judged) < MIN_JUDGED + 30 for block in blocks)
+    assert all(MIN_JUDGED <= len(block.validation) < MIN_JUDGED + 30 for block in blocks)
 
 
 @pytest.mark.parametrize(("quiet", "lengths"), [(1, [2, 1]), (2, [3, 1]), (4, [5, 1]), (6, [7, 1])])
@@ -237,7 +239,7 @@ def test_a_block_of_one_class_is_merged_with_those_before_it_within_a_week(
     blocks = make_blocks(frame, p, AS_OF)
     assert [(block.end - block.start) // DAY for block in blocks] == lengths
     assert blocks[0].end == p.mature(AS_OF)
-    assert all(frame["late"].iloc[block.judged].nunique() == 2 for block in blocks)
+    assert all(frame["late"].iloc[block.validation].nunique() == 2 for block in blocks)
 
 
 @pytest.mark.parametrize(("block", "quiet"), [("1d", 9), ("7d", 9), ("12h", 30)])

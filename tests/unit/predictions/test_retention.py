@@ -33,7 +33,7 @@ from tests.support.sites import site as site
 def test_clean_removes_what_is_judged_beyond_keep_and_staged_by_the_dead(site: Site) -> None:
     weeks = [site.publish(5, week=week) for week in range(5)]
     for generation in weeks[:2]:
-        site.store.judged(generation, 5, {"roc_auc": 0.7})
+        site.store.record_realised(generation, 5, {"roc_auc": 0.7})
     with site.store.hold("parcels") as hold:
         dead = site.stage(hold, frame_of(5, week=5), week=5)
 
@@ -53,10 +53,10 @@ def test_clean_removes_what_is_judged_beyond_keep_and_staged_by_the_dead(site: S
 
 def test_clean_keeps_the_live_generation_however_many_backfills_follow(site: Site) -> None:
     live = site.publish(5, week=9)
-    site.store.judged(live, 5, {})
+    site.store.record_realised(live, 5, {})
     backfills = [site.publish(4, week=week) for week in range(4)]
     for generation in backfills:
-        site.store.judged(generation, 4, {})
+        site.store.record_realised(generation, 4, {})
 
     with site.store.hold("parcels") as hold:
         clean(site.store, hold, site.problem)
@@ -74,7 +74,7 @@ def test_clean_keeps_the_live_generation_however_many_backfills_follow(site: Sit
 
 def test_cleaning_again_removes_nothing_more(site: Site) -> None:
     for week in range(4):
-        site.store.judged(site.publish(5, week=week), 5, {})
+        site.store.record_realised(site.publish(5, week=week), 5, {})
     with site.store.hold("parcels") as hold:
         assert clean(site.store, hold, site.problem) == 2
         before = state_of(site)
@@ -87,7 +87,7 @@ def test_cleaning_again_removes_nothing_more(site: Site) -> None:
 def test_clean_also_removes_probabilities_of_classes(make_site: Callable[..., Site]) -> None:
     site = make_site("multiclass")
     for week in range(3):
-        site.store.judged(site.publish(2, week=week, classes=True), 2, {})
+        site.store.record_realised(site.publish(2, week=week, classes=True), 2, {})
 
     with site.store.hold("parcels") as hold:
         clean(site.store, hold, site.problem)

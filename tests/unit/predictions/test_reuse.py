@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from automl.cycles.options import Ask, Ending
+from automl.cycles.options import CycleResult, RunOptions
 from automl.history import Folders, Snapshot
 from automl.history.contract import Contract
 from automl.modeling.families import Blend, Recipe
@@ -52,29 +52,31 @@ class Site:
 
     file: Path
 
-    def cycle(self, as_of: datetime) -> Ending:
-        return cycle(load_problem(self.file), open_workspace(self.file), Ask(as_of=as_of))
+    def cycle(self, as_of: datetime) -> CycleResult:
+        return cycle(load_problem(self.file), open_workspace(self.file), RunOptions(as_of=as_of))
 
-    def score(self, as_of: datetime = FIRST + DAY, **ask: Any) -> Ending:
-        return score(load_problem(self.file), open_workspace(self.file), Ask(as_of=as_of, **ask))
+    def score(self, as_of: datetime = FIRST + DAY, **options: Any) -> CycleResult:
+        return score(
+            load_problem(self.file), open_workspace(self.file), RunOptions(as_of=as_of, **options)
+        )
 
     def edit(self, old: str, new: str) -> None:
         text = self.file.read_text(encoding="utf-8")
         assert old in text
         self.file.write_text(text.replace(old, new), encoding="utf-8")
 
-    def score_fully(self, as_of: datetime = FIRST + DAY) -> Ending:
+    def score_fully(self, as_of: datetime = FIRST + DAY) -> CycleResult:
         """The same scoring in mode "full"."""
         self.edit('mode = "new"', 'mode = "full"')
         return self.score(as_of, again=True, reason="to compare")
 
-    def rows(self, ending: Ending, table: str = "parcels_generations") -> pd.DataFrame:
+    def rows(self, result: CycleResult, table: str = "parcels_generations") -> pd.DataFrame:
         """A generation as it stands in the database."""
         with Store(open_workspace(self.file)).engine.connect() as connection:
             frame = pd.read_sql(
                 sa.text(f"select * from {table} where generation = :it"),
                 connection,
-                params={"it": ending.generation},
+                params={"it": result.generation},
             )
         return frame.drop(columns=OWN).sort_values(list(frame.columns[1:3]), ignore_index=True)
 
@@ -172,16 +174,16 @@ def test_every_class_of_every_row_is_there(make: Callable[..., Site]) -> None:
     site = make("multiclass")
     new, full = site.score(), site.score_fully()
 
-    told = [site.rows(ending, "parcels_classes_generations") for ending in (new, full)]
+    told = [site.rows(result, "parcels_classes_generations") for result in (new, full)]
     assert len(told[0]) == 3 * ROWS
     pd.testing.assert_frame_equal(*told, check_exact=True)
 
 
 def test_the_parquet_copy_has_files_of_one_schema(make: Callable[..., Site]) -> None:
     site = make("multiclass")
-    ending = site.score()
+    result = site.score()
 
-    files = list((site.file.parent / "out" / f"generation={ending.generation}").iterdir())
+    files = list((site.file.parent / "out" / f"generation={result.generation}").iterdir())
     schemas = [pq.read_schema(file).remove_metadata() for file in files]
     assert len(files) == 2
     assert schemas[0] == schemas[1]
@@ -263,9 +265,9 @@ def test_the_same_batch_again_asks_only_about_its_last_rows(
 ) -> None:
     site = make()
 
-    ending = site.score(FIRST, again=True, reason="to see")
+    result = site.score(FIRST, again=True, reason="to see")
 
-    assert f", {WHOLE} of them as before" in ending.reason
+    assert f", {WHOLE} of them as before" in result.reason
     assert asked == [reuse.GROUP + ROWS - WHOLE]
 
 

@@ -281,7 +281,7 @@ def test_history_keeps_as_it_was_made_what_retention_removes(site: Site) -> None
     query = "select * from parcels_history order by generation, parcel"
     before = site.select(query)
     for generation in weeks:
-        site.store.judged(generation, 5, {})
+        site.store.record_realised(generation, 5, {})
 
     with site.store.hold("parcels") as hold:
         assert clean(site.store, hold, site.problem) == 3
@@ -294,7 +294,7 @@ def test_history_keeps_as_it_was_made_what_retention_removes(site: Site) -> None
 def test_history_of_classes_stays_too(make_site: Callable[..., Site]) -> None:
     site = make_site("multiclass")
     for week in range(4):
-        site.store.judged(site.publish(2, week=week, classes=True), 2, {})
+        site.store.record_realised(site.publish(2, week=week, classes=True), 2, {})
 
     with site.store.hold("parcels") as hold:
         clean(site.store, hold, site.problem)
@@ -366,7 +366,7 @@ def test_postgres_holds_every_cell_as_it_was_predicted(server: Site) -> None:
 
 def test_postgres_keeps_history_and_copies_like_sqlite(server: Site) -> None:
     for week in range(4):
-        server.store.judged(server.publish(3 + week, week=week, classes=True), 3, {})
+        server.store.record_realised(server.publish(3 + week, week=week, classes=True), 3, {})
         export(server.store, server.problem)
     with server.store.hold("parcels") as hold:
         assert clean(server.store, hold, server.problem) == 2

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from automl.promotion.decide import Decision, Verdict, decide
 from automl.promotion.evidence import Duel, duels, shown_probability
 from automl.promotion.noise import block_weights
-from tests.support.decisions import CONFIDENCE, FIRST, duel, judge, week_of_losses
+from tests.support.decisions import CONFIDENCE, FIRST, decide_on, duel, week_of_losses
 
 LAW = settings(max_examples=100, deadline=None, derandomize=True)
 
@@ -34,7 +34,7 @@ def fields(draw: st.DrawFn) -> list[Duel]:
     for number in range(draw(st.integers(1, 6))):
         gains = draw(gains_of_blocks)
         ages = sorted(draw(st.sets(st.integers(0, 15), min_size=len(gains), max_size=len(gains))))
-        kinds = tuple(draw(st.sampled_from(["virgin", "sweep"])) for _ in gains)
+        kinds = tuple(draw(st.sampled_from(["out_of_sample", "in_sample"])) for _ in gains)
         starts = tuple(FIRST - timedelta(weeks=age) for age in ages)
         rivals.append(Duel(f"r{number}", tuple(gains), kinds, tuple(ages), starts))
     return rivals
@@ -74,7 +74,10 @@ def slow_noise(rivals: Sequence[Duel]) -> tuple[float, float]:
 def slow_verdicts(rivals: Sequence[Duel]) -> dict[str, tuple[float, float, float, float, float]]:
     """m, n_eff, m_hat, sd and P of every challenger, term by term."""
     weights = [
-        [0.85**a * (1.0 if k == "virgin" else 0.5) for a, k in zip(d.ages, d.kinds, strict=True)]
+        [
+            0.85**a * (1.0 if k == "out_of_sample" else 0.5)
+            for a, k in zip(d.ages, d.kinds, strict=True)
+        ]
         for d in rivals
     ]
     m = [
@@ -118,7 +121,7 @@ def slow_verdicts(rivals: Sequence[Duel]) -> dict[str, tuple[float, float, float
 def test_verdicts_equal_the_formula_computed_term_by_term(rivals: list[Duel]) -> None:
     wanted = slow_verdicts(rivals)
 
-    for v in judge(*rivals).verdicts:
+    for v in decide_on(*rivals).verdicts:
         assert (v.mean, v.n_effective, v.shrunk, v.sd, v.probability) == pytest.approx(
             wanted[v.challenger], rel=1e-6, abs=1e-9
         )
@@ -129,7 +132,9 @@ def test_verdicts_equal_the_formula_computed_term_by_term(rivals: list[Duel]) ->
 def test_whoever_is_promoted_has_kept_every_rule(
     rivals: list[Duel], confidence: float, share: float
 ) -> None:
-    decision = judge(*rivals, confidence=confidence, share={d.challenger: share for d in rivals})
+    decision = decide_on(
+        *rivals, confidence=confidence, share={d.challenger: share for d in rivals}
+    )
 
     if decision.outcome == "keep":
         assert decision.blend == "champion"
@@ -144,7 +149,7 @@ def test_whoever_is_promoted_has_kept_every_rule(
         )[0]
     )
     assert chosen.shrunk > (0 if share >= 0.2 else 0.001)
-    assert chosen.probability >= (confidence if chosen.virgin else 0.95)
+    assert chosen.probability >= (confidence if chosen.out_of_sample else 0.95)
     assert gains[0] > -2 * block_sd
     assert len(gains) < 4 or np.average(np.array(gains) > 0, weights=weights) >= 0.499999
     assert chosen.shrunk == max(v.shrunk for v in decision.verdicts if v.passed)
@@ -160,7 +165,7 @@ def test_a_twin_is_never_promoted(
 ) -> None:
     twin = duel("twin", [0.0] * blocks)
 
-    assert judge(*rivals, twin, confidence=confidence, share={"twin": share}).blend != "twin"
+    assert decide_on(*rivals, twin, confidence=confidence, share={"twin": share}).blend != "twin"
 
 
 @LAW
@@ -173,7 +178,7 @@ def test_the_order_of_challengers_changes_nothing(rivals: list[Duel], random: ob
     shuffled = list(rivals)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
 
-    assert judge(*shuffled) == judge(*rivals)
+    assert decide_on(*shuffled) == decide_on(*rivals)
 
 
 @LAW
@@ -197,9 +202,9 @@ def test_the_order_in_which_evidence_arrives_changes_nothing(seed: int, random: 
 def test_one_more_virgin_block_of_the_same_gain_never_lowers_the_probability(
     gain: float, blocks: int, sweep: int, other: list[float]
 ) -> None:
-    def probability(virgin: int) -> float:
-        mine = duel("mine", [gain] * (virgin + sweep), virgin=virgin)
-        return verdict_of(judge(mine, duel("other", other)), "mine").probability
+    def probability(out_of_sample: int) -> float:
+        mine = duel("mine", [gain] * (out_of_sample + sweep), out_of_sample=out_of_sample)
+        return verdict_of(decide_on(mine, duel("other", other)), "mine").probability
 
     assert probability(blocks + 1) >= probability(blocks) - 1e-12
 
@@ -207,7 +212,7 @@ def test_one_more_virgin_block_of_the_same_gain_never_lowers_the_probability(
 @LAW
 @given(fields())
 def test_shrinkage_only_ever_pulls_towards_zero(rivals: list[Duel]) -> None:
-    for v in judge(*rivals).verdicts:
+    for v in decide_on(*rivals).verdicts:
         assert abs(v.shrunk) <= abs(v.mean)
         assert v.shrunk * v.mean >= 0
         assert v.low <= v.shrunk <= v.high
@@ -216,11 +221,11 @@ def test_shrinkage_only_ever_pulls_towards_zero(rivals: list[Duel]) -> None:
 @LAW
 @given(gains_of_blocks)
 def test_the_same_evidence_is_worth_less_when_it_took_part_in_choosing(gains: list[float]) -> None:
-    virgin = verdict_of(judge(duel("r", gains)), "r")
-    sweep = verdict_of(judge(duel("r", gains, virgin=0)), "r")
+    out_of_sample = verdict_of(decide_on(duel("r", gains)), "r")
+    sweep = verdict_of(decide_on(duel("r", gains, out_of_sample=0)), "r")
 
-    assert sweep.n_effective == pytest.approx(virgin.n_effective / 2)
-    assert abs(sweep.probability - 0.5) <= abs(virgin.probability - 0.5) + 1e-12
+    assert sweep.n_effective == pytest.approx(out_of_sample.n_effective / 2)
+    assert abs(sweep.probability - 0.5) <= abs(out_of_sample.probability - 0.5) + 1e-12
     assert sweep.needed == 0.95
 
 
@@ -230,8 +235,8 @@ def test_the_same_evidence_is_worth_less_when_it_took_part_in_choosing(gains: li
 def test_sweep_evidence_alone_needs_095() -> None:
     gains = [0.004, 0.002, 0.004]
 
-    tested = judge(duel("r", gains, virgin=1))
-    chosen_by_it = judge(duel("r", gains, virgin=0))
+    tested = decide_on(duel("r", gains, out_of_sample=1))
+    chosen_by_it = decide_on(duel("r", gains, out_of_sample=0))
 
     assert tested.blend == "r"
     assert verdict_of(chosen_by_it, "r").probability > CONFIDENCE  # enough for virgin evidence
@@ -242,23 +247,26 @@ def test_sweep_evidence_alone_needs_095() -> None:
 
 def test_overwhelming_sweep_evidence_promotes() -> None:
     rivals = [
-        duel("r", [0.05, 0.052, 0.048, 0.05], virgin=0),
-        duel("null", [0.001, -0.001, 0.0, 0.001], virgin=0),
+        duel("r", [0.05, 0.052, 0.048, 0.05], out_of_sample=0),
+        duel("null", [0.001, -0.001, 0.0, 0.001], out_of_sample=0),
     ]
 
-    assert judge(*rivals).blend == "r"
+    assert decide_on(*rivals).blend == "r"
 
 
 def test_a_confidence_above_095_also_holds_for_sweep_evidence() -> None:
-    assert verdict_of(judge(duel("r", [0.01], virgin=0), confidence=0.99), "r").needed == 0.99
+    assert (
+        verdict_of(decide_on(duel("r", [0.01], out_of_sample=0), confidence=0.99), "r").needed
+        == 0.99
+    )
 
 
 def test_a_challenger_that_collapses_on_the_newest_block_is_refused() -> None:
     steady = [duel(f"null{i}", [0.002, -0.002] * 4) for i in range(8)]
     history = [0.08] * 7
 
-    fine = judge(duel("r", [0.08, *history]), *steady)
-    collapsed = judge(duel("r", [-0.08, *history]), *steady)
+    fine = decide_on(duel("r", [0.08, *history]), *steady)
+    collapsed = decide_on(duel("r", [-0.08, *history]), *steady)
 
     assert fine.blend == "r"
     v = verdict_of(collapsed, "r")
@@ -271,7 +279,7 @@ def test_a_challenger_that_collapses_on_the_newest_block_is_refused() -> None:
 def test_a_challenger_that_wins_rarely_but_by_much_is_refused() -> None:
     nulls = [duel(f"null{i}", [0.0] * 5) for i in range(6)]
 
-    v = verdict_of(judge(duel("r", [0.05, 0.05, -0.001, -0.001, -0.001]), *nulls), "r")
+    v = verdict_of(decide_on(duel("r", [0.05, 0.05, -0.001, -0.001, -0.001]), *nulls), "r")
 
     assert v.probability >= v.needed
     assert not v.passed
@@ -290,7 +298,8 @@ def test_a_challenger_that_wins_rarely_but_by_much_is_refused() -> None:
 )
 def test_blocks_of_half_of_the_weight_must_agree(gains: list[float], agreed: bool) -> None:
     v = verdict_of(
-        judge(duel("r", gains), *[duel(f"n{i}", [0.001, -0.001] * 3) for i in range(5)]), "r"
+        decide_on(duel("r", gains), *[duel(f"n{i}", [0.001, -0.001] * 3) for i in range(5)]),
+        "r",
     )
 
     assert v.probability >= v.needed
@@ -306,7 +315,7 @@ def test_a_clear_gain_is_not_shrunk_to_nothing_among_rivals_that_lie_close(
 ) -> None:
     rng = np.random.default_rng(6)
     close = [duel(f"n{i}", list(rng.normal(0, noise, 4))) for i in range(8)]
-    v = verdict_of(judge(duel("r", list(gain + rng.normal(0, noise, 12))), *close), "r")
+    v = verdict_of(decide_on(duel("r", list(gain + rng.normal(0, noise, 12))), *close), "r")
 
     assert v.passed
     assert v.shrunk > 0.7 * v.mean
@@ -317,7 +326,7 @@ def test_an_equal_rival_is_still_shrunk_by_much() -> None:
     shares = []
     for _ in range(50):
         close = [duel(f"n{i}", list(rng.normal(0, 0.05, 4))) for i in range(8)]
-        v = verdict_of(judge(duel("r", list(rng.normal(0, 0.05, 6))), *close), "r")
+        v = verdict_of(decide_on(duel("r", list(rng.normal(0, 0.05, 6))), *close), "r")
         shares.append(v.shrunk / v.mean)
 
     assert np.mean(shares) < 0.45
@@ -329,7 +338,7 @@ def test_an_equal_rival_is_still_shrunk_by_much() -> None:
 def test_the_switching_margin_is_waived_for_a_blend_that_holds_a_fifth_of_the_champion(
     share: float, promoted: bool
 ) -> None:
-    decision = judge(duel("r", [0.00105] * 20), confidence=0.6, share={"r": share})
+    decision = decide_on(duel("r", [0.00105] * 20), confidence=0.6, share={"r": share})
 
     assert 0 < verdict_of(decision, "r").shrunk < 0.001
     assert (decision.outcome == "promote") is promoted
@@ -338,7 +347,7 @@ def test_the_switching_margin_is_waived_for_a_blend_that_holds_a_fifth_of_the_ch
 def test_of_several_that_pass_the_largest_gain_is_promoted() -> None:
     nulls = [duel(f"null{i}", [0.001, -0.001, 0.001, -0.001]) for i in range(3)]
 
-    decision = judge(duel("good", [0.03] * 4), duel("better", [0.06] * 4), *nulls)
+    decision = decide_on(duel("good", [0.03] * 4), duel("better", [0.06] * 4), *nulls)
 
     assert [v.challenger for v in decision.verdicts if v.passed] == ["better", "good"]
     assert decision.blend == "better"
@@ -348,13 +357,15 @@ def test_of_several_that_pass_the_largest_gain_is_promoted() -> None:
     "rivals", [[], [Duel("r", (), (), (), ())]], ids=["none", "one without a block"]
 )
 def test_without_evidence_the_champion_is_kept(rivals: list[Duel]) -> None:
-    decision = judge(*rivals)
+    decision = decide_on(*rivals)
 
     assert (decision.outcome, decision.blend, decision.verdicts) == ("keep", "champion", ())
 
 
 def test_the_reason_is_a_sentence_with_the_numbers_that_decided() -> None:
-    decision = judge(duel("r", [0.04, 0.05, 0.04], virgin=2), duel("null", [0.001, -0.001, 0.0]))
+    decision = decide_on(
+        duel("r", [0.04, 0.05, 0.04], out_of_sample=2), duel("null", [0.001, -0.001, 0.0])
+    )
     v = verdict_of(decision, "r")
 
     assert decision.reason == (
@@ -380,7 +391,9 @@ def test_a_blend_that_was_rolled_back_needs_more() -> None:
 
 
 def test_a_lower_least_confidence_lowers_nothing() -> None:
-    decision = decide([duel("r", [0.01], virgin=0)], "champion", CONFIDENCE, {}, least={"r": 0.6})
+    decision = decide(
+        [duel("r", [0.01], out_of_sample=0)], "champion", CONFIDENCE, {}, least={"r": 0.6}
+    )
 
     assert verdict_of(decision, "r").needed == 0.95
 
@@ -403,7 +416,7 @@ def test_what_else_was_tried_is_never_promoted_and_moves_no_mean(
     rivals: list[Duel], tried: list[Duel]
 ) -> None:
     others = [replace(d, challenger=f"tried {d.challenger}") for d in tried]
-    alone = judge(*rivals)
+    alone = decide_on(*rivals)
     beside = decide(rivals, "champion", CONFIDENCE, {}, others=others)
 
     assert [v.challenger for v in beside.verdicts] == [v.challenger for v in alone.verdicts]

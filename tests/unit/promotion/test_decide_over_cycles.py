@@ -9,15 +9,18 @@ from math import atan, pi, sqrt
 import numpy as np
 import pytest
 
+from automl.modeling.losses import BlockLoss, Evidence
 from automl.promotion.decide import Verdict, decide, probation
-from automl.promotion.evidence import BlockLoss, Kind, duels
+from automl.promotion.evidence import duels
 from benchmarks.decisions import ARRIVES, JUMP_NOISES, RECIPES, jump, live, world
-from tests.support.decisions import CONFIDENCE, FIRST, NOISE, duel, judge, week_of_losses
+from tests.support.decisions import CONFIDENCE, FIRST, NOISE, decide_on, duel, week_of_losses
 
 # ---------------------------------------------------------------- probation
 
 
-def block_losses(blend: str, losses: Sequence[float], kind: Kind = "virgin") -> list[BlockLoss]:
+def block_losses(
+    blend: str, losses: Sequence[float], kind: Evidence = "out_of_sample"
+) -> list[BlockLoss]:
     """One block a week from FIRST on, each judged in the cycle after it."""
     weeks = [FIRST + timedelta(weeks=i) for i in range(len(losses) + 1)]
     return [
@@ -27,7 +30,7 @@ def block_losses(blend: str, losses: Sequence[float], kind: Kind = "virgin") -> 
 
 
 def on_probation(
-    new: Sequence[float], old: Sequence[float], *, since: int = 0, kind: Kind = "virgin"
+    new: Sequence[float], old: Sequence[float], *, since: int = 0, kind: Evidence = "out_of_sample"
 ) -> str:
     others = [0.301, 0.305, 0.297, 0.303, 0.299][: len(new)]
     losses = [
@@ -61,7 +64,7 @@ def test_one_bad_block_reverts_nothing() -> None:
 
 
 def test_blocks_that_chose_one_of_the_two_revert_nothing() -> None:
-    assert on_probation([0.32, 0.33, 0.32], [0.30, 0.30, 0.30], kind="sweep") == "stay"
+    assert on_probation([0.32, 0.33, 0.32], [0.30, 0.30, 0.30], kind="in_sample") == "stay"
 
 
 def test_a_dethroned_champion_that_nobody_judged_again_reverts_nothing() -> None:
@@ -99,7 +102,14 @@ def test_blocks_that_overlap_are_not_two_blocks_of_proof(step: int, wanted: str)
     starts = [FIRST + timedelta(days=step * i) for i in range(2)]
     losses = [
         BlockLoss(
-            FIRST, name, start, start + timedelta(days=7), 100, loss + i / 1000, 1.0, "virgin"
+            FIRST,
+            name,
+            start,
+            start + timedelta(days=7),
+            100,
+            loss + i / 1000,
+            1.0,
+            "out_of_sample",
         )
         for name, loss in (("new", 0.34), ("old", 0.30))
         for i, start in enumerate(starts)
@@ -180,7 +190,7 @@ def test_a_past_that_was_worse_is_forgotten_within_six_blocks(worse_for: int) ->
     nulls = [duel(f"null{i}", [0.01, -0.01, 0.01, -0.01]) for i in range(4)]
 
     def promoted(blocks: int) -> bool:
-        return judge(duel("r", list(past[:blocks][::-1])), *nulls).blend == "r"
+        return decide_on(duel("r", list(past[:blocks][::-1])), *nulls).blend == "r"
 
     # half of the discounted weight lies on the newest five blocks; counted by number it was half of all
     assert [promoted(worse_for + k) for k in (0, 6, 7, 8)] == [False, True, True, True]
@@ -192,11 +202,13 @@ def test_the_same_days_in_more_blocks_change_nothing(gain: float, step: int) -> 
     def judged(starts: Sequence[int]) -> Verdict:
         at = [FIRST + timedelta(days=start) for start in starts]
         losses = [
-            BlockLoss(FIRST, name, start, start + timedelta(days=8), 100, loss, 1.0, "virgin")
+            BlockLoss(
+                FIRST, name, start, start + timedelta(days=8), 100, loss, 1.0, "out_of_sample"
+            )
             for start in at
             for name, loss in (("champion", 0.5), ("r", 0.5 * (1 - gain)))
         ]
-        return judge(*duels(losses, "champion")).verdicts[0]
+        return decide_on(*duels(losses, "champion")).verdicts[0]
 
     once, often = judged(range(0, 80, 8)), judged(range(0, 73, step))
 
@@ -218,7 +230,7 @@ def test_an_equal_rival_is_not_promoted_more_often_by_looking_at_the_same_days_a
             losses += [
                 BlockLoss(
                     start + timedelta(days=4), name, start, start + timedelta(days=4), 100,
-                    float(days[i, step * cycle : step * cycle + 4].mean()), 1.0, "virgin",
+                    float(days[i, step * cycle : step * cycle + 4].mean()), 1.0, "out_of_sample",
                 )
                 for i, name in enumerate(names)
             ]  # fmt: skip
@@ -240,7 +252,7 @@ def test_the_best_of_many_lucky_rivals_is_shrunk_far_below_its_mean() -> None:
     best = []
     for _ in range(100):
         rivals = [duel(f"r{i}", list(rng.normal(0, NOISE, 4))) for i in range(10)]
-        best.append(max(judge(*rivals).verdicts, key=lambda v: v.mean))
+        best.append(max(decide_on(*rivals).verdicts, key=lambda v: v.mean))
 
     # nobody is better, yet the luckiest mean promises about +1 %
     assert np.mean([v.mean for v in best]) > 0.008

@@ -10,17 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from automl.modeling.losses import BlockLoss, Evidence, kind_of
 from automl.promotion.evidence import (
-    BlockLoss,
     Duel,
-    Kind,
     attribute,
     bootstrap_interval,
     correlations,
     disjoint,
     duels,
     e_value,
-    kind_of,
     new_shares,
     shown_probability,
 )
@@ -40,10 +38,10 @@ def entry(
     loss: float,
     *,
     cycle: int = 9,
-    floor: float = 1.0,
-    kind: Kind = "virgin",
+    baseline: float = 1.0,
+    kind: Evidence = "out_of_sample",
 ) -> BlockLoss:
-    return BlockLoss(week(cycle), blend, week(block), week(block + 1), 100, loss, floor, kind)
+    return BlockLoss(week(cycle), blend, week(block), week(block + 1), 100, loss, baseline, kind)
 
 
 @st.composite
@@ -51,9 +49,9 @@ def worlds(draw: st.DrawFn) -> list[BlockLoss]:
     """Some blends on some blocks in some cycles, each at most once, in any order."""
     places = st.tuples(st.integers(0, 3), st.sampled_from([CHAMPION, "a", "b"]), st.integers(0, 5))
     numbers = st.floats(1e-3, 2.0)
-    kinds = st.sampled_from(["virgin", "sweep"])
+    kinds = st.sampled_from(["out_of_sample", "in_sample"])
     return [
-        entry(blend, block, draw(numbers), cycle=cycle, floor=draw(numbers), kind=draw(kinds))
+        entry(blend, block, draw(numbers), cycle=cycle, baseline=draw(numbers), kind=draw(kinds))
         for cycle, blend, block in draw(st.lists(places, unique=True, max_size=40))
     ]
 
@@ -69,10 +67,13 @@ def slow_duel(losses: Sequence[BlockLoss], challenger: str) -> Duel | None:
             theirs = [x for x in here if x.cycle == cycle and x.blend == CHAMPION]
             if mine and theirs:
                 gains.append(
-                    (theirs[0].loss - mine[0].loss) / max(theirs[0].loss, 0.05 * theirs[0].floor)
+                    (theirs[0].loss - mine[0].loss)
+                    / max(theirs[0].loss, 0.05 * theirs[0].baseline_loss)
                 )
                 kinds.append(
-                    "virgin" if mine[0].kind == "virgin" and theirs[0].kind == "virgin" else "sweep"
+                    "out_of_sample"
+                    if mine[0].kind == "out_of_sample" and theirs[0].kind == "out_of_sample"
+                    else "in_sample"
                 )
                 ages.append(age)
                 blocks.append(start)
@@ -140,14 +141,14 @@ def test_the_newest_cycle_that_judged_both_wins() -> None:
 @pytest.mark.parametrize(
     ("champion", "challenger", "both"),
     [
-        ("virgin", "virgin", "virgin"),
-        ("virgin", "sweep", "sweep"),
-        ("sweep", "virgin", "sweep"),
-        ("sweep", "sweep", "sweep"),
+        ("out_of_sample", "out_of_sample", "out_of_sample"),
+        ("out_of_sample", "in_sample", "in_sample"),
+        ("in_sample", "out_of_sample", "in_sample"),
+        ("in_sample", "in_sample", "in_sample"),
     ],
 )
 def test_a_block_is_virgin_only_if_it_is_for_both(
-    champion: Kind, challenger: Kind, both: Kind
+    champion: Evidence, challenger: Evidence, both: Evidence
 ) -> None:
     (duel,) = duels(
         [entry(CHAMPION, 3, 0.5, kind=champion), entry("a", 3, 0.4, kind=challenger)], CHAMPION
@@ -168,7 +169,9 @@ def test_ages_count_from_the_newest_block_of_anybody() -> None:
 
 
 def test_a_champion_without_loss_does_not_make_gains_explode() -> None:
-    (duel,) = duels([entry(CHAMPION, 3, 0.0, floor=0.4), entry("a", 3, 0.01, floor=0.4)], CHAMPION)
+    (duel,) = duels(
+        [entry(CHAMPION, 3, 0.0, baseline=0.4), entry("a", 3, 0.01, baseline=0.4)], CHAMPION
+    )
 
     assert duel.gains == pytest.approx([-0.01 / (0.05 * 0.4)])
 
@@ -195,7 +198,7 @@ def spans(*days: tuple[int, int]) -> list[BlockLoss]:
     """Champion and challenger on blocks that last from one day to another, all judged at the end."""
     at = [(FIRST + timedelta(days=a), FIRST + timedelta(days=b)) for a, b in days]
     return [
-        BlockLoss(week(9), name, start, end, 100, loss, 1.0, "virgin")
+        BlockLoss(week(9), name, start, end, 100, loss, 1.0, "out_of_sample")
         for start, end in at
         for name, loss in ((CHAMPION, 0.5), ("a", 0.4))
     ]
@@ -239,7 +242,7 @@ def test_noise_is_shared_as_the_days_are(days: list[tuple[int, int]]) -> None:
 
 
 def test_a_duel_that_does_not_say_when_its_blocks_end_has_none_that_overlap() -> None:
-    duel = Duel("a", (0.1, 0.2), ("virgin",) * 2, (0, 1), (week(1), week(0)))
+    duel = Duel("a", (0.1, 0.2), ("out_of_sample",) * 2, (0, 1), (week(1), week(0)))
 
     assert disjoint(duel)
     assert list(new_shares(duel)) == [1, 1]
@@ -258,14 +261,14 @@ def test_a_probability_that_is_not_reached_is_not_shown_as_if_it_were(
 @pytest.mark.parametrize(
     ("start", "kind"),
     [
-        (week(3) - timedelta(microseconds=1), "sweep"),
-        (week(3), "virgin"),
-        (week(4), "virgin"),
-        (week(2), "sweep"),
+        (week(3) - timedelta(microseconds=1), "in_sample"),
+        (week(3), "out_of_sample"),
+        (week(4), "out_of_sample"),
+        (week(2), "in_sample"),
     ],
 )
 def test_a_block_is_virgin_from_the_moment_at_which_the_known_labels_ended(
-    start: datetime, kind: Kind
+    start: datetime, kind: Evidence
 ) -> None:
     assert kind_of(week(3), start) == kind
 
@@ -280,19 +283,19 @@ small_losses = st.floats(0.001, 5.0)
 def test_fresh_data_and_new_recipe_sum_to_the_whole_gain(
     published: float, refit: float, challenger: float
 ) -> None:
-    told = attribute(published, refit, challenger, floor=1.0)
+    told = attribute(published, refit, challenger, baseline=1.0)
 
     assert told.total == pytest.approx((published - challenger) / max(published, 0.05), abs=1e-9)
 
 
 def test_a_gain_is_split_at_the_champion_fitted_again() -> None:
-    told = attribute(0.50, 0.45, 0.40, floor=1.0)
+    told = attribute(0.50, 0.45, 0.40, baseline=1.0)
 
     assert (told.fresh, told.recipe) == (pytest.approx(0.1), pytest.approx(0.1))
 
 
 def test_a_champion_that_is_kept_gains_from_fresh_data_alone() -> None:
-    assert attribute(0.50, 0.45, 0.45, floor=1.0).recipe == 0
+    assert attribute(0.50, 0.45, 0.45, baseline=1.0).recipe == 0
 
 
 # ---------------------------------------------------------------- for the report

@@ -16,7 +16,7 @@ from automl.errors import BusyError, PredictError
 from automl.modeling.families import Blend, Recipe
 from automl.problem import Problem
 from automl.promotion import release as room
-from automl.promotion.release import Ruling, commit_release, commit_undo, reconcile
+from automl.promotion.release import PendingDecision, commit_release, commit_undo, reconcile
 from automl.retrain.choose import doubted
 from automl.store import Entry, Hold, Release, Store, Waiting
 from automl.store import tables as t
@@ -58,16 +58,18 @@ class Desk:
         name = self.problem.name
         made = release_of(week, version, recipe)
         one = self.store.open_cycle(name, "retrain", made.as_of, attempt, "digest")
-        ruling = Ruling(outcome, f"{outcome} in week {week}", {}, (), (), "schedule")
+        pending = PendingDecision(outcome, f"{outcome} in week {week}", {}, (), (), "schedule")
         with self.store.hold(name) as hold:
-            return commit_release(self.store, hold, self.problem, one, verdict=ruling, release=made)
+            return commit_release(
+                self.store, hold, self.problem, one, verdict=pending, release=made
+            )
 
-    def undo(self, kind: str, target: Release, put_out: str = "") -> Release:
+    def undo(self, kind: str, target: Release, reverted_blend: str = "") -> Release:
         """A person's release at the as_of of the champion."""
         self.tick()
         champion = self.store.champion(self.problem.name)
         assert champion is not None
-        told = Entry(self.clock, champion.as_of, kind, "ann", f"{kind} it", blend_id=put_out)
+        told = Entry(self.clock, champion.as_of, kind, "ann", f"{kind} it", blend_id=reverted_blend)
         made = replace(target, as_of=champion.as_of)
         with self.store.hold(self.problem.name) as hold:
             return commit_undo(self.store, hold, self.problem, release=made, told=told)
@@ -78,31 +80,31 @@ class Desk:
 
 
 @pytest.fixture
-def desk(
+def session(
     make_problem: Callable[..., Problem], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> Desk:
     return Desk(make_problem(), workspace, monkeypatch)
 
 
 @pytest.fixture
-def ten_cycles(desk: Desk) -> Desk:
+def ten_cycles(session: Desk) -> Desk:
     """Two promotions, a rejection, a rollback, a revert, and a backfill that nobody sees."""
-    first = desk.cycle(0, 1, "first", 1)
-    desk.cycle(1, 2, "keep", 1)
-    third = desk.cycle(2, 3, "promote", 2)
-    desk.undo("rollback", first, third.blend.id)
-    desk.cycle(3, 4, "keep", 1)
-    desk.tick()
-    told = Entry(desk.clock, MONDAY + 3 * WEEK, "reject", "ann", "no", blend_id="abc")
-    with desk.store.writer.begin() as connection:
+    first = session.cycle(0, 1, "first", 1)
+    session.cycle(1, 2, "keep", 1)
+    third = session.cycle(2, 3, "promote", 2)
+    session.undo("rollback", first, third.blend.id)
+    session.cycle(3, 4, "keep", 1)
+    session.tick()
+    told = Entry(session.clock, MONDAY + 3 * WEEK, "reject", "ann", "no", blend_id="abc")
+    with session.store.writer.begin() as connection:
         room.ledger.write(connection, "parcels", told)
-    fifth = desk.cycle(4, 5, "keep", 1)
-    desk.cycle(5, 6, "promote", 3)
-    desk.undo("revert", fifth, blend_of(3).id)
-    desk.cycle(1, 7, "promote", 9, attempt=2)  # a backfill
+    fifth = session.cycle(4, 5, "keep", 1)
+    session.cycle(5, 6, "promote", 3)
+    session.undo("revert", fifth, blend_of(3).id)
+    session.cycle(1, 7, "promote", 9, attempt=2)  # a backfill
     for week in range(6, 10):
-        desk.cycle(week, week + 2, "keep", 1)
-    return desk
+        session.cycle(week, week + 2, "keep", 1)
+    return session
 
 
 def test_what_was_live_agrees_with_a_replay_of_the_ledger_by_hand(ten_cycles: Desk) -> None:
@@ -150,15 +152,15 @@ def test_before_the_first_release_nothing_was_live(ten_cycles: Desk) -> None:
     assert told["first"] == "2026-05-01T01:00:00Z"
 
 
-def test_a_stale_holder_leaves_neither_release_nor_row(desk: Desk) -> None:
-    first = desk.cycle(0, 1, "first")
+def test_a_stale_holder_leaves_neither_release_nor_row(session: Desk) -> None:
+    first = session.cycle(0, 1, "first")
     stale = Hold("parcels", 0)
-    told = Entry(desk.clock, MONDAY, "rollback", "ann", "why")
+    told = Entry(session.clock, MONDAY, "rollback", "ann", "why")
 
     with pytest.raises(BusyError, match="another run has taken over"):
-        commit_undo(desk.store, stale, desk.problem, release=first, told=told)
+        commit_undo(session.store, stale, session.problem, release=first, told=told)
 
-    assert len(desk.store.releases("parcels")) == len(desk.store.ledger("parcels")) == 1
+    assert len(session.store.releases("parcels")) == len(session.store.ledger("parcels")) == 1
 
 
 def test_a_store_without_a_ledger_gets_one_from_its_releases(ten_cycles: Desk) -> None:
@@ -180,27 +182,27 @@ def test_a_store_without_a_ledger_gets_one_from_its_releases(ten_cycles: Desk) -
 
 
 def test_a_newer_challenger_takes_the_place_of_one_that_waits_and_the_ledger_says_so(
-    desk: Desk,
+    session: Desk,
 ) -> None:
-    desk.cycle(0, 1, "first")
+    session.cycle(0, 1, "first")
     for week, number in ((1, 2.0), (2, 3.0)):
         made = release_of(week, week + 1)
-        one = desk.store.open_cycle("parcels", "retrain", made.as_of, 1, "digest")
+        one = session.store.open_cycle("parcels", "retrain", made.as_of, 1, "digest")
         waits = Waiting(
-            made.as_of, blend_of(number), MONDAY, "it gains", {}, desk.clock, desk.clock + WEEK,
+            made.as_of, blend_of(number), MONDAY, "it gains", {}, session.clock, session.clock + WEEK,
             model_version=10 + week,
         )  # fmt: skip
-        ruling = Ruling("keep", "kept", {}, (), (), "ann", waits)
-        with desk.store.hold("parcels") as hold:
-            commit_release(desk.store, hold, desk.problem, one, verdict=ruling, release=made)
+        pending = PendingDecision("keep", "kept", {}, (), (), "ann", waits)
+        with session.store.hold("parcels") as hold:
+            commit_release(session.store, hold, session.problem, one, verdict=pending, release=made)
 
-    waiting = desk.store.waiting("parcels")
+    waiting = session.store.waiting("parcels")
     assert waiting is not None
     assert waiting.blend == blend_of(3.0)
-    told = [e for e in desk.store.ledger("parcels") if e.kind == "wait"]
+    told = [e for e in session.store.ledger("parcels") if e.kind == "wait"]
     assert [e.blend_id for e in told] == [blend_of(2.0).id, blend_of(3.0).id]
     assert "replaces version 11 of 2026-03-09" in told[1].reason
-    assert [d["outcome"] for d in desk.store.decisions("parcels")] == ["wait", "wait", "first"]
+    assert [d["outcome"] for d in session.store.decisions("parcels")] == ["wait", "wait", "first"]
     assert told[1].decision_id == waiting.decision_id
 
 
@@ -208,15 +210,17 @@ def test_a_newer_challenger_takes_the_place_of_one_that_waits_and_the_ledger_say
 
 
 @pytest.mark.parametrize(("cycles", "still"), [(1, True), (5, True), (6, False)])
-def test_what_was_put_out_is_doubted_for_five_cycles(desk: Desk, cycles: int, still: bool) -> None:
-    first = desk.cycle(0, 1, "first", 1)
-    second = desk.cycle(1, 2, "promote", 2)
-    desk.undo("rollback", first, second.blend.id)
+def test_what_was_put_out_is_doubted_for_five_cycles(
+    session: Desk, cycles: int, still: bool
+) -> None:
+    first = session.cycle(0, 1, "first", 1)
+    second = session.cycle(1, 2, "promote", 2)
+    session.undo("rollback", first, second.blend.id)
     for week in range(2, 1 + cycles):
-        desk.cycle(week, 10 + week, "keep", 1)
+        session.cycle(week, 10 + week, "keep", 1)
 
     as_of = MONDAY + (1 + cycles) * WEEK
-    found = doubted(desk.store, "parcels", as_of, [blend_of(1), blend_of(2), blend_of(3)])
+    found = doubted(session.store, "parcels", as_of, [blend_of(1), blend_of(2), blend_of(3)])
 
     assert found == ({blend_of(2).id} if still else set())
 
@@ -253,37 +257,39 @@ class Pages:
     [(1, "was moved to version 1 by hand"), (None, "was removed by hand"), (2, "")],
 )
 def test_an_alias_moved_by_hand_is_told_of_and_put_back(
-    desk: Desk, caplog: pytest.LogCaptureFixture, alias: int | None, told: str
+    session: Desk, caplog: pytest.LogCaptureFixture, alias: int | None, told: str
 ) -> None:
     pages = Pages(None, (1, 2))
     for week, version in ((0, 1), (1, 2)):
-        desk.cycle(week, version, "keep")
-        assert reconcile(desk.store, pages, desk.problem)  # type: ignore[arg-type]
+        session.cycle(week, version, "keep")
+        assert reconcile(session.store, pages, session.problem)  # type: ignore[arg-type]
     assert caplog.text == ""
 
     pages.alias = alias
     with caplog.at_level(logging.WARNING):
-        assert reconcile(desk.store, pages, desk.problem) is (alias != 2)  # type: ignore[arg-type]
+        assert reconcile(session.store, pages, session.problem) is (alias != 2)  # type: ignore[arg-type]
 
     assert pages.alias == 2
     assert told in caplog.text
     assert ("registry_tampered" in caplog.text) is bool(told)
 
 
-def test_an_alias_that_only_lags_is_no_news(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_alias_that_only_lags_is_no_news(
+    session: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
     pages = Pages(None, (1, 2, 3))
-    desk.cycle(0, 1, "first")
-    reconcile(desk.store, pages, desk.problem)  # type: ignore[arg-type]
+    session.cycle(0, 1, "first")
+    reconcile(session.store, pages, session.problem)  # type: ignore[arg-type]
     for version in (2, 3):  # two cycles that died before they told MLflow
-        desk.cycle(version, version, "keep")
+        session.cycle(version, version, "keep")
 
-    assert reconcile(desk.store, pages, desk.problem)  # type: ignore[arg-type]
+    assert reconcile(session.store, pages, session.problem)  # type: ignore[arg-type]
 
     assert (pages.alias, caplog.text) == (3, "")
 
 
-def test_a_champion_whose_version_was_deleted_is_an_error(desk: Desk) -> None:
-    desk.cycle(0, 1, "first")
+def test_a_champion_whose_version_was_deleted_is_an_error(session: Desk) -> None:
+    session.cycle(0, 1, "first")
 
     with pytest.raises(PredictError, match="version 1 was deleted"):
-        reconcile(desk.store, Pages(None, ()), desk.problem)  # type: ignore[arg-type]
+        reconcile(session.store, Pages(None, ()), session.problem)  # type: ignore[arg-type]

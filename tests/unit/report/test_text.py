@@ -11,7 +11,7 @@ from rich.console import Console
 
 from automl.promotion.decide import Decision
 from automl.report.text import why_text
-from tests.support.decisions import duel, judge
+from tests.support.decisions import decide_on, duel
 
 NULLS = [duel(f"null{i}", [0.004, -0.006, 0.006, -0.004]) for i in range(3)]
 
@@ -29,7 +29,7 @@ def printed(decision: Decision, reason: str = "", drop: str = "") -> list[str]:
         "verdicts": verdicts,
         "blocks": [
             {"block": "2026-01-05", "rows": 9, "blend": "r", "loss": 0.1, "kind": kind}
-            for kind in ("virgin", "sweep")
+            for kind in ("out_of_sample", "in_sample")
         ],
     }
     console = Console(width=80)
@@ -51,7 +51,7 @@ def printed(decision: Decision, reason: str = "", drop: str = "") -> list[str]:
 def test_raw_gain_shrunk_gain_and_threshold_stand_on_one_line_that_agrees_with_the_table(
     gains: list[float], unseen: int
 ) -> None:
-    decision = judge(duel("rrrrrrrrrr", gains, virgin=unseen))
+    decision = decide_on(duel("rrrrrrrrrr", gains, out_of_sample=unseen))
     (verdict,) = decision.verdicts
 
     lines = printed(decision)
@@ -66,16 +66,16 @@ def test_raw_gain_shrunk_gain_and_threshold_stand_on_one_line_that_agrees_with_t
     text = " ".join(lines)
     interval = re.search(r"interval (\S+) to (\S+); (\d+) blocks, (\d+) +out-of-sample", text)
     assert interval
-    low, high, blocks, virgin = interval.groups()
+    low, high, blocks, out_of_sample = interval.groups()
     (row,) = [line.split() for line in lines if line.startswith("rrrrrrrrrr")]
-    assert row[1:] == [raw, shrunk, low, high, margin, sure, asked, blocks, virgin]
+    assert row[1:] == [raw, shrunk, low, high, margin, sure, asked, blocks, out_of_sample]
     assert (raw, shrunk) == (f"{verdict.mean:+.2%}", f"{verdict.shrunk:+.2%}")
     assert (float(sure) >= float(asked)) is (verdict.probability >= verdict.needed)
 
 
 def test_the_line_is_of_the_promoted_or_else_of_the_best() -> None:
-    promoted = judge(duel("rrrrrrrrrr", [0.05] * 4), *NULLS)
-    kept = judge(*NULLS)
+    promoted = decide_on(duel("rrrrrrrrrr", [0.05] * 4), *NULLS)
+    kept = decide_on(*NULLS)
 
     for decision in (promoted, kept):
         best = max(decision.verdicts, key=lambda v: v.shrunk)
@@ -86,7 +86,7 @@ def test_the_line_is_of_the_promoted_or_else_of_the_best() -> None:
 
 
 def test_the_words_of_the_line_are_those_of_the_blocks() -> None:
-    text = "\n".join(printed(judge(duel("r", [0.01, 0.02]))))
+    text = "\n".join(printed(decide_on(duel("r", [0.01, 0.02]))))
 
     assert re.search(r"0\.10000 +out-of-sample", text)
     assert re.search(r"0\.10000 +in-sample", text)
@@ -94,7 +94,7 @@ def test_the_words_of_the_line_are_those_of_the_blocks() -> None:
 
 @pytest.mark.parametrize("reason", ["kept: gain +0.10%, P(better) 0.60", "no evidence"])
 def test_decisions_of_earlier_versions_are_still_printed(reason: str) -> None:
-    lines = printed(judge(duel("rrrrrrrrrr", [0.01, 0.02])), reason, drop="margin")
+    lines = printed(decide_on(duel("rrrrrrrrrr", [0.01, 0.02])), reason, drop="margin")
 
     assert f"  {reason}" in lines
     (row,) = [line.split() for line in lines if line.startswith("rrrrrrrrrr")]

@@ -17,17 +17,19 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from automl import report
-from automl.cycles.options import Ask, Ending
+from automl.cycles.options import CycleResult, RunOptions
 from automl.errors import AutomlError, UnreachableError
 from automl.modeling.families import Blend, Member, Recipe
+from automl.modeling.losses import BlockLoss, kind_of
 from automl.problem import load_problem
 from automl.promotion import guards
 from automl.promotion.decide import Decision, Probation, decide
-from automl.promotion.evidence import BlockLoss, Duel, kind_of
-from automl.retrain import choose as ruling
+from automl.promotion.evidence import Duel
+from automl.promotion.guards import check
+from automl.retrain import choose as pending
 from automl.retrain import pipeline as retrain
 from automl.retrain.block_losses import first_out_of_sample
-from automl.retrain.choose import dethroned, doubted
+from automl.retrain.choose import doubted, previous_champion
 from automl.score.pipeline import cycle, score
 from automl.store import Store
 from automl.workspace import open_workspace
@@ -48,9 +50,9 @@ def _worse(*_: Any) -> Probation:
     return Probation("revert", 0.9, 0.02, 2, "the new champion is worse")
 
 
-def _cycle(file: Path, weeks: int, plan: str = "full") -> Ending:
+def _cycle(file: Path, weeks: int, plan: str = "full") -> CycleResult:
     return cycle(
-        load_problem(file), open_workspace(file), Ask(as_of=AS_OF + weeks * WEEK, plan=plan)
+        load_problem(file), open_workspace(file), RunOptions(as_of=AS_OF + weeks * WEEK, plan=plan)
     )
 
 
@@ -68,25 +70,25 @@ def promoted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A problem whose second cycle has promoted a challenger."""
     file = _first_cycle(tmp_path_factory.mktemp("promoted"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ruling, "decide", _promoting)
+        patch.setattr(pending, "decide", _promoting)
         _cycle(file, -1)
     return file
 
 
 @pytest.fixture(scope="module")
-def reverted(promoted: Path) -> tuple[Path, Ending]:
+def reverted(promoted: Path) -> tuple[Path, CycleResult]:
     """And whose third finds that it has turned out badly."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ruling, "probation", _worse)
+        patch.setattr(pending, "probation", _worse)
         return promoted, _cycle(promoted, 0)
 
 
-def test_the_former_champion_takes_its_place_back(reverted: tuple[Path, Ending]) -> None:
-    file, ending = reverted
+def test_the_former_champion_takes_its_place_back(reverted: tuple[Path, CycleResult]) -> None:
+    file, result = reverted
     store = Store(open_workspace(file))
     first, second, third = reversed(store.releases("parcels"))
 
-    assert ending.reason == "reverted: the new champion is worse"
+    assert result.reason == "reverted: the new champion is worse"
     assert third.blend.id == first.blend.id != second.blend.id
     assert third.labels_until == first.labels_until, "it was not chosen again"
     told = store.ledger("parcels")[-1]
@@ -100,18 +102,18 @@ def test_the_former_champion_takes_its_place_back(reverted: tuple[Path, Ending])
 
 
 def test_what_failed_its_probation_is_doubted_and_nobody_is_watched(
-    reverted: tuple[Path, Ending],
+    reverted: tuple[Path, CycleResult],
 ) -> None:
     file, _ = reverted
     store, problem = Store(open_workspace(file)), load_problem(file)
-    put_out = store.releases("parcels")[1].blend
+    reverted_blend = store.releases("parcels")[1].blend
 
-    assert doubted(store, "parcels", AS_OF + WEEK, [put_out]) == {put_out.id}
-    assert dethroned(store, problem, AS_OF + WEEK) is None
+    assert doubted(store, "parcels", AS_OF + WEEK, [reverted_blend]) == {reverted_blend.id}
+    assert previous_champion(store, problem, AS_OF + WEEK) is None
 
 
 def test_who_was_dethroned_is_judged_on_the_blocks_that_came_since(
-    reverted: tuple[Path, Ending],
+    reverted: tuple[Path, CycleResult],
 ) -> None:
     file, _ = reverted
     store = Store(open_workspace(file))
@@ -121,7 +123,7 @@ def test_who_was_dethroned_is_judged_on_the_blocks_that_came_since(
     newest = max(e.start for e in told)
     kinds = {e.blend: e.kind for e in told if e.start == newest}
 
-    assert kinds[first.blend.id] == kinds[second.blend.id] == "virgin"
+    assert kinds[first.blend.id] == kinds[second.blend.id] == "out_of_sample"
 
 
 def test_a_promotion_is_watched_for_three_cycles(promoted: Path) -> None:
@@ -147,7 +149,7 @@ def test_a_promotion_is_watched_for_three_cycles(promoted: Path) -> None:
         def releases(self, _: str) -> list[Any]:
             return store.releases("parcels")
 
-    watched = [dethroned(Later(n), problem, AS_OF + n * WEEK) for n in range(4)]  # type: ignore[arg-type]
+    watched = [previous_champion(Later(n), problem, AS_OF + n * WEEK) for n in range(4)]  # type: ignore[arg-type]
 
     assert [w.blend.id if w else None for w in watched] == [*[first.blend.id] * 3, None]
     assert watched[0] is not None
@@ -157,11 +159,11 @@ def test_a_promotion_is_watched_for_three_cycles(promoted: Path) -> None:
 def test_in_review_mode_the_former_champion_waits_for_its_place(tmp_path: Path) -> None:
     file = _first_cycle(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ruling, "decide", _promoting)
+        patch.setattr(pending, "decide", _promoting)
         _cycle(file, -1)
     file.write_text(file.read_text(encoding="utf-8") + REVIEW, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ruling, "probation", _worse)
+        patch.setattr(pending, "probation", _worse)
         _cycle(file, 0)
 
     store = Store(open_workspace(file))
@@ -174,7 +176,7 @@ def test_in_review_mode_the_former_champion_waits_for_its_place(tmp_path: Path) 
     assert waiting.model_version == 4
 
 
-def test_a_gain_is_split_into_fresh_data_and_new_recipe(reverted: tuple[Path, Ending]) -> None:
+def test_a_gain_is_split_into_fresh_data_and_new_recipe(reverted: tuple[Path, CycleResult]) -> None:
     file, _ = reverted
     document = report.why(load_problem(file), open_workspace(file), AS_OF)
     told = document["attribution"]
@@ -221,15 +223,15 @@ def test_a_challenger_that_fails_a_guard_does_not_wait_and_a_lost_server_is_no_g
             raise errors[len(asked) // 2 - 1]
         return guards.check_model(problem, version, *given, **more)
 
-    monkeypatch.setattr(ruling, "decide", _promoting)
+    monkeypatch.setattr(pending, "decide", _promoting)
     monkeypatch.setattr(retrain, "check_model", examine)
     with pytest.raises(UnreachableError, match="MLflow is gone"):
         _cycle(file, -1)
     assert store.champion("parcels") == champion
 
-    ending = _cycle(file, -1)
+    result = _cycle(file, -1)
 
-    assert "but it does not wait: too slow" in ending.reason
+    assert "but it does not wait: too slow" in result.reason
     assert store.waiting("parcels") is None
     assert store.ledger("parcels")[-1].kind == "refit"
 
@@ -244,7 +246,7 @@ def test_a_refit_that_fails_a_guard_is_not_released_and_the_champion_can_go_on_s
     assert champion is not None
     assert live is not None
     huge = guards.Guard("size", False, "900 MB", "below 500 MB")
-    monkeypatch.setattr(guards, "size", lambda _: huge)
+    monkeypatch.setattr(check, "size", lambda _: huge)
 
     with pytest.raises(AutomlError, match="guards: size: found 900 MB, wanted below") as caught:
         _cycle(file, -1)
@@ -253,12 +255,12 @@ def test_a_refit_that_fails_a_guard_is_not_released_and_the_champion_can_go_on_s
     assert (store.live(problem.table) or {})["id"] == live["id"]
     assert caught.value.code == guards.REFUSED
     assert "automl score problem.toml" in str(caught.value.next_step)
-    told = score(problem, open_workspace(file), Ask(as_of=AS_OF - WEEK))
+    told = score(problem, open_workspace(file), RunOptions(as_of=AS_OF - WEEK))
     assert (told.status, told.model_version) == ("published", champion.model_version)
 
 
 def test_the_first_out_of_sample_loss_of_a_blend_on_a_block_is_kept(
-    reverted: tuple[Path, Ending],
+    reverted: tuple[Path, CycleResult],
 ) -> None:
     file, _ = reverted
     evidence = Store(open_workspace(file)).evidence("parcels")
@@ -267,18 +269,18 @@ def test_the_first_out_of_sample_loss_of_a_blend_on_a_block_is_kept(
     for loss in evidence:  # oldest cycle first
         where = loss.blend, loss.start, loss.end
         if where in first:
-            assert (loss.kind, loss.loss) == ("virgin", first[where])
+            assert (loss.kind, loss.loss) == ("out_of_sample", first[where])
             again += 1
-        elif loss.kind == "virgin":
+        elif loss.kind == "out_of_sample":
             first[where] = loss.loss
     assert first
     assert again, "a block is evaluated again by the next cycle"
 
 
 def test_of_several_out_of_sample_losses_the_oldest_is_the_first() -> None:
-    loss = BlockLoss(AS_OF, "a", AS_OF - WEEK, AS_OF, 200, 0.3, 1.0, "virgin")
+    loss = BlockLoss(AS_OF, "a", AS_OF - WEEK, AS_OF, 200, 0.3, 1.0, "out_of_sample")
     later = replace(loss, cycle=AS_OF + WEEK, loss=0.2)
-    before = replace(loss, cycle=AS_OF - WEEK, loss=0.1, kind="sweep")
+    before = replace(loss, cycle=AS_OF - WEEK, loss=0.1, kind="in_sample")
     found = first_out_of_sample([before, loss, later])
     assert found == {("a", AS_OF - WEEK, AS_OF): loss}
 
@@ -302,11 +304,11 @@ def test_relearned_weights_move_the_end_of_the_labels_that_a_blend_was_fixed_on(
     learned = Blend(
         tuple(replace(m, weight=w) for m, w in zip(blend.members, weights, strict=True))
     )
-    monkeypatch.setattr(ruling, "reweighed", lambda *_: learned)
+    monkeypatch.setattr(pending, "reweighed", lambda *_: learned)
     work = SimpleNamespace(blocks=[SimpleNamespace(end=AS_OF)])
-    board = SimpleNamespace(trials=())
-    made, moved = ruling._relearned(work, board, blend, fixed_on)  # type: ignore[arg-type]
+    leaderboard = SimpleNamespace(trials=())
+    made, moved = pending._relearned(work, leaderboard, blend, fixed_on)  # type: ignore[arg-type]
     assert moved == until
     assert made == (blend if fixed_on == AS_OF else learned)
-    assert kind_of(moved, AS_OF) == "virgin"
-    assert kind_of(moved, AS_OF - WEEK) == ("sweep" if until == AS_OF else "virgin")
+    assert kind_of(moved, AS_OF) == "out_of_sample"
+    assert kind_of(moved, AS_OF - WEEK) == ("in_sample" if until == AS_OF else "out_of_sample")

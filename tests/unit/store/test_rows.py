@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from automl.promotion.evidence import BlockLoss
+from automl.modeling.losses import BlockLoss
 from automl.store import Store, naive
 from automl.store import tables as t
 from tests.support.store_rows import (

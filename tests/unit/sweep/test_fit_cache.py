@@ -17,7 +17,7 @@ from automl.modeling.features import make_encoder
 from automl.modeling.splits import make_blocks
 from automl.problem import Problem, Span
 from automl.sweep import Refits, Work, output_file
-from automl.sweep.fit_cache import Kept, Shelf, columns_of
+from automl.sweep.fit_cache import FitCache, Kept, columns_of
 from automl.workspace import open_workspace
 from tests.conftest import AS_OF
 
@@ -55,13 +55,13 @@ def test_a_kept_fit_scores_the_next_block_as_a_fit_of_that_block_would(
     works: tuple[Work, Work], tmp_path: Path
 ) -> None:
     now, before = works
-    shelf = Shelf(tmp_path / "shelf")
-    shelf.put([kept(before, before.problem.mature(AS_OF - WEEK))], before, set())
-    assert shelf.answer(now) == {(RECIPE.id, 0): {}}
+    fit_cache = FitCache(tmp_path / "fit_cache")
+    fit_cache.put([kept(before, before.problem.mature(AS_OF - WEEK))], before, set())
+    assert fit_cache.answer(now) == {(RECIPE.id, 0): {}}
     answer = np.load(output_file(now, RECIPE, 0))
     known = before.problem.mature(AS_OF - WEEK).replace(tzinfo=None)
     train = now.frame[now.frame["sent_at"] < known]
-    judged = now.frame.iloc[now.blocks[0].judged]
+    judged = now.frame.iloc[now.blocks[0].validation]
     columns = list(now.contract.features)
     encoder = make_encoder(now.contract.features, "dense", 2)
     y = train["late"].to_numpy("float64")
@@ -75,9 +75,9 @@ def test_a_kept_fit_is_never_asked_about_rows_it_has_seen(
     works: tuple[Work, Work], tmp_path: Path
 ) -> None:
     now, _ = works
-    shelf = Shelf(tmp_path / "shelf")
-    shelf.put([kept(now, now.problem.mature(AS_OF))], now, set())
-    assert shelf.answer(now) == {}
+    fit_cache = FitCache(tmp_path / "fit_cache")
+    fit_cache.put([kept(now, now.problem.mature(AS_OF))], now, set())
+    assert fit_cache.answer(now) == {}
 
 
 @pytest.mark.parametrize(
@@ -96,68 +96,68 @@ def test_with_a_label_delay_a_fit_is_used_only_if_it_ends_before_the_gap_of_the_
     now, before = works
     delayed = now.problem.history.model_copy(update={"label_delay": Span.parse("1d")})
     now = replace(now, problem=now.problem.model_copy(update={"history": delayed}))
-    shelf = Shelf(tmp_path / "shelf")
+    fit_cache = FitCache(tmp_path / "fit_cache")
     gap = now.blocks[0].start - timedelta(days=1)
-    shelf.put([kept(before, gap + ends)], before, set())
-    assert shelf.answer(now) == ({(RECIPE.id, 0): {}} if used else {})
+    fit_cache.put([kept(before, gap + ends)], before, set())
+    assert fit_cache.answer(now) == ({(RECIPE.id, 0): {}} if used else {})
 
 
 def test_what_an_older_version_cached_is_not_used(works: tuple[Work, Work], tmp_path: Path) -> None:
     now, before = works
-    shelf = Shelf(tmp_path / "shelf")
+    fit_cache = FitCache(tmp_path / "fit_cache")
     old = replace(kept(before, before.problem.mature(AS_OF - WEEK)), version=1)
-    shelf.put([old], before, set())
-    assert shelf.answer(now) == {}
+    fit_cache.put([old], before, set())
+    assert fit_cache.answer(now) == {}
 
 
 def test_an_answer_is_used_again_as_long_as_the_rows_are_the_same(
     works: tuple[Work, Work], tmp_path: Path
 ) -> None:
     now, before = works
-    shelf = Shelf(tmp_path / "shelf")
+    fit_cache = FitCache(tmp_path / "fit_cache")
     (before.scratch / "outputs").mkdir(parents=True, exist_ok=True)
-    mine = np.random.default_rng(0).random((len(before.blocks[0].judged), 2))
+    mine = np.random.default_rng(0).random((len(before.blocks[0].validation), 2))
     np.save(output_file(before, RECIPE, 0), mine)
     only = replace(kept(before, AS_OF), encoder=None, estimator=None)
-    shelf.put([only], before, {(RECIPE.id, 0)})
-    assert shelf.answer(now) == {(RECIPE.id, 1): {}}  # the newest block then is the second now
+    fit_cache.put([only], before, {(RECIPE.id, 0)})
+    assert fit_cache.answer(now) == {(RECIPE.id, 1): {}}  # the newest block then is the second now
     assert np.array_equal(np.load(output_file(now, RECIPE, 1)), mine)
     changed = now.frame.copy()
-    changed.iloc[now.blocks[1].judged[0], changed.columns.get_loc("late")] ^= 1
-    assert shelf.answer(replace(now, frame=changed)) == {}
+    changed.iloc[now.blocks[1].validation[0], changed.columns.get_loc("late")] ^= 1
+    assert fit_cache.answer(replace(now, frame=changed)) == {}
 
 
 def test_other_columns_or_classes_and_unreadable_files_are_of_no_use(
     works: tuple[Work, Work], tmp_path: Path
 ) -> None:
     now, before = works
-    shelf, until = Shelf(tmp_path / "shelf"), before.problem.mature(AS_OF - WEEK)
+    fit_cache, until = FitCache(tmp_path / "fit_cache"), before.problem.mature(AS_OF - WEEK)
     good = kept(before, until)
     for other in (replace(good, features={"weight": "number"}), replace(good, classes=(1, 0))):
-        shelf.put([other], before, set())
-        assert shelf.answer(now) == {}
-    shelf.put([good], before, set())
-    (tmp_path / "shelf" / f"{RECIPE.id}.pickle").write_bytes(b"not a pickle")
-    assert shelf.answer(now) == {}
-    assert Shelf(tmp_path / "nowhere").answer(now) == {}
+        fit_cache.put([other], before, set())
+        assert fit_cache.answer(now) == {}
+    fit_cache.put([good], before, set())
+    (tmp_path / "fit_cache" / f"{RECIPE.id}.pickle").write_bytes(b"not a pickle")
+    assert fit_cache.answer(now) == {}
+    assert FitCache(tmp_path / "nowhere").answer(now) == {}
 
 
 def test_a_kept_fit_with_the_calendar_of_another_zone_is_of_no_use(
     works: tuple[Work, Work], tmp_path: Path
 ) -> None:
     now, before = works
-    shelf = Shelf(tmp_path / "shelf")
-    shelf.put([kept(before, before.problem.mature(AS_OF - WEEK))], before, set())
+    fit_cache = FitCache(tmp_path / "fit_cache")
+    fit_cache.put([kept(before, before.problem.mature(AS_OF - WEEK))], before, set())
     moved = now.problem.history.model_copy(update={"timezone": "Europe/Berlin"})
     elsewhere = replace(now, problem=now.problem.model_copy(update={"history": moved}))
-    assert shelf.answer(elsewhere) == {}
-    assert shelf.answer(now) == {(RECIPE.id, 0): {}}
+    assert fit_cache.answer(elsewhere) == {}
+    assert fit_cache.answer(now) == {(RECIPE.id, 0): {}}
 
 
 def test_what_is_put_replaces_what_lay_there(works: tuple[Work, Work], tmp_path: Path) -> None:
     now, before = works
-    shelf = Shelf(tmp_path / "shelf")
-    shelf.put([kept(before, before.problem.mature(AS_OF - WEEK))], before, set())
-    assert any((tmp_path / "shelf").iterdir())
-    shelf.put([], now, set())
-    assert not any((tmp_path / "shelf").iterdir())
+    fit_cache = FitCache(tmp_path / "fit_cache")
+    fit_cache.put([kept(before, before.problem.mature(AS_OF - WEEK))], before, set())
+    assert any((tmp_path / "fit_cache").iterdir())
+    fit_cache.put([], now, set())
+    assert not any((tmp_path / "fit_cache").iterdir())

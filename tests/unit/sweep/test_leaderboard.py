@@ -13,7 +13,7 @@ from rich.console import Console
 from automl.modeling.families import Recipe
 from automl.report import documents
 from automl.report import text as texts
-from automl.sweep import Board, Trial
+from automl.sweep import Leaderboard, Trial
 
 WINNER, PRUNED, EARLY = (Recipe("linear", {"C": float(i)}, 0) for i in (1, 2, 3))
 
@@ -72,5 +72,5 @@ def test_the_table_has_a_column_of_blocks_and_fits_80_columns(document: dict[str
 
 
 def test_a_board_ranks_what_was_judged_on_more_blocks_first() -> None:
-    board = Board(TRIALS, None, None, "time", 1.0, 1.0, 100)
-    assert [t.number for t in board.ranked] == [2, 1, 0, 3]
+    leaderboard = Leaderboard(TRIALS, None, None, "time", 1.0, 1.0, 100)
+    assert [t.number for t in leaderboard.ranked] == [2, 1, 0, 3]

@@ -61,7 +61,7 @@ def bad(how: str) -> Recipe:
 
 def test_a_release_codes_categories_by_what_its_next_block_will_know(work: Work) -> None:
     ((_, _, encoder, _),) = refit(work, Blend.single(GOOD)).parts
-    assert encoder.named_transformers_["codes"].block == len(work.blocks[0].judged) > 0
+    assert encoder.named_transformers_["codes"].block == len(work.blocks[0].validation) > 0
 
 
 @pytest.mark.parametrize(("how", "told"), [("raises", "not today"), ("sleeps", "out of time")])
@@ -104,10 +104,10 @@ def test_a_recipe_with_a_trend_follows_a_level_that_moved(
     )
     plain = Recipe("lightgbm", {"n_estimators": 60, "learning_rate": 0.2}, 0)
     trend = replace(plain, trend=True)
-    board = sweep(
+    leaderboard = sweep(
         work, deadline=float("inf"), plan=Plan("warm", live=(plain, trend), challengers=0)
     )
-    losses = {t.recipe: t.loss for t in board.trials}
+    losses = {t.recipe: t.loss for t in leaderboard.trials}
     assert losses[trend] < losses[plain] / 2
     done = refit(work, Blend((Member(plain, 0.5), Member(trend, 0.5))))
     model = assemble(done.parts, work.contract, list(work.contract.features))
@@ -172,11 +172,13 @@ def test_a_sweep_begins_the_refit_of_its_champion_where_a_core_would_wait(
     monkeypatch.setattr(Refits, "take", waking(Refits.take))
     plan = Plan("warm", live=(bad("sleeps"),), challengers=0)
     with Refits(work) as refits:
-        board = sweep(work, deadline=float("inf"), carried=[champion], plan=plan, refits=refits)
-        assert board.stopped == "plan"
+        leaderboard = sweep(
+            work, deadline=float("inf"), carried=[champion], plan=plan, refits=refits
+        )
+        assert leaderboard.stopped == "plan"
         assert [fit.recipe for fit in started] == [GOOD]
-        assert 0 < board.refit_seconds <= refits.spent
-        assert board.time_in_fits(work.workers) <= 1
+        assert 0 < leaderboard.refit_seconds <= refits.spent
+        assert leaderboard.time_in_fits(work.workers) <= 1
         done = refits.fit(champion, time.monotonic() + 60, {})
     assert [fit.recipe for fit in started] == [GOOD]  # nothing was fitted twice
     alone = refit(replace(work, scratch=work.scratch / "alone"), champion)
@@ -196,19 +198,19 @@ def test_a_first_sweep_begins_the_refit_of_what_stands_in_for_a_champion(
     plan = Plan("full", live=(bad("sleeps"),), challengers=0)
     before: dict[str, int] = {}  # source -> refits begun when its last trial ended
     with Refits(work) as refits:
-        board = sweep(
+        leaderboard = sweep(
             work,
             deadline=float("inf"),
             plan=plan,
             refits=refits,
             on_trial=lambda t: before.update({t.source: len(started)}),
         )
-        assert board.reference
-        members = {member.recipe for member in board.reference.members}
+        assert leaderboard.reference
+        members = {member.recipe for member in leaderboard.reference.members}
         assert {fit.recipe for fit in started} <= members
-        assert board.refit_seconds > 0
+        assert leaderboard.refit_seconds > 0
         begun = len(started)
-        refits.fit(board.reference, time.monotonic() + 60, {})
+        refits.fit(leaderboard.reference, time.monotonic() + 60, {})
     assert begun > 0
     assert before["start"] == 0
     assert len(started) == len(members)  # nothing was fitted twice
@@ -219,8 +221,8 @@ def test_a_leaderboard_is_the_same_beside_a_refit(
 ) -> None:
     def told(name: str) -> list[tuple[Recipe, tuple[float, ...]]]:
         here = replace(work, scratch=work.scratch / name)
-        board = sweep(here, deadline=float("inf"), carried=[Blend.single(GOOD)])
-        return [(t.recipe, t.losses) for t in board.trials]
+        leaderboard = sweep(here, deadline=float("inf"), carried=[Blend.single(GOOD)])
+        return [(t.recipe, t.losses) for t in leaderboard.trials]
 
     beside = told("beside")
     count = len(started)

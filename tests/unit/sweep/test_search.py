@@ -19,12 +19,12 @@ from automl.modeling.features.matrices import to_outcomes
 from automl.modeling.splits import make_blocks
 from automl.problem import Problem
 from automl.sweep import (
-    Board,
+    Leaderboard,
     Plan,
     Trial,
     Work,
+    baseline_losses,
     blend_losses,
-    floor_losses,
     output_file,
     reweighed,
     sweep,
@@ -48,9 +48,11 @@ from tests.support.sweep_work import say
 MakeProblem = Callable[..., Problem]
 
 
-def told(board: Board) -> list[Any]:
+def told(leaderboard: Leaderboard) -> list[Any]:
     """A leaderboard as numbers that must be equal when nothing has changed."""
-    return [(t.number, t.recipe, t.source, t.status, t.losses, t.reason) for t in board.trials]
+    return [
+        (t.number, t.recipe, t.source, t.status, t.losses, t.reason) for t in leaderboard.trials
+    ]
 
 
 # ---------------------------------------------------------------- never down
@@ -63,16 +65,16 @@ def test_every_way_to_go_wrong_is_a_failed_trial_with_its_reason(
     entry = write_troubled(tmp_path, *hows)
     work = make_work({'"linear"]': f'"linear", "{entry}"]', "trials   = 4": "trials   = 12"})
     with caplog.at_level(logging.WARNING):
-        board = sweep(work, deadline=float("inf"))
-    failed = {t.recipe.params["how"]: t.reason for t in board.trials if t.status == "failed"}
+        leaderboard = sweep(work, deadline=float("inf"))
+    failed = {t.recipe.params["how"]: t.reason for t in leaderboard.trials if t.status == "failed"}
     assert set(failed) == set(hows)
     for how, reason in failed.items():
         assert HOWS[how] in reason
     assert all(HOWS[how] in caplog.text for how in hows)  # a start point that fails is said aloud
-    others = [t for t in board.trials if t.recipe.family != "troubled"]
+    others = [t for t in leaderboard.trials if t.recipe.family != "troubled"]
     assert {t.status for t in others} <= {"complete", "pruned"}
-    assert board.challenger is not None
-    assert "troubled" not in board.challenger.families
+    assert leaderboard.challenger is not None
+    assert "troubled" not in leaderboard.challenger.families
 
 
 def test_a_fit_that_hangs_ends_with_the_budget_and_the_answer_is_there(
@@ -81,11 +83,11 @@ def test_a_fit_that_hangs_ends_with_the_budget_and_the_answer_is_there(
     entry = write_troubled(tmp_path, "sleeps")
     edits = {'"linear"]': f'"linear", "{entry}"]', "trials   = 4": 'budget   = "10s"'}
     work, started = make_work(edits), time.monotonic()
-    board = sweep(work, deadline=started + 6)
+    leaderboard = sweep(work, deadline=started + 6)
     assert time.monotonic() - started <= 6 + 2
-    hung = next(t for t in board.trials if t.recipe.family == "troubled")
+    hung = next(t for t in leaderboard.trials if t.recipe.family == "troubled")
     assert hung.reason == "the budget ended"
-    assert board.challenger is not None
+    assert leaderboard.challenger is not None
 
 
 def test_without_one_good_trial_there_is_no_challenger_but_a_reason_each(
@@ -93,10 +95,10 @@ def test_without_one_good_trial_there_is_no_challenger_but_a_reason_each(
 ) -> None:
     entry = write_troubled(tmp_path, "raises", "exits")
     work = make_work({'["baseline", "linear"]': f'["{entry}"]'})
-    board = sweep(work, deadline=float("inf"))
-    assert board.challenger is board.reference is None
-    assert board.stopped == "nothing left"
-    assert [t.status for t in board.trials] == ["failed", "failed"]
+    leaderboard = sweep(work, deadline=float("inf"))
+    assert leaderboard.challenger is leaderboard.reference is None
+    assert leaderboard.stopped == "nothing left"
+    assert [t.status for t in leaderboard.trials] == ["failed", "failed"]
 
 
 def test_a_killed_sweep_goes_on_with_the_trials_that_were_told(
@@ -106,8 +108,8 @@ def test_a_killed_sweep_goes_on_with_the_trials_that_were_told(
     whole = sweep(make_work(), deadline=float("inf"), on_trial=heard.append)
     half = heard[:2]
     again: list[Trial] = []
-    board = sweep(make_work(), deadline=float("inf"), done=half, on_trial=again.append)
-    assert told(board) == told(whole)
+    leaderboard = sweep(make_work(), deadline=float("inf"), done=half, on_trial=again.append)
+    assert told(leaderboard) == told(whole)
     assert {t.recipe.id for t in again} == {t.recipe.id for t in heard[2:]}
 
 
@@ -137,14 +139,16 @@ def test_a_small_budget_ends_in_time_and_time_in_fits_is_counted(
 ) -> None:
     edits = {'"linear"]': '"linear", "extra_trees"]', "trials   = 4": 'budget   = "10s"'}
     work, started = make_work(edits), time.monotonic()
-    board = sweep(work, deadline=started + 5)
+    leaderboard = sweep(work, deadline=started + 5)
     assert time.monotonic() - started <= 5 + 2
-    assert board.stopped in ("time", "configurations", "nothing more to be gained")
-    assert 0 < board.fit_seconds <= 2 * board.seconds
-    assert board.encode_seconds > 0
+    assert leaderboard.stopped in ("time", "configurations", "nothing more to be gained")
+    assert 0 < leaderboard.fit_seconds <= 2 * leaderboard.seconds
+    assert leaderboard.encode_seconds > 0
     # a matrix at work holds a core, as a fit does
-    assert board.fit_seconds + board.encode_seconds <= 2 * board.seconds
-    assert sum(t.seconds for t in board.trials) == pytest.approx(board.fit_seconds, abs=0.5)
+    assert leaderboard.fit_seconds + leaderboard.encode_seconds <= 2 * leaderboard.seconds
+    assert sum(t.seconds for t in leaderboard.trials) == pytest.approx(
+        leaderboard.fit_seconds, abs=0.5
+    )
 
 
 def test_a_fit_that_the_end_of_the_budget_stops_has_cost_what_it_took(
@@ -152,18 +156,18 @@ def test_a_fit_that_the_end_of_the_budget_stops_has_cost_what_it_took(
 ) -> None:
     entry = write_troubled(tmp_path, "sleeps")
     edits = {'"linear"]': f'"{entry}"]', "trials   = 4": 'budget   = "10s"'}
-    board = sweep(make_work(edits), deadline=time.monotonic() + 4)
-    stopped = next(t for t in board.trials if t.recipe.params == {"how": "sleeps"})
-    assert (board.stopped, stopped.reason) == ("time", BUDGET_ENDED)
+    leaderboard = sweep(make_work(edits), deadline=time.monotonic() + 4)
+    stopped = next(t for t in leaderboard.trials if t.recipe.params == {"how": "sleeps"})
+    assert (leaderboard.stopped, stopped.reason) == ("time", BUDGET_ENDED)
     assert stopped.seconds > 0.5
-    assert board.fit_seconds == pytest.approx(sum(t.seconds for t in board.trials))
+    assert leaderboard.fit_seconds == pytest.approx(sum(t.seconds for t in leaderboard.trials))
 
 
 def test_few_rows_allow_few_configurations(make_work: Callable[..., Work]) -> None:
     edits = {"trials   = 4": 'budget   = "60s"', 'block   = "7d"': 'block   = "21d"'}
-    board = sweep(make_work(edits), deadline=time.monotonic() + 60)
-    assert board.stopped in ("configurations", "nothing more to be gained")
-    assert len(board.trials) <= 15
+    leaderboard = sweep(make_work(edits), deadline=time.monotonic() + 60)
+    assert leaderboard.stopped in ("configurations", "nothing more to be gained")
+    assert len(leaderboard.trials) <= 15
 
 
 def proposals(work: Work, losses: list[float], **plan: Any) -> Proposals:
@@ -194,10 +198,10 @@ def test_a_warm_plan_tries_what_is_carried_and_a_few_more(make_work: Callable[..
     champion = Blend((Member(Recipe("linear", {"C": 2.0}, 3), 1.0, {}),))
     live = (champion.members[0].recipe, Recipe("linear", {"C": 0.5}, 3))  # the first once only
     plan = Plan("warm", live=live, challengers=3)
-    board = sweep(work, deadline=float("inf"), carried=[champion], plan=plan)
-    sources = [t.source for t in board.trials]
+    leaderboard = sweep(work, deadline=float("inf"), carried=[champion], plan=plan)
+    sources = [t.source for t in leaderboard.trials]
     assert sources == ["start", "carried", "live", "search", "search", "search"]
-    assert board.stopped == "plan"
+    assert leaderboard.stopped == "plan"
 
 
 def test_families_that_won_before_start_first(make_work: Callable[..., Work]) -> None:
@@ -241,11 +245,11 @@ family = Family(name="slow", short="slow", tasks={"binary"}, encoding="dense",
     )
     work = make_work({'"linear"]': '"linear", "./slow.py"]', "trials   = 4": 'budget   = "12s"'})
     with caplog.at_level(logging.WARNING):
-        board = sweep(work, deadline=time.monotonic() + 12)
+        leaderboard = sweep(work, deadline=time.monotonic() + 12)
     assert "no more of slow is tried: one refit would take about" in caplog.text
-    assert sum(t.recipe.family == "slow" for t in board.trials) == 1
-    assert board.challenger is not None
-    assert "slow" not in board.challenger.families
+    assert sum(t.recipe.family == "slow" for t in leaderboard.trials) == 1
+    assert leaderboard.challenger is not None
+    assert "slow" not in leaderboard.challenger.families
 
 
 def answered(work: Work, noises: dict[Recipe, float], source: str = "start") -> list[Trial]:
@@ -256,7 +260,7 @@ def answered(work: Work, noises: dict[Recipe, float], source: str = "start") -> 
     for number, (recipe, noise) in enumerate(noises.items()):
         losses = []
         for b, block in enumerate(work.blocks):
-            truth = outcomes[block.judged]
+            truth = outcomes[block.validation]
             said = truth + rng.normal(0, noise, len(truth))
             output = np.column_stack([-said, said])
             np.save(output_file(work, recipe, b), output)
@@ -269,7 +273,7 @@ def answered(work: Work, noises: dict[Recipe, float], source: str = "start") -> 
 def answer(work: Work) -> Answer:
     """What a sweep without a budget would make of trials."""
     outcomes = to_outcomes(work.frame["late"], work.contract)
-    truth = [outcomes[block.judged] for block in work.blocks]
+    truth = [outcomes[block.validation] for block in work.blocks]
     least = least_losses(work)
     weights = [np.ones(len(y)) for y in truth]
     return Answer(
@@ -358,9 +362,9 @@ def test_the_floor_is_what_the_baseline_says_without_a_fit(
     families = load_families(problem.sweep.families, tmp_path)
     blocks = make_blocks(frame, problem, AS_OF)
     work = Work(problem, infer(frame, problem), families, frame, blocks, tmp_path / "s", workers=2)
-    board = sweep(work, deadline=float("inf"), plan=Plan("warm", challengers=0))
-    baseline = next(t for t in board.trials if t.recipe.family == "baseline")
-    assert floor_losses(work) == pytest.approx(list(baseline.losses), rel=1e-6)
+    leaderboard = sweep(work, deadline=float("inf"), plan=Plan("warm", challengers=0))
+    baseline = next(t for t in leaderboard.trials if t.recipe.family == "baseline")
+    assert baseline_losses(work) == pytest.approx(list(baseline.losses), rel=1e-6)
 
 
 def test_weights_are_learned_from_the_blocks_and_nobody_is_lost(

@@ -17,7 +17,7 @@ def known_champion(work: Work) -> tuple[Blend, Plan]:
     recipe = Recipe("lightgbm", {"num_leaves": 7}, 3)
     (work.scratch / "outputs").mkdir(parents=True)
     for b, block in enumerate(work.blocks):
-        outcome = work.frame["late"].to_numpy()[block.judged]
+        outcome = work.frame["late"].to_numpy()[block.validation]
         np.save(output_file(work, recipe, b), np.column_stack([1 - outcome, outcome]) * 0.8 + 0.1)
     known = {(recipe.id, b): {} for b in range(len(work.blocks))}
     plan = Plan("warm", challengers=0, known=known, costs={recipe.id: 2.5})
@@ -27,12 +27,12 @@ def known_champion(work: Work) -> tuple[Blend, Plan]:
 def test_a_known_answer_takes_the_place_of_a_fit(make_work: Callable[..., Work]) -> None:
     work = make_work({'"linear"]': '"linear", "lightgbm"]'})
     champion, plan = known_champion(work)
-    board = sweep(work, deadline=float("inf"), carried=[champion], plan=plan)
-    mine = next(t for t in board.trials if t.recipe == champion.members[0].recipe)
+    leaderboard = sweep(work, deadline=float("inf"), carried=[champion], plan=plan)
+    mine = next(t for t in leaderboard.trials if t.recipe == champion.members[0].recipe)
     assert mine.losses == (0.0, 0.0)
     assert mine.seconds == 0
     assert mine.seconds_fit == 2.5  # what a refit will cost is still known
-    assert board.challenger == champion
+    assert leaderboard.challenger == champion
     assert not list(work.scratch.glob("trees*"))  # no rows were encoded for it
 
 
@@ -40,7 +40,7 @@ def test_known_answers_are_read_while_every_core_is_at_work(make_work: Callable[
     work = replace(make_work({'"linear"]': '"linear", "lightgbm"]'}), workers=1)
     champion, plan = known_champion(work)
     ended: list[str] = []
-    board = sweep(
+    leaderboard = sweep(
         work,
         deadline=float("inf"),
         carried=[champion],
@@ -48,4 +48,4 @@ def test_known_answers_are_read_while_every_core_is_at_work(make_work: Callable[
         on_trial=lambda trial: ended.append(trial.source),
     )
     assert ended == ["carried", "start"]  # the floor waits for its matrix meanwhile
-    assert [t.source for t in board.trials] == ["start", "carried"]
+    assert [t.source for t in leaderboard.trials] == ["start", "carried"]

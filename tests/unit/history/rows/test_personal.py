@@ -168,11 +168,11 @@ def test_without_a_secret_nothing_is_pulled(
         lambda: history.sample(problem, workspace, AS_OF, AS_OF - WEEK),
     )
 
-    for ask in asks:
+    for options in asks:
         with pytest.raises(
             ProblemError, match=r"AUTOML_KEY_SECRET is (not set|too short)"
         ) as caught:
-            ask()
+            options()
         assert (caught.value.code, caught.value.exit_code) == ("no_key_secret", 2)
         assert not secret or secret not in told(caught.value)
 

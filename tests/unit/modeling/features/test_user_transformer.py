@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from automl.cycles.options import Ask
+from automl.cycles.options import RunOptions
 from automl.errors import ProblemError, SpaceError
 from automl.history.contract import Contract
 from automl.modeling.features.matrices import Rows, shape_of, write_matrices
@@ -89,7 +89,7 @@ def test_a_cycle_uses_them_and_who_has_only_the_libraries_gets_the_published_pro
 ) -> None:
     write_own(tmp_path)
     file = problem_file(tmp_path)
-    done = cycle(load_problem(file), open_workspace(file), Ask(as_of=AS_OF))
+    done = cycle(load_problem(file), open_workspace(file), RunOptions(as_of=AS_OF))
     assert done.status == "published"
     manifests = sorted((tmp_path / ".automl/history/parcels/batches").glob("*.json"))
     part = json.loads(manifests[-1].read_text(encoding="utf-8"))["parts"][0]["name"]
@@ -111,13 +111,13 @@ def test_a_changed_file_makes_earlier_searches_worth_another(tmp_path: Path) -> 
     own = write_own(tmp_path)
     file = problem_file(tmp_path)
     workspace, problem = open_workspace(file), load_problem(file)
-    cycle(problem, workspace, Ask(as_of=AS_OF - timedelta(days=7)))
+    cycle(problem, workspace, RunOptions(as_of=AS_OF - timedelta(days=7)))
     write_own(tmp_path, OWN.replace("[0, 2, 5, 100]", "[0, 3, 6, 100]"))
     assert own.exists()
-    done = cycle(load_problem(file), workspace, Ask(as_of=AS_OF))
-    assert done.board is not None
-    assert {t.source for t in done.board.trials} >= {"start"}
-    assert all(t.seconds > 0 for t in done.board.trials)  # no kept fit knows the new columns
+    done = cycle(load_problem(file), workspace, RunOptions(as_of=AS_OF))
+    assert done.leaderboard is not None
+    assert {t.source for t in done.leaderboard.trials} >= {"start"}
+    assert all(t.seconds > 0 for t in done.leaderboard.trials)  # no kept fit knows the new columns
 
 
 @pytest.mark.parametrize(

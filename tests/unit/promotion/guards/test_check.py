@@ -27,7 +27,7 @@ from automl.modeling.families import Blend, Recipe
 from automl.modeling.metrics import get_metric
 from automl.modeling.splits import make_blocks
 from automl.problem import Problem
-from automl.promotion.guards import Against, Examiner, held_against
+from automl.promotion.guards import Comparison, Examiner, compare
 from automl.promotion.guards.checks import (
     SliceGains,
     agreement,
@@ -40,7 +40,7 @@ from automl.promotion.guards.checks import (
     slice_gains,
     worst_slice,
 )
-from automl.promotion.guards.process import NoAnswerError
+from automl.promotion.guards.process import NoOutputError
 from automl.promotion.guards.worker import shares_of_gain
 from automl.store import Release
 from automl.sweep import Work, output_file
@@ -71,13 +71,13 @@ def examiner(make_problem: Callable[..., Problem]) -> Iterator[Examiner]:
 
 def test_a_process_that_dies_over_a_model_says_how(examiner: Examiner) -> None:
     os.kill(examiner._process.pid, signal.SIGSEGV)
-    with pytest.raises(NoAnswerError) as told:
+    with pytest.raises(NoOutputError) as told:
         examiner.ask({}, {})
     assert told.value.args[0] == "the process died: SIGSEGV"
 
 
 def test_a_model_that_cannot_be_loaded_is_named_with_the_reason(examiner: Examiner) -> None:
-    with pytest.raises(NoAnswerError, match="PredictError: model version 7 of parcels"):
+    with pytest.raises(NoOutputError, match="PredictError: model version 7 of parcels"):
         examiner.ask({"version": 7, "digests": {}}, {})
 
 
@@ -290,8 +290,8 @@ def test_gains_are_read_from_tree_members_by_raw_column() -> None:
 
 
 def test_what_a_model_is_held_against_may_be_left_out() -> None:
-    assert Against().champion is None
-    assert Against().slices == ()
+    assert Comparison().champion is None
+    assert Comparison().slices == ()
 
 
 # ---------------------------------------------------------------- what a cycle has to compare with
@@ -309,7 +309,7 @@ def work(make_problem: Callable[..., Problem], tmp_path: Path) -> Work:
     (work.scratch / "outputs").mkdir(parents=True)
     for recipe, positive in ((CHAMPION, 0.3), (CHALLENGER, 0.4)):
         for b, block in enumerate(blocks):
-            output = two_classes(np.full(len(block.judged), positive))
+            output = two_classes(np.full(len(block.validation), positive))
             np.save(output_file(work, recipe, b), output)
     return work
 
@@ -318,18 +318,20 @@ def test_a_cycle_offers_its_newest_rows_the_labels_of_its_blocks_and_its_slices(
     blend, champion = Blend.single(CHALLENGER), Blend.single(CHAMPION)
     release = Release(1, AS_OF, 4, "run", {"a": "b"}, "", champion, AS_OF, False)
 
-    told = held_against(work, blend, release)
+    told = compare(work, blend, release)
 
     assert told.champion == (4, {"a": "b"})
-    newest = work.blocks[0].judged
-    assert told.judged is not None
-    assert list(told.judged.index) == list(newest)
-    assert told.answers is not None
-    assert told.answers.shape == (len(newest), 2)
+    newest = work.blocks[0].validation
+    assert told.rows is not None
+    assert list(told.rows.index) == list(newest)
+    assert told.outputs is not None
+    assert told.outputs.shape == (len(newest), 2)
     assert told.labels is not None
     target = work.frame[work.problem.history.target].to_numpy()
     for mean, block in zip(told.labels, work.blocks, strict=False):
-        assert mean[1] == pytest.approx((target[block.judged] == work.contract.classes[1]).mean())
+        assert mean[1] == pytest.approx(
+            (target[block.validation] == work.contract.classes[1]).mean()
+        )
     assert len(told.labels) > len(work.blocks)
     carriers = work.frame["carrier"].iloc[newest].nunique()
     assert len({s.name for s in told.slices}) == carriers
@@ -339,6 +341,6 @@ def test_a_first_model_and_a_refit_of_the_champion_have_no_slices_to_fear(work: 
     champion = Blend.single(CHAMPION)
     release = Release(1, AS_OF, 4, "run", {}, "", champion, AS_OF, False)
 
-    assert held_against(work, champion, None).champion is None
-    assert held_against(work, champion, None).slices == ()
-    assert held_against(work, champion, release).slices == []
+    assert compare(work, champion, None).champion is None
+    assert compare(work, champion, None).slices == ()
+    assert compare(work, champion, release).slices == []

@@ -17,11 +17,11 @@ from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from automl.cycles.options import BACKWARDS, Ask, Ending, default_as_of
+from automl.cycles.options import BACKWARDS, CycleResult, RunOptions, default_as_of
 from automl.errors import AutomlError
 from automl.problem import Problem, Span, load_problem
 from automl.retrain import pipeline as retrain_room
-from automl.review import heed
+from automl.review import approve_if_tagged
 from automl.score import pipeline as score_room
 from automl.store import Store
 from automl.workspace import open_workspace
@@ -108,7 +108,7 @@ def cycle(file: str, as_of: str | None = None, budget: str | None = None) -> Sta
         as_of: Logical now in UTC, such as 2026-03-02; empty: the slot that the run is scheduled for.
         budget: Instead of sweep.budget, such as 90s or 5m.
     """
-    return _story("cycle", score_room.cycle, file, as_of, budget)
+    return _pipeline("cycle", score_room.cycle, file, as_of, budget)
 
 
 @flow(name="retrain", flow_run_name=_run_name, persist_result=False)
@@ -120,7 +120,7 @@ def retrain(file: str, as_of: str | None = None, budget: str | None = None) -> S
         as_of: Logical now in UTC, such as 2026-03-02; empty: the slot that the run is scheduled for.
         budget: Instead of sweep.budget, such as 90s or 5m.
     """
-    return _story("retrain", retrain_room.retrain, file, as_of, budget)
+    return _pipeline("retrain", retrain_room.retrain, file, as_of, budget)
 
 
 @flow(name="score", flow_run_name=_run_name, persist_result=False)
@@ -131,7 +131,7 @@ def score(file: str, as_of: str | None = None) -> State[Any]:
         file: Path of the problem file on the machine that serves this deployment.
         as_of: Logical now in UTC, such as 2026-03-02; empty: the slot that the run is scheduled for.
     """
-    return _story("score", score_room.score, file, as_of, None)
+    return _pipeline("score", score_room.score, file, as_of, None)
 
 
 @flow(name="approvals", flow_run_name=_run_name, persist_result=False)
@@ -142,12 +142,18 @@ def approvals(file: str) -> State[Any]:
         file: Path of the problem file on the machine that serves this deployment.
     """
     _listen()
-    done = _as_task("heed approvals", heed, load_problem(file), open_workspace(Path(file)), io=True)
+    done = _as_task(
+        "heed approvals", approve_if_tagged, load_problem(file), open_workspace(Path(file)), io=True
+    )
     return Completed(name="Skipped", message="nobody was approved") if done is None else _tell(done)
 
 
-def _story(
-    verb: str, story: Callable[..., Ending], file: str, as_of: str | None, budget: str | None
+def _pipeline(
+    verb: str,
+    pipeline: Callable[..., CycleResult],
+    file: str,
+    as_of: str | None,
+    budget: str | None,
 ) -> State[Any]:
     _listen()
     problem = load_problem(file)
@@ -156,12 +162,14 @@ def _story(
         moment = parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     else:
         moment = _slot(problem, verb)
-    ask = Ask(as_of=moment, budget=Span.parse(budget) if budget else None, trigger="prefect")
+    options = RunOptions(
+        as_of=moment, budget=Span.parse(budget) if budget else None, trigger="prefect"
+    )
     try:
         workspace = open_workspace(Path(file))
         if Store(workspace).waiting(problem.name) is not None:
-            _as_task("heed approvals", heed, problem, workspace, io=True)
-        return _tell(story(problem, workspace, ask, run=_as_task))
+            _as_task("heed approvals", approve_if_tagged, problem, workspace, io=True)
+        return _tell(pipeline(problem, workspace, options, run=_as_task))
     except AutomlError as error:
         if error.code == BACKWARDS and not as_of:  # the run came so late that a newer one has ended
             return Completed(name="Skipped", message=str(error))
@@ -169,23 +177,23 @@ def _story(
         raise
 
 
-def _tell(ending: Ending) -> State[Any]:
+def _tell(result: CycleResult) -> State[Any]:
     """The flow's last state says how the cycle ended; the decision becomes an artifact."""
-    name = ending.problem.name
+    name = result.problem.name
     lines = [
-        f"**{name} as of {ending.as_of:%Y-%m-%d %H:%M}: {ending.status}**",
+        f"**{name} as of {result.as_of:%Y-%m-%d %H:%M}: {result.status}**",
         "",
-        f"- {ending.reason}",
+        f"- {result.reason}",
     ]
-    if ending.model_version:
-        lines.append(f"- champion: version {ending.model_version}, MLflow run `{ending.run_id}`")
-    if ending.generation:
+    if result.model_version:
+        lines.append(f"- champion: version {result.model_version}, MLflow run `{result.run_id}`")
+    if result.generation:
         lines.append(
-            f"- predictions: {ending.rows} rows, generation {ending.generation}, table `{ending.problem.table}`"
+            f"- predictions: {result.rows} rows, generation {result.generation}, table `{result.problem.table}`"
         )
     create_markdown_artifact("\n".join(lines), key=f"decision-{name.lower().replace('_', '-')}")
-    word = "Skipped" if ending.already else ending.status.capitalize()
+    word = "Skipped" if result.already else result.status.capitalize()
     return Completed(
         name=word,
-        message=f"v{ending.model_version} · {ending.rows or 0} rows · {ending.reason}"[:500],
+        message=f"v{result.model_version} · {result.rows or 0} rows · {result.reason}"[:500],
     )

@@ -1,0 +1,35 @@
+"""The loss of a blend on a block, and how it was made: out-of-sample or in-sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+__all__ = ["BlockLoss", "Evidence", "kind_of"]
+
+# out-of-sample: recipes and weights were fixed before the block's labels existed;
+# in-sample: the block took part in choosing either
+Evidence = Literal["out_of_sample", "in_sample"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockLoss:
+    """One blend on one block, as evaluated in one cycle."""
+
+    cycle: datetime  # as_of of the cycle that evaluated it
+    blend: str
+    start: datetime
+    end: datetime
+    rows: int
+    loss: float
+    baseline_loss: float  # of a constant prediction on the same block
+    kind: Evidence
+
+
+def kind_of(labels_until: datetime, start: datetime) -> Evidence:
+    """Out-of-sample if the block starts no earlier than the labels ended when the blend was fixed.
+
+    `labels_until` is the end of the labels known to the cycle that made the blend.
+    """
+    return "out_of_sample" if start >= labels_until else "in_sample"
