@@ -1,22 +1,46 @@
-"""An AutoML that keeps itself trained: sweep, promote honestly, publish atomically, do it again.
+"""An AutoML that keeps itself trained: pull, search, log, promote, predict, and do it again.
 
-Verbs live in their rooms (`from automl.sweep import sweep`); only nouns and errors are exported.
+    import automl
+    project = automl.open_project("problem.toml")
+    project.cycle()
+
+Importing this package loads no library; names load when they are first used. Where things are:
+
+Two conductors, each the steps of one pipeline on one page
+    retrain/        pull -> check -> plan -> search -> decide -> refit -> guard -> release; the note that
+                    MLflow shows of a cycle (`cycle_note`)
+    score/          batch -> predict -> audit -> publish
+    review.py       approve, reject, and rollback to a former version
+
+What a cycle does, in its order
+    history/        pull: rows from a source, late and changed rows (`pull`, `rows/versions`), the data
+                    contract, frozen snapshots (`storage/`), the rows to predict (`batch`)
+    sweep/          search: Optuna proposes recipes, trials run and are killed (`search`), the best are
+                    blended and weighed (`blending`), the leaderboard
+    tracking/       log: MLflow runs, model versions, trials, saved views; the only door to mlflow
+    promotion/      promote: evidence, the rule that decides (`decide`), guards, the release transaction
+    predictions/    predict: prediction frames (`predict`; intervals would be added there and become
+                    columns in `tables`), staging, audit, the pointer that readers follow (`pointer`)
+
+What they are made of
+    modeling/       families, recipes, metrics, blocks in time (`splits`), training, worker processes
+    problem/        the problem file as one value; cron slots (`slots`), durations (`spans`)
+    cycles/         options, job and result of a run; missed slots
+    store/          the database: cycles, decisions, releases, ledger, migrations
+    workspace.py    folders and settings        errors.py    every error, as one tree
+    testing.py      fault points for tests
+
+Around them
+    monitoring/     realised performance of earlier predictions
+    report/         documents, text and tables that commands show
+    diagnostics/    the check of a family (`family`), the check of an installation
+    cli/            commands
+
+Outside the package: `search_spaces/` (one family per file), `flows/` (Prefect).
 """
 
-from automl.errors import (
-    AutomlError,
-    BusyError,
-    ContractError,
-    DigestError,
-    HistoryError,
-    NoModelError,
-    PredictError,
-    ProblemError,
-    SpaceError,
-    UnreachableError,
-)
-from automl.modeling.families import Family, Recipe
-from automl.problem import load_problem
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -28,11 +52,53 @@ __all__ = [
     "Family",
     "HistoryError",
     "NoModelError",
+    "Params",
     "PredictError",
     "ProblemError",
     "Recipe",
+    "Shape",
     "SpaceError",
+    "Suggests",
     "UnreachableError",
     "__version__",
     "load_problem",
 ]
+
+if TYPE_CHECKING:
+    from automl.errors import (
+        AutomlError,
+        BusyError,
+        ContractError,
+        DigestError,
+        HistoryError,
+        NoModelError,
+        PredictError,
+        ProblemError,
+        SpaceError,
+        UnreachableError,
+    )
+    from automl.modeling.families import Family, Params, Recipe, Shape, Suggests
+    from automl.problem import load_problem
+
+_HOME = {
+    "Family": "automl.modeling.families",
+    "Params": "automl.modeling.families",
+    "Recipe": "automl.modeling.families",
+    "Shape": "automl.modeling.families",
+    "Suggests": "automl.modeling.families",
+    "load_problem": "automl.problem",
+}  # of the other exports: automl.errors
+
+if not TYPE_CHECKING:  # a type checker that saw it would accept every name
+
+    def __getattr__(name: str) -> object:
+        """Import an exported name when it is first used."""
+        if name not in __all__:
+            raise AttributeError(f"module 'automl' has no attribute {name!r}")
+        value = getattr(import_module(_HOME.get(name, "automl.errors")), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
