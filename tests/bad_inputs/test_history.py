@@ -11,7 +11,6 @@ import pytest
 from automl.history import Folders, pulls
 from automl.modeling.splits import make_blocks
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF
 from tests.support.catalogue import (
     WEEK,
     Case,
@@ -26,6 +25,7 @@ from tests.support.catalogue import (
     good,
     some,
 )
+from tests.support.parcels import AS_OF
 from tests.support.table_sources import DAY, Rows, parcel
 
 CASES = Catalogue()

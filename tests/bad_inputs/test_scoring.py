@@ -24,7 +24,6 @@ from automl.problem import load_problem
 from automl.score.pipeline import cycle, score
 from automl.tracking import Registry, models
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF, make_world, write_problem, write_world
 from tests.support.catalogue import (
     WEEK,
     Case,
@@ -37,6 +36,7 @@ from tests.support.catalogue import (
     coming,
     good,
 )
+from tests.support.parcels import AS_OF, make_world, write_problem, write_world
 from tests.support.table_sources import DAY
 
 CASES = Catalogue()

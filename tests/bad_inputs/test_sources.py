@@ -18,8 +18,8 @@ from automl.history.sources import base as sources
 from automl.history.sources import databases
 from automl.problem import Problem
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF
 from tests.support.catalogue import Case, Catalogue, Place, Refused, Seen, Works, good, some
+from tests.support.parcels import AS_OF
 from tests.support.postgres import PostgresServer
 from tests.support.table_sources import DAY
 

@@ -24,8 +24,8 @@ from automl.retrain.pipeline import retrain
 from automl.score.pipeline import score
 from automl.store import Store
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF, make_world, write_problem
-from tests.support.cycles import rows, run_cycle
+from tests.support.parcels import AS_OF, make_world, write_problem
+from tests.support.workspaces import rows, run_cycle
 
 WEEK = timedelta(days=7)
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ from typing import Any
 
 from automl.store import Store
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF, make_world, write_problem
 from tests.support.commands import Launcher
-from tests.support.cycles import rows, run_cycle
+from tests.support.parcels import AS_OF, make_world, write_problem
+from tests.support.workspaces import rows, run_cycle
 
 WEEK = timedelta(days=7)
 SLOW_FAMILY = '''

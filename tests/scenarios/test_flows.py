@@ -26,7 +26,7 @@ from automl.store import Store
 from automl.workspace import open_workspace
 from flows import pipelines
 from flows.schedule import make_deployments
-from tests.conftest import make_world, write_problem
+from tests.support.parcels import make_world, write_problem
 
 EVERY_MINUTE = '\n[schedule]\nretrain = "* * * * *"\n'
 

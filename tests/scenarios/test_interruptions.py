@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tests.conftest import AS_OF
 from tests.support.commands import PATIENCE, Done
 from tests.support.observer import World, effective, look, violations
+from tests.support.parcels import AS_OF
 from tests.support.postgres import PostgresServer
-from tests.support.worlds import DATABASES, NOW, Worlds
+from tests.support.workspaces import DATABASES, NOW, Worlds
 
 DAY = timedelta(days=1)
 SLOT = timedelta(hours=6)  # between commands of a sequence; the world ends in the middle of May

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.observer import World, effective, look, violations
-from tests.support.worlds import DATABASES, NOW, PROMOTING, Worlds, drop_standbys, in_review
+from tests.support.workspaces import DATABASES, NOW, PROMOTING, Worlds, drop_standbys, in_review
 
 ROOT = Path(__file__).parents[2]
 # a part of a name that is not known before the command: what the code puts there

@@ -15,7 +15,7 @@ import pytest
 
 from automl.history import KEY_SECRET
 from automl.predictions import read_predictions
-from tests.conftest import AS_OF
+from tests.support.parcels import AS_OF
 from tests.support.personal_markers import (
     BROKEN,
     COLUMNS,

@@ -30,7 +30,7 @@ from automl.store import Release, Store
 from automl.workspace import Workspace
 from tests.support.observer import look, violations
 from tests.support.postgres import PostgresServer
-from tests.support.worlds import DATABASES, NOW, Worlds
+from tests.support.workspaces import DATABASES, NOW, Worlds
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 WEEK = timedelta(weeks=1)

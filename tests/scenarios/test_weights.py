@@ -30,7 +30,7 @@ from automl.store import Store
 from automl.sweep import Work, baseline_losses, blend_losses, output_file, reweighed, sweep
 from automl.sweep.fit_cache import FitCache, Kept, block_name, columns_of
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF, make_world
+from tests.support.parcels import AS_OF, make_world
 from tests.support.sweep_work import MakeWork, say
 from tests.support.sweep_work import make_work as make_work  # a fixture
 

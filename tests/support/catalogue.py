@@ -23,7 +23,7 @@ from automl.history import Snapshot, pull, pull_batch, read
 from automl.history.contract import check, check_batch, infer, load_contract, save_contract
 from automl.problem import Problem, load_problem
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF
+from tests.support.parcels import AS_OF
 from tests.support.table_sources import DAY, Rows, Source, parcel
 
 WEEK = 7 * DAY

@@ -2,7 +2,7 @@
 
 Most of a command's seconds go into importing. `Launcher` starts one process that has imported and done
 nothing else; every command is a fork of it, runs `automl.cli.main` and may be killed like any other. So
-is the server that the command's own children are forked from. Run as `python -m tests.launching` it is
+is the server that the command's own children are forked from. Run as `python -m tests.support.commands` it is
 that process: orders come in as lines of JSON.
 """
 
@@ -103,7 +103,7 @@ class Launcher:
         self.folder = folder
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("AUTOML_", "MLFLOW_"))}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.launching"],
+            [sys.executable, "-m", "tests.support.commands"],
             stdin=subprocess.PIPE,
             env={**DEFAULTS, **clean, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
             cwd=ROOT,

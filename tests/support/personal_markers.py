@@ -19,7 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from automl import cli
-from tests.conftest import make_world
+from tests.support.parcels import make_world
 
 MARKER = "marker-7f3a"
 SECRET = "quite a secret, and long enough"

@@ -16,7 +16,7 @@ from automl.modeling.splits import make_blocks
 from automl.problem import Problem
 from automl.sweep import Work, output_file
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF
+from tests.support.parcels import AS_OF
 
 MakeWork = Callable[..., Work]
 

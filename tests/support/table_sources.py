@@ -18,7 +18,7 @@ import pytest
 from automl.history import Kinds, Snapshot, pull, pull_batch
 from automl.problem import Problem, load_problem
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF
+from tests.support.parcels import AS_OF
 
 SOURCES = ("sqlite", "parquet", "csv", "python")
 ORIGIN = {

@@ -22,9 +22,9 @@ from automl.retrain.choose import previous_champion
 from automl.retrain.pipeline import retrain
 from automl.review import approve, approve_if_tagged, reject
 from automl.store import Store
-from tests.conftest import AS_OF
-from tests.support.undoing import file as file  # a fixture
-from tests.support.undoing import let_wait, opened, standing, type_command, without_standby
+from tests.support.parcels import AS_OF
+from tests.support.workspaces import file as file  # a fixture
+from tests.support.workspaces import let_wait, opened, standing, type_command, without_standby
 
 
 def _promoting(rivals: Sequence[Duel], holder: str, *_: Any, **__: Any) -> Decision:

@@ -15,10 +15,9 @@ from automl.retrain.pipeline import retrain
 from automl.review import approve, reject
 from automl.store import tables as t
 from automl.sweep import Refits, Refitted
-from tests.conftest import AS_OF, make_world, write_problem
-from tests.support.cycles import rows, run_cycle
-from tests.support.undoing import file as file  # a fixture
-from tests.support.undoing import let_wait, opened, standing
+from tests.support.parcels import AS_OF, make_world, write_problem
+from tests.support.workspaces import file as file  # a fixture
+from tests.support.workspaces import let_wait, opened, rows, run_cycle, standing
 
 DAY = timedelta(days=1)
 REVIEW = '[promotion]\nmode = "review"\n\n[validation]'

@@ -23,10 +23,9 @@ from automl.review import rollback
 from automl.score import pipeline as score
 from automl.score.pipeline import cycle
 from automl.workspace import now
-from tests.conftest import AS_OF
-from tests.support.cycles import rows
-from tests.support.undoing import file as file  # a fixture
-from tests.support.undoing import opened, standing, type_command
+from tests.support.parcels import AS_OF
+from tests.support.workspaces import file as file  # a fixture
+from tests.support.workspaces import opened, rows, standing, type_command
 
 WEEK = timedelta(days=7)
 

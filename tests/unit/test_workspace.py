@@ -15,7 +15,7 @@ from automl.errors import ProblemError
 from automl.problem import load_problem
 from automl.tracking import Registry
 from automl.workspace import DEFAULTS, Settings, Workspace, now, open_workspace, redact
-from tests.conftest import write_problem
+from tests.support.parcels import write_problem
 
 ROOT = Path(__file__).parents[2]
 ASKED = ("MLFLOW_TRACKING_URI", "OMP_NUM_THREADS", "MLFLOW_HTTP_REQUEST_TIMEOUT", "EMPTY")

@@ -14,8 +14,8 @@ import pytest
 
 from automl.store import Store
 from automl.workspace import open_workspace
-from tests.conftest import write_problem
 from tests.support.commands import Launcher
+from tests.support.parcels import write_problem
 from tests.support.typing_commands import Place
 
 AS_OF, NEXT = "2026-03-02", "2026-03-03"

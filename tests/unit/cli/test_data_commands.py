@@ -22,8 +22,8 @@ from automl.report.data import contract_document
 from automl.retrain.pipeline import retrain
 from automl.store import Store
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF, write_problem
 from tests.support.commands import Launcher
+from tests.support.parcels import AS_OF, write_problem
 from tests.support.typing_commands import HEAVY, Answer, Place
 from tests.unit.cli.test_after_a_cycle import AS_OF as FIRST
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import write_problem
+from tests.support.parcels import write_problem
 from tests.support.typing_commands import HEAVY, Place
 
 COMMANDS = (

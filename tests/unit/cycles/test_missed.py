@@ -17,7 +17,7 @@ from automl.problem import Problem, load_problem
 from automl.score.pipeline import cycle, score
 from automl.store import Store
 from automl.workspace import open_workspace
-from tests.conftest import make_world, write_problem
+from tests.support.parcels import make_world, write_problem
 
 WEEK = timedelta(days=7)
 FIRST = datetime(2026, 3, 1, 23, tzinfo=UTC)  # Monday in Berlin

@@ -12,7 +12,7 @@ from automl.errors import HistoryError, ProblemError, UnreachableError
 from automl.history import ROW_ID, Kinds, pull, read
 from automl.problem import load_problem
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF, make_world, write_problem
+from tests.support.parcels import AS_OF, make_world, write_problem
 from tests.support.table_sources import DAY, KINDS, Source, parcel, parcels
 from tests.support.table_sources import source as source
 from tests.support.table_sources import table as table

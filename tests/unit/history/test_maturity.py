@@ -28,8 +28,8 @@ from automl.report.data import contract_document, history_document
 from automl.retrain import pipeline as retrain
 from automl.store import Store
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF, make_world, write_problem
-from tests.support.cycles import rows, run_cycle
+from tests.support.parcels import AS_OF, make_world, write_problem
+from tests.support.workspaces import rows, run_cycle
 
 DAY = 86_400 * 1_000_000  # in microseconds
 SHARE = 0.23  # of the outcome that is known early

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl.history import read
-from tests.conftest import AS_OF
+from tests.support.parcels import AS_OF
 from tests.support.table_sources import DAY, KINDS, SOURCES, Rows, Source, parcel, parcels
 from tests.support.table_sources import source as source
 from tests.support.table_sources import table as table

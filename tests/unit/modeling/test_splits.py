@@ -18,7 +18,7 @@ from automl.errors import HistoryError
 from automl.history import utc_naive
 from automl.modeling.splits import MIN_JUDGED, MIN_TRAIN, Block, make_blocks
 from automl.problem import Problem, load_problem
-from tests.conftest import AS_OF, FIRST, write_problem
+from tests.support.parcels import AS_OF, FIRST, write_problem
 
 DAY = timedelta(days=1)
 

@@ -23,7 +23,7 @@ from automl.predictions.predict import (
 )
 from automl.problem import Problem
 from automl.workspace import Workspace
-from tests.conftest import AS_OF
+from tests.support.parcels import AS_OF
 
 FEATURES = {"weight": "number", "carrier": "text"}
 CLASSES: dict[str, tuple[str | int, ...]] = {

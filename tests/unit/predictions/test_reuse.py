@@ -28,7 +28,7 @@ from automl.score.pipeline import cycle, score
 from automl.store import Release, Store
 from automl.tracking import Registry
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF, METRIC, make_world, write_problem, write_world
+from tests.support.parcels import AS_OF, METRIC, make_world, write_problem, write_world
 from tests.support.postgres import PostgresServer
 
 WEEK, DAY = timedelta(days=7), timedelta(days=1)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from automl.errors import ProblemError
 from automl.problem import METRICS, Problem, Span, family_names, load_problem
-from tests.conftest import PROBLEM, write_problem
+from tests.support.parcels import PROBLEM, write_problem
 
 MakeProblem = Callable[..., Problem]
 

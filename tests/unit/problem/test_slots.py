@@ -17,7 +17,7 @@ from automl.cycles.options import default_as_of
 from automl.problem import Problem, Slots, Span, load_problem
 from automl.problem.sections import ScheduleSection, ValidationSection
 from automl.problem.slots import cron_mistake
-from tests.conftest import write_problem
+from tests.support.parcels import write_problem
 
 ZONES = (
     "UTC", "Etc/GMT-11", "Europe/Berlin", "America/New_York", "America/St_Johns", "Asia/Kolkata",

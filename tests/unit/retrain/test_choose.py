@@ -33,7 +33,7 @@ from automl.retrain.choose import doubted, previous_champion
 from automl.score.pipeline import cycle, score
 from automl.store import Store
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF, make_world, write_problem
+from tests.support.parcels import AS_OF, make_world, write_problem
 
 WEEK = timedelta(weeks=1)
 REVIEW = '\n[promotion]\nmode = "review"\n'

@@ -19,7 +19,7 @@ from automl.problem import Problem, Span
 from automl.sweep import Refits, Work, output_file
 from automl.sweep.fit_cache import FitCache, Kept, columns_of
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF
+from tests.support.parcels import AS_OF
 
 MakeProblem = Callable[..., Problem]
 RECIPE = Recipe("linear", {"C": 1.0}, 3)

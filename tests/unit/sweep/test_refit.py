@@ -21,8 +21,8 @@ from automl.problem import Problem, load_problem
 from automl.sweep import Plan, Refits, Refitted, Work, sweep
 from automl.sweep.refit import share_in_time
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF, write_problem
 from tests.support.failing_family import write_troubled
+from tests.support.parcels import AS_OF, write_problem
 
 MakeProblem = Callable[..., Problem]
 ONLY_LIGHTGBM = {'["baseline", "linear"]': '["baseline", "lightgbm"]'}

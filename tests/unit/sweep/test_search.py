@@ -40,8 +40,8 @@ from automl.sweep.leaderboard import means
 from automl.sweep.proposals import Asked, Proposals
 from automl.sweep.search import BUDGET_ENDED
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF
 from tests.support.failing_family import HOWS, write_troubled
+from tests.support.parcels import AS_OF
 from tests.support.sweep_work import make_work as make_work  # a fixture
 from tests.support.sweep_work import say
 

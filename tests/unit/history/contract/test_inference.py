@@ -16,7 +16,7 @@ from automl.history import ROW_ID, Kind, pull, pull_batch, read
 from automl.history.contract import MIN_PER_CLASS, MIN_ROWS, Contract, check, check_batch, infer
 from automl.problem import Problem
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF, TARGET, make_world
+from tests.support.parcels import AS_OF, TARGET, make_world
 
 MakeProblem = Callable[..., Problem]
 Break = Callable[[pd.DataFrame], pd.DataFrame]

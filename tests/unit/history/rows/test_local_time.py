@@ -21,7 +21,7 @@ from automl.history.rows.local_time import AMBIGUOUS, SKIPPED, local_bound
 from automl.history.storage.snapshots import Folders, pulls
 from automl.problem import Problem, Span
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF
+from tests.support.parcels import AS_OF
 from tests.support.postgres import PostgresServer
 from tests.support.postgres import postgres as postgres
 from tests.support.table_sources import DAY, KINDS, SOURCES, Rows, Source, parcel, parcels

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from automl.errors import HistoryError
 from automl.history import read
-from tests.conftest import AS_OF
+from tests.support.parcels import AS_OF
 from tests.support.table_sources import DAY, SOURCES, Rows, Source, parcel, parcels
 from tests.support.table_sources import source as source
 from tests.support.table_sources import table as table

@@ -21,8 +21,8 @@ from automl.modeling.features.user_transformer import kinds_of, load_columns
 from automl.problem import load_problem
 from automl.score.pipeline import cycle
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF, write_problem
 from tests.scenarios.test_cycles import OUTSIDER
+from tests.support.parcels import AS_OF, write_problem
 
 OWN = '''"""Weight beside the carrier's usual weight, and a band of weights."""
 import pandas as pd

@@ -45,7 +45,7 @@ from automl.promotion.guards.worker import shares_of_gain
 from automl.store import Release
 from automl.sweep import Work, output_file
 from automl.workspace import open_workspace
-from tests.conftest import AS_OF
+from tests.support.parcels import AS_OF
 
 LAW = settings(max_examples=60, deadline=None, derandomize=True)
 RNG = np.random.default_rng(0)
