@@ -27,7 +27,7 @@ from automl.predictions.tables import audited
 from automl.problem import Problem
 from automl.promotion.release import actor, commit_undo, reconcile
 from automl.score.pipeline import stage_batch
-from automl.store import Cycle, Entry, Hold, Release, Store, Waiting, ledger
+from automl.store import Cycle, Entry, Generation, Hold, Release, Store, Waiting, ledger
 from automl.testing import fault
 from automl.tracking import Registry
 from automl.workspace import Workspace, now
@@ -343,8 +343,8 @@ def _result(
         reason,
         already=already,
         model_version=release.model_version,
-        generation=live["id"] if live else None,
-        rows=live["rows"] if live else None,
+        generation=live.id if live else None,
+        rows=live.rows if live else None,
         run_id=release.run_id,
         warnings=warnings or [],
     )
@@ -356,7 +356,7 @@ def _result(
 def _generation(session: ReviewSession, release: Release) -> int | None:
     """A whole generation of that version for the batch that readers see; None if they see it already."""
     live = session.store.live(session.problem.table)
-    if live is None or live["model_version"] == release.model_version:
+    if live is None or live.model_version == release.model_version:
         return None
     found = session.store.staged(session.problem.name, live, release.model_version)
     if found is not None:
@@ -373,13 +373,12 @@ def _audited(session: ReviewSession, generation: int) -> bool:
         return connection.scalar(query) is not None
 
 
-def _score(session: ReviewSession, release: Release, live: dict[str, Any]) -> int:
+def _score(session: ReviewSession, release: Release, live: Generation) -> int:
     """Stage the batch that readers see, as it was frozen, by another version."""
-    moment = live["as_of"].replace(tzinfo=session.champion.as_of.tzinfo)
     cycle = Cycle(
-        0, session.problem.name, "score", moment, live["attempt"], "running", "", "", {}, now()
+        0, session.problem.name, "score", live.as_of, live.attempt, "running", "", "", {}, now()
     )
-    frozen = _frozen(session, live["batch"])
+    frozen = _frozen(session, live.batch)
 
     def run(name: str, step: Callable[..., T], *args: Any, io: bool = False) -> T:
         if name == "pull batch" and frozen is not None:

@@ -82,8 +82,8 @@ def already_ended(store: Store, problem: Problem, found: Cycle) -> CycleResult:
         reason=found.reason,
         already=True,
         model_version=release.model_version if release else None,
-        generation=live["id"] if live else None,
-        rows=live["rows"] if live else None,
+        generation=live.id if live else None,
+        rows=live.rows if live else None,
         run_id=release.run_id if release else "",
     )
 

@@ -6,7 +6,6 @@ Uses only the snapshot of the present cycle, so a score never knows more than th
 from __future__ import annotations
 
 import logging
-from datetime import UTC
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from automl.modeling.features.matrices import row_weights, to_outcomes
 from automl.modeling.metrics import get_metric
 from automl.problem import Problem
 from automl.promotion.evidence import attribute
-from automl.store import Store
+from automl.store import Generation, Store
 from automl.sweep import Work, blend_outputs
 
 __all__ = ["attribution", "record_realised", "score_published"]
@@ -44,20 +43,17 @@ def record_realised(job: Job, snapshot: Snapshot, contract: Contract) -> int:
     frame = mature_rows(history.read(snapshot), job.problem, job.as_of)
     measured = 0
     for generation in job.store.generations(job.problem.name, limit=job.problem.publish.keep + 1):
-        if (
-            generation["labelled_rows"] >= generation["rows"]
-            or generation["as_of"].replace(tzinfo=UTC) >= job.as_of
-        ):
+        if generation.labelled_rows >= generation.rows or generation.as_of >= job.as_of:
             continue
         scores, rows = score_published(job.store, job.problem, contract, generation, frame)
-        if rows <= generation["labelled_rows"]:
+        if rows <= generation.labelled_rows:
             continue
-        job.store.record_realised(generation["id"], rows, scores)
+        job.store.record_realised(generation.id, rows, scores)
         release = next(
             (
                 r
                 for r in job.store.releases(job.problem.name)
-                if r.model_version == generation["model_version"]
+                if r.model_version == generation.model_version
             ),
             None,
         )
@@ -73,12 +69,12 @@ def score_published(
     store: Store,
     problem: Problem,
     contract: Contract,
-    generation: dict[str, Any],
+    generation: Generation,
     labelled: pd.DataFrame,
 ) -> tuple[dict[str, float], int]:
     """Scores of a generation by metric name, and the number of rows that could be judged."""
     keys = list(problem.history.key or (ROW_ID,))
-    predicted = publish.read_generation(store, problem, generation["id"])
+    predicted = publish.read_generation(store, problem, generation.id)
     predicted = _as_in_history(predicted, problem)
     h = problem.history
     brought = list(dict.fromkeys([*keys, h.target, *([h.weight] if h.weight else [])]))
@@ -131,12 +127,12 @@ def _published(job: Job, work: Work) -> tuple[np.ndarray, np.ndarray]:
     rows = rows.assign(**{PLACE: np.arange(len(rows))})
     taken: list[np.ndarray] = []
     outputs: list[np.ndarray] = []
-    told = job.store.generations(job.problem.name, limit=job.problem.publish.keep + 1)
-    for generation in sorted(told, key=lambda g: (g["as_of"], g["id"]), reverse=True):
-        start, end = (generation[n].replace(tzinfo=UTC) for n in ("as_of", "until"))
+    published = job.store.generations(job.problem.name, limit=job.problem.publish.keep + 1)
+    for generation in sorted(published, key=lambda g: (g.as_of, g.id), reverse=True):
+        start, end = generation.window
         if start >= min(block.end, job.as_of) or end <= block.start:
             continue
-        predicted = publish.read_generation(job.store, job.problem, generation["id"])
+        predicted = publish.read_generation(job.store, job.problem, generation.id)
         joined = _as_in_history(predicted, job.problem).merge(rows, on=keys, how="inner")
         if taken:
             joined = joined[~joined[PLACE].isin(np.concatenate(taken))]
@@ -161,7 +157,7 @@ def _output(
     store: Store,
     problem: Problem,
     contract: Contract,
-    generation: dict[str, Any],
+    generation: Generation,
     joined: pd.DataFrame,
 ) -> np.ndarray:
     if not contract.classes:
@@ -173,7 +169,7 @@ def _output(
     table = store.engine.dialect.identifier_preparer.quote(f"{problem.table}_classes_generations")
     with store.engine.connect() as connection:
         query = sa.text(f"select * from {table} where generation = :g")  # noqa: S608
-        rows = pd.read_sql(query, connection, params={"g": generation["id"]})
+        rows = pd.read_sql(query, connection, params={"g": generation.id})
     wide = _as_in_history(rows, problem).pivot(index=keys, columns="class", values="probability")[
         list(contract.classes)
     ]

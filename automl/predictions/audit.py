@@ -129,7 +129,7 @@ def _warn_of_jump(store: Store, problem: Problem, found: _Found) -> None:
     if live is None or found.mean is None:
         return
     past = _means(store, problem)
-    before = past.get(live["id"])
+    before = past.get(live.id)
     if before is None or len(past) < FEWEST_MEANS:
         return
     spread = stdev(past.values())
@@ -139,7 +139,7 @@ def _warn_of_jump(store: Store, problem: Problem, found: _Found) -> None:
             "the mean prediction is %.6g, that of generation %d is %.6g: %s deviations of past "
             "generations' means; wanted at most %g [mean_jump]",
             found.mean,
-            live["id"],
+            live.id,
             before,
             times,
             JUMP,

@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -25,7 +24,7 @@ from automl.errors import PredictError
 from automl.predictions.pointer import newest_publication
 from automl.predictions.tables import reflected
 from automl.problem import Problem
-from automl.store import Store, naive
+from automl.store import Generation, Store, naive
 from automl.store import tables as t
 from automl.testing import fault
 from automl.workspace import now
@@ -98,7 +97,7 @@ def export(store: Store, problem: Problem) -> Path | None:
     number, _ = newest
     root = store.workspace.resolve(problem.publish.parquet)
     commit = root / "_commits" / f"{number:012d}.json"
-    folder = root / f"generation={live['id']}"
+    folder = root / f"generation={live.id}"
     if not commit.exists():
         try:
             _publish_copy(store, problem, live, folder, commit)
@@ -111,7 +110,7 @@ def export(store: Store, problem: Problem) -> Path | None:
     with store.writer.begin() as connection:
         connection.execute(
             t.generation.update()
-            .where(t.generation.c.id == live["id"])
+            .where(t.generation.c.id == live.id)
             .values(exported_at=naive(now()))
         )
     _clean_copies(problem, root)
@@ -139,16 +138,16 @@ def read_predictions(folder: str | Path) -> pd.DataFrame:
 
 
 def _publish_copy(
-    store: Store, problem: Problem, live: dict[str, Any], folder: Path, commit: Path
+    store: Store, problem: Problem, live: Generation, folder: Path, commit: Path
 ) -> None:
     commit.parent.mkdir(parents=True, exist_ok=True)
-    if not _complete(folder, live["rows"]):
+    if not _complete(folder, live.rows):
         _write_copy(store, problem, live, folder)
     fault("export.copied")
     content = {
         "publication": int(commit.stem),
-        "generation": live["id"],
-        "rows": live["rows"],
+        "generation": live.id,
+        "rows": live.rows,
         "files": [f"{folder.name}/{file.name}" for file in _files(folder)],
     }
     staged = commit.with_suffix(f".{os.getpid()}.tmp")
@@ -164,12 +163,12 @@ def _publish_copy(
     fault("export.committed")
 
 
-def _write_copy(store: Store, problem: Problem, live: dict[str, Any], folder: Path) -> None:
+def _write_copy(store: Store, problem: Problem, live: Generation, folder: Path) -> None:
     """Make the copy from the table; what an interrupted one has left is replaced."""
     draft = Draft(folder)
     shutil.rmtree(draft.aside, ignore_errors=True)
     draft.aside.mkdir(parents=True)
-    for number, rows in enumerate(_stored(store, problem, live["id"])):
+    for number, rows in enumerate(_stored(store, problem, live.id)):
         rows.to_parquet(draft.aside / _part(number), index=False)
     _put(draft.aside, folder)
 

@@ -64,7 +64,7 @@ def newest_publication(store: Store, table: str) -> tuple[int, int] | None:
             if row is not None:
                 return row.number, row.generation
     live = store.live(table)
-    return (live["id"], live["id"]) if live else None
+    return (live.id, live.id) if live else None
 
 
 def read_generation(store: Store, problem: Problem, generation: int) -> pd.DataFrame:

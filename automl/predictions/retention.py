@@ -6,14 +6,14 @@ version's predictions of the live batch, by which a rollback is instant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from automl.predictions.tables import SUFFIXES, quote, reflected
 from automl.problem import Problem
-from automl.store import Hold, Store
+from automl.store import Generation, Hold, Store, aware
 from automl.store import tables as t
 from automl.testing import fault
 
@@ -26,7 +26,7 @@ def clean(store: Store, hold: Hold, problem: Problem) -> int:
     What was published stays in `<table>_history`.
     """
     live = store.live(problem.table)
-    kept = {g["id"] for g in store.generations(problem.name, limit=problem.publish.keep)}
+    kept = {g.id for g in store.generations(problem.name, limit=problem.publish.keep)}
     with store.commit(hold) as connection:
         rows = connection.execute(
             sa.select(t.generation).where(
@@ -37,7 +37,7 @@ def clean(store: Store, hold: Hold, problem: Problem) -> int:
             r
             for r in rows
             if r.id not in kept
-            and (live is None or r.id != live["id"])
+            and (live is None or r.id != live.id)
             and (r.labelled_rows > 0 if r.state == "published" else not _stands_by(r, live))
         ]
         _remove(connection, store, problem, gone)
@@ -63,12 +63,13 @@ def discard(store: Store, hold: Hold, problem: Problem, generation: int) -> None
         _remove(connection, store, problem, rows)
 
 
-def _stands_by(row: sa.Row[Any], live: Mapping[str, Any] | None) -> bool:
+def _stands_by(row: sa.Row[Any], live: Generation | None) -> bool:
     return (
         live is not None
         and row.state == "staged"
-        and all(row._mapping[name] == live[name] for name in ("batch", "as_of", "until"))
-        and row.model_version != live["model_version"]
+        and row.batch == live.batch
+        and (aware(row.as_of), aware(row.until)) == live.window
+        and row.model_version != live.model_version
     )
 
 

@@ -184,7 +184,7 @@ def _wanted(
 def _earlier(store: Store, problem: Problem, release: Release) -> sa.Row[Any] | None:
     """What readers see, if this version made it; else the newest audited generation of this version."""
     g, live = t.generation.c, store.live(problem.table)
-    seen = live["id"] if live else 0
+    seen = live.id if live else 0
     query = (
         sa.select(t.generation)
         .join(audited, audited.c.generation == g.id)

@@ -213,7 +213,7 @@ def roll_forward(problem: Problem, workspace: Workspace) -> None:
     store = Store(workspace)
     champion, live = store.champion(problem.name), store.live(problem.table)
     behind = champion is not None and not champion.projected
-    unexported = live is not None and live["exported_at"] is None and problem.publish.parquet
+    unexported = live is not None and live.exported_at is None and problem.publish.parquet
     if not behind and not unexported:
         return
     with contextlib.suppress(BusyError), store.hold(problem.name):  # busy: somebody else does it
@@ -236,8 +236,8 @@ def _told(store: Store, problem: Problem, release: Release) -> tuple[str, str]:
     entry = ledger.champion_entry(store.ledger(problem.name))
     if entry is not None and entry.kind not in KIND.values():  # a person's doing
         return entry.kind, entry.reason
-    decided = (d for d in store.decisions(problem.name) if d["id"] == release.decision_id)
-    return next(((d["outcome"], d["reason"]) for d in decided), ("", ""))
+    decided = (d for d in store.decisions(problem.name) if d.id == release.decision_id)
+    return next(((d.outcome, d.reason) for d in decided), ("", ""))
 
 
 def _release(connection: sa.Connection, problem: Problem, release: Release, told: Entry) -> Release:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -20,7 +20,7 @@ from automl.cycles.options import (
 from automl.errors import ProblemError
 from automl.modeling.families import Family, Recipe, load_family
 from automl.problem import METRICS, Problem, Slots, family_names
-from automl.store import UNSCORED, Cycle, Entry, Release, Store, ledger, naive
+from automl.store import UNSCORED, Cycle, Entry, Generation, Release, Store, ledger, naive
 from automl.workspace import Workspace, now
 
 HIGHER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1_macro", "r2"}
@@ -39,7 +39,7 @@ def ended(
     found = store.find_cycle(problem.name, "score" if verb == "score" else "retrain", as_of)
     champion, live = store.champion(problem.name), store.live(problem.table)
     lagging = (champion and not champion.projected) or (
-        live and problem.publish.parquet and live["exported_at"] is None
+        live and problem.publish.parquet and live.exported_at is None
     )
     if (
         found is None
@@ -86,7 +86,7 @@ def standing(problem: Problem, workspace: Workspace) -> str:
         else "there is still no champion"
     )
     shown = (
-        f"table {problem.table} still shows generation {live['id']}, {live['rows']} rows as of {live['as_of']:%Y-%m-%d %H:%M}"
+        f"table {problem.table} still shows generation {live.id}, {live.rows} rows as of {live.as_of:%Y-%m-%d %H:%M}"
         if live
         else f"table {problem.table} is still unpublished"
     )
@@ -126,9 +126,7 @@ def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) 
             t["number"],
         )
     )
-    decided = next(
-        (d["id"] for d in store.decisions(problem.name) if d["as_of"] == naive(cycle.as_of)), None
-    )
+    decided = next((d.id for d in store.decisions(problem.name) if d.as_of == cycle.as_of), None)
     releases = store.releases(problem.name)  # a rollback's stands at the as_of of who was put out
     release = next((r for r in releases if r.decision_id == decided), None) if decided else None
     chosen = {m.recipe.id: m.weight for m in release.blend.members} if release else {}
@@ -148,7 +146,7 @@ def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) 
 def why(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[str, Any]:
     """The decision of a cycle, with every verdict and block."""
     store, cycle = _cycle(problem, workspace, as_of)
-    found = [d for d in store.decisions(problem.name) if d["as_of"] == naive(cycle.as_of)]
+    found = [d for d in store.decisions(problem.name) if d.as_of == cycle.as_of]
     document: dict[str, Any] = {
         "problem": problem.name,
         "as_of": _iso(cycle.as_of),
@@ -160,10 +158,10 @@ def why(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[
     if found:
         decided = found[0]
         document |= {
-            "outcome": decided["outcome"],
-            "attempt": decided["attempt"],
-            "decided_at": decided["decided_at"].isoformat(),
-            **decided["content"],
+            "outcome": decided.outcome,
+            "attempt": decided.attempt,
+            "decided_at": naive(decided.decided_at).isoformat(),
+            **decided.content,
         }
     rows = store.ledger(problem.name)
     document["ledger"] = [_entry(e) for e in rows if e.as_of == cycle.as_of]
@@ -252,11 +250,11 @@ def status(problem: Problem, workspace: Workspace) -> dict[str, Any]:
         "waiting": _waiting(store, problem),
         "missed": [_iso(slot) for slot in missed_slots(store, problem, now())],
         "ahead": _iso(ahead) if ahead else None,
-        "unscored": bool(champion and live and live["model_version"] != champion.model_version),
+        "unscored": bool(champion and live and live.model_version != champion.model_version),
         "turned_out": [
-            {**_generation(g), "labelled_rows": g["labelled_rows"], "scores": g["realised"]}
+            {**_generation(g), "labelled_rows": g.labelled_rows, "scores": dict(g.realised)}
             for g in store.generations(problem.name, limit=6)
-            if g["labelled_rows"]
+            if g.labelled_rows
         ],
         "cycles": [
             {
@@ -414,13 +412,13 @@ def _champion(release: Release) -> dict[str, Any]:
     }
 
 
-def _generation(row: Mapping[str, Any]) -> dict[str, Any]:
+def _generation(generation: Generation) -> dict[str, Any]:
     return {
-        "generation": row["id"],
-        "as_of": _iso(row["as_of"].replace(tzinfo=UTC)),
-        "until": _iso(row["until"].replace(tzinfo=UTC)),
-        "rows": row["rows"],
-        "model_version": row["model_version"],
+        "generation": generation.id,
+        "as_of": _iso(generation.as_of),
+        "until": _iso(generation.until),
+        "rows": generation.rows,
+        "model_version": generation.model_version,
     }
 
 
@@ -429,7 +427,7 @@ def _places(
 ) -> dict[str, str | None]:
     """Where predictions are read: those that readers see, or a generation that has never been before them."""
     live = Store(workspace).live(problem.table) if generation else None
-    past = live is not None and live["id"] != generation
+    past = live is not None and live.id != generation
     shown = f"{problem.table}_history where generation = {generation}" if past else problem.table
     database = workspace.home / "automl.db"
     where = f"sqlite3 {database} " if workspace.database_url.startswith("sqlite") else ""

@@ -35,7 +35,7 @@ from automl.promotion.decide import (
 from automl.promotion.evidence import duels
 from automl.promotion.release import PendingDecision, actor
 from automl.retrain.block_losses import losses_of, losses_of_trials
-from automl.store import Release, Store, Waiting, aware, ledger
+from automl.store import Release, Store, Waiting, ledger
 from automl.sweep import Leaderboard, Plan, Work, reweighed
 from automl.workspace import now
 
@@ -185,9 +185,9 @@ def doubted(store: Store, problem: str, as_of: datetime, blends: Sequence[Blend]
 def _searched(store: Store, problem: str) -> set[datetime]:
     """as_of of the decisions that rest on a search; mere refits, which may be many, decide nothing."""
     return {
-        aware(d["as_of"])
+        d.as_of
         for d in store.decisions(problem, limit=MANY_DECISIONS)
-        if d["content"].get("sweep", {}).get("trials", True)  # older decisions do not say it
+        if d.content.get("sweep", {}).get("trials", True)  # older decisions do not say it
     }
 
 

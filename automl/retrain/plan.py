@@ -329,8 +329,6 @@ def _published_losses(job: Job, work: Work) -> list[float]:
     """Losses of published predictions whose labels have come, newest first; no fit is needed for them."""
     name = job.problem.metric.name
     scored = [
-        g["realised"][name]
-        for g in job.store.generations(job.problem.name, limit=2 * MEMORY)
-        if g["realised"] and g["realised"].get(name) is not None
+        g.realised.get(name) for g in job.store.generations(job.problem.name, limit=2 * MEMORY)
     ]
-    return [work.metric.loss(score) for score in scored if np.isfinite(score)]
+    return [work.metric.loss(x) for x in scored if x is not None and np.isfinite(x)]

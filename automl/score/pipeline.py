@@ -25,7 +25,7 @@ from automl.predictions.predict import Predictions, predict_pieces, read_pieces
 from automl.problem import Problem
 from automl.promotion.release import commit_publish, reconcile, roll_forward
 from automl.retrain.pipeline import retrain
-from automl.store import UNSCORED, Release, aware, naive
+from automl.store import UNSCORED, Release
 from automl.testing import fault
 from automl.workspace import Workspace
 
@@ -180,14 +180,14 @@ def _pull_batch(job: Job) -> Snapshot:
 def _check_size(job: Job, batch: Snapshot) -> None:
     """Refuse a batch of another size than the one that readers see, if both windows are equally long."""
     live = job.store.live(job.problem.table)
-    if live is None or job.problem.batch.resize == "allow" or naive(job.as_of) < live["as_of"]:
+    if live is None or job.problem.batch.resize == "allow" or job.as_of < live.as_of:
         return
-    before, found = live["rows"], batch.rows
-    alike = naive(job.problem.until(aware(live["as_of"]))) == live["until"]
+    before, found = live.rows, batch.rows
+    alike = job.problem.until(live.as_of) == live.until
     few = max(before, found) < COMPARED
     if alike and not few and not SHRUNK * before <= found <= GROWN * before:
         raise HistoryError(
-            f"batch: found {found} rows, generation {live['id']} has {before}; wanted between "
+            f"batch: found {found} rows, generation {live.id} has {before}; wanted between "
             f"{SHRUNK * before:.0f} and {GROWN * before:.0f}",
             code="batch_size",
             next_step='Mend the source; or, if this is right, set batch.resize = "allow".',

@@ -1,7 +1,28 @@
 """The one truth of a workspace: cycles, releases, generations, ledger; SQLite or PostgreSQL."""
 
 from automl.store.ledger import Entry, Waiting
-from automl.store.rows import UNSCORED, Cycle, Hold, Release, aware, naive
+from automl.store.rows import (
+    UNSCORED,
+    Cycle,
+    DecisionRecord,
+    Generation,
+    Hold,
+    Release,
+    aware,
+    naive,
+)
 from automl.store.store import Store
 
-__all__ = ["UNSCORED", "Cycle", "Entry", "Hold", "Release", "Store", "Waiting", "aware", "naive"]
+__all__ = [
+    "UNSCORED",
+    "Cycle",
+    "DecisionRecord",
+    "Entry",
+    "Generation",
+    "Hold",
+    "Release",
+    "Store",
+    "Waiting",
+    "aware",
+    "naive",
+]

@@ -16,10 +16,14 @@ __all__ = [
     "ENDED",
     "UNSCORED",
     "Cycle",
+    "DecisionRecord",
+    "Generation",
     "Hold",
     "Release",
     "aware",
     "cycle_of",
+    "decision_of",
+    "generation_of",
     "naive",
     "plain",
     "release_of",
@@ -81,6 +85,44 @@ class Release:
     released_at: datetime | None = field(default=None, compare=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRecord:
+    """One decision of a cycle, as it was recorded."""
+
+    id: int
+    as_of: datetime
+    attempt: int
+    outcome: str  # first | promote | revert | keep | stay | wait
+    reason: str
+    content: Mapping[str, Any]  # what `automl why` shows
+    decided_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One complete set of predictions for one batch, made by one model version."""
+
+    id: int
+    as_of: datetime
+    until: datetime
+    attempt: int
+    model_version: int
+    run_id: str
+    batch: str  # digest of the rows that were scored
+    rows: int
+    state: str  # staging | staged | published | removed
+    scored_at: datetime
+    published_at: datetime | None = None
+    exported_at: datetime | None = None  # when the parquet copy followed
+    labelled_rows: int = 0  # rows whose label has arrived
+    realised: Mapping[str, float | None] = field(default_factory=dict)  # metric -> score on them
+
+    @property
+    def window(self) -> tuple[datetime, datetime]:
+        """Start and end of the batch: (as_of, until)."""
+        return self.as_of, self.until
+
+
 def naive(moment: datetime) -> datetime:
     """UTC without zone, as tables hold it."""
     return moment.astimezone(UTC).replace(tzinfo=None)
@@ -127,4 +169,37 @@ def release_of(row: sa.Row[Any]) -> Release:
         row.projected_at is not None,
         row.decision_id,
         aware(row.released_at),
+    )
+
+
+def decision_of(row: sa.Row[Any]) -> DecisionRecord:
+    """The decision of a row."""
+    return DecisionRecord(
+        id=row.id,
+        as_of=aware(row.as_of),
+        attempt=row.attempt,
+        outcome=row.outcome,
+        reason=row.reason,
+        content=row.content,
+        decided_at=aware(row.decided_at),
+    )
+
+
+def generation_of(row: sa.Row[Any]) -> Generation:
+    """The generation of a row."""
+    return Generation(
+        id=row.id,
+        as_of=aware(row.as_of),
+        until=aware(row.until),
+        attempt=row.attempt,
+        model_version=row.model_version,
+        run_id=row.run_id,
+        batch=row.batch,
+        rows=row.rows,
+        state=row.state,
+        scored_at=aware(row.scored_at),
+        published_at=aware(row.published_at) if row.published_at else None,
+        exported_at=aware(row.exported_at) if row.exported_at else None,
+        labelled_rows=row.labelled_rows,
+        realised=row.realised or {},
     )

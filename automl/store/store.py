@@ -12,7 +12,7 @@ Nothing here decides anything.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from math import isfinite
 from typing import Any
 
@@ -28,10 +28,14 @@ from automl.store.rows import (
     ENDED,
     UNSCORED,
     Cycle,
+    DecisionRecord,
+    Generation,
     Hold,
     Release,
     aware,
     cycle_of,
+    decision_of,
+    generation_of,
     naive,
     plain,
     release_of,
@@ -41,7 +45,9 @@ from automl.workspace import now
 __all__ = [
     "UNSCORED",
     "Cycle",
+    "DecisionRecord",
     "Entry",
+    "Generation",
     "Hold",
     "Release",
     "Store",
@@ -87,7 +93,7 @@ class Store(Database):
             t.cycle.c.problem == problem, t.cycle.c.verb == verb, t.cycle.c.status.in_(ENDED)
         )
         found = self._all(query)[0][0]
-        return found.replace(tzinfo=UTC) if found else None
+        return aware(found) if found else None
 
     def open_cycle(
         self, problem: str, verb: str, as_of: datetime, attempt: int, digest: str
@@ -245,13 +251,11 @@ class Store(Database):
         query = query.order_by(t.release.c.as_of.desc(), t.release.c.id.desc()).limit(limit)
         return [release_of(row) for row in self._all(query)]
 
-    def decisions(self, problem: str, *, limit: int = 50) -> list[dict[str, Any]]:
-        """Newest first, as plain rows."""
+    def decisions(self, problem: str, *, limit: int = 50) -> list[DecisionRecord]:
+        """Newest first."""
         query = sa.select(t.decision).where(t.decision.c.problem == problem)
-        return [
-            dict(row._mapping)
-            for row in self._all(query.order_by(t.decision.c.id.desc()).limit(limit))
-        ]
+        query = query.order_by(t.decision.c.id.desc()).limit(limit)
+        return [decision_of(row) for row in self._all(query)]
 
     def ledger(self, problem: str) -> list[Entry]:
         """Every row of the ledger, oldest first."""
@@ -294,15 +298,13 @@ class Store(Database):
 
     # ---- generations
 
-    def generations(self, problem: str, *, limit: int = 50) -> list[dict[str, Any]]:
-        """Published ones, newest first, as plain rows."""
+    def generations(self, problem: str, *, limit: int = 50) -> list[Generation]:
+        """Published ones, newest first."""
         query = sa.select(t.generation).where(
             t.generation.c.problem == problem, t.generation.c.state == "published"
         )
-        return [
-            dict(row._mapping)
-            for row in self._all(query.order_by(t.generation.c.id.desc()).limit(limit))
-        ]
+        query = query.order_by(t.generation.c.id.desc()).limit(limit)
+        return [generation_of(row) for row in self._all(query)]
 
     def windows(self, problem: str) -> list[tuple[datetime, datetime]]:
         """(start, end) of every batch whose predictions were published."""
@@ -316,11 +318,11 @@ class Store(Database):
         query = sa.select(c.as_of).where(c.problem == problem, c.status == "refused")
         return {aware(row.as_of) for row in self._all(query)}
 
-    def live(self, table: str) -> dict[str, Any] | None:
+    def live(self, table: str) -> Generation | None:
         """The generation that readers of a table see."""
         query = sa.select(t.generation).join(t.pointer, t.pointer.c.generation == t.generation.c.id)
         rows = self._all(query.where(t.pointer.c.table_name == table))
-        return dict(rows[0]._mapping) if rows else None
+        return generation_of(rows[0]) if rows else None
 
     def record_realised(self, generation: int, rows: int, scores: Mapping[str, float]) -> None:
         """How a generation has turned out, on the labels that have arrived."""
@@ -331,24 +333,30 @@ class Store(Database):
                 .values(labelled_rows=rows, realised=plain(dict(scores)))
             )
 
-    def seen(self, problem: str, at: datetime) -> dict[str, Any] | None:
-        """The generation that readers saw at a moment; a backfill never came before their eyes."""
+    def seen(self, problem: str, at: datetime) -> Generation | None:
+        """The generation that readers saw at a moment; a backfill was never shown to them."""
         g = t.generation.c
         query = sa.select(t.generation).where(g.problem == problem, g.published_at.is_not(None))
-        rows = {row.id: dict(row._mapping) for row in self._all(query)}
-        told = [(row["published_at"].replace(tzinfo=UTC), name) for name, row in rows.items()]
-        told += [(e.at, e.generation) for e in self.ledger(problem) if e.generation in rows]
-        past = [(rows[name]["as_of"], moment, name) for moment, name in told if moment <= at]
-        return rows[max(past)[2]] if past else None
+        published = {row.id: generation_of(row) for row in self._all(query)}
+        shown = [(g.published_at, g.id) for g in published.values() if g.published_at]
+        shown += [(e.at, e.generation) for e in self.ledger(problem) if e.generation]
+        past = [
+            (published[id_].as_of, moment, id_)
+            for moment, id_ in shown
+            if moment <= at and id_ in published
+        ]
+        return published[max(past)[2]] if past else None
 
-    def staged(self, problem: str, like: Mapping[str, Any], version: int) -> int | None:
-        """A generation of another version for the same batch as this one, ready to be pointed at."""
+    def staged(self, problem: str, like: Generation, version: int) -> int | None:
+        """A generation of another version for the same batch as `like`, ready to be pointed at."""
         g = t.generation.c
         query = sa.select(g.id).where(
             g.problem == problem,
             g.model_version == version,
             g.state.in_(("staged", "published")),
-            *(g[name] == like[name] for name in ("as_of", "until", "batch")),
+            g.as_of == naive(like.as_of),
+            g.until == naive(like.until),
+            g.batch == like.batch,
         )
         rows = self._all(query.order_by(g.id.desc()).limit(1))
         return int(rows[0].id) if rows else None

@@ -31,6 +31,7 @@ from automl.sweep import Work, baseline_losses, blend_losses, output_file, rewei
 from automl.sweep.fit_cache import FitCache, Kept, block_name, columns_of
 from automl.workspace import open_workspace
 from tests.support.parcels import AS_OF, make_world
+from tests.support.store_rows import make_generation
 from tests.support.sweep_work import MakeWork, say
 from tests.support.sweep_work import make_work as make_work  # a fixture
 
@@ -354,7 +355,8 @@ def test_published_predictions_are_judged_by_weight(
     monkeypatch.setattr(realised.publish, "read_generation", lambda *_: published)
     contract = Contract({}, {}, (0, 1))
 
-    scores, rows = realised.score_published(None, problem, contract, {"id": 1}, labelled)  # type: ignore[arg-type]
+    generation = make_generation(rows=300)
+    scores, rows = realised.score_published(None, problem, contract, generation, labelled)  # type: ignore[arg-type]
 
     assert rows == 300
     truth = repeated(labelled["late"].to_numpy("float64"), labelled["copies"].to_numpy())

@@ -8,7 +8,7 @@ import pytest
 
 from automl.modeling.families import Blend, Member, Recipe
 from automl.modeling.losses import BlockLoss
-from automl.store import Cycle, Release, Store, naive
+from automl.store import Cycle, Generation, Release, Store, naive
 from automl.store import tables as t
 from automl.workspace import Workspace
 
@@ -45,6 +45,22 @@ def make_release(as_of: datetime, version: int) -> Release:
         blend,
         as_of - WEEK,
         False,
+    )
+
+
+def make_generation(*, rows: int) -> Generation:
+    """Predictions of version 1 for the week from Monday on."""
+    return Generation(
+        id=1,
+        as_of=MONDAY,
+        until=MONDAY + WEEK,
+        attempt=1,
+        model_version=1,
+        run_id="run1",
+        batch="ab" * 32,
+        rows=rows,
+        state="published",
+        scored_at=MONDAY,
     )
 
 

@@ -60,7 +60,7 @@ def test_in_review_mode_the_champion_is_refit_and_who_is_better_waits(
     assert _challenger(file) == 4
     assert waiting.expires_at - waiting.waits_since == timedelta(days=14)
     assert waiting.losses["model"] < waiting.losses["baseline"]
-    assert store.decisions("parcels")[0]["outcome"] == "wait"
+    assert store.decisions("parcels")[0].outcome == "wait"
     assert waiting.blend.id in {b.id for b, _ in store.shadows("parcels")}, "and is judged again"
     told = standing(file)
     assert told["ledger"][len(before["ledger"]) :] == [("refit", 2, 3), ("wait", None, 4)]

@@ -120,8 +120,8 @@ def test_back_and_forth_keeps_what_was_seen_when(file: Path) -> None:
 
     seen = [store.seen("parcels", moment) for moment in moments]
 
-    assert [g and g["model_version"] for g in seen] == [2, 1, 2, 1]
-    assert [g and g["id"] for g in seen][0::2] == [first["id"]] * 2
+    assert [g and g.model_version for g in seen] == [2, 1, 2, 1]
+    assert [g and g.id for g in seen][0::2] == [first.id] * 2
     here = "as_of >= '2026-03-02' and state = 'published'"
     assert rows(file, f"select count(*) from automl_generation where {here}") == [(2,)]
 

@@ -326,13 +326,13 @@ def test_published_predictions_are_judged_on_mature_rows_alone(
     [first] = [
         g
         for g in Store(open_workspace(cycles)).generations("parcels")
-        if g["as_of"] == utc_naive(AS_OF - timedelta(weeks=3))
+        if g.as_of == AS_OF - timedelta(weeks=3)
     ]
     mature = parcels["sent_at"].between(
-        first["as_of"], utc_naive(AS_OF) - timedelta(days=14), inclusive="left"
+        utc_naive(first.as_of), utc_naive(AS_OF) - timedelta(days=14), inclusive="left"
     )
-    assert 0 < mature.sum() < first["rows"]
-    assert first["labelled_rows"] == mature.sum()
+    assert 0 < mature.sum() < first.rows
+    assert first.labelled_rows == mature.sum()
 
 
 def test_the_age_is_a_receipt_of_the_cycle_and_shown(cycles: Path) -> None:

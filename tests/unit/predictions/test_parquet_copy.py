@@ -41,7 +41,7 @@ def test_the_copy_holds_what_the_table_shows(copied: Site) -> None:
     )
     live = copied.store.live("parcels")
     assert live is not None
-    assert live["exported_at"] is not None
+    assert live.exported_at is not None
 
 
 def test_readers_of_the_copy_get_the_newest_complete_generation(copied: Site) -> None:
@@ -108,7 +108,7 @@ def test_a_pointer_moved_to_an_older_generation_is_what_the_copy_answers_next(
 
     live = copied.store.live("parcels")
     assert live is not None
-    assert live["exported_at"] is None  # so that the next command brings it up
+    assert live.exported_at is None  # so that the next command brings it up
     export(copied.store, copied.problem)
 
     assert set(read_predictions(folder_of(copied))["generation"]) == {first}
@@ -219,7 +219,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_mended_by_the_next_export(
         export(copied.store, copied.problem)
     live = copied.store.live("parcels")
     assert live is not None
-    assert live["exported_at"] is None
+    assert live.exported_at is None
     assert copied.shown() == {generation}
 
     folder_of(copied).unlink()

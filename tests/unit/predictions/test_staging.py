@@ -146,7 +146,7 @@ def test_a_transaction_that_fails_after_pointing_moves_nothing(site: Site) -> No
             point_and_fail(site, hold, second)
 
     assert site.shown() == {first}
-    assert [g["id"] for g in site.store.generations("parcels")] == [first]
+    assert [g.id for g in site.store.generations("parcels")] == [first]
 
 
 def test_a_stale_holder_can_neither_stage_nor_point(site: Site) -> None:
@@ -169,7 +169,7 @@ def test_the_pointer_never_goes_back_in_time_for_a_backfill(site: Site) -> None:
 
     older = site.publish(6, week=1)
     assert site.shown() == {newest}
-    assert {g["id"]: g["state"] for g in site.store.generations("parcels")} == {
+    assert {g.id: g.state for g in site.store.generations("parcels")} == {
         newest: "published",
         older: "published",
     }

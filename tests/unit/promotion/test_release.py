@@ -202,7 +202,7 @@ def test_a_newer_challenger_takes_the_place_of_one_that_waits_and_the_ledger_say
     told = [e for e in session.store.ledger("parcels") if e.kind == "wait"]
     assert [e.blend_id for e in told] == [blend_of(2.0).id, blend_of(3.0).id]
     assert "replaces version 11 of 2026-03-09" in told[1].reason
-    assert [d["outcome"] for d in session.store.decisions("parcels")] == ["wait", "wait", "first"]
+    assert [d.outcome for d in session.store.decisions("parcels")] == ["wait", "wait", "first"]
     assert told[1].decision_id == waiting.decision_id
 
 

@@ -252,7 +252,9 @@ def test_a_refit_that_fails_a_guard_is_not_released_and_the_champion_can_go_on_s
         _cycle(file, -1)
 
     assert store.champion("parcels") == champion
-    assert (store.live(problem.table) or {})["id"] == live["id"]
+    after = store.live(problem.table)
+    assert after is not None
+    assert after.id == live.id
     assert caught.value.code == guards.REFUSED
     assert "automl score problem.toml" in str(caught.value.next_step)
     told = score(problem, open_workspace(file), RunOptions(as_of=AS_OF - WEEK))
