@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl.modeling.families import Family, Params, Recipe, Shape, load_family
-from automl.modeling.workers import context, end, fate, settle
+from automl.modeling.workers import context, end, fate, settle, start
 
 __all__ = ["Fit", "FitResult", "Pool", "recency_weights", "takes_later_weights"]
 
@@ -150,7 +150,7 @@ class Pool:
         process = self._context.Process(
             target=_work, args=(there, int(MEMORY_SHARE * memory / self.workers)), daemon=True
         )
-        process.start()
+        start(process)
         there.close()
         self._children.append(_Worker(process, here))
         return self._children[-1]

@@ -14,13 +14,13 @@ import threading
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+from types import ModuleType
 from typing import Any
 
-__all__ = ["PRELOADED", "Child", "context", "end", "fate", "settle", "warm_up"]
+__all__ = ["PRELOADED", "Child", "context", "end", "fate", "settle", "start", "warm_up"]
 
 Child = Any  # multiprocessing names the class of a context's processes nowhere that is public
 PRELOADED = [  # what most families import: once, in the server, not in every child
-    "automl.modeling._preload",
     "automl.modeling.training",
     "lightgbm",
     "sklearn.compose",
@@ -28,20 +28,29 @@ PRELOADED = [  # what most families import: once, in the server, not in every ch
     "sklearn.linear_model",
     "sklearn.neural_network",
 ]
+_STARTING = threading.Lock()  # `__main__` belongs to the whole process
 
 
 def context() -> ForkServerContext:
     """Where processes and pipes come from."""
     found = mp.get_context("forkserver")
-    found.set_forkserver_preload([*PRELOADED, *_started_with()])
+    found.set_forkserver_preload(PRELOADED)
     return found
 
 
-def _started_with() -> list[str]:
-    """The module of `python -m`, such as Prefect's engine: every child imports it, in vain but by Python's rules."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    name: str = spec.name if spec else ""
-    return [] if not name or name.endswith("__main__") else [name]  # Python leaves those alone
+def start(child: Child) -> None:
+    """Start a process that does not import `__main__`.
+
+    Python would import it once more in every child: a script without a guard would run again and again,
+    and the module of `python -m`, such as Prefect's engine, would load for seconds. No child needs it.
+    """
+    with _STARTING:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            child.start()
+        finally:
+            sys.modules["__main__"] = main
 
 
 def warm_up() -> None:

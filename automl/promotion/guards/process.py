@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from automl.modeling.workers import context, end, fate
+from automl.modeling.workers import context, end, fate, start
 from automl.problem import Problem
 from automl.promotion.guards.worker import examine
 
@@ -35,7 +35,7 @@ class Examiner:
         self._process = context().Process(
             target=examine, args=(there, Path(self._folder.name), problem.file, dict(os.environ))
         )
-        self._process.start()
+        start(self._process)
         there.close()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Processes of our own: what the server has imported, none of them imports again."""
+"""Processes of our own: what the server has imported, none of them imports again, nor `__main__`."""
 
 from __future__ import annotations
 
@@ -9,40 +9,48 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-ENGINE = """
+GUARD = 'if __name__ == "__main__":'
+STARTED = """
 import heavy
-from automl import children
+from automl.modeling import workers
 
-if __name__ == "__main__":
-    del children.PRELOADED[1:]
+{guard}
+    workers.PRELOADED.clear()
     for _ in range(3):
-        child = children.context().Process(target=int)
-        child.start()
+        child = workers.context().Process(target=int)
+        workers.start(child)
         child.join()
+        assert child.exitcode == 0
 """
+HEAVY = 'import os\nwith open("imported", "a") as file:\n    print(os.getpid(), file=file)\n'
 
 
 @pytest.mark.parametrize(
-    ("file", "started", "imports"),
+    ("file", "command"),
     [
-        ("engine.py", "engine", 2),
-        ("shop/engine.py", "shop.engine", 2),
-        ("engine/__main__.py", "engine", 1),
+        ("engine.py", ["-m", "engine"]),
+        ("shop/engine.py", ["-m", "shop.engine"]),
+        ("engine/__main__.py", ["-m", "engine"]),
+        ("script.py", ["script.py"]),
     ],
 )
-def test_what_python_was_started_with_is_imported_once_for_all_children(
-    tmp_path: Path, file: str, started: str, imports: int
+@pytest.mark.parametrize("guard", [GUARD, "if True:"], ids=["guarded", "without a guard"])
+def test_no_worker_imports_what_python_was_started_with(
+    tmp_path: Path, file: str, command: list[str], guard: str
 ) -> None:
     (tmp_path / file).parent.mkdir(exist_ok=True)
-    (tmp_path / file).write_text(ENGINE, encoding="utf-8")
-    heavy = 'import os\nwith open("imported", "a") as file:\n    print(os.getpid(), file=file)\n'
-    (tmp_path / "heavy.py").write_text(heavy, encoding="utf-8")
+    (tmp_path / file).write_text(STARTED.format(guard=guard), encoding="utf-8")
+    (tmp_path / "heavy.py").write_text(HEAVY, encoding="utf-8")
 
-    command, environment = [sys.executable, "-m", started], {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+        [sys.executable, *command],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
     )
 
     importers = (tmp_path / "imported").read_text(encoding="utf-8").split()
-    assert len(importers) == len(set(importers)) == imports  # itself, and the server
+    assert len(importers) == 1  # the program itself
     assert not done.stderr
