@@ -1,5 +1,18 @@
-"""The commands that people type; see `commands`."""
+"""The command line.
 
-from automl.cli.commands import app, main
+    app      the application and the options that commands share
+    run      cycle, retrain, score, schedule
+    review   rollback, approve, reject
+    show     status, leaderboard, why, champion, history, contract, ui
+    setup    check, spaces, doctor
+    console  what is printed, and where
+    inputs   problem file, times and settings of a command
+    entry    the entry point and its exit codes
+
+Commands import what they need when they run, so that `--help` is quick.
+"""
+
+from automl.cli.app import app
+from automl.cli.entry import main
 
 __all__ = ["app", "main"]

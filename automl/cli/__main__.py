@@ -1,5 +1,5 @@
 """`python -m automl.cli` is `automl`."""
 
-from automl.cli.commands import main
+from automl.cli.entry import main
 
 main()

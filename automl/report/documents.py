@@ -26,7 +26,7 @@ from automl.workspace import Workspace, now
 HIGHER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1_macro", "r2"}
 
 
-def ended(
+def finished(
     problem: Problem, workspace: Workspace, verb: str, options: RunOptions
 ) -> CycleResult | None:
     """How that cycle has ended already, or None if there is work to do; answers in well under a second."""
@@ -74,7 +74,7 @@ def result(done: CycleResult, workspace: Workspace) -> dict[str, Any]:
     return document
 
 
-def standing(problem: Problem, workspace: Workspace) -> str:
+def in_effect(problem: Problem, workspace: Workspace) -> str:
     """What is effective now, looked up: for the last line of an error message."""
     if not (workspace.home / "automl.db").exists() and workspace.database_url.startswith("sqlite"):
         return "nothing was released or published before, and nothing is now"

@@ -1,4 +1,4 @@
-"""The command line before any cycle has run: help, mistakes, and what there is to see."""
+"""The command line before any cycle: help, usage errors, and what the inspecting commands show."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMMANDS = (
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """A problem that nobody has run yet."""
+    """A problem that has not run yet."""
     (tmp_path / "here").mkdir()
     (tmp_path / "elsewhere").mkdir()
     write_problem(tmp_path / "here")
@@ -39,35 +39,35 @@ def place(tmp_path: Path) -> Place:
 
 
 def test_help_names_every_command(place: Place) -> None:
-    answer = place.run("--help")
+    result = place.run("--help")
 
-    assert answer.code == 0
-    assert [name for name in COMMANDS if f" {name} " not in answer.out] == []
+    assert result.code == 0
+    assert [name for name in COMMANDS if f" {name} " not in result.out] == []
 
 
 @pytest.mark.parametrize(
     "arguments", [("--help",), ("status", "FILE"), ("check", "FILE")], ids=lambda a: a[0]
 )
-def test_looking_loads_no_heavy_library(place: Place, arguments: tuple[str, ...]) -> None:
+def test_inspecting_loads_no_heavy_library(place: Place, arguments: tuple[str, ...]) -> None:
     named = [str(place.file) if a == "FILE" else a for a in arguments]
 
-    answer = place.run(*named, python=("-X", "importtime"))
+    result = place.run(*named, python=("-X", "importtime"))
 
     loaded = {
         line.rpartition("|")[2].strip().partition(".")[0]
-        for line in answer.err.splitlines()
+        for line in result.err.splitlines()
         if "|" in line
     }
-    assert answer.code == 0
-    assert "cyclopts" in loaded  # the list of imports was read rightly
+    assert result.code == 0
+    assert "cyclopts" in loaded  # proves that the list of imports was parsed
     assert loaded.isdisjoint(HEAVY)
 
 
 def test_importing_the_package_loads_no_heavy_library(tmp_path: Path) -> None:
-    told = "import automl, sys; print([m for m in ('automl', *sys.argv[1:]) if m in sys.modules])"
+    code = "import automl, sys; print([m for m in ('automl', *sys.argv[1:]) if m in sys.modules])"
 
     done = subprocess.run(
-        [sys.executable, "-c", told, *HEAVY],
+        [sys.executable, "-c", code, *HEAVY],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -93,19 +93,19 @@ def test_importing_the_package_loads_no_heavy_library(tmp_path: Path) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_wrong_usage_ends_in_2_and_says_what_is_wrong(
+def test_wrong_usage_exits_2_and_names_the_mistake(
     place: Place, arguments: tuple[str, ...], message: str
 ) -> None:
-    answer = place.run(*(str(place.file) if a == "FILE" else a for a in arguments))
+    result = place.run(*(str(place.file) if a == "FILE" else a for a in arguments))
 
-    assert answer.code == 2
-    assert message in answer.err
-    assert "Traceback" not in answer.err
-    assert answer.out == ""
+    assert result.code == 2
+    assert message in result.err
+    assert "Traceback" not in result.err
+    assert result.out == ""
     assert not (place.folder / ".automl").exists()
 
 
-def test_a_wrong_problem_file_ends_in_2_and_lists_every_mistake(place: Place) -> None:
+def test_an_invalid_problem_file_exits_2_and_lists_every_mistake(place: Place) -> None:
     text = place.file.read_text(encoding="utf-8")
     for old, new in {
         '"roc_auc"': '"rmse"',
@@ -118,10 +118,10 @@ def test_a_wrong_problem_file_ends_in_2_and_lists_every_mistake(place: Place) ->
         text = text.replace(old, new)
     place.file.write_text(text, encoding="utf-8")
 
-    answer = place.run("check", str(place.file))
+    result = place.run("check", str(place.file))
 
-    assert answer.code == 2
-    assert "5 mistakes" in answer.err
+    assert result.code == 2
+    assert "5 mistakes" in result.err
     for mistake in (
         "history.label_delay: 'soon' is not a duration",
         "sweep.sede: unknown key",
@@ -131,31 +131,31 @@ def test_a_wrong_problem_file_ends_in_2_and_lists_every_mistake(place: Place) ->
         "'linaer' is no family",
         "Did you mean 'linear'?",
     ):
-        assert mistake in answer.err
+        assert mistake in result.err
 
 
 # ---------------------------------------------------------------- before any cycle
 
 
-def test_check_says_what_is_valid_and_touches_nothing(place: Place) -> None:
+def test_check_reports_a_valid_file_and_touches_nothing(place: Place) -> None:
     before = sorted(place.folder.iterdir())
 
-    answer = place.run("check", str(place.file))
+    result = place.run("check", str(place.file))
 
-    assert answer.code == 0
-    assert "parcels: the problem file is valid" in answer.out
+    assert result.code == 0
+    assert "parcels: the problem file is valid" in result.out
     assert sorted(place.folder.iterdir()) == before
     assert list(place.elsewhere.iterdir()) == []
 
 
 def test_check_json_is_one_document(place: Place) -> None:
-    answer = place.run("check", str(place.file), "--json")
+    result = place.run("check", str(place.file), "--json")
 
-    assert answer.code == 0
-    assert answer.document["schema"] == 1
-    assert answer.document["problem"] == "parcels"
-    assert list(answer.document["families"]) == ["baseline", "linear"]
-    assert answer.document["workspace"] == str(place.folder / ".automl")
+    assert result.code == 0
+    assert result.document["schema"] == 1
+    assert result.document["problem"] == "parcels"
+    assert list(result.document["families"]) == ["baseline", "linear"]
+    assert result.document["workspace"] == str(place.folder / ".automl")
 
 
 @pytest.mark.parametrize(
@@ -166,21 +166,21 @@ def test_check_json_is_one_document(place: Place) -> None:
         ("why", 2, "no retraining cycle yet"),
     ],
 )
-def test_looking_before_any_cycle_says_that_there_is_none(
+def test_inspecting_before_any_cycle_reports_that_there_is_none(
     place: Place, command: str, code: int, message: str
 ) -> None:
-    answer = place.run(command, str(place.file))
+    result = place.run(command, str(place.file))
 
-    assert answer.code == code
-    assert message in answer.out + answer.err
-    assert "automl cycle" in answer.out + answer.err  # what to type next
+    assert result.code == code
+    assert message in result.out + result.err
+    assert "automl cycle" in result.out + result.err  # what to type next
 
 
 @pytest.mark.parametrize(("command", "key"), [("status", "problem"), ("why", "error")])
-def test_looking_before_any_cycle_answers_one_json_document(
+def test_inspecting_before_any_cycle_prints_one_json_document(
     place: Place, command: str, key: str
 ) -> None:
-    answer = place.run(command, str(place.file), "--json")
+    result = place.run(command, str(place.file), "--json")
 
-    assert key in answer.document
-    assert answer.document.get("champion") is None
+    assert key in result.document
+    assert result.document.get("champion") is None

@@ -1,4 +1,4 @@
-"""A slot that was passed over is made up for; readers keep the newest predictions."""
+"""A slot that was missed is scored afterwards; readers keep the newest predictions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from automl import report
-from automl.cli import plumbing
+from automl.cli import run
 from automl.cycles.missed import missed_slots
 from automl.cycles.options import RunOptions
 from automl.problem import Problem, load_problem
@@ -33,7 +33,7 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
-def test_slots_that_were_passed_over_are_scored_by_the_champion_of_their_time(
+def test_missed_slots_are_scored_by_the_champion_of_their_time(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem, workspace = load_problem(file), open_workspace(file)
@@ -47,10 +47,10 @@ def test_slots_that_were_passed_over_are_scored_by_the_champion_of_their_time(
     passed = [slots.after(slots.after(FIRST)), third]
     assert missed_slots(Store(workspace), problem, now) == passed
 
-    plumbing.make_up(problem, workspace)
+    run.score_missed_slots(problem, workspace)
 
     said = capsys.readouterr().err
-    assert said.count("made up for a missed slot") == 2
+    assert said.count("scored a missed slot") == 2
     assert missed_slots(Store(workspace), problem, now) == []
     with sqlite3.connect(workspace.home / "automl.db") as database:
         live = database.execute("select distinct as_of from parcels").fetchall()
@@ -90,7 +90,7 @@ def test_a_cycle_ahead_of_the_clock_is_warned_of_and_shown(
     assert "as_of_ahead" in caplog.text
 
 
-def test_the_same_command_again_goes_on_making_up(
+def test_the_same_command_again_scores_the_missed_slots(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem, workspace = load_problem(file), open_workspace(file)
@@ -98,10 +98,10 @@ def test_the_same_command_again_goes_on_making_up(
     score(problem, workspace, RunOptions(as_of=newest))
     monkeypatch.setattr("automl.workspace.now", lambda: newest + timedelta(hours=1))
     monkeypatch.setattr("automl.report.documents.now", lambda: newest + timedelta(hours=1))
-    assert plumbing.run_pipeline("score", file, RunOptions(), as_json=True) == 0
+    assert run.run_pipeline("score", file, RunOptions(), as_json=True) == 0
     said = capsys.readouterr()
     assert '"already": true' in said.out
-    assert said.err.count("made up for a missed slot") == 1
+    assert said.err.count("scored a missed slot") == 1
 
 
 def test_without_a_schedule_nothing_is_missed(

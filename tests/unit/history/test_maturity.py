@@ -24,7 +24,7 @@ from automl.history.maturity import (
 )
 from automl.modeling.splits import make_blocks
 from automl.problem import Problem, Span, load_problem
-from automl.report.data import contract_document, history_document
+from automl.report.data_tables import contract_document, history_document
 from automl.retrain import pipeline as retrain
 from automl.store import Store
 from automl.workspace import open_workspace

@@ -16,7 +16,7 @@ from automl.errors import AutomlError, ContractError, HistoryError, ProblemError
 from automl.history import KEY_SECRET
 from automl.history.contract import infer, load_contract, save_contract
 from automl.problem import Problem, load_problem
-from automl.report.data import contract_document
+from automl.report.data_tables import contract_document
 from automl.workspace import open_workspace
 from tests.support.parcels import AS_OF
 from tests.support.personal_markers import BROKEN, DAY, MARKER, SECRET, WEEK, Life, people

@@ -1,4 +1,4 @@
-"""The command line once a cycle has run: looking, repeating, and what is refused leaves all as it was."""
+"""The command line after a cycle: inspecting, repeating, and refusals that change nothing."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def published(tmp_path_factory: pytest.TempPathFactory, launcher: Launcher) -> P
     folders = tmp_path_factory.mktemp("published"), tmp_path_factory.mktemp("elsewhere")
     place = Place(*folders, launcher)
     write_problem(place.folder)
-    answer = place.run("cycle", str(place.file), "--as-of", AS_OF)
-    assert answer.code == 0, answer.err
+    result = place.run("cycle", str(place.file), "--as-of", AS_OF)
+    assert result.code == 0, result.err
     standing = place.standing()
     assert standing["aliases"] == [("parcels", "champion", 1)]
     assert len(str(standing["predictions"])) > 10_000
@@ -40,29 +40,29 @@ def published(tmp_path_factory: pytest.TempPathFactory, launcher: Launcher) -> P
 
 
 @pytest.mark.parametrize("command", ["status", "leaderboard", "why"])
-def test_looking_answers_text_and_one_json_document_and_changes_nothing(
+def test_inspecting_prints_text_or_one_json_document_and_changes_nothing(
     published: Place, command: str
 ) -> None:
     before = published.standing()
 
     text = published.run(command, str(published.file))
-    answer = published.run(command, str(published.file), "--json")
+    result = published.run(command, str(published.file), "--json")
 
-    assert (text.code, answer.code) == (0, 0)
+    assert (text.code, result.code) == (0, 0)
     assert "parcels" in text.out
-    assert answer.document["problem"] == "parcels"
+    assert result.document["problem"] == "parcels"
     assert published.standing() == before
 
 
-def test_why_says_how_much_was_searched_and_why_so_much(published: Place) -> None:
+def test_why_shows_how_much_was_searched_and_the_reason(published: Place) -> None:
     text = published.run("why", str(published.file))
-    answer = published.run("why", str(published.file), "--json")
+    result = published.run("why", str(published.file), "--json")
     reason = "there is no champion that could be refit"
-    assert answer.document["plan"] == {"kind": "full", "reason": reason}
+    assert result.document["plan"] == {"kind": "full", "reason": reason}
     assert f"plan: full; {reason}" in text.out
 
 
-def test_why_says_from_when_until_when_a_block_is(published: Place) -> None:
+def test_why_shows_start_and_end_of_every_block(published: Place) -> None:
     text = published.run("why", str(published.file)).out
     blocks = published.run("why", str(published.file), "--json").document["blocks"]
     week = timedelta(days=7)
@@ -72,15 +72,15 @@ def test_why_says_from_when_until_when_a_block_is(published: Place) -> None:
         assert re.search(rf"{b['block']} +{b['until']} +{b['rows']} ", text)
 
 
-def test_the_same_cycle_again_is_done_already(published: Place) -> None:
+def test_running_a_finished_cycle_again_changes_nothing(published: Place) -> None:
     before = published.standing()
 
-    answer = published.run("cycle", str(published.file), "--as-of", AS_OF, "--json")
+    result = published.run("cycle", str(published.file), "--as-of", AS_OF, "--json")
 
-    assert answer.code == 0
-    assert answer.document["already"]
-    assert answer.document["status"] == "published"
-    assert answer.document["model_version"] == 1
+    assert result.code == 0
+    assert result.document["already"]
+    assert result.document["status"] == "published"
+    assert result.document["model_version"] == 1
     assert published.standing() == before
     assert list(published.elsewhere.iterdir()) == []
 
@@ -117,35 +117,35 @@ REFUSALS: dict[str, tuple[dict[str, str], int, str]] = {
 
 
 @pytest.mark.parametrize(("replace", "code", "message"), REFUSALS.values(), ids=REFUSALS)
-def test_refused_data_changes_nothing_and_says_so(
+def test_refused_data_changes_nothing_and_the_message_names_the_reason(
     published: Place, replace: dict[str, str], code: int, message: str
 ) -> None:
     before = published.standing()
     file = published.variant(replace, contract=replace is not REGRESSION)
 
-    answer = published.order("cycle", str(file), "--as-of", NEXT)
+    result = published.order("cycle", str(file), "--as-of", NEXT)
 
-    assert answer.code == code, answer.err
-    assert message in answer.err
+    assert result.code == code, result.err
+    assert message in result.err
     assert (
         "unchanged: champion is still version 1; table parcels still shows generation 1, 240 rows"
-        in answer.err
+        in result.err
     )
-    assert "Traceback" not in answer.err
-    assert answer.out == ""
+    assert "Traceback" not in result.err
+    assert result.out == ""
     assert published.standing() == before
 
 
-def test_a_single_class_is_refused_in_one_json_document_with_code_and_what_stayed(
+def test_a_single_class_is_refused_in_one_json_document_with_code_and_what_is_unchanged(
     published: Place,
 ) -> None:
     before = published.standing()
     file = published.variant(query(f"select {COLUMNS}, 1 as late from parcels"))
 
-    answer = published.order("retrain", str(file), "--as-of", NEXT, "--json")
+    result = published.order("retrain", str(file), "--as-of", NEXT, "--json")
 
-    error = answer.document["error"]
-    assert (answer.code, error["exit_code"], error["code"]) == (3, 3, "single_class")
+    error = result.document["error"]
+    assert (result.code, error["exit_code"], error["code"]) == (3, 3, "single_class")
     assert "target 'late': every row is" in error["message"]
     assert (
         "champion is still version 1; table parcels still shows generation 1" in error["unchanged"]
@@ -154,28 +154,28 @@ def test_a_single_class_is_refused_in_one_json_document_with_code_and_what_staye
     assert published.standing() == before
 
 
-def test_mlflow_that_does_not_answer_ends_in_5_soon_and_changes_nothing(published: Place) -> None:
+def test_an_unreachable_mlflow_exits_5_quickly_and_changes_nothing(published: Place) -> None:
     before = published.standing()
 
-    answer = published.run(
+    result = published.run(
         "cycle", str(published.file), "--as-of", NEXT, MLFLOW_TRACKING_URI="http://127.0.0.1:9"
     )
 
-    assert answer.code == 5, answer.err
-    assert "MLflow at http://127.0.0.1:9 does not answer" in answer.err
-    assert "champion is still version 1" in answer.err
-    assert answer.seconds < 10
+    assert result.code == 5, result.err
+    assert "MLflow at http://127.0.0.1:9 does not answer" in result.err
+    assert "champion is still version 1" in result.err
+    assert result.seconds < 10
     assert published.standing() == before
 
 
-def test_a_cycle_that_somebody_else_holds_ends_in_7(published: Place) -> None:
+def test_a_cycle_held_by_another_process_exits_7(published: Place) -> None:
     before = published.standing()
 
     with Store(open_workspace(published.file)).hold("parcels"):
-        answer = published.order("score", str(published.file), "--as-of", NEXT)
+        result = published.order("score", str(published.file), "--as-of", NEXT)
 
-    assert answer.code == 7, answer.err
-    assert f"parcels: held by process {os.getpid()}" in answer.err
+    assert result.code == 7, result.err
+    assert f"parcels: held by process {os.getpid()}" in result.err
     assert published.standing() == before
 
 
@@ -191,7 +191,7 @@ def rows(as_of, until):
 """
 
 
-def test_an_interrupted_cycle_ends_in_130_and_says_what_it_left(published: Place) -> None:
+def test_an_interrupted_cycle_exits_130_and_names_what_is_unchanged(published: Place) -> None:
     before = published.standing()
     (published.folder / "endless.py").write_text(ENDLESS, encoding="utf-8")
     text = 'source      = "sqlite:///world.db"\nquery       = "select * from parcels"'
@@ -207,11 +207,11 @@ def test_an_interrupted_cycle_ends_in_130_and_says_what_it_left(published: Place
         time.sleep(0.05)
 
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=30)[1]
+    stderr = process.communicate(timeout=30)[1]
 
     assert process.returncode == 130
-    assert "interrupted; champion and predictions are as they were" in said
-    assert "Traceback" not in said
+    assert "Interrupted. Champion and predictions are unchanged" in stderr
+    assert "Traceback" not in stderr
     assert published.standing() == before
 
 
@@ -223,25 +223,25 @@ def test_an_interrupted_cycle_ends_in_130_and_says_what_it_left(published: Place
     ],
     ids=["backwards", "again without a reason"],
 )
-def test_what_would_rewrite_the_past_must_be_asked_for(
+def test_rewriting_the_past_needs_an_explicit_option(
     published: Place, arguments: tuple[str, ...], message: str
 ) -> None:
     before = published.standing()
 
-    answer = published.order("cycle", str(published.file), *arguments)
+    result = published.order("cycle", str(published.file), *arguments)
 
-    assert answer.code == 2, answer.err
-    assert message in answer.err
+    assert result.code == 2, result.err
+    assert message in result.err
     assert published.standing() == before
 
 
-def test_a_problem_file_that_changed_since_the_cycle_is_told(published: Place) -> None:
+def test_a_problem_file_changed_since_the_cycle_is_refused(published: Place) -> None:
     before = published.standing()
     file = published.variant({'label_delay = "1d"': 'label_delay = "2d"'})
 
-    answer = published.order("cycle", str(file), "--as-of", AS_OF)
+    result = published.order("cycle", str(file), "--as-of", AS_OF)
 
-    assert answer.code == 2, answer.err
-    assert "has changed since the cycle of 2026-03-02" in answer.err
-    assert "--again --reason" in answer.err
+    assert result.code == 2, result.err
+    assert "has changed since the cycle of 2026-03-02" in result.err
+    assert "--again --reason" in result.err
     assert published.standing() == before

@@ -1,4 +1,4 @@
-"""`automl history` and `automl contract` as people type them."""
+"""`automl history` and `automl contract` on the command line."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from automl.cycles.options import RunOptions
 from automl.history import pull, read
 from automl.history.contract import check, load_contract
 from automl.problem import load_problem
-from automl.report.data import contract_document
+from automl.report.data_tables import contract_document
 from automl.retrain.pipeline import retrain
 from automl.store import Store
 from automl.workspace import open_workspace
 from tests.support.commands import Launcher
 from tests.support.parcels import AS_OF, write_problem
 from tests.support.typing_commands import HEAVY, Answer, Place
-from tests.unit.cli.test_after_a_cycle import AS_OF as FIRST
+from tests.unit.cli.test_run import AS_OF as FIRST
 
 DAY = timedelta(days=1)
 DAYS = ("2026-03-03", "2026-03-04")
@@ -36,20 +36,20 @@ QUICK = {
 }
 
 
-def look(place: Place, *arguments: str) -> Answer:
+def inspect(place: Place, *arguments: str) -> Answer:
     return place.order(arguments[0], str(place.file), *arguments[1:], COLUMNS="80")
 
 
 def change(place: Place, *statements: str) -> None:
-    """Alter the source as its owner might; files are taken for changed by time and size."""
+    """Change rows or columns of the source database."""
     with closing(sqlite3.connect(place.folder / "world.db")) as world:
         for statement in statements:
             world.execute(statement)
         world.commit()
 
 
-def compared(place: Place) -> dict[str, Any]:
-    """What `automl contract --json` says of the newest day, without a process of its own."""
+def compare(place: Place) -> dict[str, Any]:
+    """The document of `automl contract --json` for the newest day, without a new process."""
     moment = datetime.fromisoformat(DAYS[1]).replace(tzinfo=UTC)
     workspace = open_workspace(place.file)
     return contract_document(load_problem(place.file), workspace, moment, accept=False)
@@ -83,14 +83,16 @@ def _retrain(place: Place, as_of: str) -> None:
 # ---------------------------------------------------------------- before any pull
 
 
-def test_history_before_any_pull_says_what_to_type(tmp_path: Path, launcher: Launcher) -> None:
+def test_history_before_any_pull_names_the_command_to_run(
+    tmp_path: Path, launcher: Launcher
+) -> None:
     place = Place(tmp_path, tmp_path, launcher)
     write_problem(tmp_path)
 
-    answer, document = look(place, "history"), look(place, "history", "--json").document
+    result, document = inspect(place, "history"), inspect(place, "history", "--json").document
 
-    assert (answer.code, document["pulls"], document["bytes_stored"]) == (0, [], 0)
-    assert "nothing was pulled yet; automl retrain problem.toml" in answer.out
+    assert (result.code, document["pulls"], document["bytes_stored"]) == (0, [], 0)
+    assert "no pull yet; run automl retrain problem.toml" in result.out
 
 
 @pytest.mark.parametrize(
@@ -102,37 +104,37 @@ def test_history_before_any_pull_says_what_to_type(tmp_path: Path, launcher: Lau
     ],
     ids=" ".join,
 )
-def test_what_needs_a_pull_is_refused_before_one(
+def test_commands_that_need_a_pull_are_refused_before_the_first(
     tmp_path: Path, launcher: Launcher, arguments: tuple[str, ...], code: str
 ) -> None:
     place = Place(tmp_path, tmp_path, launcher)
     write_problem(tmp_path)
 
-    answer = look(place, *arguments, "--json")
+    result = inspect(place, *arguments, "--json")
 
-    assert (answer.code, answer.document["error"]["code"]) == (3, code)
-    assert "next: automl retrain problem.toml" in answer.err
+    assert (result.code, result.document["error"]["code"]) == (3, code)
+    assert "next: automl retrain problem.toml" in result.err
     assert not (tmp_path / "problem.contract.json").exists()
 
 
 # ---------------------------------------------------------------- history
 
 
-def test_history_fits_80_columns_and_says_what_each_pull_did(pulled: Place) -> None:
-    answer = look(pulled, "history")
+def test_history_fits_80_columns_and_shows_each_pull(pulled: Place) -> None:
+    result = inspect(pulled, "history")
 
-    assert answer.code == 0
-    assert max(map(len, answer.out.splitlines())) <= 80
-    assert "…" not in answer.out, "nothing is cut"
-    rows = [line.split() for line in answer.out.splitlines() if line.startswith("2026-03-0")]
+    assert result.code == 0
+    assert max(map(len, result.out.splitlines())) <= 80
+    assert "…" not in result.out, "nothing is cut"
+    rows = [line.split() for line in result.out.splitlines() if line.startswith("2026-03-0")]
     assert [row[0] for row in rows] == [DAYS[0], FIRST], "newest first"
-    assert "2 rows set aside" in answer.out
-    assert "kind_changed" in answer.out
-    assert "checked" in answer.out
+    assert "2 rows set aside" in result.out
+    assert "kind_changed" in result.out
+    assert "checked" in result.out
 
 
 def test_history_json_is_one_document_with_pulls_and_rows_set_aside(pulled: Place) -> None:
-    document = look(pulled, "history", "--json").document
+    document = inspect(pulled, "history", "--json").document
 
     newest, oldest = document["pulls"]
     assert (oldest["full"], oldest["new"], oldest["quarantined"]) == (
@@ -150,45 +152,45 @@ def test_history_json_is_one_document_with_pulls_and_rows_set_aside(pulled: Plac
     assert document["bytes_stored"] == stored > 0
 
 
-def test_verify_compares_every_window_and_pulls_again_what_differs(
+def test_verify_compares_every_window_and_pulls_differing_windows_again(
     pulled: Place, tmp_path: Path
 ) -> None:
     place = _copy(pulled, tmp_path)
     change(place, "delete from parcels where sent_at between '2026-01-20 10' and '2026-01-20 11'")
-    before = look(place, "history", "--json").document["pulls"]
+    before = inspect(place, "history", "--json").document["pulls"]
 
-    answer = look(place, "history", "--verify", "--json")
+    result = inspect(place, "history", "--verify", "--json")
 
-    newest, *rest = answer.document["pulls"]
-    assert answer.code == 0
+    newest, *rest = result.document["pulls"]
+    assert result.code == 0
     assert rest == before
     assert newest["rows"] == before[0]["rows"] - newest["deleted"]
     assert (newest["deleted"], newest["repaired"]) == (2, 1)
     assert newest["verified"] >= 1
-    again = look(place, "history", "--verify", "--json").document["pulls"][0]
+    again = inspect(place, "history", "--verify", "--json").document["pulls"][0]
     assert (again["repaired"], again["snapshot"]) == (0, newest["snapshot"])
 
 
-def test_verify_waits_for_no_cycle(pulled: Place) -> None:
+def test_verify_exits_7_while_a_cycle_runs(pulled: Place) -> None:
     with Store(open_workspace(pulled.file)).hold("parcels"):
-        answer = look(pulled, "history", "--verify")
+        result = inspect(pulled, "history", "--verify")
 
-    assert answer.code == 7
-    assert "unchanged: champion is still version" in answer.err
+    assert result.code == 7
+    assert "unchanged: champion is still version" in result.err
 
 
 # ---------------------------------------------------------------- contract
 
 
-def test_contract_shows_columns_and_that_nothing_changes(pulled: Place) -> None:
+def test_contract_shows_columns_and_no_changes(pulled: Place) -> None:
     before = (pulled.folder / "problem.contract.json").read_bytes()
 
-    answer, document = look(pulled, "contract"), look(pulled, "contract", "--json").document
+    result, document = inspect(pulled, "contract"), inspect(pulled, "contract", "--json").document
 
-    assert answer.code == 0
-    assert max(map(len, answer.out.splitlines())) <= 80
+    assert result.code == 0
+    assert max(map(len, result.out.splitlines())) <= 80
     assert document["changes"] == []
-    assert "these rows change nothing in it" in answer.out
+    assert "no changes" in result.out
     assert document["columns"]["carrier"] == {
         "kind": "text", "categories": ["ant", "bee", "cat"], "range": None, "allowed": None
     }  # fmt: skip
@@ -224,7 +226,7 @@ CHANGES: dict[str, tuple[tuple[str, ...], set[str], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("statements", "codes", "kinds"), CHANGES.values(), ids=CHANGES)
-def test_changes_are_told_with_their_code_taken_and_trained_on(
+def test_changes_are_shown_with_their_code_and_accepted(
     pulled: Place,
     tmp_path: Path,
     statements: tuple[str, ...],
@@ -235,24 +237,24 @@ def test_changes_are_told_with_their_code_taken_and_trained_on(
     change(place, "update parcels set weight = 1.0 where weight = '[heavy]'", *statements)
     before = (place.folder / "problem.contract.json").read_bytes()
 
-    shown = look(place, "contract", "--as-of", DAYS[1])
-    document = compared(place)
+    text = inspect(place, "contract", "--as-of", DAYS[1])
+    document = compare(place)
 
     assert {c["code"] for c in document["changes"]} == codes
     assert not document["accepted"]
-    assert all(code in shown.out for code in codes)
-    assert "--accept takes all of it" in shown.out
-    assert max(map(len, shown.out.splitlines())) <= 80
+    assert all(code in text.out for code in codes)
+    assert "--accept writes these changes to the contract" in text.out
+    assert max(map(len, text.out.splitlines())) <= 80
     assert (place.folder / "problem.contract.json").read_bytes() == before
 
-    taken = look(place, "contract", "--as-of", DAYS[1], "--accept", "--json").document
+    taken = inspect(place, "contract", "--as-of", DAYS[1], "--accept", "--json").document
 
     assert taken["accepted"]
     assert taken["changes"] == document["changes"]
     contract = load_contract(load_problem(place.file))
     assert contract is not None
     assert {n: contract.features.get(n) for n in kinds} == kinds
-    assert compared(place)["changes"] == []
+    assert compare(place)["changes"] == []
 
 
 def test_the_next_retraining_uses_the_columns_that_were_accepted(
@@ -266,21 +268,21 @@ def test_the_next_retraining_uses_the_columns_that_were_accepted(
         "update parcels set weight = 'about ' || weight where sent_at >= '2026-03-01'",
         "alter table parcels drop column carrier",
     )
-    look(place, "contract", "--as-of", DAYS[1], "--accept")
+    inspect(place, "contract", "--as-of", DAYS[1], "--accept")
 
     _retrain(place, DAYS[1])
 
-    newest = look(place, "history", "--json").document["pulls"][0]
+    newest = inspect(place, "history", "--json").document["pulls"][0]
     assert newest["as_of"].startswith(DAYS[1])
     assert newest["full"] == "problem file or contract have changed"
     manifest = place.folder / f".automl/history/parcels/snapshots/{newest['snapshot'][:24]}.json"
     kinds = json.loads(manifest.read_text(encoding="utf-8"))["kinds"]
     assert (kinds["floor"], kinds["weight"], "carrier" in kinds) == ("number", "text", False)
-    assert look(place, "status", "--json").document["champion"]["model_version"] == 3
+    assert inspect(place, "status", "--json").document["champion"]["model_version"] == 3
 
 
 @pytest.mark.slow
-def test_a_new_class_is_told_and_taken_by_a_multiclass_problem(
+def test_a_new_class_is_shown_and_accepted_by_a_multiclass_problem(
     tmp_path: Path, make_problem: Callable[..., Any], launcher: Launcher
 ) -> None:
     problem = make_problem("multiclass", replace=QUICK)
@@ -288,10 +290,10 @@ def test_a_new_class_is_told_and_taken_by_a_multiclass_problem(
     retrain(problem, open_workspace(problem.file), RunOptions(as_of=AS_OF))
     change(place, "update parcels set fate = 'eaten' where parcel % 40 = 0")
 
-    document = look(place, "contract", "--accept", "--json").document
+    document = inspect(place, "contract", "--accept", "--json").document
 
-    [told] = [c for c in document["changes"] if c["code"] == "class_new"]
-    assert told["text"] == "fate: new classes eaten"
+    [found] = [c for c in document["changes"] if c["code"] == "class_new"]
+    assert found["text"] == "fate: new classes eaten"
     assert document["classes"] == ["eaten", "fine", "late", "lost"]
     contract = load_contract(problem)
     assert contract is not None
@@ -301,12 +303,12 @@ def test_a_new_class_is_told_and_taken_by_a_multiclass_problem(
     check(read(snapshot), contract, problem, snapshot.offered)
 
 
-def test_a_refused_cycle_is_what_contract_asks_about(pulled: Place, tmp_path: Path) -> None:
+def test_contract_compares_with_the_data_of_a_refused_cycle(pulled: Place, tmp_path: Path) -> None:
     place = _copy(pulled, tmp_path)
     change(place, "alter table parcels drop column weight")
 
     refused = place.order("retrain", str(place.file), "--as-of", DAYS[1])
-    document = look(place, "contract", "--json").document
+    document = inspect(place, "contract", "--json").document
 
     assert refused.code == 3
     assert "automl contract" in refused.err
@@ -316,25 +318,25 @@ def test_a_refused_cycle_is_what_contract_asks_about(pulled: Place, tmp_path: Pa
 
 def test_a_stray_cell_changes_no_kind(pulled: Place, tmp_path: Path) -> None:
     place = _copy(pulled, tmp_path)
-    assert compared(place)["changes"] == []
+    assert compare(place)["changes"] == []
 
     change(place, "update parcels set weight = '[heavy]' where parcel % 4 = 0")
 
-    assert compared(place)["changes"] == [
+    assert compare(place)["changes"] == [
         {"code": "kind_changed", "text": "weight: kind number -> text"}
     ]
 
 
 @pytest.mark.parametrize("command", ["history", "contract"])
-def test_looking_at_data_loads_no_heavy_library(pulled: Place, command: str) -> None:
-    answer = pulled.run(command, str(pulled.file), python=("-X", "importtime"))
+def test_inspecting_data_loads_no_heavy_library(pulled: Place, command: str) -> None:
+    result = pulled.run(command, str(pulled.file), python=("-X", "importtime"))
 
     loaded = {
         line.rpartition("|")[2].strip().partition(".")[0]
-        for line in answer.err.splitlines()
+        for line in result.err.splitlines()
         if "|" in line
     }
-    assert answer.code == 0
+    assert result.code == 0
     assert "pyarrow" in loaded
     assert loaded.isdisjoint(HEAVY)
 

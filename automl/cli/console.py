@@ -1,0 +1,105 @@
+"""What commands print: one document on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automl.cli.inputs import open_problem
+from automl.errors import AutomlError, UnreachableError
+
+if TYPE_CHECKING:
+    from automl.cycles.options import CycleResult
+    from automl.workspace import Workspace
+
+__all__ = ["print_document", "print_error", "print_message", "print_result", "stdout_to_stderr"]
+
+CHANGING = (
+    "cycle", "retrain", "score", "rollback", "approve", "reject", "history", "contract",
+)  # commands whose failure raises the question what is in effect now  # fmt: skip
+
+
+def print_document(
+    document: dict[str, Any], text: Callable[[dict[str, Any]], Any], *, as_json: bool
+) -> int:
+    """Print a document as JSON, or as `text` renders it; returns exit code 0."""
+    if as_json:
+        content = json.dumps({"schema": 1, **document}, default=str, allow_nan=False)
+        sys.stdout.write(content + "\n")
+    else:
+        from rich.console import Console
+
+        Console(highlight=False, soft_wrap=False).print(text(document))
+    return 0
+
+
+def print_result(result: CycleResult, workspace: Workspace, *, as_json: bool) -> int:
+    """Print the result of a command; returns exit code 0."""
+    from automl import report
+
+    return print_document(report.result(result, workspace), report.result_text, as_json=as_json)
+
+
+def print_message(text: str) -> None:
+    """Print to stderr, apart from the document on stdout."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def print_error(error: AutomlError, arguments: list[str]) -> None:
+    """Print what went wrong, what is unchanged, and what to type next."""
+    lines = [f"error: {error}"]
+    unchanged = _unchanged_after(arguments)
+    if unchanged:
+        lines.append(f"unchanged: {unchanged}")
+    if error.next_step:
+        lines.append(f"next: {error.next_step}")
+    print_message("\n".join(lines))
+    if "--json" in arguments:
+        document = {
+            "schema": 1,
+            "error": {
+                "code": error.code,
+                "message": str(error),
+                "exit_code": error.exit_code,
+                "next": error.next_step,
+                "unchanged": unchanged,
+            },
+        }
+        sys.stdout.write(json.dumps(document) + "\n")
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send what libraries print, in Python or in C, to stderr: stdout is for documents."""
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(stdout, 1)
+        os.close(stdout)
+
+
+def _unchanged_after(arguments: list[str]) -> str:
+    """Champion and predictions in effect after a failed command that could have changed them."""
+    if not arguments or arguments[0] not in CHANGING or len(arguments) < 2:
+        return ""
+    try:
+        file = next(
+            (a for a in arguments[1:] if Path(a).is_file()), arguments[1]
+        )  # options may come first
+        problem, workspace = open_problem(Path(file))
+        from automl.report import in_effect
+
+        return in_effect(problem, workspace)
+    except UnreachableError:
+        return "unknown until the store can be reached; readers see one complete generation, old or new"
+    except Exception:  # noqa: BLE001  a broken problem file has no workspace to look into
+        return "champion and predictions; nothing was touched"

@@ -1,0 +1,100 @@
+"""What commands read: the problem file and its workspace, times, settings."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from automl.cycles.options import RunOptions
+    from automl.problem import Problem
+    from automl.workspace import Workspace
+
+__all__ = ["open_problem", "parse_time", "prepare", "run_options"]
+
+
+def open_problem(file: Path) -> tuple[Problem, Workspace]:
+    """The problem of a file and its workspace, with the settings in place."""
+    prepare(file.resolve().parent)
+    from automl.problem import load_problem
+    from automl.workspace import open_workspace
+
+    return load_problem(file), open_workspace(file)
+
+
+def prepare(start: Path) -> None:
+    """Apply settings and set up logging before anything heavy is imported."""
+    from automl.workspace import export_settings
+
+    export_settings(start)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+    )
+    for noisy in ("mlflow", "alembic", "httpx", "prefect", "optuna", "sqlalchemy"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    import warnings
+
+    warnings.simplefilter("ignore")  # libraries' own; ours go through logging
+
+
+def run_options(
+    *,
+    as_of: str | None,
+    budget: str | None = None,
+    plan: str = "auto",
+    again: bool,
+    reason: str,
+    backfill: bool,
+    dry_run: bool = False,
+) -> RunOptions:
+    """The options of a run as typed on the command line.
+
+    Raises
+    ------
+    ProblemError
+        A time or duration cannot be parsed.
+    """
+    from automl.cycles.options import RunOptions
+    from automl.errors import ProblemError
+    from automl.problem import Span
+
+    try:
+        span = Span.parse(budget) if budget else None
+    except ValueError as error:
+        raise ProblemError(f"--budget: {error}", code="usage") from None
+    return RunOptions(
+        as_of=parse_time(as_of),
+        budget=span,
+        again=again,
+        reason=reason,
+        backfill=backfill,
+        dry_run=dry_run,
+        plan=plan,
+    )
+
+
+def parse_time(text: str | None, option: str = "--as-of") -> datetime | None:
+    """A time as typed; UTC unless it names an offset.
+
+    Raises
+    ------
+    ProblemError
+        The text is no time.
+    """
+    from automl.errors import ProblemError
+
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ProblemError(
+            f"{option}: found {text!r}; wanted a time such as 2013-11-04 or 2013-11-04T06:00",
+            code="usage",
+        ) from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,65 @@
+"""Commands that check a setup: check, spaces, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from automl.cli.app import SETUP, Debug, File, Json, app
+from automl.cli.console import print_document
+from automl.cli.inputs import open_problem, prepare
+
+__all__ = ["check", "doctor", "spaces"]
+
+
+@app.command(group=SETUP)
+def check(file: File, *, json: Json = False, debug: Debug = False) -> int:
+    """Validate a problem file and its families without reading data."""
+    problem, workspace = open_problem(file)
+    from automl import report
+    from automl.modeling.families import load_families
+
+    families = load_families(problem.sweep.families, problem.file.parent)
+    if problem.transformer:  # its base classes are scikit-learn's
+        from automl.modeling.features.user_transformer import load_columns
+
+        load_columns(problem.transformer)
+    document = report.checked(problem, workspace, families)
+    return print_document(document, report.checked_text, as_json=json)
+
+
+@app.command(group=SETUP)
+def spaces(name: str | None = None, *, json: Json = False, debug: Debug = False) -> int:
+    """List the families, or check one: ranges, draws, fit, determinism, save and load.
+
+    Parameters
+    ----------
+    name
+        Name of a family, or path of a family file. Default: list all families.
+    """
+    prepare(Path.cwd())
+    from automl import report
+    from automl.diagnostics import family
+
+    if name is None:
+        return print_document(report.families(), report.families_text, as_json=json)
+    findings = family.check_family(name, Path.cwd())
+    print_document(family.to_json(findings), report.family_text, as_json=json)
+    return 0 if all(check.passed for check in findings.checks) else 2
+
+
+@app.command(group=SETUP)
+def doctor(file: Path | None = None, *, json: Json = False, debug: Debug = False) -> int:
+    """Check the installation: versions, threads, ports, permissions, Prefect's server.
+
+    Parameters
+    ----------
+    file
+        Problem file whose workspace is checked too.
+    """
+    problem, workspace = open_problem(file) if file else (None, None)
+    prepare(Path.cwd())
+    from automl.diagnostics import installation
+
+    checks = installation.examine(problem, workspace)
+    print_document(installation.to_json(checks), installation.to_text, as_json=json)
+    return 0 if all(check.passed for check in checks) else 1
