@@ -213,7 +213,7 @@ def approve_if_tagged(problem: Problem, workspace: Workspace) -> CycleResult | N
     one = Store(workspace).waiting(problem.name)
     if one is None or one.expires_at < now():
         return None
-    told = Registry(problem, workspace).tag(one.model_version, "approved")
+    told = Registry(problem, workspace).version_tag(one.model_version, "approved")
     if told is None or told.strip().lower() in REFUSALS:
         return None
     reason = told.strip() if told.strip().lower() not in CONSENTS else "tag approved"

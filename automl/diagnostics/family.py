@@ -33,7 +33,7 @@ from automl.modeling.families import (
 from automl.modeling.features import category_positions, make_encoder
 from automl.modeling.training import predict, takes_later_weights
 from automl.predictions.predict import model_output
-from automl.tracking.models import digest_folder, load_folder, save_folder
+from automl.tracking import digest_folder, load_folder, save_folder
 
 __all__ = ["Check", "Findings", "check_family", "to_json"]
 

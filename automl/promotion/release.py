@@ -185,7 +185,7 @@ def reconcile(store: Store, registry: Registry, problem: Problem) -> bool:
     if not releases:
         return False
     newest, waiting = releases[0], store.waiting(problem.name)
-    registry.challenger(waiting.model_version if waiting else None)
+    registry.set_challenger(waiting.model_version if waiting else None)
     found = registry.champion_alias()
     projected = next((r.model_version for r in releases if r.projected), None)
     if found not in (projected, newest.model_version):
@@ -201,9 +201,9 @@ def reconcile(store: Store, registry: Registry, problem: Problem) -> bool:
         "fingerprint": newest.fingerprint[:16],
     }
     description = f"{newest.as_of:%Y-%m-%d}: {reason}. Run: {newest.run_id}"
-    registry.project(releases[:2], {newest.model_version: (description, tags)})
+    registry.update_aliases(releases[:2], {newest.model_version: (description, tags)})
     fault("reconcile.aliased")
-    registry.finish(newest.run_id, outcome, reason)
+    registry.finish_cycle(newest.run_id, outcome, reason)
     store.projected(newest)
     return True
 

@@ -19,7 +19,7 @@ from automl.promotion.decide import Decision, Verdict
 from automl.promotion.guards import Guard
 from automl.promotion.release import PendingDecision
 from automl.sweep import Leaderboard, Work, blend_outputs
-from automl.tracking.views import DECISIONS, LEADERBOARD, view_link
+from automl.tracking import DECISIONS, LEADERBOARD, view_link
 
 __all__ = [
     "Told",

@@ -47,8 +47,7 @@ from automl.retrain.search import Fitted, fit_chosen, keep_fits, score_shadows, 
 from automl.store import Release
 from automl.sweep import Leaderboard, Plan, Refits, Work
 from automl.testing import fault
-from automl.tracking.models import Code
-from automl.tracking.trials import TrialLog
+from automl.tracking import Code, TrialLog
 from automl.workspace import Workspace
 
 __all__ = ["Stage", "make_work", "pull", "retrain"]

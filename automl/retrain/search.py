@@ -30,7 +30,7 @@ from automl.sweep import (
 )
 from automl.sweep.fit_cache import FitCache, Kept, columns_of
 from automl.testing import fault
-from automl.tracking.trials import TrialLog
+from automl.tracking import TrialLog
 
 __all__ = ["Fitted", "fit_chosen", "keep_fits", "score_shadows", "search", "turned_away"]
 

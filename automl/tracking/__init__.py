@@ -1,5 +1,28 @@
-"""MLflow: runs, model files, trials, saved views; no other package imports it."""
+"""MLflow: runs, model files, trials, saved views; no other package imports it.
 
-from automl.tracking.registry import Registered, Registry, cycle_tag
+registry  one problem's registered model: versions, digests, aliases
+runs      one problem's experiment: a parent run per cycle
+trials    a child run per trial
+models    the files of a model
+views     saved views of the runs page
+"""
 
-__all__ = ["Registered", "Registry", "cycle_tag"]
+from automl.tracking.models import Code, digest_folder, load_folder, save_folder
+from automl.tracking.registry import Registered, Registry
+from automl.tracking.runs import cycle_tag
+from automl.tracking.trials import TrialLog
+from automl.tracking.views import DECISIONS, LEADERBOARD, view_link
+
+__all__ = [
+    "DECISIONS",
+    "LEADERBOARD",
+    "Code",
+    "Registered",
+    "Registry",
+    "TrialLog",
+    "cycle_tag",
+    "digest_folder",
+    "load_folder",
+    "save_folder",
+    "view_link",
+]

@@ -1,4 +1,4 @@
-"""Model files: saved as skops with our allow-list, digested, and loaded only if both still hold."""
+"""Model files: saved as skops with an allow-list of types, loaded only if digests and types match."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from automl.modeling.features.user_transformer import Columns
 
 __all__ = ["digest_folder", "load_folder", "log_model", "save_folder", "trusted_types"]
 
-# Types a model file may hold beyond what skops trusts by itself. Families' own files travel along.
+# Types a model file may contain beyond those that skops trusts. Family files are saved with the model.
 ALLOWED = (
     "sklearn.",
     "lightgbm.",
@@ -44,24 +44,24 @@ ALLOWED = (
     "automl_columns_",
 )
 _log = logging.getLogger(__name__)
-# what can travel with a model: its file under a module name of its own
+# code that can be saved with a model: a file under a module name of its own
 Code = Family | Columns
 _REQUIRED = ("scikit-learn", "numpy", "pandas", "skops")
 
 
 def trusted_types(model: Any) -> list[str]:
-    """The types skops must be told to trust.
+    """The types that skops needs on its allow-list.
 
     Raises
     ------
     SpaceError
-        The model holds a type outside the allow-list.
+        The model contains a type outside the allow-list.
     """
     found = sorted(skops.io.get_untrusted_types(data=skops.io.dumps(model)))
     foreign = [name for name in found if not name.startswith(ALLOWED)]
     if foreign:
         raise SpaceError(
-            f"the model holds {', '.join(foreign)}; wanted types of {', '.join(ALLOWED[:6])} or of the family's file",
+            f"the model contains {', '.join(foreign)}; wanted types of {', '.join(ALLOWED[:6])} or of the family's file",
             code="untrusted_type",
             next_step="Build the estimator from those libraries, or define its class in the family file.",
         )
@@ -69,7 +69,7 @@ def trusted_types(model: Any) -> list[str]:
 
 
 def log_model(model: Any, sample: pd.DataFrame, families: Sequence[Code], run_id: str) -> Any:
-    """Log a model to a run, with signature, requirements and the code it needs; no row of data."""
+    """Log a model to a run with its signature, requirements and code; no row of data."""
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
         return mlflow.sklearn.log_model(
             model, name="model", **_arguments(model, sample, families, Path(folder))
@@ -77,7 +77,7 @@ def log_model(model: Any, sample: pd.DataFrame, families: Sequence[Code], run_id
 
 
 def save_folder(model: Any, sample: pd.DataFrame, families: Sequence[Code], folder: Path) -> None:
-    """Write the same files into a folder, without a server."""
+    """Write the files that `log_model` logs to a folder, without a server."""
     with tempfile.TemporaryDirectory() as code:
         mlflow.sklearn.save_model(
             model, str(folder), **_arguments(model, sample, families, Path(code))
@@ -85,7 +85,7 @@ def save_folder(model: Any, sample: pd.DataFrame, families: Sequence[Code], fold
 
 
 def digest_folder(folder: Path) -> dict[str, str]:
-    """sha256 of every file of a model, by relative path; MLflow's own registration note is left out."""
+    """sha256 of every file of a model, by relative path; without MLflow's registration note."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
     return {
         str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
@@ -95,12 +95,12 @@ def digest_folder(folder: Path) -> dict[str, str]:
 
 
 def load_folder(folder: Path, digests: Mapping[str, str]) -> Any:
-    """Load a model whose files are exactly those that were decided.
+    """Load a model whose files have exactly these digests.
 
     Raises
     ------
     DigestError
-        A file changed, is missing or was added, or the file asks for types we do not trust.
+        A file changed, is missing or was added, or the model needs types outside the allow-list.
     PredictError
         A library that the model needs is not installed.
     """
@@ -108,7 +108,7 @@ def load_folder(folder: Path, digests: Mapping[str, str]) -> Any:
     changed = sorted(n for n in {*found, *digests} if found.get(n) != digests.get(n))
     if changed:
         raise DigestError(
-            f"model file {changed[0]!r} is not the one that was decided ({len(changed)} files differ)",
+            f"model file {changed[0]!r} differs from the one recorded in the decision ({len(changed)} files differ)",
             code="digest_mismatch",
             next_step="Restore the artifact from a backup, or retrain with --again --reason.",
         )
@@ -116,7 +116,7 @@ def load_folder(folder: Path, digests: Mapping[str, str]) -> Any:
     foreign = [n for n in flavour.get("skops_trusted_types") or [] if not n.startswith(ALLOWED)]
     if foreign or flavour.get("serialization_format") != "skops":
         raise DigestError(
-            f"the model asks to trust {', '.join(foreign) or flavour.get('serialization_format')}",
+            f"the model needs types outside the allow-list: {', '.join(foreign) or flavour.get('serialization_format')}",
             code="untrusted_type",
         )
     _refuse_missing_libraries(folder)
@@ -125,21 +125,23 @@ def load_folder(folder: Path, digests: Mapping[str, str]) -> Any:
 
 
 def _refuse_missing_libraries(folder: Path) -> None:
-    """Say which library a model needs and this environment lacks; another version of one is only told."""
+    """Refuse a model whose libraries are missing; warn if their versions differ."""
     path = folder / "requirements.txt"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    wanted = dict(line.split("==") for line in lines if line.count("==") == 1)
-    for name, decided in wanted.items():
+    required = dict(line.split("==") for line in lines if line.count("==") == 1)
+    for name, fitted_with in required.items():
         try:
             found = version(name)
         except PackageNotFoundError:
             raise PredictError(
-                f"the model needs {name} {decided}, which is not installed here",
+                f"the model needs {name} {fitted_with}, which is not installed",
                 code="library_missing",
-                next_step=f"pip install {name}=={decided}, then run the same command again.",
+                next_step=f"pip install {name}=={fitted_with}, then run the same command again.",
             ) from None
-        if found != decided:
-            _log.warning("the model was fitted with %s %s; found %s", name, decided, found)
+        if found != fitted_with:
+            _log.warning(
+                "the model was fitted with %s %s; installed is %s", name, fitted_with, found
+            )
 
 
 def _arguments(
@@ -147,7 +149,7 @@ def _arguments(
 ) -> dict[str, Any]:
     code = [Path(features_path[0]) / f"{CARRIED}.py"]
     for family in families:
-        # a family's file may import this package; only those whose classes the model holds must travel
+        # only family files whose classes the model contains are saved with it
         if any(type(part).__module__ == family.module for part in _parts(model)):
             code.append(Path(shutil.copy(family.path, folder / f"{family.module}.py")))
     modules = {type(part).__module__.partition(".")[0] for part in _parts(model)}
@@ -163,11 +165,11 @@ def _arguments(
 
 
 def _distribution(module: str) -> str:
-    """The name that a library is installed by; XGBoost goes by several."""
+    """Name of the distribution that installs a module; XGBoost has several."""
     try:
         version(module)
     except PackageNotFoundError:
-        return packages_distributions()[module][0]  # reads what every library holds
+        return packages_distributions()[module][0]  # slow: reads the files of every distribution
     return module
 
 
@@ -194,10 +196,10 @@ def _signature(model: Any, sample: pd.DataFrame) -> ModelSignature:
             for n, t in sample.dtypes.items()
         ]
     )
-    answer = np.asarray(model.predict(sample.head(5)))
-    output = (
+    output = np.asarray(model.predict(sample.head(5)))
+    output_type = (
         DataType.double
-        if answer.dtype.kind == "f"
-        else (DataType.long if answer.dtype.kind in "iu" else DataType.string)
+        if output.dtype.kind == "f"
+        else (DataType.long if output.dtype.kind in "iu" else DataType.string)
     )
-    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec(output)]))
+    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec(output_type)]))

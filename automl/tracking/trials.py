@@ -1,4 +1,4 @@
-"""A trial as reviewers see it: a child run with its metrics, parameters, and what went wrong."""
+"""Trials as MLflow child runs: metrics, parameters, and the reason of a failure."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["Look", "TrialLog", "looks_of", "rounded", "write_trial"]
 
 COLOURS = ("#2b7bba", "#e08214", "#4d9221", "#8073ac", "#c51b7d", "#01665e", "#b35806", "#5f5f5f")
 
-DRAIN = 1.0  # seconds: an MLflow server out of reach does not eat the time of the refit
+DRAIN = 1.0  # seconds: an unreachable MLflow server must not use up the time of the refit
 
 
 class Look(NamedTuple):
-    """How the runs of a family are named and coloured."""
+    """Name and colour of a family's runs."""
 
     family: str
     short: str
@@ -32,21 +32,21 @@ class Look(NamedTuple):
 
 
 class TrialLog:
-    """Logs trials, and then their roles, in the thread of a pool; a trial that cannot be logged is passed over."""
+    """Logs trials, and then their roles, in the thread of a pool; a trial that cannot be logged is skipped."""
 
     def __init__(self, pool: Executor, write: Callable[[Trial, str], None]) -> None:
         self._pool = pool
         self._write = write
-        self.waited = 0.0  # seconds, for trials that were not logged yet
+        self.waited = 0.0  # seconds spent in `drain`
 
     def __call__(self, trial: Trial, role: str = "") -> None:
-        """Log a trial, or give one that was logged its role; returns at once."""
+        """Queue a trial, or the role of a logged one; returns at once."""
         self._pool.submit(self._quietly, trial, role)
 
     def drain(self) -> None:
-        """Wait until all that was told is logged, `DRAIN` seconds at most.
+        """Wait until all queued trials are logged, at most `DRAIN` seconds.
 
-        A process that is frozen after it has nothing on its way to MLflow.
+        A process frozen afterwards has no request to MLflow under way.
         """
         began = time.monotonic()
         futures.wait([self._pool.submit(lambda: None)], timeout=DRAIN)
@@ -72,7 +72,7 @@ def write_trial(
     trial: Trial,
     look: Look,
 ) -> str:
-    """A child run of a cycle; `name` is the metric's. Returns the run's id."""
+    """Write the child run of a trial; `name` is the metric's. Returns the run's id."""
     tags = {
         "mlflow.parentRunId": parent,
         "mlflow.runColor": look.colour,
@@ -87,7 +87,7 @@ def write_trial(
         tags["mlflow.note.content"] = f"**{trial.status}**: {trial.reason}"
     run = client.create_run(experiment, run_name=f"{look.short} #{trial.number:03d}", tags=tags)
     values = {"fit_s": trial.seconds_fit, "blocks": float(len(trial.scores))}
-    if trial.seconds_predict:  # not of who had answered in an earlier cycle
+    if trial.seconds_predict:  # absent if the trial predicted in an earlier cycle
         values["pred_ms_1k"] = 1000 * trial.seconds_predict
     if trial.status == "complete":
         values[f"cv_{name}"] = trial.score
@@ -96,11 +96,11 @@ def write_trial(
     elif trial.scores:
         values[f"partial_{name}"] = trial.score
     metrics = [Metric(k, rounded(v), 0, 0) for k, v in values.items()]
-    steps = len(trial.scores) - 1  # step 0 is the oldest block: charts run forward in time
+    steps = len(trial.scores) - 1  # step 0 is the oldest block, so charts run forward in time
     metrics += [
         Metric(f"block_{name}", rounded(s), 0, steps - i) for i, s in enumerate(trial.scores)
     ]
-    told = {
+    values_of_params = {
         "family": look.family,
         **trial.recipe.params,
         **trial.learned,
@@ -108,7 +108,7 @@ def write_trial(
         "recent": trial.recipe.recent or None,
         "trend": trial.recipe.trend or None,
     }
-    params = [Param(k, shown(v)) for k, v in told.items()]
+    params = [Param(k, shown(v)) for k, v in values_of_params.items()]
     client.log_batch(run.info.run_id, metrics=metrics, params=params)
     if trial.trace:
         client.log_text(run.info.run_id, trial.trace, "error/traceback.txt")

@@ -1,7 +1,6 @@
-"""Saved views of MLflow's runs page: without them it shows a reviewer no metric at all.
+"""Saved views of MLflow's runs page, which shows no metric without them.
 
-The format is MLflow's own and undocumented, so failing to write a view never fails a cycle. The columns
-are what a reviewer compares first.
+The format is MLflow's own and undocumented, so failing to write a view never fails a cycle.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def saved_views(metric: Metric, also: Sequence[str], cycle: str) -> dict[str, st
         ],
         widths={
             "tags.`role`": 75,
-            f"metrics.`cv_{metric.name}`": _width(f"cv_{metric.name}") + 20,  # and the sort mark
+            f"metrics.`cv_{metric.name}`": _width(f"cv_{metric.name}") + 20,  # plus the sort mark
             "params.`family`": 160,
         },
     )
@@ -82,7 +81,7 @@ def view_link(base: str, experiment: str, view: str) -> str:
 
 
 def _width(name: str) -> int:
-    """Pixels that show a column's name and five digits; MLflow's 100 cut `champ_roc_auc`."""
+    """Pixels for a column's name and five digits; MLflow's 100 cut off `champ_roc_auc`."""
     return max(80, 26 + 7 * len(name))
 
 

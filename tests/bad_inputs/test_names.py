@@ -20,7 +20,7 @@ from automl.modeling.families import load_families
 from automl.modeling.features.matrices import Rows as Matrix
 from automl.modeling.features.matrices import shape_of, write_matrices
 from automl.problem import Problem
-from automl.tracking.models import digest_folder, load_folder, save_folder
+from automl.tracking import digest_folder, load_folder, save_folder
 from tests.support.catalogue import Case, Catalogue, Place, Refused, Seen, Warned, Works, good
 from tests.support.postgres import PostgresServer
 from tests.support.table_sources import Rows

@@ -366,7 +366,7 @@ def artifacts(site: Site) -> Path:
     return site.file.parent / ".automl" / "mlartifacts"
 
 
-@CASES(85, "model-file-changed", Refused("digest_mismatch", "is not the one that was decided", 6))
+@CASES(85, "model-file-changed", Refused("digest_mismatch", "differs from the one recorded", 6))
 def _(place: Place) -> object:
     model = next(artifacts(place.request.getfixturevalue("published")).rglob("model.skops"))
     content = model.read_bytes()
@@ -387,7 +387,9 @@ def _(place: Place) -> object:
         aside.rename(there)
 
 
-@CASES(86, "library-missing", Refused("library_missing", "needs lightgbm .* not installed here", 6))
+@CASES(
+    86, "library-missing", Refused("library_missing", "needs lightgbm .* which is not installed", 6)
+)
 def _(place: Place) -> object:
     patched: pytest.MonkeyPatch = place.request.getfixturevalue("monkeypatch")
     known = models.version

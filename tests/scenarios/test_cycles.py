@@ -355,6 +355,6 @@ def test_one_flipped_byte_in_the_model_stops_scoring(tmp_path: Path) -> None:
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
-    with pytest.raises(DigestError, match="not the one that was decided"):
+    with pytest.raises(DigestError, match="differs from the one recorded"):
         score(load_problem(file), open_workspace(file), RunOptions(as_of=AS_OF + timedelta(days=1)))
     assert rows(file, "select * from parcels order by parcel") == kept

@@ -25,8 +25,7 @@ from automl.modeling.features import carried
 from automl.modeling.workers import settle
 from automl.predictions.predict import fingerprint, model_output
 from automl.problem import load_problem
-from automl.tracking import Registry
-from automl.tracking.models import load_folder
+from automl.tracking import Registry, load_folder
 from automl.workspace import open_workspace
 
 __all__ = ["examine", "shares_of_gain"]

@@ -19,7 +19,7 @@ from automl.modeling.features.matrices import LEAST_OF_CLASS, Rows, thin
 from automl.modeling.training import predict
 from automl.predictions.predict import model_output
 from automl.promotion.guards.worker import shares_of_gain
-from automl.tracking.models import digest_folder, load_folder, save_folder
+from automl.tracking import digest_folder, load_folder, save_folder
 
 RNG = np.random.default_rng(3)
 CONTRACT = Contract({"a": "number"}, {}, ("x", "y", "z"))

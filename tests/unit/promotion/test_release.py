@@ -235,7 +235,7 @@ class Pages:
         self.alias, self.versions = alias, versions
         self.waits: int | None = None
 
-    def challenger(self, version: int | None) -> None:
+    def set_challenger(self, version: int | None) -> None:
         self.waits = version
 
     def champion_alias(self) -> int | None:
@@ -245,10 +245,10 @@ class Pages:
         if version not in self.versions:
             raise PredictError(f"version {version} was deleted", code="version_gone")
 
-    def project(self, releases: list[Release], _: object) -> None:
+    def update_aliases(self, releases: list[Release], _: object) -> None:
         self.alias = releases[0].model_version
 
-    def finish(self, *_: str) -> None:
+    def finish_cycle(self, *_: str) -> None:
         pass
 
 

@@ -1,0 +1,277 @@
+"""The runs of one problem in MLflow: an experiment, a parent run per cycle, a child run per trial.
+
+What a reviewer sees is written here from plain values; nothing here decides or publishes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from automl.errors import UnreachableError
+from automl.history import Snapshot
+from automl.modeling.families import Family
+from automl.modeling.metrics import get_metric
+from automl.modeling.splits import day_of
+from automl.problem import Problem
+from automl.sweep import Trial
+from automl.tracking.trials import Look, TrialLog, looks_of, rounded, write_trial
+from automl.tracking.views import saved_views
+from automl.workspace import Workspace, redact
+
+__all__ = ["RunTree", "cycle_tag"]
+
+PING_SECONDS = 5
+_log = logging.getLogger(__name__)
+
+
+def cycle_tag(as_of: datetime, attempt: int) -> str:
+    """Name of a cycle in MLflow: its as_of, and a number if it was decided again.
+
+    >>> cycle_tag(datetime(2026, 3, 2), 1)
+    '2026-03-02'
+    >>> cycle_tag(datetime(2026, 3, 2, 6, 30), 3)
+    '2026-03-02T06:30 · again 2'
+    """
+    name = day_of(as_of)
+    return name if attempt == 1 else f"{name} · again {attempt - 1}"
+
+
+class RunTree:
+    """Connection to MLflow, and the experiment of one problem with its runs.
+
+    Raises
+    ------
+    UnreachableError
+        MLflow does not answer.
+    """
+
+    def __init__(self, problem: Problem, workspace: Workspace) -> None:
+        self.problem, self.workspace = problem, workspace
+        self._require_server()
+        configured = os.environ.get("MLFLOW_TRACKING_URI")
+        mlflow.set_tracking_uri(workspace.tracking_uri)
+        mlflow.set_registry_uri(workspace.tracking_uri)
+        if configured is None:  # MLflow exports it; the next workspace would read it as a setting
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        self.client = MlflowClient()
+        self.experiment = self._experiment()
+        self._logged: dict[tuple[str, str, int], str] = {}  # (parent, recipe, number) -> run
+        self._roles: dict[str, str] = {}  # run -> its role tag
+        self.waited = 0.0  # seconds that the cycle waited until its trials were logged
+
+    def _require_server(self) -> None:
+        uri = self.workspace.tracking_uri
+        try:
+            if uri.startswith("http"):
+                with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PING_SECONDS):
+                    return
+            if uri.startswith("sqlite:///"):
+                path = Path(uri.removeprefix("sqlite:///"))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("ab"):
+                    return
+        except (OSError, urllib.error.URLError) as error:
+            raise UnreachableError(
+                f"MLflow at {redact(uri)} does not answer: {error}",
+                code="mlflow_unreachable",
+                next_step="Start it, or fix MLFLOW_TRACKING_URI (environment or mlflow.env); then run the same command again.",
+            ) from error
+
+    def _experiment(self) -> str:
+        lock = self.workspace.lock("mlflow")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        # two processes that create one SQLite file at the same time leave it broken
+        with filelock.FileLock(lock, timeout=60):
+            found = self.client.get_experiment_by_name(self.problem.name)
+            if found is not None:
+                return str(found.experiment_id)
+            artifacts = self.workspace.artifacts.as_uri() if self.workspace.local_mlflow else None
+            return str(
+                self.client.create_experiment(self.problem.name, artifact_location=artifacts)
+            )
+
+    # ---- the run tree
+
+    def open_cycle(self, cycle: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """Create the parent run of a cycle; returns its id."""
+        all_tags = {"kind": "cycle", "cycle": cycle, "mlflow.runColor": "#9aa0a6", **tags}
+        run = self.client.create_run(self.experiment, run_name=f"cycle {cycle}", tags=all_tags)
+        self.client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
+        return str(run.info.run_id)
+
+    def reopen(self, run_id: str) -> bool:
+        """Resume the run of an interrupted attempt; False if the run was deleted."""
+        try:
+            run = self.client.get_run(run_id)
+        except MlflowException:
+            return False
+        if run.info.lifecycle_stage != "active":
+            return False
+        self._delete_children(run_id)  # the resumed attempt logs its trials itself
+        self.client.update_run(run_id, status="RUNNING")
+        return True
+
+    def log_snapshot(self, run_id: str, snapshot: Snapshot, columns: Mapping[str, str]) -> None:
+        """Log digest and schema of the training data; never a row."""
+        schema = {
+            "mlflow_colspec": [{"name": n, "type": k, "required": True} for n, k in columns.items()]
+        }
+        dataset = Dataset(
+            name=f"{self.problem.name} history",
+            digest=snapshot.digest[:36],
+            source_type="local",
+            source=json.dumps({"uri": str(snapshot.path)}),
+            schema=json.dumps(schema),
+            profile=json.dumps(
+                {"num_rows": snapshot.rows, "num_elements": snapshot.rows * len(columns)}
+            ),
+        )
+        self.client.log_inputs(
+            run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+        )
+
+    def log_trials(
+        self,
+        parent: str,
+        cycle: str,
+        trials: Sequence[Trial],
+        families: Mapping[str, Family],
+        roles: Mapping[str, str],
+    ) -> dict[str, str]:
+        """Log a child run per trial that is not logged yet, and all roles; returns run ids by recipe id."""
+        began, looks = time.monotonic(), looks_of(families)
+        runs = {t.recipe.id: self._log_trial(parent, cycle, t, looks) for t in trials}
+        for recipe, run in runs.items():
+            self._set_role(run, roles.get(recipe, ""))
+        self.waited += time.monotonic() - began
+        return runs
+
+    @contextlib.contextmanager
+    def logging_trials(
+        self,
+        parent: str,
+        cycle: str,
+        families: Mapping[str, Family],
+        require: Callable[[], None] = lambda: None,
+    ) -> Iterator[TrialLog]:
+        """Log trials, and then their roles, in a thread while sweep and refit run.
+
+        `log_trials` logs what fails here. `require` raises if another process took the cycle over; trials
+        not yet logged are then dropped.
+        """
+        looks = looks_of(families)
+
+        def write(trial: Trial, role: str) -> None:
+            require()
+            self._set_role(self._log_trial(parent, cycle, trial, looks), role)
+
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow") as pool:
+            log = TrialLog(pool, write)
+            yield log
+            began = time.monotonic()
+        self.waited += log.waited + time.monotonic() - began
+
+    def _log_trial(self, parent: str, cycle: str, trial: Trial, looks: Mapping[str, Look]) -> str:
+        key = parent, trial.recipe.id, trial.number
+        if key not in self._logged:
+            name, look = self.problem.metric.name, looks[trial.recipe.family]
+            self._logged[key] = write_trial(
+                self.client, self.experiment, name, parent, cycle, trial, look
+            )
+        return self._logged[key]
+
+    def _set_role(self, run: str, role: str) -> None:
+        """Set the run's `role` tag, or delete it if the trial no longer has one."""
+        if role == self._roles.get(run, ""):
+            return
+        if role:
+            self.client.set_tag(run, "role", role)
+        else:
+            self.client.delete_tag(run, "role")
+        self._roles[run] = role
+
+    def close_cycle(
+        self,
+        run_id: str,
+        *,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        note: str,
+        artifacts: Mapping[str, str | dict[str, Any]],
+        failed: bool = False,
+    ) -> None:
+        """Write the decision to the parent run, note, tags, metrics and small documents, and end it."""
+        numbers = [Metric(k, rounded(v), 0, 0) for k, v in metrics.items() if not math.isnan(v)]
+        all_tags = [
+            RunTag(k, str(v)[:5000]) for k, v in {**tags, "mlflow.note.content": note}.items()
+        ]
+        self.client.log_batch(run_id, metrics=numbers, tags=all_tags)
+        for path, content in artifacts.items():
+            if isinstance(content, str):
+                self.client.log_text(run_id, content, path)
+            else:
+                self.client.log_dict(run_id, content, path)
+        self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def finish_cycle(self, run_id: str, outcome: str, reason: str) -> None:
+        """End the run of a committed cycle whose process died before `close_cycle`."""
+        if self.client.get_run(run_id).info.status == "RUNNING":
+            self.client.set_tag(run_id, "decision", outcome)
+            self.client.set_tag(run_id, "mlflow.note.content", f"**{outcome}**: {reason}")
+            self.client.set_terminated(run_id, "FINISHED")
+
+    def end_dead_runs(self) -> int:
+        """Mark runs as killed whose process died; callers hold the problem's lock."""
+        dead = self._runs("attributes.status = 'RUNNING'")
+        for run in dead:
+            self.client.set_terminated(run.info.run_id, "KILLED")
+        return len(dead)
+
+    def _runs(self, search: str) -> list[Any]:
+        return list(self.client.search_runs([self.experiment], search, max_results=1000))
+
+    def _delete_children(self, parent: str) -> None:
+        for run in self._runs(f"tags.`mlflow.parentRunId` = '{parent}'"):
+            self.client.delete_run(run.info.run_id)
+
+    # ---- the experiment's page
+
+    def describe(self, cycle: str) -> None:
+        """Write description, tags and saved views of the experiment; never fails a cycle."""
+        metric = get_metric(self.problem.metric.name)
+        note = (
+            "Open *Views* (top right): 1 Decisions, 2 Leaderboard. "  # first, because the page shows one line
+            f"**{self.problem.question or self.problem.name}** One parent run per cycle, one child run per trial."
+        )
+        tags = {
+            "mlflow.note.content": note,
+            "mlflow.experimentKind": "custom_model_development",
+            "mlflow.experiment.primaryMetric.name": f"cv_{metric.name}",
+            "mlflow.experiment.primaryMetric.greaterIsBetter": str(metric.better == "higher"),
+            **saved_views(metric, self.problem.metric.also, cycle),
+        }
+        try:
+            for key, value in tags.items():
+                self.client.set_experiment_tag(self.experiment, key, value)
+        except MlflowException as error:
+            _log.warning("the saved views could not be written: %s", error)
