@@ -74,7 +74,7 @@ def _new_tracking_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
     from automl.tracking import Registry  # noqa: PLC0415  environment is set
 
-    reach = Registry._reach
+    reach = Registry._require_server
     made = tmp_path_factory.mktemp("tables") / "mlflow.db"
 
     def reach_a_copy(self: Registry) -> None:
@@ -89,7 +89,7 @@ def _new_tracking_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         reach(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Registry, "_reach", reach_a_copy)
+        patch.setattr(Registry, "_require_server", reach_a_copy)
         yield
 
 

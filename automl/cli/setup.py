@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from automl.cli.app import SETUP, Debug, File, Json, app
 from automl.cli.console import print_document
 from automl.cli.inputs import open_problem, prepare
+
+if TYPE_CHECKING:
+    from automl.tracking import Registry
 
 __all__ = ["check", "doctor", "spaces"]
 
@@ -60,6 +64,15 @@ def doctor(file: Path | None = None, *, json: Json = False, debug: Debug = False
     prepare(Path.cwd())
     from automl.diagnostics import installation
 
-    checks = installation.examine(problem, workspace)
+    def open_registry() -> Registry:
+        from automl.tracking import (
+            Registry,  # if MLflow is broken, one check fails, not the command
+        )
+
+        assert problem is not None
+        assert workspace is not None
+        return Registry(problem, workspace)
+
+    checks = installation.examine(problem, workspace, open_registry)
     print_document(installation.to_json(checks), installation.to_text, as_json=json)
     return 0 if all(check.passed for check in checks) else 1

@@ -1,1 +1,7 @@
-"""Checks that a user runs: does a family file hold what it promises, does this installation work."""
+"""Checks of a family file and of an installation, for the people who wrote or run them.
+
+    family        every requirement that a family file must meet
+    installation  versions, libraries, servers, and the workspace of a problem
+
+Both are imported by module: the first loads Optuna and MLflow, the second neither.
+"""

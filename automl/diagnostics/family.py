@@ -1,7 +1,7 @@
-"""What every family must pass, ours or a user's, before a sweep may trust it.
+"""Requirements that every family file must meet, shipped or a user's, checked in seconds.
 
-Optuna only warns about a start point outside its range and uses it all the same; here it is an error.
-Runs on made-up rows, in seconds, without touching any problem's data.
+Optuna only warns about a start point outside its range and uses it anyway; here it is an error. The
+checks run on generated rows and read no problem's data.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ import numpy as np
 import optuna
 import pandas as pd
 
+from automl.diagnostics.check import Check
 from automl.history import Kind
 from automl.history.contract import Contract
 from automl.modeling.ensemble import assemble
@@ -35,31 +36,21 @@ from automl.modeling.training import predict, takes_later_weights
 from automl.predictions.predict import model_output
 from automl.tracking import digest_folder, load_folder, save_folder
 
-__all__ = ["Check", "Findings", "check_family", "to_json"]
+__all__ = ["Findings", "check_family", "to_json"]
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 ROWS, DRAWS = 200, 50
-TYPICAL_ROWS = (
-    20_000  # ranges may follow the number of rows; start points are meant for a table of this size
-)
+# ranges may depend on the number of rows; start points are meant for a table of this size
+TYPICAL_ROWS = 20_000
 FEATURES: Mapping[str, Kind] = {"size": "number", "gap": "number", "colour": "text", "seen": "time"}
 CLASSES = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c"), "regression": ()}
 Task = Literal["binary", "multiclass", "regression"]
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One law and what was found."""
-
-    name: str
-    passed: bool
-    found: str
-
-
-@dataclass(frozen=True, slots=True)
 class Findings:
-    """All checks of a family, its ranges, and the time of a fit."""
+    """All checks of a family, its ranges, and the seconds of a fit."""
 
     family: Family
     checks: tuple[Check, ...]
@@ -73,7 +64,7 @@ def check_family(entry: str, root: Path) -> Findings:
     Raises
     ------
     SpaceError
-        The file cannot be loaded at all, or a library that it needs is missing.
+        The file cannot be loaded, or a library that it needs is missing.
     """
     family = load_family(entry, root)
     refuse_missing(family, entry)
@@ -96,7 +87,7 @@ def to_json(findings: Findings) -> dict[str, Any]:
         "about": family.doc,
         "file": str(family.path),
         "passed": all(c.passed for c in findings.checks),
-        "checks": [asdict(c) for c in findings.checks],
+        "checks": [{"name": c.name, "passed": c.passed, "found": c.found} for c in findings.checks],
         "ranges": dict(findings.ranges),
         "needs": f"encoding {family.encoding}, tasks {', '.join(sorted(family.tasks))}"
         + (f", {', '.join(family.needs)}" if family.needs else "")
@@ -114,10 +105,10 @@ def _check_task(family: Family, task: str) -> tuple[list[Check], dict[str, Any],
     fitted: list[Any] = []
     checks = [
         _run(
-            f"{task}: {DRAWS} draws valid, ranges do not move",
+            f"{task}: {DRAWS} valid draws, ranges stay the same",
             lambda: _draws(family, (shape, typical), drawn),
         ),
-        _run(f"{task}: start points inside their ranges", lambda: _starts(family, drawn)),
+        _run(f"{task}: start points within their ranges", lambda: _starts(family, drawn)),
     ]
     started = time.perf_counter()
     checks.append(
@@ -129,20 +120,21 @@ def _check_task(family: Family, task: str) -> tuple[list[Check], dict[str, Any],
             _run(f"{task}: same seed, same result", lambda: _repeats(family, task, fitted[0])),
             _run(
                 f"{task}: saved and loaded through MLflow",
-                lambda: _travels(family, task, fitted[0]),
+                lambda: _saved_and_loaded(family, task, fitted[0]),
             ),
+            _run(f"{task}: row weights", lambda: _weighs(family, task)),
         ]
-    if fitted:
-        checks.append(_run(f"{task}: row weights", lambda: _weighs(family, task)))
     if fitted and family.share:
-        checks.append(_run(f"{task}: shared columns, same answers", lambda: _shares(family, task)))
+        checks.append(
+            _run(f"{task}: shared columns, same predictions", lambda: _shares(family, task))
+        )
     return checks, drawn, seconds
 
 
-def _run(name: str, law: Callable[[], str]) -> Check:
+def _run(name: str, check: Callable[[], str]) -> Check:
     try:
-        return Check(name, True, law())
-    except Exception as error:  # noqa: BLE001  a user's file may raise anything; that is a finding
+        return Check(name, True, check())
+    except Exception as error:  # noqa: BLE001  a user's file may raise anything; then the check did not pass
         return Check(
             name,
             False,
@@ -162,7 +154,7 @@ def _draws(family: Family, shapes: tuple[Shape, Shape], drawn: dict[str, Any]) -
             for name, distribution in trial.distributions.items():
                 if name in drawn and drawn[name] != distribution:
                     raise ValueError(
-                        f"{name}: range moved from {_text(drawn[name])} to {_text(distribution)}"
+                        f"{name}: range changed from {_text(drawn[name])} to {_text(distribution)}"
                     )
                 drawn[name] = distribution
             study.tell(trial, 0.0)
@@ -191,7 +183,7 @@ def _recency(family: Family, recipe: Recipe) -> None:
     if recipe.recent not in (RECENT if family.recent else (0.0,)):
         raise ValueError(f"start: recent = {recipe.recent} is not one of {RECENT}, or no recent()")
     if recipe.trend not in family.trends:
-        raise ValueError(f"start: trend = {recipe.trend}, but only families of trees see the time")
+        raise ValueError(f"start: trend = {recipe.trend}, but only tree families can use the time")
 
 
 def _names(family: Family, shape: Shape) -> set[str]:
@@ -223,54 +215,54 @@ def _repeats(family: Family, task: str, model: Any) -> str:
     return "equal to the last bit"
 
 
-def _travels(family: Family, task: str, model: Any) -> str:
+def _saved_and_loaded(family: Family, task: str, model: Any) -> str:
     rows = _rows()
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "model"
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / "model"
         save_folder(model, rows.head(20), [family], folder)
         loaded = load_folder(folder, digest_folder(folder))
         size = sum(p.stat().st_size for p in folder.rglob("*"))
     if not np.array_equal(
         model_output(model, rows, _contract(task)), model_output(loaded, rows, _contract(task))
     ):
-        raise ValueError("the loaded model answers differently")
+        raise ValueError("the loaded model predicts other values")
     return f"skops, {size / 1e3:.0f} kB, equal to the last bit"
 
 
 def _weighs(family: Family, task: str) -> str:
-    """A family that says it takes weights must answer otherwise with them."""
+    """A family that declares weights must predict other values with other weights."""
     if not family.weights:
-        return "not taken: history.weight does not count in its fits"
+        return "not used: its fits ignore history.weight"
     _, X, y, shape = _learnable(family, task)
-    more = family.fit_args(shape) if family.fit_args else {}
+    arguments = family.fit_args(shape) if family.fit_args else {}
     heavy = np.where(y == y.max() if CLASSES[task] else y > np.median(y), 9.0, 1.0)
-    alike, weighted = (family.build(_first(family), shape, 0) for _ in range(2))
-    alike.fit(X, y, sample_weight=np.ones(ROWS), **more)
-    weighted.fit(X, y, sample_weight=heavy, **more)
-    first, second = (predict(m, X, len(CLASSES[task])) for m in (alike, weighted))
+    equal, weighted = (family.build(_first(family), shape, 0) for _ in range(2))
+    equal.fit(X, y, sample_weight=np.ones(ROWS), **arguments)
+    weighted.fit(X, y, sample_weight=heavy, **arguments)
+    first, second = (predict(m, X, len(CLASSES[task])) for m in (equal, weighted))
     if np.array_equal(first, second):
         raise ValueError(
-            "found the same answers with other weights; wanted weights=False, or others"
+            "found the same predictions with other weights; wanted weights=False, or other predictions"
         )
-    return "counted"
+    return "used"
 
 
 def _shares(family: Family, task: str) -> str:
-    """Trials may share their columns; a release is fitted by the estimator and must not surprise."""
+    """Trials may share columns; the refit uses the estimator and must give the same predictions."""
     if not (family.share and family.fit_shared):
-        raise ValueError("found one of share and fit_shared; wanted both")
+        raise ValueError("found only one of share and fit_shared; wanted both")
     _, X, y, shape = _learnable(family, task)
     params, weights = _first(family), np.linspace(0.5, 1.5, ROWS) if family.weights else None
     estimator = family.build(params, shape, 0)
-    more = {"sample_weight": weights} if family.weights else {}
-    estimator.fit(X, y, **more, **(family.fit_args(shape) if family.fit_args else {}))
+    weighting = {"sample_weight": weights} if family.weights else {}
+    estimator.fit(X, y, **weighting, **(family.fit_args(shape) if family.fit_args else {}))
     sharing = family.fit_shared(params, shape, 0, family.share(X, y, shape, 0), weights)
     first, second = (predict(m, X, len(CLASSES[task])) for m in (estimator, sharing))
     if not np.allclose(first, second, rtol=1e-6, atol=1e-9):
         raise ValueError(
             f"fit_shared() and the estimator differ by up to {np.abs(first - second).max():.3g}"
         )
-    return "as the estimator answers"
+    return "equal to the estimator's predictions"
 
 
 def _first(family: Family) -> Params:
@@ -279,7 +271,7 @@ def _first(family: Family) -> Params:
 
 
 def _learnable(family: Family, task: str) -> tuple[Any, np.ndarray, np.ndarray, Shape]:
-    """A fitted encoder, its columns of the rows, their outcomes, and what they look like."""
+    """A fitted encoder, the encoded rows, their outcomes, and their shape."""
     encoder = make_encoder(FEATURES, family.encoding)
     X = np.asarray(encoder.fit_transform(_rows()), dtype="float64")
     return encoder, X, _outcome(task), _shape(family, task)
@@ -288,18 +280,18 @@ def _learnable(family: Family, task: str) -> tuple[Any, np.ndarray, np.ndarray, 
 def _model(family: Family, task: str) -> Any:
     encoder, X, y, shape = _learnable(family, task)
     params = _first(family)
-    more = family.fit_args(shape) if family.fit_args else {}
+    arguments = family.fit_args(shape) if family.fit_args else {}
     learned: Params = {}
     if family.fit is not None:
         cut = ROWS * 3 // 4
         trained = family.build(params, shape, 0)
         later = {"weights_val": np.ones(ROWS - cut)} if takes_later_weights(family) else {}
         rows = X[:cut], y[:cut], X[cut:], y[cut:], np.ones(cut)
-        learned = family.fit(trained, *rows, **more, **later)
+        learned = family.fit(trained, *rows, **arguments, **later)
     estimator = family.build({**params, **learned}, shape, 0)
-    estimator.fit(X, y, **more, **({"sample_weight": np.ones(ROWS)} if family.weights else {}))
+    estimator.fit(X, y, **arguments, **({"sample_weight": np.ones(ROWS)} if family.weights else {}))
     if family.recent is not None:
-        family.recent(estimator, X[ROWS // 2 :], y[ROWS // 2 :], **more)
+        family.recent(estimator, X[ROWS // 2 :], y[ROWS // 2 :], **arguments)
     predict(estimator, X, len(CLASSES[task]))
     return assemble([("only", 1.0, encoder, estimator)], _contract(task), list(FEATURES))
 

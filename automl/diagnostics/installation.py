@@ -1,7 +1,7 @@
-"""Does this installation work, and would a *scheduled* run really start? One line and one remedy each.
+"""Check that this installation works and that a *scheduled* run would start: a line and a remedy each.
 
-The stack breaks in ways that nobody sees: with some versions of its libraries Prefect's server starts
-but creates no scheduled run. So versions are checked, and the server's own code is imported.
+The stack can break silently: with some versions of its libraries Prefect's server starts but creates no
+scheduled run. So versions are checked, and the server's code is imported.
 """
 
 from __future__ import annotations
@@ -13,38 +13,39 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
 from packaging.requirements import Requirement
 from rich.console import Group
 from rich.text import Text
 
+from automl.diagnostics.check import Check
 from automl.errors import AutomlError
 from automl.problem import Problem
 from automl.store import Store
 from automl.workspace import DEFAULTS, Workspace, redact
 
-__all__ = ["Check", "examine", "to_json", "to_text"]
+if TYPE_CHECKING:  # MLflow itself may be what is broken
+    from automl.tracking import Registry
+
+__all__ = ["examine", "to_json", "to_text"]
 
 DISTRIBUTION = "automl-retrain"
 FREE_GB = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked at; `remedy` says what to do if it did not pass."""
+def examine(
+    problem: Problem | None = None,
+    workspace: Workspace | None = None,
+    open_registry: Callable[[], Registry] | None = None,
+) -> list[Check]:
+    """Check everything that has been seen to break.
 
-    name: str
-    passed: bool
-    found: str
-    remedy: str = ""
-
-
-def examine(problem: Problem | None, workspace: Workspace | None) -> list[Check]:
-    """Look at everything that has been seen to break; with a problem file, at its workspace too."""
+    With a problem, its workspace is checked too; with `open_registry`, whether MLflow agrees with the
+    store about the champion.
+    """
     looks: list[Callable[[], Check]] = [
         _python,
         _versions,
@@ -58,8 +59,9 @@ def examine(problem: Problem | None, workspace: Workspace | None) -> list[Check]
             lambda: _writable(workspace),
             lambda: _disk(workspace),
             lambda: _mlflow(workspace),
-            lambda: _champion(problem, workspace),
         ]
+    if problem is not None and workspace is not None and open_registry is not None:
+        looks.append(lambda: _champion(problem, workspace, open_registry))
     return [_guarded(look) for look in looks]
 
 
@@ -69,29 +71,29 @@ def to_json(checks: Sequence[Check]) -> dict[str, Any]:
 
 
 def to_text(document: Mapping[str, Any]) -> Group:
-    """A line per check, a remedy under those that did not pass."""
+    """A line per check, with a remedy if it did not pass."""
     lines = []
     for c in document["checks"]:
         lines.append(
             Text(
-                f"{'ok ' if c['passed'] else 'NO '} {c['name']:16}{c['found']}",
+                f"{'ok' if c['passed'] else 'FAIL':4} {c['name']:16}{c['found']}",
                 style="" if c["passed"] else "red",
             )
         )
         if not c["passed"]:
-            lines.append(Text(f"     -> {c['remedy']}"))
+            lines.append(Text(f"      -> {c['remedy']}"))
     return Group(*lines)
 
 
 def _guarded(look: Callable[[], Check]) -> Check:
     try:
         return look()
-    except Exception as error:  # noqa: BLE001  a look that fails is a finding
+    except Exception as error:  # noqa: BLE001  a check that raises did not pass
         return Check(
             getattr(look, "__name__", "check").strip("_"),
             False,
             f"{type(error).__name__}: {error}",
-            "see the message",
+            "See the message.",
         )
 
 
@@ -109,12 +111,12 @@ def _versions() -> Check:
         try:
             have = version(need.name)
         except PackageNotFoundError:
-            wrong.append(f"{need.name} is missing")
+            wrong.append(f"{need.name} is not installed")
             continue
         if not need.specifier.contains(have, prereleases=True):
             wrong.append(f"{need.name} {have}, wanted {need.specifier}")
     found = (
-        "; ".join(wrong) or f"all inside their bounds (automl {distribution(DISTRIBUTION).version})"
+        "; ".join(wrong) or f"all within their bounds (automl {distribution(DISTRIBUTION).version})"
     )
     return Check(
         "versions", not wrong, found, "pip install --no-deps --require-hashes -r requirements.lock"
@@ -129,12 +131,12 @@ def _threads() -> Check:
         "threads",
         policy.upper() == wanted,
         found,
-        f"export OMP_WAIT_POLICY={wanted}: spinning threads are 10-25 times slower",
+        f"export OMP_WAIT_POLICY={wanted}: spinning threads make fits 10-25 times slower",
     )
 
 
 def _lightgbm() -> Check:
-    done = _python_says("import lightgbm; print(lightgbm.__version__)")
+    done = _run_python("import lightgbm; print(lightgbm.__version__)")
     return Check(
         "lightgbm",
         done.returncode == 0,
@@ -144,8 +146,8 @@ def _lightgbm() -> Check:
 
 
 def _prefect_server() -> Check:
-    """The import that dies with a FastAPI that is too new, and the insert that dies with SQLAlchemy 2.1."""
-    done = _python_says("import prefect.server.api.server, prefect; print(prefect.__version__)")
+    """Prefect's server: its import fails with a newer FastAPI, its inserts fail with SQLAlchemy 2.1."""
+    done = _run_python("import prefect.server.api.server, prefect; print(prefect.__version__)")
     ok = done.returncode == 0 and version("sqlalchemy").startswith("2.0.")
     found = (
         f"server {done.stdout.strip()} can start, SQLAlchemy {version('sqlalchemy')}"
@@ -186,7 +188,7 @@ def _disk(workspace: Workspace) -> Check:
         "disk",
         free > FREE_GB,
         f"{free:.1f} GB free",
-        "Make room: a cycle needs three times its history.",
+        "Free disk space: a cycle needs three times the size of its history.",
     )
 
 
@@ -195,25 +197,28 @@ def _mlflow(workspace: Workspace) -> Check:
     if uri.startswith("http"):
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
             return Check("mlflow", True, redact(uri))
-    engine = sa.create_engine(uri)
-    with engine.connect():
-        port = _port_free(5000)
+    done = _run_python(
+        "import mlflow; mlflow.MlflowClient().search_experiments(max_results=1)",
+        {"MLFLOW_TRACKING_URI": uri},
+    )
+    port = "free" if _port_free(5000) else "in use: automl ui --port 5001"
     return Check(
         "mlflow",
-        True,
-        f"{redact(uri)}; port 5000 is {'free' if port else 'taken: automl ui --port 5001'}",
+        done.returncode == 0,
+        f"{redact(uri)}; port 5000 is {port}" if done.returncode == 0 else _last(done.stderr),
+        "Fix MLFLOW_TRACKING_URI (environment or mlflow.env), or upgrade the database: mlflow db upgrade URI.",
     )
 
 
-def _champion(problem: Problem, workspace: Workspace) -> Check:
-    """Whether MLflow still says what was released: versions and aliases can be changed there by hand."""
-    from automl.tracking import Registry  # noqa: PLC0415  MLflow, only where there is something to ask
-
+def _champion(
+    problem: Problem, workspace: Workspace, open_registry: Callable[[], Registry]
+) -> Check:
+    """Whether MLflow still has the released version and alias: both can be changed there by hand."""
     store = Store(workspace)
     released, waiting = store.champion(problem.name), store.waiting(problem.name)
     if released is None:
-        return Check("champion", True, "nothing was released yet")
-    registry = Registry(problem, workspace)
+        return Check("champion", True, "no version was released yet")
+    registry = open_registry()
     for number in (released.model_version, *([waiting.model_version] if waiting else [])):
         try:
             registry.require_version(number)
@@ -225,8 +230,8 @@ def _champion(problem: Problem, workspace: Workspace) -> Check:
     return Check(
         "champion",
         alias == released.model_version or lags,
-        found + (" and follows with the next command" if lags else ""),
-        f"automl score {problem.file.name} puts it back; to release another version: "
+        found + ("; the next command updates it" if lags else ""),
+        f"automl score {problem.file.name} resets the alias; to release another version: "
         f"automl rollback {problem.file.name} --to VERSION --reason R",
     )
 
@@ -236,13 +241,16 @@ def _port_free(port: int) -> bool:
         return s.connect_ex(("127.0.0.1", port)) != 0
 
 
-def _python_says(code: str) -> subprocess.CompletedProcess[str]:
+def _run_python(
+    code: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
+        env={**os.environ, **(environment or {})},
     )
 
 

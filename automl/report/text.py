@@ -336,7 +336,7 @@ def family_text(document: Mapping[str, Any]) -> Group:
     for c in document["checks"]:
         lines.append(
             Text(
-                f"  {'ok ' if c['passed'] else 'NO '} {c['name']}: {c['found']}",
+                f"  {'ok' if c['passed'] else 'FAIL':4} {c['name']}: {c['found']}",
                 style="" if c["passed"] else "red",
             )
         )

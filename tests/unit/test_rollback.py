@@ -22,6 +22,7 @@ from automl.predictions import read_predictions
 from automl.review import rollback
 from automl.score import pipeline as score
 from automl.score.pipeline import cycle
+from automl.tracking import Registry
 from automl.workspace import now
 from tests.support.parcels import AS_OF
 from tests.support.workspaces import file as file  # a fixture
@@ -200,7 +201,9 @@ def test_doctor_sees_what_was_changed_in_mlflow_by_hand(
     elif by_hand == "deleted":
         client.delete_model_version("parcels", "2")
 
-    (found,) = (c for c in examine(*opened(file)[:2]) if c.name == "champion")
+    problem, workspace = opened(file)[:2]
+    checks = examine(problem, workspace, lambda: Registry(problem, workspace))
+    (found,) = (c for c in checks if c.name == "champion")
 
     assert found.found == told
     assert found.passed is (by_hand == "nothing")

@@ -1,4 +1,4 @@
-"""Every family, ours or a user's, passes one conformance suite; a bad one is told what is wrong."""
+"""Every shipped family passes the family check; for a bad family it names the mistake."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ family = Family(name="mine", short="mine", tasks={"regression"}, encoding="dense
                 start=[(1, {"alpha": 1.0})], space=space, build=build)
 """
 
-DEAF = """class Deaf(Ridge):
+UNWEIGHTED = """class Unweighted(Ridge):
         def fit(self, X, y, sample_weight=None):
             return super().fit(X, y)
 
-    return Deaf(**params)"""
+    return Unweighted(**params)"""
 
 EARLY = (
     GOOD.replace('{"alpha": trial.suggest_float("alpha", 0.1, 10.0, log=True)}', '{"max_iter": 5}')
@@ -85,7 +85,7 @@ def test_shipped_families_pass_and_are_short(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("classes", [0, 2, 3, 6, 30, 200])
-def test_extra_trees_stay_below_the_size_that_a_release_may_have(classes: int) -> None:
+def test_extra_trees_stay_below_the_size_limit_of_a_release(classes: int) -> None:
     family = load_family(str(family_folder() / "extra_trees.py"), family_folder())
     task = "multiclass" if classes > 2 else "binary" if classes else "regression"
     trees = family.build({}, Shape(10**6, 20, classes, task), 0)
@@ -112,16 +112,16 @@ def test_an_early_stopping_family_is_fitted_again_with_what_it_learned(tmp_path:
     assert _failed(check_family(_write(tmp_path, EARLY), tmp_path)) == {}
 
 
-def test_a_family_may_share_what_its_trials_have_in_common(tmp_path: Path) -> None:
+def test_a_family_may_share_columns_between_trials(tmp_path: Path) -> None:
     assert _failed(check_family(_write(tmp_path, SHARING), tmp_path)) == {}
-    forgetful = SHARING.replace("sample_weight=weights", "sample_weight=None")
-    failed = _failed(check_family(_write(tmp_path, forgetful), tmp_path))
+    without_weights = SHARING.replace("sample_weight=weights", "sample_weight=None")
+    failed = _failed(check_family(_write(tmp_path, without_weights), tmp_path))
     [(name, found)] = failed.items()
     assert "shared columns" in name
     assert "fit_shared() and the estimator differ by up to" in found
 
 
-def test_the_first_start_point_may_bring_its_recency(tmp_path: Path) -> None:
+def test_the_first_start_point_may_set_recency(tmp_path: Path) -> None:
     text = GOOD.replace('{"alpha": 1.0}', '{"alpha": 1.0, "half_life": 0.25}')
     assert _failed(check_family(_write(tmp_path, text), tmp_path)) == {}
 
@@ -131,9 +131,9 @@ def test_the_first_start_point_may_bring_its_recency(tmp_path: Path) -> None:
     [
         (
             "return Ridge(**params)",
-            DEAF,
+            UNWEIGHTED,
             "row weights",
-            "found the same answers",
+            "found the same predictions",
         ),
         (
             '{"alpha": 1.0}',
@@ -142,7 +142,7 @@ def test_the_first_start_point_may_bring_its_recency(tmp_path: Path) -> None:
             "alpha = 100.0 is outside 0.1 to 10, log",
         ),
         ('{"alpha": 1.0}', '{"alfa": 1.0}', "start points", "'alfa' is not suggested"),
-        ("0.1, 10.0", "0.1 + len(trial.study.trials), 500.0", "draws", "range moved"),
+        ("0.1, 10.0", "0.1 + len(trial.study.trials), 500.0", "draws", "range changed"),
         ("0.1, 10.0", "10.0, 0.1", "draws", "ValueError"),
         ("Ridge(**params)", "Ridge(**params, wrong=1)", "draws", "unexpected keyword"),
         ("return Ridge(**params)", "return None", "fit and predict", "AttributeError"),
@@ -154,7 +154,7 @@ def test_the_first_start_point_may_bring_its_recency(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_bad_family_is_told_what_is_wrong(
+def test_the_mistake_of_a_bad_family_is_named(
     tmp_path: Path, old: str, new: str, check: str, found: str
 ) -> None:
     assert old in GOOD

@@ -1,4 +1,4 @@
-"""Trials as MLflow's runs: logged beside a cycle's work, with what became of them."""
+"""Trials as MLflow runs: logged while the sweep runs, with their final roles."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def runs_of(registry: Registry, parent: str) -> dict[str, dict[str, str]]:
     return tags
 
 
-def test_what_was_logged_beside_the_work_is_not_logged_again_and_ends_with_its_last_role(
+def test_trials_logged_during_the_sweep_are_not_logged_again_and_have_their_last_role(
     registry: Registry,
 ) -> None:
     first, second, third = (t.recipe.id for t in TRIALS)
@@ -47,7 +47,7 @@ def test_what_was_logged_beside_the_work_is_not_logged_again_and_ends_with_its_l
         for trial in TRIALS[:2]:
             log(trial)
         log.drain()
-        assert set(runs_of(registry, parent)) == {first, second}, "nothing is on its way any more"
+        assert set(runs_of(registry, parent)) == {first, second}, "no request is under way"
         log(TRIALS[0], "chosen")
         log(TRIALS[1], "waits")
     begun = runs_of(registry, parent)
@@ -57,7 +57,7 @@ def test_what_was_logged_beside_the_work_is_not_logged_again_and_ends_with_its_l
     assert [tags[r].get("role") for r in (first, second, third)] == ["chosen", None, "chosen"]
 
 
-def test_what_could_not_be_logged_beside_the_work_is_logged_after_it(
+def test_trials_that_could_not_be_logged_during_the_sweep_are_logged_after_it(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     families = load_families(("linear",), registry.problem.file.parent)
@@ -76,14 +76,14 @@ def test_what_could_not_be_logged_beside_the_work_is_logged_after_it(
     assert runs_of(registry, parent)[TRIALS[0].recipe.id]["role"] == "chosen"
 
 
-def test_who_did_not_predict_in_this_cycle_has_no_time_of_predicting(registry: Registry) -> None:
+def test_a_trial_that_did_not_predict_in_this_cycle_has_no_prediction_time(registry: Registry) -> None:
     families = load_families(("linear",), registry.problem.file.parent)
     parent = registry.open_cycle("2026-01-05", {}, {})
-    told = registry.log_trials(
+    runs = registry.log_trials(
         parent, "2026-01-05", [TRIALS[0], replace(TRIALS[1], seconds_predict=0.002)], families, {}
     )
-    known, fitted = (registry.client.get_run(run).data.metrics for run in told.values())
-    assert "pred_ms_1k" not in known
+    cached, fitted = (registry.client.get_run(run).data.metrics for run in runs.values())
+    assert "pred_ms_1k" not in cached
     assert fitted["pred_ms_1k"] == 2
 
 
