@@ -205,7 +205,9 @@ def _mlflow(workspace: Workspace) -> Check:
     return Check(
         "mlflow",
         done.returncode == 0,
-        f"{redact(uri)}; port 5000 is {port}" if done.returncode == 0 else _last(done.stderr),
+        f"{redact(uri)}; port 5000 is {port}"
+        if done.returncode == 0
+        else redact(_last(done.stderr)),
         "Fix MLFLOW_TRACKING_URI (environment or mlflow.env), or upgrade the database: mlflow db upgrade URI.",
     )
 

@@ -76,7 +76,9 @@ def test_trials_that_could_not_be_logged_during_the_sweep_are_logged_after_it(
     assert runs_of(registry, parent)[TRIALS[0].recipe.id]["role"] == "chosen"
 
 
-def test_a_trial_that_did_not_predict_in_this_cycle_has_no_prediction_time(registry: Registry) -> None:
+def test_a_trial_that_did_not_predict_in_this_cycle_has_no_prediction_time(
+    registry: Registry,
+) -> None:
     families = load_families(("linear",), registry.problem.file.parent)
     parent = registry.open_cycle("2026-01-05", {}, {})
     runs = registry.log_trials(
