@@ -77,13 +77,14 @@ if TYPE_CHECKING:
         SpaceError,
         UnreachableError,
     )
-    from automl.modeling.families import Family, Params, Recipe, Shape, Suggests
+    from automl.modeling.families import Family, Shape, Suggests
+    from automl.modeling.recipes import Params, Recipe
     from automl.problem import load_problem
 
 _HOME = {
     "Family": "automl.modeling.families",
-    "Params": "automl.modeling.families",
-    "Recipe": "automl.modeling.families",
+    "Params": "automl.modeling.recipes",
+    "Recipe": "automl.modeling.recipes",
     "Shape": "automl.modeling.families",
     "Suggests": "automl.modeling.families",
     "load_problem": "automl.problem",

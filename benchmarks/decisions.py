@@ -29,8 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl.modeling.ensemble import block_weights
-from automl.modeling.families import Blend, Recipe
 from automl.modeling.losses import BlockLoss, kind_of
+from automl.modeling.recipes import Blend, Recipe
 from automl.problem import Problem as Declared
 from automl.promotion.decide import (
     PROBATION_CYCLES,

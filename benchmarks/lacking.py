@@ -14,27 +14,25 @@ import numpy as np
 import optuna
 
 from automl.cli import main
-from automl.modeling import families as spaces
-from automl.modeling.families import Blend, Recipe
+from automl.modeling import families
+from automl.modeling.recipes import Blend, Recipe
 from automl.modeling.splits import Block
 from automl.promotion.guards import checks
-from automl.sweep import Trial
+from automl.sweep import Trial, proposals
 from automl.sweep import blending as answer
-from automl.sweep import warm_start as transfer
 from automl.sweep.proposals import Asked, Proposals
 
 
 def recency() -> None:
     """No half-lives, no stage on the newest rows, no time among the columns of trees."""
-    plain = Recipe.of_start
 
     def of_start(family: Any, start: dict[str, Any], seed: int) -> Recipe:
-        return replace(plain(family, start, seed), half_life=None, recent=0.0, trend=False)
+        recipe = families.recipe_of_start(family, start, seed)
+        return replace(recipe, half_life=None, recent=0.0, trend=False)
 
-    Recipe.of_start = staticmethod(of_start)  # type: ignore[assignment,method-assign]
-    for module in (spaces, transfer):
-        module.HALF_LIVES, module.RECENT = (None,), (0.0,)  # type: ignore[attr-defined]
-        module.TRENDS = (False,)  # type: ignore[attr-defined]
+    proposals.recipe_of_start = of_start  # type: ignore[attr-defined]
+    families.HALF_LIVES, families.RECENT = (None,), (0.0,)  # type: ignore[attr-defined]
+    families.TRENDS = (False,)  # type: ignore[attr-defined]
 
 
 def single() -> None:
@@ -54,7 +52,7 @@ def single() -> None:
 
 
 def time_order() -> None:
-    """Judged on rows drawn at random, as many as the blocks held."""
+    """Scored on rows drawn at random, as many as the blocks had."""
     from automl.retrain import pipeline as retrain
 
     ordered: Callable[..., list[Block]] = retrain.make_blocks
@@ -62,13 +60,15 @@ def time_order() -> None:
     def make_blocks(frame: Any, problem: Any, as_of: Any) -> list[Block]:
         blocks = ordered(frame, problem, as_of)
         drawn = np.random.default_rng(0).permutation(len(frame))
-        told, at = [], 0
+        shuffled, at = [], 0
         for block in blocks:
             count = len(block.validation)
-            judged = np.sort(drawn[at : at + count])
-            told.append(replace(block, judged=judged, train=np.setdiff1d(drawn, judged)))
+            validation = np.sort(drawn[at : at + count])
+            shuffled.append(
+                replace(block, validation=validation, train=np.setdiff1d(drawn, validation))
+            )
             at += count
-        return told
+        return shuffled
 
     checks.LARGEST = 5000  # deep trees that rows drawn at random call for outgrow the guard
     retrain.make_blocks = make_blocks  # type: ignore[attr-defined]
@@ -93,9 +93,8 @@ def one_study() -> None:
         trial = study.ask()
         name = trial.suggest_categorical("family", sorted(self.work.families))
         family = self.work.families[name]
-        asked = _Prefixed(trial, name)  # ranges of one name differ from family to family
-        params = family.space(asked, self.shape(family))
-        recipe = Recipe(name, params, self._seed, *spaces.suggest_recency(family, asked))
+        prefixed: Any = _Prefixed(trial, name)  # ranges of one name differ from family to family
+        recipe = families.suggest_recipe(family, prefixed, self.shape(family), self._seed)
         self.studies[name] = study
         if recipe.id in self.seen:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)

@@ -52,7 +52,7 @@ from tests.postgres import open_server  # noqa: E402
 
 from automl import predictions as publish  # noqa: E402
 from automl.cycles.options import RunOptions  # noqa: E402
-from automl.modeling.families import Blend, Recipe  # noqa: E402
+from automl.modeling.recipes import Blend, Recipe  # noqa: E402
 from automl.problem import load_problem  # noqa: E402
 from automl.store import Release, Store  # noqa: E402
 from benchmarks.provenance import provenance  # noqa: E402

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from automl import Family
-from automl.modeling.families import Params, Shape, Suggests
+from automl import Family, Params, Shape, Suggests
 
 SLOW = {"learning_rate": 0.06, "max_features": 0.6, "l2_regularization": 1.0}
 

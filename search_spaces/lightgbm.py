@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from automl import Family
-from automl.modeling import lightgbm_hooks as bins
-from automl.modeling.families import Params, Shape, Suggests
+from automl import Family, Params, Shape, Suggests
+from automl.modeling import lightgbm_hooks
 
 SMALL = {"learning_rate": 0.05, "num_leaves": 8, "min_child_samples": 50, "n_estimators": 300}
 LONG = {"num_leaves": 12, "min_child_samples": 5, "colsample_bytree": 0.75, "subsample": 0.85}
@@ -33,7 +32,7 @@ def build(params: Params, shape: Shape, seed: int) -> Any:
     from lightgbm import LGBMClassifier, LGBMRegressor
 
     kind = LGBMRegressor if shape.task == "regression" else LGBMClassifier
-    return kind(**bins.FIXED, **params, random_state=seed)
+    return kind(**lightgbm_hooks.FIXED, **params, random_state=seed)
 
 
 def recent(estimator: Any, X: Any, y: Any, **more: Any) -> None:
@@ -46,7 +45,7 @@ family = Family(
     short="lgbm",
     tasks={"binary", "multiclass", "regression"},
     encoding="trees",
-    start=[  # half_life, recent and trend are the engine's: a drift is met from the first minute
+    start=[  # half_life, recent and trend belong to the recipe: they follow a drift from the first minute
         (1, {"learning_rate": 0.1, "num_leaves": 31, "n_estimators": 100}),  # the library's defaults
         (3, {**LONG, **FAST, "half_life": 0.5}),
         (4, {**LONG, **FAST, "trend": True}),
@@ -57,5 +56,5 @@ family = Family(
     space=space,
     build=build,
     recent=recent,
-    **bins.HOOKS,  # categories go to fit by name; trials share their binned columns
+    **lightgbm_hooks.HOOKS,  # categories go to fit by name; trials share their binned columns
 )

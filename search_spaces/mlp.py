@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from automl import Family
-from automl.modeling.families import Params, Shape, Suggests
+from automl import Family, Params, Shape, Suggests
 
 
 def space(trial: Suggests, shape: Shape) -> Params:

@@ -21,17 +21,9 @@ from automl.diagnostics.check import Check
 from automl.history import Kind
 from automl.history.contract import Contract
 from automl.modeling.ensemble import assemble
-from automl.modeling.families import (
-    HALF_LIVES,
-    RECENT,
-    Family,
-    Params,
-    Recipe,
-    Shape,
-    load_family,
-    refuse_missing,
-)
+from automl.modeling.families import Family, Shape, load_family, recipe_of_start, refuse_missing
 from automl.modeling.features import category_positions, make_encoder
+from automl.modeling.recipes import HALF_LIVES, RECENT, Params, Recipe
 from automl.modeling.training import predict, takes_later_weights
 from automl.predictions.predict import model_output
 from automl.tracking import digest_folder, load_folder, save_folder
@@ -166,7 +158,7 @@ def _starts(family: Family, drawn: Mapping[str, Any]) -> str:
         raise ValueError("start: found none; wanted at least one (priority, params)")
     names = {n for task in family.tasks for n in _names(family, _shape(family, task))}
     for _, start in family.start:
-        recipe = Recipe.of_start(family, start, 0)
+        recipe = recipe_of_start(family, start, 0)
         _recency(family, recipe)
         for name, value in recipe.params.items():
             if name not in names:
@@ -267,7 +259,7 @@ def _shares(family: Family, task: str) -> str:
 
 def _first(family: Family) -> Params:
     start = family.start[0][1] if family.start else {}
-    return Recipe.of_start(family, start, 0).params
+    return recipe_of_start(family, start, 0).params
 
 
 def _learnable(family: Family, task: str) -> tuple[Any, np.ndarray, np.ndarray, Shape]:
@@ -300,7 +292,13 @@ def _shape(family: Family, task: str) -> Shape:
     encoder = make_encoder(FEATURES, family.encoding)
     columns = encoder.fit_transform(_rows()).shape[1]
     categories = category_positions(FEATURES, family.encoding)
-    return Shape(ROWS, columns, len(CLASSES[task]), task, categories)  # type: ignore[arg-type]
+    return Shape(
+        rows=ROWS,
+        columns=columns,
+        classes=len(CLASSES[task]),
+        task=task,  # type: ignore[arg-type]
+        categories=categories,
+    )
 
 
 def _contract(task: str) -> Contract:

@@ -1,34 +1,29 @@
-"""The nouns of search: a family (one file), a recipe (one point), a blend (what gets released).
+"""Algorithm families: what a family file defines, and how the file is loaded.
 
 A family file is ordinary Python with a `family = Family(...)` in it. It is loaded by name or path
 under a module name of its own, so that an estimator class defined in it can travel with a model.
-Nothing here fits anything; `automl.diagnostics.family` checks a family.
+Nothing here fits a model; `automl.diagnostics.family` checks a family.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
-import json
 import logging
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Protocol
 
 from automl.errors import SpaceError
+from automl.modeling.recipes import HALF_LIVES, RECENT, TRENDS, Params, Recipe
 from automl.problem import family_folder
 
 __all__ = [
-    "HALF_LIVES",
-    "RECENT",
-    "TRENDS",
-    "Blend",
+    "Encoding",
     "Family",
-    "Member",
     "Params",
     "Recipe",
     "Shape",
@@ -38,27 +33,21 @@ __all__ = [
     "load_family",
     "load_file",
     "load_retired",
+    "recipe_of_start",
     "refuse_missing",
-    "suggest_recency",
+    "suggest_recipe",
+    "suggested_values",
 ]
 
 _log = logging.getLogger(__name__)
-Params = dict[str, Any]
 Encoding = Literal["trees", "trees+time", "dense"]
 
-# Half-life of the row weights, as a share of the history's length; None weighs all rows alike.
-# Prefer weights to hard windows: when recency is useless they lose five times less.
-HALF_LIVES: tuple[float | None, ...] = (None, 0.5, 0.25, 0.125)
-# Newest share of the rows on which a fitted model goes on learning; 0 leaves it as it is.
-RECENT: tuple[float, ...] = (0.0, 0.2)
-# Whether trees see when a row happened: rows to come then fall into their newest leaves.
-TRENDS: tuple[bool, ...] = (False, True)
-# Family files written for release 0.1, and models that carry one, import these.
+# Family files written for release 0.1, and models that carry such a file, import these names.
 EARLIER_MODULES = {
     "automl.spaces": "automl.modeling.families",
     "automl.bins": "automl.modeling.lightgbm_hooks",
 }
-_ENGINES = ("half_life", "recent", "trend")  # in a start point, but no params of the family
+_RECENCY = ("half_life", "recent", "trend")  # in a start point, but not params of the family
 
 
 class Suggests(Protocol):
@@ -78,9 +67,9 @@ class Suggests(Protocol):
         """One of the choices."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What a space and a builder may know of the data.
+    """What a space and a builder may know about the data.
 
     `rows` and `columns` are those of the encoded training matrix, `classes` is 0 for regression,
     `categories` are the positions of the columns that hold category codes (encoding "trees").
@@ -93,19 +82,19 @@ class Shape:
     categories: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """An algorithm family.
 
     Parameters
     ----------
     name, short
-        As in the problem file; at most six letters for run names.
+        As in the problem file; `short` has at most six letters and appears in run names.
     tasks
         Subset of binary, multiclass, regression.
     encoding
         "trees": raw numbers, gaps as NaN, categories as codes. "dense": scaled, one-hot, no gaps.
-        Recipes of a family of trees may ask for "trees+time": the times as numbers of days too.
+        Recipes of a tree family may choose "trees+time": timestamps as day numbers too.
     start
         (priority, params) pairs, lowest priority first: the cold portfolio.
     space
@@ -114,15 +103,24 @@ class Family:
         `build(params, shape, seed) -> unfitted estimator` with one thread; heavy imports inside.
     fit
         Optional `fit(estimator, X, y, X_val, y_val, weights) -> learned params`: fits with early
-        stopping on the given rows and says what it learned, for example {"n_estimators": 240}.
+        stopping on the given rows and returns what it learned, for example {"n_estimators": 240}.
         The engine then builds and fits again on all rows with the learned params.
+    fit_args
+        Optional `fit_args(shape) -> dict`: further keyword arguments for the estimator's fit.
     share, fit_shared
-        Optional, both or none. `share(X, y, shape, seed)` makes what all fits on these rows can use, such as
-        binned columns; `fit_shared(params, shape, seed, shared, weights)` fits a trial with it, and
-        answers with something that predicts as the estimator fitted alone would. Refits do not use it.
+        Optional, both or neither. `share(X, y, shape, seed)` prepares what all fits on these rows can use,
+        such as binned columns; `fit_shared(params, shape, seed, shared, weights)` fits a trial with it and
+        returns a model that predicts like the estimator fitted alone. Refits do not use it.
     recent
-        Optional `recent(estimator, X, y, **fit_args)`: a fitted estimator goes on learning on the newest
-        rows alone. With it the search may choose recipes whose last stage follows a drift.
+        Optional `recent(estimator, X, y, **fit_args)`: trains a fitted estimator further on the newest rows
+        alone. With it the search may choose recipes whose last stage follows a drift.
+    weights
+        Whether fit takes `sample_weight`; without it no half-life is searched.
+    needs
+        Modules that `build` imports and this package does not install.
+    path, offered, doc
+        Set when the file is loaded. `offered` is False for a family that is no longer in sweep.families and
+        only used to refit a champion.
     """
 
     name: str
@@ -133,14 +131,13 @@ class Family:
     space: Callable[[Any, Shape], Params]
     build: Callable[[Params, Shape, int], Any]
     fit: Callable[..., Params] | None = None
-    fit_args: Callable[[Shape], Params] | None = None  # further keywords of the estimator's fit
+    fit_args: Callable[[Shape], Params] | None = None
     share: Callable[..., Any] | None = None
     fit_shared: Callable[..., Any] | None = None
     recent: Callable[..., Any] | None = None
-    weights: bool = True  # whether fit takes sample_weight; False: no half-life is searched
-    needs: Sequence[str] = ()  # modules that build() imports and this package does not bring along
-    path: Path = field(default=Path(), compare=False)  # set by load_family
-    # False: no longer in sweep.families; only a champion is refit with it. Set by load_retired
+    weights: bool = True
+    needs: Sequence[str] = ()
+    path: Path = field(default=Path(), compare=False)
     offered: bool = field(default=True, compare=False)
     doc: str = field(default="", compare=False)
 
@@ -151,135 +148,27 @@ class Family:
 
     @property
     def trends(self) -> tuple[bool, ...]:
-        """What `trend` may be in its recipes."""
+        """Values that `trend` may have in its recipes."""
         return TRENDS if self.encoding == "trees" else TRENDS[:1]
 
     def encoding_of(self, recipe: Recipe) -> Encoding:
-        """What a recipe of this family is fitted on."""
+        """The encoding that a recipe of this family is fitted on."""
         return "trees+time" if recipe.trend and self.encoding == "trees" else self.encoding
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """One point of a space: fitted models are disposable, recipes are kept. JSON both ways."""
+def recipe_of_start(family: Family, start: Params, seed: int) -> Recipe:
+    """The recipe of a start point.
 
-    family: str
-    params: Params
-    seed: int = 0
-    half_life: float | None = None
-    recent: float = 0.0
-    trend: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads."""
-        told = {
-            "family": self.family,
-            "params": self.params,
-            "seed": self.seed,
-            "half_life": self.half_life,
-        }
-        told |= {"recent": self.recent} if self.recent else {}
-        return told | ({"trend": True} if self.trend else {})
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Recipe:
-        """The recipe of that JSON object."""
-        return cls(
-            data["family"],
-            dict(data["params"]),
-            data["seed"],
-            data["half_life"],
-            data.get("recent", 0.0),
-            data.get("trend", False),
-        )
-
-    @classmethod
-    def of_start(cls, family: Family, start: Params, seed: int) -> Recipe:
-        """The recipe of a start point; its `half_life`, `recent`, `trend` are the engine's, not the family's."""
-        params = {n: v for n, v in start.items() if n not in _ENGINES}
-        own = {n: v for n, v in start.items() if n in _ENGINES}
-        return cls(family.name, params, seed, **{"half_life": None, **own})
-
-    @property
-    def id(self) -> str:
-        """Ten hex digits that stand for the content."""
-        return _digest(self.to_json())
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A recipe in a blend; `learned` are params found by early stopping, such as tree counts."""
-
-    recipe: Recipe
-    weight: float
-    learned: Params = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Blend:
-    """One or more recipes whose outputs are averaged with weights that sum to 1.
-
-    What it is are its recipes; how much each weighs is learned anew at every refit. Champion and challenger are blends; a single recipe is a blend of one.
+    `half_life`, `recent` and `trend` in a start point belong to the recipe; the rest are the family's params.
     """
-
-    members: tuple[Member, ...]
-
-    @classmethod
-    def single(cls, recipe: Recipe, learned: Params | None = None) -> Blend:
-        """The blend of one recipe."""
-        return cls((Member(recipe, 1.0, learned or {}),))
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads."""
-        return {
-            "members": [
-                {"recipe": m.recipe.to_json(), "weight": m.weight, "learned": m.learned}
-                for m in self.members
-            ]
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Blend:
-        """The blend of that JSON object."""
-        return cls(
-            tuple(
-                Member(Recipe.from_json(m["recipe"]), m["weight"], dict(m["learned"]))
-                for m in data["members"]
-            )
-        )
-
-    @property
-    def id(self) -> str:
-        """Ten hex digits for its recipes; weights and learned params do not count, a refit learns them."""
-        return _digest(sorted(m.recipe.id for m in self.members))
-
-    @property
-    def families(self) -> tuple[str, ...]:
-        """Family names, heaviest first, each once."""
-        ranked = sorted(self.members, key=lambda m: -m.weight)
-        return tuple(dict.fromkeys(m.recipe.family for m in ranked))
-
-    @property
-    def recipes(self) -> frozenset[str]:
-        """Ids of its recipes."""
-        return frozenset(m.recipe.id for m in self.members)
-
-    def offered(self, families: Collection[str]) -> bool:
-        """Whether every member's family is among these."""
-        return set(self.families) <= set(families)
-
-    def __str__(self) -> str:
-        if len(self.members) == 1:
-            return self.members[0].recipe.family
-        parts = (f"{m.weight:.0%} {m.recipe.family}" for m in self.members)
-        return f"blend of {' + '.join(parts)}"
+    params = {name: value for name, value in start.items() if name not in _RECENCY}
+    recency = {name: value for name, value in start.items() if name in _RECENCY}
+    return Recipe(family.name, params, seed, **recency)
 
 
-def suggest_recency(family: Family, trial: Suggests) -> tuple[float | None, float, bool]:
-    """Half-life, recent share and trend of a recipe, as far as the family can follow them."""
+def suggest_recipe(family: Family, trial: Suggests, shape: Shape, seed: int) -> Recipe:
+    """A recipe from the family's space, with the recency options that the family supports."""
+    params = family.space(trial, shape)
     half_life = recent = trend = 0
     if family.weights:
         half_life = trial.suggest_categorical("half_life", list(range(len(HALF_LIVES))))
@@ -287,7 +176,26 @@ def suggest_recency(family: Family, trial: Suggests) -> tuple[float | None, floa
         recent = trial.suggest_categorical("recent", list(range(len(RECENT))))
     if len(family.trends) > 1:
         trend = trial.suggest_categorical("trend", list(range(len(TRENDS))))
-    return HALF_LIVES[half_life], RECENT[recent], TRENDS[trend]
+    return Recipe(
+        family.name,
+        params,
+        seed,
+        half_life=HALF_LIVES[half_life],
+        recent=RECENT[recent],
+        trend=TRENDS[trend],
+    )
+
+
+def suggested_values(family: Family, recipe: Recipe) -> Params:
+    """The values with which a trial would suggest this recipe, as `suggest_recipe` asks for them."""
+    values = dict(recipe.params)
+    if family.weights and recipe.half_life in HALF_LIVES:
+        values["half_life"] = HALF_LIVES.index(recipe.half_life)
+    if family.recent and recipe.recent in RECENT:
+        values["recent"] = RECENT.index(recipe.recent)
+    if recipe.trend in family.trends:
+        values["trend"] = TRENDS.index(recipe.trend)
+    return values
 
 
 def load_families(entries: Sequence[str], root: Path) -> dict[str, Family]:
@@ -309,7 +217,7 @@ def load_families(entries: Sequence[str], root: Path) -> dict[str, Family]:
                 next_step="Rename one of them.",
             )
         twin = next((f for f in families.values() if f.module == family.module), None)
-        if twin is not None:  # a model could not tell their code apart
+        if twin is not None:  # both files would be the same module in a model
             raise SpaceError(
                 f"{family.path}: a file of the same name is already loaded, {twin.path}",
                 code="family_twice",
@@ -322,22 +230,26 @@ def load_families(entries: Sequence[str], root: Path) -> dict[str, Family]:
 def load_retired(
     entries: Mapping[str, str], root: Path, offered: Mapping[str, Family]
 ) -> dict[str, Family]:
-    """Families that are no longer offered, by name, as far as they still load.
+    """Families that are no longer offered, by name, if they still load.
 
-    `entries` are names or paths by family name, as `sweep.families` once gave them. A file that cannot be
+    `entries` are names or paths by family name, as `sweep.families` once listed them. A file that cannot be
     loaded, or that has the module name of one of the `offered`, is left out with a warning.
     """
     families: dict[str, Family] = {}
     modules = {family.module for family in offered.values()}
     for name, entry in entries.items():
         if f"automl_family_{Path(entry).stem}" in modules:
-            _log.warning("family %r: a file of the same name as %s is offered now", name, entry)
+            _log.warning(
+                "Skipping family %r: a file of the same name as %s is in sweep.families now",
+                name,
+                entry,
+            )
             continue
         try:
             family = load_family(entry, root)
             refuse_missing(family, entry)
         except SpaceError as error:
-            _log.warning("family %r, no longer in sweep.families: %s", name, error)
+            _log.warning("Skipping family %r, no longer in sweep.families: %s", name, error)
             continue
         if family.name == name:
             families[name] = replace(family, offered=False)
@@ -352,7 +264,7 @@ def refuse_missing(family: Family, entry: str) -> None:
         raise SpaceError(
             f"family {family.name!r} needs {', '.join(missing)}, which is not installed",
             code="library_missing",
-            next_step=f"{how}, or take the family out of sweep.families.",
+            next_step=f"{how}, or remove the family from sweep.families.",
         )
 
 
@@ -362,7 +274,8 @@ def load_family(entry: str, root: Path) -> Family:
     Raises
     ------
     SpaceError
-        No such file, the file raises, it defines no `family`, or one that has `share` or `fit_shared` alone.
+        No such file, the file raises, it defines no `family`, or the family has only one of `share` and
+        `fit_shared`.
     """
     named = not ("/" in entry or entry.endswith(".py"))
     path = (family_folder() / f"{entry}.py") if named else (root / entry).resolve()
@@ -374,20 +287,27 @@ def load_family(entry: str, root: Path) -> Family:
         raise SpaceError(f"{path}: found no `family = Family(...)`", code="no_family")
     if (family.share is None) != (family.fit_shared is None):
         raise SpaceError(
-            f"{path}: found one of share and fit_shared; wanted both or none",
+            f"{path}: found only one of share and fit_shared; wanted both or neither",
             code="share_alone",
-            next_step="Give the family the other one, or take this one out.",
+            next_step="Define both in the family, or remove both.",
         )
     return replace(family, path=path, doc=(module.__doc__ or "").strip().split("\n")[0])
 
 
-def load_file(path: Path, name: str, what: str, again: str) -> ModuleType:
-    """A user's Python file as a module of that name; `what` it defines and what to type after mending it.
+def load_file(path: Path, name: str, what: str, command: str) -> ModuleType:
+    """Load a user's Python file as a module of that name.
+
+    Parameters
+    ----------
+    what
+        What the file defines, for error codes.
+    command
+        What to type once the file is fixed.
 
     Raises
     ------
     SpaceError
-        It is no Python file, or raises.
+        It is not a Python file, or it raises.
     """
     alias_earlier_modules()
     spec = importlib.util.spec_from_file_location(name, path)
@@ -402,16 +322,12 @@ def load_file(path: Path, name: str, what: str, again: str) -> ModuleType:
         raise SpaceError(
             f"{path}: loading raised {type(error).__name__}: {error}",
             code=f"{what}_raises",
-            next_step=f"Mend the file, then: {again}",
+            next_step=f"Fix the file, then run: {command}",
         ) from error
     return module
 
 
 def alias_earlier_modules() -> None:
-    """Let `EARLIER_MODULES` be imported by the names they once had."""
+    """Make modules importable by their names of release 0.1."""
     for earlier, today in EARLIER_MODULES.items():
         sys.modules.setdefault(earlier, importlib.import_module(today))
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]

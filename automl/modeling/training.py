@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from automl.modeling.families import Family, Params, Recipe, Shape, load_family
+from automl.modeling.families import Family, Shape, load_family
+from automl.modeling.recipes import Params, Recipe
 from automl.modeling.workers import context, end, fate, settle, start
 
 __all__ = ["Fit", "FitResult", "Pool", "recency_weights", "takes_later_weights"]

@@ -19,9 +19,9 @@ from automl.cycles.job import Job
 from automl.history import ROW_ID, Snapshot
 from automl.history.contract import Contract
 from automl.history.maturity import mature_rows
-from automl.modeling.families import Blend
 from automl.modeling.features.matrices import row_weights, to_outcomes
 from automl.modeling.metrics import get_metric
+from automl.modeling.recipes import Blend
 from automl.problem import Problem
 from automl.promotion.evidence import attribute
 from automl.store import Generation, Store

@@ -19,8 +19,8 @@ import sqlalchemy as sa
 
 from automl import predictions as publish
 from automl.errors import BusyError
-from automl.modeling.families import Blend
 from automl.modeling.losses import BlockLoss
+from automl.modeling.recipes import Blend
 from automl.problem import Problem
 from automl.store import Cycle, Entry, Hold, Release, Store, Waiting, ledger, naive
 from automl.store import tables as t

@@ -18,7 +18,8 @@ from automl.cycles.options import (
     same_problem,
 )
 from automl.errors import ProblemError
-from automl.modeling.families import Family, Recipe, load_family
+from automl.modeling.families import Family, load_family
+from automl.modeling.recipes import Recipe
 from automl.problem import METRICS, Problem, Slots, family_names
 from automl.store import UNSCORED, Cycle, Entry, Generation, Release, Store, ledger, naive
 from automl.workspace import Workspace, now

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from automl.cycles.job import Job
-from automl.modeling.families import Blend
 from automl.modeling.losses import BlockLoss, kind_of
+from automl.modeling.recipes import Blend
 from automl.sweep import Leaderboard, Work, baseline_losses, blend_losses
 
 __all__ = ["first_out_of_sample", "losses_of", "losses_of_trials"]

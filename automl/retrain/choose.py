@@ -15,8 +15,8 @@ from typing import Any
 
 from automl.cycles.job import Job
 from automl.errors import NoModelError
-from automl.modeling.families import Blend
 from automl.modeling.losses import BlockLoss
+from automl.modeling.recipes import Blend
 from automl.modeling.splits import day_of
 from automl.monitoring.realised import attribution
 from automl.problem import Problem

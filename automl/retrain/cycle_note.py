@@ -13,8 +13,8 @@ from typing import Any
 
 from automl.cycles.job import Job
 from automl.history.contract import contract_file
-from automl.modeling.families import Blend
 from automl.modeling.metrics import get_metric
+from automl.modeling.recipes import Blend
 from automl.promotion.decide import Decision, Verdict
 from automl.promotion.guards import Guard
 from automl.promotion.release import PendingDecision

@@ -24,7 +24,7 @@ from automl.history import Snapshot
 from automl.history import contract as contracts
 from automl.history.contract import Contract
 from automl.history.maturity import Maturity, estimate, mature_rows, missing_outcomes, with_maturity
-from automl.modeling.families import Blend
+from automl.modeling.recipes import Blend
 from automl.modeling.splits import make_blocks
 from automl.modeling.workers import warm_up
 from automl.monitoring.realised import record_realised

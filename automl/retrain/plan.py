@@ -17,7 +17,7 @@ from datetime import datetime
 import numpy as np
 
 from automl.cycles.job import Job
-from automl.modeling.families import Blend, Params, Recipe
+from automl.modeling.recipes import Blend, Params, Recipe
 from automl.problem import Problem
 from automl.sweep import Past, Plan, PlanKind, Trial, Work, blend_losses
 

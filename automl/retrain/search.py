@@ -13,7 +13,7 @@ from typing import Any
 from automl.cycles.job import Job
 from automl.errors import AutomlError
 from automl.modeling.ensemble import assemble
-from automl.modeling.families import Blend, Member, Params
+from automl.modeling.recipes import Blend, Member, Params
 from automl.retrain.choose import Choice, previous_champion
 from automl.store import Waiting
 from automl.sweep import (

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from automl.modeling.families import Blend
+from automl.modeling.recipes import Blend
 from automl.store import tables as t
 
 __all__ = [

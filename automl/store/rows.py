@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from automl.modeling.families import Blend
+from automl.modeling.recipes import Blend
 
 __all__ = [
     "ENDED",

@@ -18,8 +18,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from automl.modeling.families import Blend
 from automl.modeling.losses import BlockLoss
+from automl.modeling.recipes import Blend
 from automl.store import ledger
 from automl.store import tables as t
 from automl.store.database import Database

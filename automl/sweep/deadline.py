@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from automl.modeling.ensemble import MOST_MEMBERS
-from automl.modeling.families import Blend
+from automl.modeling.recipes import Blend
 from automl.sweep.encoding import Matrices
 from automl.sweep.leaderboard import Plan, Trial, Work, makespan
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from automl.modeling.families import Params, Recipe
+from automl.modeling.recipes import Params, Recipe
 from automl.modeling.splits import Block
 from automl.modeling.training import predict
 from automl.sweep.leaderboard import Work, output_file

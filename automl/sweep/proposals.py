@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import optuna
 
-from automl.modeling.families import Blend, Family, Recipe, Shape, suggest_recency
+from automl.modeling.families import Family, Shape, recipe_of_start, suggest_recipe
+from automl.modeling.recipes import Blend, Recipe
 from automl.sweep.leaderboard import Plan, Trial, Work, mean
 from automl.sweep.warm_start import lessons
 
@@ -131,7 +132,7 @@ class Proposals:
         """Start points by priority; families that won before come first in a later full search."""
         favour = {name: i for i, name in enumerate(self.plan.favour)}
         points = [
-            (priority, favour.get(family.name, 0), i, Recipe.of_start(family, start, self._seed))
+            (priority, favour.get(family.name, 0), i, recipe_of_start(family, start, self._seed))
             for i, family in enumerate(self.work.offered.values())
             if self.work.problem.task in family.tasks
             for priority, start in family.start
@@ -172,8 +173,7 @@ class Proposals:
         family, study = self.work.families[name], self._study(name)
         for _ in range(REPEATS):
             trial = study.ask()
-            params = family.space(trial, self.shape(family))
-            recipe = Recipe(name, params, self._seed, *suggest_recency(family, trial))
+            recipe = suggest_recipe(family, trial, self.shape(family), self._seed)
             if recipe.id not in self.seen:
                 self.seen.add(recipe.id)
                 self.asked[name] += 1

@@ -11,8 +11,9 @@ from typing import Any, Self
 import pandas as pd
 
 from automl.errors import AutomlError
-from automl.modeling.families import Blend, Encoding, Member, Params
+from automl.modeling.families import Encoding
 from automl.modeling.features.matrices import Rows, shape_of, thin, write_matrices
+from automl.modeling.recipes import Blend, Member, Params
 from automl.modeling.training import Fit, FitResult, Pool
 from automl.sweep.encoding import Matrices
 from automl.sweep.leaderboard import Work, makespan

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from automl.modeling.families import Blend, Encoding, Family, Member, Params, Shape
+from automl.modeling.families import Encoding, Family, Shape
 from automl.modeling.features.matrices import shape_of, thin, write_matrices
 from automl.modeling.metrics import get_metric
+from automl.modeling.recipes import Blend, Member, Params
 from automl.modeling.training import Fit, FitResult
 from automl.sweep.blending import Answer, least_losses
 from automl.sweep.deadline import Clock

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import optuna
 
-from automl.modeling.families import HALF_LIVES, RECENT, TRENDS, Family, Shape, suggest_recency
+from automl.modeling.families import Family, Shape, suggest_recipe, suggested_values
 from automl.sweep.leaderboard import Past
 
 __all__ = ["lessons"]
@@ -33,23 +33,16 @@ def lessons(
     told = []
     for p in sorted(known.values(), key=lambda p: (p.relative + AGEING * p.age, p.trial.recipe.id)):
         recipe = p.trial.recipe
-        params = dict(recipe.params)
-        if family.weights and recipe.half_life in HALF_LIVES:
-            params["half_life"] = HALF_LIVES.index(recipe.half_life)
-        if family.recent and recipe.recent in RECENT:
-            params["recent"] = RECENT.index(recipe.recent)
-        if recipe.trend in family.trends:
-            params["trend"] = TRENDS.index(recipe.trend)
+        params = suggested_values(family, recipe)
         fixed = optuna.trial.FixedTrial(params)
         try:
-            again = family.space(fixed, shape)
-            suggest_recency(family, fixed)
+            again = suggest_recipe(family, fixed, shape, recipe.seed)
         except (ValueError, KeyError, TypeError):
             continue  # the space has changed
         fits = all(
             d._contains(d.to_internal_repr(params[n])) for n, d in fixed.distributions.items()
         )
-        if again != recipe.params or not fits:
+        if again.params != recipe.params or not fits:
             continue
         told.append(
             optuna.trial.create_trial(

@@ -24,7 +24,7 @@ import pandas as pd
 import pytest
 
 from automl import predictions as publish
-from automl.modeling.families import Blend, Recipe
+from automl.modeling.recipes import Blend, Recipe
 from automl.problem import Problem
 from automl.store import Release, Store
 from automl.workspace import Workspace

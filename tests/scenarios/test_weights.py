@@ -17,9 +17,10 @@ from automl.errors import HistoryError
 from automl.history import contract as contracts
 from automl.history.contract import Contract
 from automl.modeling.ensemble import Candidate, greedy, level
-from automl.modeling.families import Blend, Member, Recipe, Shape, load_family
+from automl.modeling.families import Shape, load_family
 from automl.modeling.features.matrices import row_weights, to_outcomes
 from automl.modeling.metrics import get_metric
+from automl.modeling.recipes import Blend, Member, Recipe
 from automl.modeling.training import Fit, _learn, recency_weights
 from automl.monitoring import realised
 from automl.problem import Problem
@@ -189,7 +190,7 @@ def test_early_stopping_knows_how_much_later_rows_count_if_it_asks(asks: bool) -
         return {}
 
     family = replace(load_family("linear", Path()), fit=with_later if asks else without)
-    shape = Shape(1000, 1, 0, "regression")
+    shape = Shape(rows=1000, columns=1, classes=0, task="regression")
     fit = Fit((0, 0), "", Recipe("linear", {}), None, shape, Path(), Path())
     weights = np.arange(1000.0)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from automl.modeling.families import Blend, Recipe
+from automl.modeling.recipes import Blend, Recipe
 from automl.predictions import KeySum, Origin, Piece, audit, point, stage
 from automl.problem import Problem
 from automl.store import Hold, Release, Store

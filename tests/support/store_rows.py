@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from automl.modeling.families import Blend, Member, Recipe
 from automl.modeling.losses import BlockLoss
+from automl.modeling.recipes import Blend, Member, Recipe
 from automl.store import Cycle, Generation, Release, Store, naive
 from automl.store import tables as t
 from automl.workspace import Workspace
@@ -31,7 +31,7 @@ def open_one(
 def make_release(as_of: datetime, version: int) -> Release:
     blend = Blend(
         (
-            Member(Recipe("linear", {"C": 0.1}, 3, 0.25), 0.75, {"rounds": 12}),
+            Member(Recipe("linear", {"C": 0.1}, 3, half_life=0.25), 0.75, {"rounds": 12}),
             Member(Recipe("knn", {}), 0.25),
         )
     )

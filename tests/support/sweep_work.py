@@ -10,8 +10,9 @@ import pytest
 
 from automl.history import pull, read
 from automl.history.contract import infer
-from automl.modeling.families import Recipe, load_families
+from automl.modeling.families import load_families
 from automl.modeling.features.matrices import to_outcomes
+from automl.modeling.recipes import Recipe
 from automl.modeling.splits import make_blocks
 from automl.problem import Problem
 from automl.sweep import Work, output_file

@@ -18,7 +18,7 @@ import pytest
 
 from automl import predictions as publish
 from automl.cycles.options import CycleResult, RunOptions
-from automl.modeling.families import Blend, Recipe
+from automl.modeling.recipes import Blend, Recipe
 from automl.problem import load_problem
 from automl.promotion.decide import Decision, decide
 from automl.promotion.evidence import Duel

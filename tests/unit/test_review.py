@@ -13,7 +13,7 @@ import pytest
 
 from automl.cycles.options import RunOptions
 from automl.errors import ProblemError
-from automl.modeling.families import Blend, Recipe
+from automl.modeling.recipes import Blend, Recipe
 from automl.promotion import release
 from automl.promotion.decide import Decision, decide
 from automl.promotion.evidence import Duel

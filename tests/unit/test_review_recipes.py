@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from automl.cycles.options import RunOptions
-from automl.modeling.families import Blend, Member, Recipe
+from automl.modeling.recipes import Blend, Member, Recipe
 from automl.retrain.pipeline import retrain
 from automl.review import approve, reject
 from automl.store import tables as t

@@ -88,7 +88,7 @@ def test_shipped_families_pass_and_are_short(name: str, tmp_path: Path) -> None:
 def test_extra_trees_stay_below_the_size_limit_of_a_release(classes: int) -> None:
     family = load_family(str(family_folder() / "extra_trees.py"), family_folder())
     task = "multiclass" if classes > 2 else "binary" if classes else "regression"
-    trees = family.build({}, Shape(10**6, 20, classes, task), 0)
+    trees = family.build({}, Shape(rows=10**6, columns=20, classes=classes, task=task), 0)
     node = 64 + 8 * max(1, classes)  # bytes: scikit-learn's node, and a float for every class
     assert trees.n_estimators * 2 * trees.max_leaf_nodes * node < 0.7e6 * LARGEST
 

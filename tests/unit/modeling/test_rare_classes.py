@@ -98,7 +98,7 @@ def fitted(
     y = RNG.choice(seen, count)
     encoder = make_encoder({"a": "number"}, "trees", 3)
     columns = np.asarray(encoder.fit_transform(X, y))
-    shape = Shape(count, columns.shape[1], 3, "multiclass")
+    shape = Shape(rows=count, columns=columns.shape[1], classes=3, task="multiclass")
     loaded = load_family(family, Path())
     estimator = loaded.build({}, shape, 0).fit(columns, y)
     return encoder, estimator, X

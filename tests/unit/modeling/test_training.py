@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl.modeling.families import Recipe, Shape, load_family
+from automl.modeling.families import Shape, load_family
+from automl.modeling.recipes import Recipe
 from automl.modeling.training import Fit, FitResult, Pool, predict, recency_weights
 from automl.problem import family_folder
 from tests.support.failing_family import HOWS, write_troubled
@@ -156,12 +157,14 @@ def test_what_fits_share_changes_no_answer(tmp_path: Path, task: Any, classes: i
     arrays = {"train_X": X[:700], "train_y": y[:700], "train_w": np.ones(700), "train_age": ages}
     for name, values in (arrays | {"judged_X": X[700:]}).items():
         np.save(tmp_path / f"{name}.npy", values)
-    shape = Shape(700, 5, classes, task, (4,))
+    shape = Shape(rows=700, columns=5, classes=classes, task=task, categories=(4,))
     family = load_family("lightgbm", tmp_path)
     # alike, weighted, alike again, and with other leaves than the bins were made for
     params = {"n_estimators": 30, "colsample_bytree": 0.6, "subsample": 0.8}
     leaves = [({}, None), ({}, 0.25), ({"min_child_samples": 2}, None), ({"num_leaves": 9}, 0.25)]
-    recipes = [Recipe("lightgbm", params | more, 3, half_life) for more, half_life in leaves]
+    recipes = [
+        Recipe("lightgbm", params | more, 3, half_life=half_life) for more, half_life in leaves
+    ]
     path, pool = str(family_folder() / "lightgbm.py"), Pool(1)
     try:
         for i, recipe in enumerate(recipes):

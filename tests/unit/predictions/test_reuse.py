@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from automl.cycles.options import CycleResult, RunOptions
 from automl.history import Folders, Snapshot
 from automl.history.contract import Contract
-from automl.modeling.families import Blend, Recipe
+from automl.modeling.recipes import Blend, Recipe
 from automl.predictions import read_predictions, reuse
 from automl.problem import load_problem
 from automl.score.pipeline import cycle, score

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from automl import report
 from automl.errors import BusyError, PredictError
-from automl.modeling.families import Blend, Recipe
+from automl.modeling.recipes import Blend, Recipe
 from automl.problem import Problem
 from automl.promotion import release as room
 from automl.promotion.release import PendingDecision, commit_release, commit_undo, reconcile

@@ -19,8 +19,8 @@ from sklearn.metrics import roc_auc_score
 from automl import report
 from automl.cycles.options import CycleResult, RunOptions
 from automl.errors import AutomlError, UnreachableError
-from automl.modeling.families import Blend, Member, Recipe
 from automl.modeling.losses import BlockLoss, kind_of
+from automl.modeling.recipes import Blend, Member, Recipe
 from automl.problem import load_problem
 from automl.promotion import guards
 from automl.promotion.decide import Decision, Probation, decide

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import optuna
 import pytest
 
-from automl.modeling.families import Blend, Member, Recipe, Shape, load_family, suggest_recency
+from automl.modeling.families import Shape, load_family, suggest_recipe
+from automl.modeling.recipes import Blend, Member, Recipe
 from automl.problem import Problem, Span, family_folder
 from automl.problem.sections import ScheduleSection, ValidationSection
 from automl.retrain.plan import (
@@ -155,8 +156,7 @@ def test_lessons_are_trials_of_todays_space_in_todays_losses() -> None:
     recipes = []
     for i in range(MOST + 3):
         asked = study.ask()
-        params = family.space(asked, shape)
-        recipes.append(Recipe("lightgbm", params, i, *suggest_recency(family, asked)))
+        recipes.append(suggest_recipe(family, asked, shape, i))
         study.tell(asked, 1.0)
     past = [Past(trial(r, 5.0), 1 + i / 100, 1) for i, r in enumerate(recipes)]
     foreign = Past(trial(Recipe("lightgbm", {"gone": 1}, 0)), 0.5, 1)
@@ -167,8 +167,7 @@ def test_lessons_are_trials_of_todays_space_in_todays_losses() -> None:
     new = optuna.create_study()
     new.add_trials(told)
     asked = new.ask()
-    family.space(asked, shape)  # the sampler takes them
-    suggest_recency(family, asked)
+    suggest_recipe(family, asked, shape, 0)  # the sampler takes them
 
 
 def daily(problem: Problem, block: str, days: int) -> list[str]:

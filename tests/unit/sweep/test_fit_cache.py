@@ -12,8 +12,9 @@ import pytest
 
 from automl.history import pull, read
 from automl.history.contract import infer
-from automl.modeling.families import Blend, Member, Recipe, Shape, load_families
+from automl.modeling.families import Shape, load_families
 from automl.modeling.features import make_encoder
+from automl.modeling.recipes import Blend, Member, Recipe
 from automl.modeling.splits import make_blocks
 from automl.problem import Problem, Span
 from automl.sweep import Refits, Work, output_file
@@ -66,7 +67,7 @@ def test_a_kept_fit_scores_the_next_block_as_a_fit_of_that_block_would(
     encoder = make_encoder(now.contract.features, "dense", 2)
     y = train["late"].to_numpy("float64")
     X = encoder.fit_transform(train[columns], y)
-    shape = Shape(len(X), X.shape[1], 2, "binary")
+    shape = Shape(rows=len(X), columns=X.shape[1], classes=2, task="binary")
     model = now.families["linear"].build({"C": 1.0}, shape, 3).fit(X, y)
     assert np.allclose(answer, model.predict_proba(encoder.transform(judged[columns])))
 

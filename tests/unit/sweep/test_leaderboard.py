@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from automl.modeling.families import Recipe
+from automl.modeling.recipes import Recipe
 from automl.report import documents
 from automl.report import text as texts
 from automl.sweep import Leaderboard, Trial

@@ -14,7 +14,8 @@ from automl.errors import AutomlError
 from automl.history import pull, read
 from automl.history.contract import infer
 from automl.modeling.ensemble import assemble
-from automl.modeling.families import Blend, Member, Recipe, load_families
+from automl.modeling.families import load_families
+from automl.modeling.recipes import Blend, Member, Recipe
 from automl.modeling.splits import make_blocks
 from automl.modeling.training import Fit, FitResult, Pool
 from automl.problem import Problem, load_problem

@@ -14,8 +14,9 @@ import pytest
 
 from automl.history import pull, read
 from automl.history.contract import infer
-from automl.modeling.families import Blend, Member, Recipe, load_families
+from automl.modeling.families import load_families
 from automl.modeling.features.matrices import to_outcomes
+from automl.modeling.recipes import Blend, Member, Recipe
 from automl.modeling.splits import make_blocks
 from automl.problem import Problem
 from automl.sweep import (

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from automl.modeling.families import Blend, Member, Recipe
+from automl.modeling.recipes import Blend, Member, Recipe
 from automl.sweep import Plan, Work, output_file, sweep
 from tests.support.sweep_work import make_work as make_work  # a fixture
 

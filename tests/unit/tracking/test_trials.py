@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from mlflow.exceptions import MlflowException
 
-from automl.modeling.families import Recipe, load_families
+from automl.modeling.families import load_families
+from automl.modeling.recipes import Recipe
 from automl.problem import Problem
 from automl.sweep import Trial
 from automl.tracking import Registry

@@ -23,8 +23,8 @@ from sklearn.preprocessing import OrdinalEncoder
 
 from automl.history import pull, read
 from automl.history.contract import infer, save_contract
-from automl.modeling.families import Blend, Recipe
 from automl.modeling.metrics import get_metric
+from automl.modeling.recipes import Blend, Recipe
 from automl.modeling.splits import make_blocks
 from automl.problem import Problem
 from automl.promotion.guards import Comparison, Examiner, compare
