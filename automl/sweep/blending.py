@@ -52,7 +52,7 @@ class Answer:
 
         Half of it are the best five, or the better half if a small budget left few, averaged alike,
         whatever the blocks say of their order; the other half is what greedy selection takes of them all
-        (docs/decisions/0001-the-first-cycle-is-judged-too.md).
+        (docs/decisions/0001-the-first-cycle-is-evaluated-too.md).
         """
         starts = [t for t in finished if t.source == "start" and t.status == "complete"]
         starts = [t for t in starts if self.refittable(t)] or starts

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,14 +12,31 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from automl.problem import Problem, load_problem
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*/*.md")])
+GLOSSARY = [  # the words of the project, each with an entry in docs/concepts.md
+    "problem", "history", "as_of", "slot", "label delay", "mature", "contract", "snapshot", "batch",
+    "family", "start point", "recipe", "blend", "baseline", "block", "origin", "gap", "trial", "sweep",
+    "leaderboard", "plan", "refit", "fit cache", "champion", "challenger", "shadow", "previous champion",
+    "probation", "evidence", "out-of-sample", "in-sample", "gain", "P(better)", "decision", "guard",
+    "release", "ledger", "alias", "rollback", "generation", "publish", "pointer", "standby",
+    "realised performance", "cycle", "step", "workspace", "store", "projection", "fence",
+]  # fmt: skip
+NOT_OURS = re.compile(  # words that readers had to learn, and that say nothing to others
+    r"(?i)\b(virgin|shelf|story|stories|rulings?|lapsed?|heed|desk|dethroned|put out|mend(s|ed|ing)?|"
+    r"beside|lest|anew|alike|who ?ever|somebody|nobody|who waits|told|judged?|judging|judges|answers?|board|"
+    r"floor|rooms?|as they were|held against|sees to it)\b"
+)
+MEANT = re.compile(
+    r"(?x) \.automl/shelf | --told | story\.toml"
+)  # names of the past, and options of a benchmark
 COMMANDS = [
     "check", "spaces", "cycle", "retrain", "score", "status", "leaderboard", "why", "history", "contract",
-    "schedule", "ui", "doctor",
+    "schedule", "ui", "doctor", "champion", "rollback", "approve", "reject",
 ]  # fmt: skip
 
 
@@ -26,6 +45,138 @@ def test_every_link_of_a_page_exists(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8"))
     missing = [x for x in links if not x.startswith("http") and not (page.parent / x).exists()]
     assert missing == []
+
+
+def anchors(page: Path) -> set[str]:
+    """Addresses of a page's headings, as GitHub makes them."""
+    prose = re.sub(r"(?ms)^```.*?^```", "", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"(?m)^#+ (.+)$", prose)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_anchor_that_a_page_links_to_exists(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    assert links or page.name not in {"README.md", "concepts.md"} or page.parent != ROOT
+    missing = [
+        f"{name}#{anchor}"
+        for name, anchor in links
+        if not name.startswith("http")
+        and anchor not in anchors(page.parent / name if name else page)
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("word", GLOSSARY)
+def test_every_word_of_the_glossary_has_an_entry(word: str) -> None:
+    page = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    assert re.search(rf"(?m)^### {re.escape(word)}$", page), word
+
+
+def test_every_column_of_the_saved_views_is_explained() -> None:
+    views = (ROOT / "automl" / "tracking" / "views.py").read_text(encoding="utf-8")
+    names = re.findall(r"(?:tags|metrics|params)\.`([^`]+)`", views)
+    shown = {re.sub(r"\{[^}]+\}", "METRIC", name) for name in names}
+    page = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    assert len(shown) > 15, "the search found them"
+    assert sorted(name for name in shown if f"`{name}`" not in page) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_pages_use_the_words_of_the_glossary(page: Path) -> None:
+    text = MEANT.sub("", page.read_text(encoding="utf-8"))
+    found = [
+        f"{number}: {line.strip()}"
+        for number, line in enumerate(text.splitlines(), 1)
+        if NOT_OURS.search(line)
+    ]
+    assert found == []
+
+
+@pytest.fixture(scope="module")
+def options() -> dict[str, set[str]]:
+    """The options of each command, as its help shows them."""
+    from automl.cli import app  # noqa: PLC0415  here alone
+
+    found = {}
+    for name in COMMANDS:
+        arguments = app[name].assemble_argument_collection()
+        found[name] = {n for argument in arguments for n in argument.names}
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_and_options_that_a_page_names_exist(
+    page: Path, options: dict[str, set[str]]
+) -> None:
+    text = page.read_text(encoding="utf-8")
+    spans = [*re.findall(r"`(automl [^`]+)`", text), *_code_lines(text)]
+    wrong = []
+    for span in spans:
+        names = span.split("  ")[0].split()[1].split("|")
+        wrong += [span for n in names if n not in COMMANDS and not n.startswith(("-", "C"))]
+        given = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", span.split("#")[0]))
+        known = set().union(*(options.get(n, set()) for n in names))
+        wrong += [f"{span}: {option}" for option in given - known]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_modules_and_files_that_a_page_names_exist(page: Path) -> None:
+    text = re.sub(r"(?m)^.*(earlier|of then).*$", "", page.read_text(encoding="utf-8"))
+    spans = re.findall(r"`([^`\s]+)`", text)
+    top = "automl|flows|search_spaces|tests|docs|benchmarks|examples"
+    files = [x for x in spans if re.match(rf"(?:{top})/", x) and not re.search(r"[A-Z*{]", x)]
+    missing = [x for x in files if not (ROOT / x).exists()]
+    modules = [x for x in spans if re.fullmatch(r"automl(\.[A-Za-z_]\w*)+", x)]
+    missing += [x for x in modules if x.count(".") > 1 and not _importable(x)]
+    assert missing == []
+
+
+def _code_lines(text: str) -> list[str]:
+    blocks = re.findall(r"(?ms)^```\w*\n(.*?)^```", text)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("automl ")]
+
+
+def _importable(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    try:
+        return hasattr(importlib.import_module(module), attribute) or bool(
+            importlib.util.find_spec(name)
+        )
+    except ModuleNotFoundError:
+        return False
+
+
+def test_the_architecture_page_states_every_import_contract() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = project["tool"]["importlinter"]["contracts"]
+    assert [c["name"] for c in contracts if c["name"] not in page] == []
+    packages = {p.name for p in (ROOT / "automl").iterdir() if (p / "__init__.py").exists()}
+    assert sorted(name for name in packages if f"`automl/{name}/`" not in page) == []
+
+
+@pytest.mark.parametrize("name", ["architecture", "cycle"])
+def test_pictures_show_the_present_code(name: str) -> None:
+    drawn = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "draw.py"), name],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ).stdout
+    kept = (ROOT / "docs" / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
+    assert drawn == kept, "run: python docs/draw.py"
+
+
+def test_the_citation_and_the_licence_agree_with_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
 
 
 def test_readme_documents_every_command_and_the_commands_are_these() -> None:
@@ -49,7 +200,7 @@ def test_every_key_of_the_problem_file_is_documented() -> None:
 
 def test_every_finding_code_of_the_data_is_in_the_operations_page() -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    files = [*(ROOT / "automl/history").glob("*.py"), *(ROOT / "automl/contract").glob("*.py")]
+    files = (ROOT / "automl" / "history").rglob("*.py")
     code = re.compile(r'(?:\bcode=|\bcode, \w+ = |\bReason\(\s*|\bFinding\(\s*)"(\w+)"')
     codes = {c for file in files for c in code.findall(file.read_text(encoding="utf-8"))}
     assert len(codes) > 50, "the search found them"

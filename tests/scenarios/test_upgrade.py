@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-import tarfile
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +19,13 @@ from automl.store import Store
 from automl.store import tables as t
 from automl.store.migrate import upgrade
 from automl.workspace import open_workspace
-
-KEPT = Path(__file__).with_name("old_workspace")
-MADE_IN = "/srv/returns"
-NEXT = datetime(2026, 5, 11, tzinfo=UTC)
+from tests.support.old_workspace import KEPT, NEXT, add_week, open_old_workspace
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """The problem file of a copy of the kept workspace; paths in its databases lead to the copy."""
-    with tarfile.open(KEPT / "returns.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    folder = tmp_path / "returns"
-    for name in ("automl", "mlflow"):
-        with sqlite3.connect(folder / ".automl" / f"{name}.db") as connection:
-            _replace_everywhere(connection, MADE_IN, str(folder))
-            if name == "automl":
-                connection.execute("update automl_waiting set expires_at = '2100-01-01 00:00:00'")
-    return folder / "problem.toml"
-
-
-def _replace_everywhere(connection: sqlite3.Connection, before: str, after: str) -> None:
-    tables = connection.execute("select name from sqlite_master where type = 'table'").fetchall()
-    for (table,) in tables:
-        for column in connection.execute(f'pragma table_info("{table}")').fetchall():
-            connection.execute(
-                f'update "{table}" set "{column[1]}" = replace("{column[1]}", ?, ?) '
-                f'where typeof("{column[1]}") = \'text\' and instr("{column[1]}", ?)',
-                (before, after, before),
-            )
-
-
-def _add_week(orders: Path) -> None:
-    """The orders of the week to predict."""
-    lines = [
-        f"{100_000 + hour},{NEXT + timedelta(hours=hour):%Y-%m-%d %H:%M:%S},shop {hour % 40:02d},{hour % 90}.5,0"
-        for hour in range(168)
-    ]
-    with orders.open("a", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
+    """The problem file of a copy of the kept workspace."""
+    return open_old_workspace(tmp_path)
 
 
 def document(file: Path, name: str, *arguments: Any) -> dict[str, Any]:
@@ -96,9 +62,9 @@ def test_the_next_cycle_goes_on_from_what_was_known(old: Path) -> None:
     expected = json.loads((KEPT / "expected.json").read_text(encoding="utf-8"))
     problem, workspace = load_problem(old), open_workspace(old)
     store = Store(workspace)
-    _add_week(old.with_name("orders.csv"))
+    add_week(old.with_name("orders.csv"))
     evidence = len(store.evidence("returns"))
-    assert any(workspace.fit_cache("returns").glob("*.pickle"))
+    assert not workspace.fit_cache("returns").exists(), "earlier cached fits are not read"
 
     done = cycle(problem, workspace, RunOptions(as_of=NEXT))
 
