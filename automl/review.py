@@ -8,17 +8,18 @@ command finds it done. MLflow and the parquet copy follow.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from automl import history
 from automl import predictions as publish
-from automl.cycles.job import Job, call
-from automl.cycles.options import CycleResult, RunOptions
+from automl.cycles.job import Job
+from automl.cycles.options import RunOptions
+from automl.cycles.result import CycleResult
+from automl.cycles.steps import call
 from automl.errors import AutomlError, ProblemError
 from automl.history import Folders, Snapshot
 from automl.modeling.families import load_families
@@ -26,7 +27,7 @@ from automl.modeling.features.user_transformer import load_columns
 from automl.predictions.tables import audited
 from automl.problem import Problem
 from automl.promotion.release import actor, commit_undo, reconcile
-from automl.score.pipeline import stage_batch
+from automl.score.batch import stage_batch
 from automl.store import Cycle, Entry, Generation, Hold, Release, Store, Waiting, ledger
 from automl.testing import fault
 from automl.tracking import Registry
@@ -34,7 +35,6 @@ from automl.workspace import Workspace, now
 
 __all__ = ["approve", "approve_if_tagged", "reject", "rollback"]
 
-T = TypeVar("T")
 BY_TAG = "a tag in MLflow"  # who: it does not say
 REFUSALS, CONSENTS = (
     ("false", "no", "0"),
@@ -337,10 +337,10 @@ def _result(
 ) -> CycleResult:
     live = session.store.live(session.problem.table)
     return CycleResult(
-        session.problem,
-        release.as_of,
-        status,
-        reason,
+        problem=session.problem,
+        as_of=release.as_of,
+        status=status,
+        reason=reason,
         already=already,
         model_version=release.model_version,
         generation=live.id if live else None,
@@ -379,13 +379,7 @@ def _score(session: ReviewSession, release: Release, live: Generation) -> int:
         0, session.problem.name, "score", live.as_of, live.attempt, "running", "", "", {}, now()
     )
     frozen = _frozen(session, live.batch)
-
-    def run(name: str, step: Callable[..., T], *args: Any, io: bool = False) -> T:
-        if name == "pull batch" and frozen is not None:
-            return frozen  # type: ignore[return-value]
-        return call(name, step, *args, io=io)
-
-    return stage_batch(_job(session, cycle), release, run).generation
+    return stage_batch(_job(session, cycle), release, call, frozen).generation
 
 
 def _frozen(session: ReviewSession, digest: str) -> Snapshot | None:
@@ -399,13 +393,13 @@ def _frozen(session: ReviewSession, digest: str) -> Snapshot | None:
 def _job(session: ReviewSession, cycle: Cycle) -> Job:
     problem = session.problem
     return Job(
-        problem,
-        session.workspace,
-        session.store,
-        session.hold,
-        cycle,
-        Registry(problem, session.workspace),
-        load_families(problem.sweep.families, problem.file.parent),
-        RunOptions(as_of=cycle.as_of),
-        load_columns(problem.transformer),
+        problem=problem,
+        workspace=session.workspace,
+        store=session.store,
+        hold=session.hold,
+        cycle=cycle,
+        registry=Registry(problem, session.workspace),
+        families=load_families(problem.sweep.families, problem.file.parent),
+        options=RunOptions(as_of=cycle.as_of),
+        columns=load_columns(problem.transformer),
     )

@@ -53,9 +53,9 @@ def single() -> None:
 
 def time_order() -> None:
     """Scored on rows drawn at random, as many as the blocks had."""
-    from automl.retrain import pipeline as retrain
+    from automl.retrain import training_data
 
-    ordered: Callable[..., list[Block]] = retrain.make_blocks
+    ordered: Callable[..., list[Block]] = training_data.make_blocks
 
     def make_blocks(frame: Any, problem: Any, as_of: Any) -> list[Block]:
         blocks = ordered(frame, problem, as_of)
@@ -71,7 +71,7 @@ def time_order() -> None:
         return shuffled
 
     checks.LARGEST = 5000  # deep trees that rows drawn at random call for outgrow the guard
-    retrain.make_blocks = make_blocks  # type: ignore[attr-defined]
+    training_data.make_blocks = make_blocks  # type: ignore[attr-defined]
 
 
 class _Prefixed:

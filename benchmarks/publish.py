@@ -259,8 +259,8 @@ def _run(what: str, file: Path) -> dict[str, Any]:
 
 
 def _child(what: str, file: Path) -> dict[str, Any]:
-    from automl.retrain.pipeline import retrain
-    from automl.score.pipeline import cycle, score
+    from automl.retrain import retrain
+    from automl.score import cycle, score
 
     problem = load_problem(file)
     workspace = open_workspace(problem.file)

@@ -104,7 +104,7 @@ def in_this_process(file: Path, as_of: datetime, plan: str, _: str) -> dict[str,
 
     warm_up()  # as the command does
     from automl.cycles.options import RunOptions
-    from automl.score.pipeline import cycle
+    from automl.score import cycle
 
     problem, workspace = load_problem(file), open_workspace(file)
     try:

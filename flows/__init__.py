@@ -1,4 +1,4 @@
-"""Thin Prefect flows over the stories, and their schedules; the only Prefect code.
+"""Thin Prefect flows over the pipelines, and their schedules; the only Prefect code.
 
-Prefect is a trigger and a view. It never holds the lock, decides nothing and stores no result.
+Prefect is a trigger and a view. It holds no lock, decides nothing and stores no result.
 """

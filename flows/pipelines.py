@@ -1,4 +1,4 @@
-"""The stories as flows: one task per step, retries and timeouts on the steps that reach out only."""
+"""The pipelines as Prefect flows: one task per step, retries and timeouts only on steps that reach out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -17,59 +17,60 @@ from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from automl.cycles.options import BACKWARDS, CycleResult, RunOptions, default_as_of
+import automl.retrain
+import automl.score
+from automl.cycles.options import BACKWARDS, RunOptions, default_as_of
+from automl.cycles.result import CycleResult
+from automl.cycles.steps import Step, step
 from automl.errors import AutomlError
 from automl.problem import Problem, Span, load_problem
-from automl.retrain import pipeline as retrain_room
 from automl.review import approve_if_tagged
-from automl.score import pipeline as score_room
 from automl.store import Store
 from automl.workspace import open_workspace
 
 __all__ = ["approvals", "cycle", "retrain", "score"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 IO_RETRIES = 2
 IO_RETRY_SECONDS = 10
 IO_TIMEOUT_SECONDS = 900  # a pull or an upload that takes longer is stuck
-MOST_RETRIED_CODE = 5  # only an unreachable server is worth another try; refused data stays refused
+UNREACHABLE = 5  # exit code; other refusals would be refused again
+apply_approvals = step("apply approvals", io=True)(approve_if_tagged)
 
 
 def _retriable(_task: Any, _run: Any, state: State[Any]) -> bool:
     error = state.result(raise_on_failure=False)
-    return not isinstance(error, AutomlError) or error.exit_code == MOST_RETRIED_CODE
+    return not isinstance(error, AutomlError) or error.exit_code == UNREACHABLE
 
 
-def _as_task(name: str, step: Callable[..., T], *args: Any, io: bool = False) -> T:
-    """Run a step of a story as a Prefect task."""
-    named: dict[str, Any] = {
-        "name": name,
-        "task_run_name": name,
+def as_task(step: Step[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a step of a cycle as a Prefect task; retries and a timeout if the step reaches out."""
+    options: dict[str, Any] = {
+        "name": step.name,
+        "task_run_name": step.name,
         "persist_result": False,
         "cache_policy": NO_CACHE,
     }
-    more: dict[str, Any] = (
-        {
+    if step.io:
+        options |= {
             "retries": IO_RETRIES,
             "retry_delay_seconds": IO_RETRY_SECONDS,
             "timeout_seconds": IO_TIMEOUT_SECONDS,
             "retry_condition_fn": _retriable,
         }
-        if io
-        else {}
-    )
 
-    def body() -> T:  # the arguments stay out of Prefect: nothing is serialised, searched or stored
-        return step(*args)
+    def body() -> T:  # arguments stay out of Prefect: it would serialise and store them
+        return step(*args, **kwargs)
 
-    return task(**named, **more)(body)()
+    return task(**options)(body)()
 
 
 def _run_name() -> str:
     given = flow_run.parameters
     try:
         problem = load_problem(given["file"])
-    except AutomlError:  # the run will say what is wrong with it
+    except AutomlError:  # the run reports what is wrong with it
         return f"{Path(given['file']).name} · {given.get('as_of') or 'newest slot'}"
     if "as_of" not in given:
         return f"{problem.name} · approvals"
@@ -78,25 +79,25 @@ def _run_name() -> str:
 
 
 def _slot(problem: Problem, verb: str) -> datetime:
-    """The slot that this run was scheduled for; of a run that a person started, the newest one then.
+    """The slot that this run was scheduled for; the newest slot when a person started the run.
 
-    Not the newest slot of the present moment: a run that starts late would take another one's.
+    Not the newest slot now: a run that starts late would take the slot of the next.
     """
-    # Prefect's own kind of datetime loses its zone in arithmetic
+    # Prefect's datetime type loses its zone in arithmetic
     moment = datetime.fromtimestamp(flow_run.scheduled_start_time.timestamp(), UTC)
     return default_as_of(problem, verb, moment)
 
 
-def _listen() -> None:
-    """Show what the rooms say with the run, not only on the screen of the process that serves it."""
-    rooms = logging.getLogger("automl")
-    rooms.setLevel(logging.INFO)
-    if any(isinstance(handler, APILogHandler) for handler in rooms.handlers):
+def _forward_logs() -> None:
+    """Show the engine's log lines with the run in Prefect, not only in the serving process."""
+    logger = logging.getLogger("automl")
+    logger.setLevel(logging.INFO)
+    if any(isinstance(handler, APILogHandler) for handler in logger.handlers):
         return
     handler = APILogHandler()
-    # a thread of ours belongs to no run: Prefect would warn that it does not know where to put the line
+    # a thread of ours belongs to no run: Prefect would warn that it cannot assign the line
     handler.addFilter(lambda _: bool(TaskRunContext.get() or FlowRunContext.get()))
-    rooms.addHandler(handler)
+    logger.addHandler(handler)
 
 
 @flow(name="cycle", flow_run_name=_run_name, persist_result=False)
@@ -106,9 +107,9 @@ def cycle(file: str, as_of: str | None = None, budget: str | None = None) -> Sta
     Args:
         file: Path of the problem file on the machine that serves this deployment.
         as_of: Logical now in UTC, such as 2026-03-02; empty: the slot that the run is scheduled for.
-        budget: Instead of sweep.budget, such as 90s or 5m.
+        budget: Replaces sweep.budget, such as 90s or 5m.
     """
-    return _pipeline("cycle", score_room.cycle, file, as_of, budget)
+    return _pipeline("cycle", automl.score.cycle, file, as_of, budget)
 
 
 @flow(name="retrain", flow_run_name=_run_name, persist_result=False)
@@ -118,9 +119,9 @@ def retrain(file: str, as_of: str | None = None, budget: str | None = None) -> S
     Args:
         file: Path of the problem file on the machine that serves this deployment.
         as_of: Logical now in UTC, such as 2026-03-02; empty: the slot that the run is scheduled for.
-        budget: Instead of sweep.budget, such as 90s or 5m.
+        budget: Replaces sweep.budget, such as 90s or 5m.
     """
-    return _pipeline("retrain", retrain_room.retrain, file, as_of, budget)
+    return _pipeline("retrain", automl.retrain.retrain, file, as_of, budget)
 
 
 @flow(name="score", flow_run_name=_run_name, persist_result=False)
@@ -131,21 +132,21 @@ def score(file: str, as_of: str | None = None) -> State[Any]:
         file: Path of the problem file on the machine that serves this deployment.
         as_of: Logical now in UTC, such as 2026-03-02; empty: the slot that the run is scheduled for.
     """
-    return _pipeline("score", score_room.score, file, as_of, None)
+    return _pipeline("score", automl.score.score, file, as_of, None)
 
 
 @flow(name="approvals", flow_run_name=_run_name, persist_result=False)
 def approvals(file: str) -> State[Any]:
-    """Release the challenger that waits, if somebody has set the tag `approved` on it in MLflow.
+    """Release the challenger that awaits approval, if its version has the tag `approved` in MLflow.
 
     Args:
         file: Path of the problem file on the machine that serves this deployment.
     """
-    _listen()
-    done = _as_task(
-        "heed approvals", approve_if_tagged, load_problem(file), open_workspace(Path(file)), io=True
-    )
-    return Completed(name="Skipped", message="nobody was approved") if done is None else _tell(done)
+    _forward_logs()
+    done = as_task(apply_approvals, load_problem(file), open_workspace(Path(file)))
+    if done is None:
+        return Completed(name="Skipped", message="no challenger was approved")
+    return _final_state(done)
 
 
 def _pipeline(
@@ -155,7 +156,7 @@ def _pipeline(
     as_of: str | None,
     budget: str | None,
 ) -> State[Any]:
-    _listen()
+    _forward_logs()
     problem = load_problem(file)
     if as_of:
         parsed = datetime.fromisoformat(as_of)
@@ -168,17 +169,17 @@ def _pipeline(
     try:
         workspace = open_workspace(Path(file))
         if Store(workspace).waiting(problem.name) is not None:
-            _as_task("heed approvals", approve_if_tagged, problem, workspace, io=True)
-        return _tell(pipeline(problem, workspace, options, run=_as_task))
+            as_task(apply_approvals, problem, workspace)
+        return _final_state(pipeline(problem, workspace, options, run=as_task))
     except AutomlError as error:
-        if error.code == BACKWARDS and not as_of:  # the run came so late that a newer one has ended
+        if error.code == BACKWARDS and not as_of:  # a newer run has ended before this late run
             return Completed(name="Skipped", message=str(error))
         get_run_logger().error("%s\nnext: %s", error, error.next_step or "-")
         raise
 
 
-def _tell(result: CycleResult) -> State[Any]:
-    """The flow's last state says how the cycle ended; the decision becomes an artifact."""
+def _final_state(result: CycleResult) -> State[Any]:
+    """The flow's final state, named after the cycle's status; the decision becomes an artifact."""
     name = result.problem.name
     lines = [
         f"**{name} as of {result.as_of:%Y-%m-%d %H:%M}: {result.status}**",
@@ -192,8 +193,7 @@ def _tell(result: CycleResult) -> State[Any]:
             f"- predictions: {result.rows} rows, generation {result.generation}, table `{result.problem.table}`"
         )
     create_markdown_artifact("\n".join(lines), key=f"decision-{name.lower().replace('_', '-')}")
-    word = "Skipped" if result.already else result.status.capitalize()
     return Completed(
-        name=word,
+        name="Skipped" if result.already else result.status.capitalize(),
         message=f"v{result.model_version} · {result.rows or 0} rows · {result.reason}"[:500],
     )

@@ -44,9 +44,9 @@ _log = logging.getLogger(__name__)
 def make_deployments(problem: Problem) -> list[RunnerDeployment]:
     """`cycle/<problem>`, or `retrain/<problem>` and `score/<problem>`, on the problem's cron.
 
-    And `approvals/<problem>`, where `schedule.approvals` says when to look for them.
+    And `approvals/<problem>` on the cron of `schedule.approvals`, if there is one.
     """
-    made = [
+    found = [
         FLOWS[verb].to_deployment(
             name=problem.name,
             parameters={"file": str(problem.file)},
@@ -54,20 +54,22 @@ def make_deployments(problem: Problem) -> list[RunnerDeployment]:
             tags=["automl", f"problem:{problem.name}"],
             version=__version__,
             description=problem.question or problem.name,
-            # politeness only: two runs of a problem serialise by our own lock, with or without this
+            # a courtesy: our own lock keeps two runs of a problem apart, with or without this
             concurrency_limit=ConcurrencyLimitConfig(
                 limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
             ),
         )
         for verb, cron in deployments(problem)
     ]
-    return [d for d in made if isinstance(d, RunnerDeployment)]  # for sync code none is a coroutine
+    return [
+        d for d in found if isinstance(d, RunnerDeployment)
+    ]  # for sync code none is a coroutine
 
 
 def serve_problems(files: Sequence[Path]) -> None:
-    """Serve until stopped; runs that an earlier process left behind are closed first."""
+    """Serve until stopped; first close the runs that a killed server left running."""
     problems = [load_problem(file) for file in files]
-    _reap([p.name for p in problems])
+    _close_dead_runs([p.name for p in problems])
     # one cycle at a time: each uses every core
     serve(
         *(d for p in problems for d in make_deployments(p)),
@@ -77,8 +79,8 @@ def serve_problems(files: Sequence[Path]) -> None:
     )
 
 
-def _reap(names: Sequence[str]) -> None:
-    """A killed server leaves runs Running for ever, and their slot taken; nobody else runs ours."""
+def _close_dead_runs(names: Sequence[str]) -> None:
+    """A killed server leaves its runs in state Running for ever, and their slot taken."""
     with get_client(sync_client=True) as client:
         dead = client.read_flow_runs(
             deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=list(names))),
@@ -87,5 +89,5 @@ def _reap(names: Sequence[str]) -> None:
             ),
         )
         for run in dead:
-            client.set_flow_run_state(run.id, Crashed(message="its process was gone"), force=True)
+            client.set_flow_run_state(run.id, Crashed(message="its process died"), force=True)
             _log.warning("closed the dead run %s", run.name)

@@ -14,7 +14,7 @@ from automl.cli.inputs import open_problem
 from automl.errors import AutomlError, UnreachableError
 
 if TYPE_CHECKING:
-    from automl.cycles.options import CycleResult
+    from automl.cycles.result import CycleResult
     from automl.workspace import Workspace
 
 __all__ = ["print_document", "print_error", "print_message", "print_result", "stdout_to_stderr"]

@@ -25,7 +25,8 @@ from automl.cli.inputs import open_problem, run_options
 from automl.errors import AutomlError
 
 if TYPE_CHECKING:
-    from automl.cycles.options import CycleResult, RunOptions
+    from automl.cycles.options import RunOptions
+    from automl.cycles.result import CycleResult
     from automl.problem import Problem
     from automl.workspace import Workspace
 
@@ -149,13 +150,13 @@ def run_pipeline(
 
 
 def _pipeline(verb: str) -> Callable[[Problem, Workspace, RunOptions], CycleResult]:
-    from automl.retrain import pipeline as retraining
-    from automl.score import pipeline as scoring
+    from automl.retrain import retrain
+    from automl.score import cycle, score
 
     pipelines: dict[str, Callable[..., CycleResult]] = {
-        "cycle": scoring.cycle,
-        "retrain": retraining.retrain,
-        "score": scoring.score,
+        "cycle": cycle,
+        "retrain": retrain,
+        "score": score,
     }
     return pipelines[verb]
 
@@ -175,7 +176,7 @@ def score_missed_slots(problem: Problem, workspace: Workspace) -> None:
     if not missed:
         return
     with stdout_to_stderr():
-        from automl.score.pipeline import score  # heavy imports only then
+        from automl.score import score  # heavy imports only then
 
         for slot in missed:
             window = f"{slot:%Y-%m-%d %H:%M} to {problem.until(slot):%Y-%m-%d %H:%M} UTC"

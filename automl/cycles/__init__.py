@@ -1,1 +1,1 @@
-"""What retraining and scoring share: the options of a run, the job of a cycle, its result, missed slots."""
+"""What retraining and scoring share: options of a run, steps, the job of a cycle, its result, missed slots."""

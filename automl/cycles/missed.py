@@ -1,4 +1,4 @@
-"""Slots that a schedule passed over, and cycles that lie ahead of the clock."""
+"""Slots that a schedule missed, and cycles ahead of the clock."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from automl.store import Store
 
 __all__ = ["ahead_of", "missed_slots"]
 
-LOOKED_BACK = 100  # slots, at most: older windows are history, to be filled by hand
+LOOKED_BACK = 100  # slots; older windows are filled by hand, with --backfill
 
 
 def missed_slots(store: Store, problem: Problem, moment: datetime) -> list[datetime]:
-    """Slots before the newest one of `moment` that start in no published window, oldest first.
+    """Slots before the newest slot at `moment` that start in no published window, oldest first.
 
-    Only slots since the first publication count, at most the last hundred; and not those whose data were
-    refused: the same rows would be refused again. Without a schedule there are none.
+    Only the last hundred slots since the first publication count. A slot whose data were refused is not
+    missed: the same rows would be refused again. Without a schedule no slot is.
     """
     slots = problem.slots("score")
     windows = store.windows(problem.name)
@@ -27,17 +27,17 @@ def missed_slots(store: Store, problem: Problem, moment: datetime) -> list[datet
     first = min(start for start, _ in windows)
     newest = default_as_of(problem, "score", moment)
     before = islice(slots.backwards(newest), 1, LOOKED_BACK + 1)
-    passed = [
+    unpublished = [
         slot
         for slot in before
         if slot > first and not any(start <= slot < end for start, end in windows)
     ]
-    refused = store.refused(problem.name) if passed else set()
-    return sorted(slot for slot in passed if slot not in refused)
+    refused = store.refused(problem.name) if unpublished else set()
+    return sorted(slot for slot in unpublished if slot not in refused)
 
 
 def ahead_of(store: Store, problem: Problem, moment: datetime) -> datetime | None:
-    """as_of of the newest cycle, if it is later than `moment`: until then commands without one are refused."""
-    found = [store.newest_as_of(problem.name, verb) for verb in ("retrain", "score")]
-    newest = max((as_of for as_of in found if as_of), default=None)
+    """as_of of the newest cycle if it is later than `moment`: until then, commands without --as-of are refused."""
+    as_ofs = [store.newest_as_of(problem.name, verb) for verb in ("retrain", "score")]
+    newest = max((as_of for as_of in as_ofs if as_of), default=None)
     return newest if newest and newest > moment else None

@@ -10,13 +10,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from automl.cycles.missed import ahead_of, missed_slots
-from automl.cycles.options import (
-    CycleResult,
-    RunOptions,
-    already_ended,
-    default_as_of,
-    same_problem,
-)
+from automl.cycles.options import RunOptions, default_as_of
+from automl.cycles.result import CycleResult, ended_result
 from automl.errors import ProblemError
 from automl.modeling.families import Family, load_family
 from automl.modeling.recipes import Recipe
@@ -49,8 +44,7 @@ def finished(
         or (verb == "cycle" and found.status in UNSCORED)
     ):
         return None
-    same_problem(found, problem)
-    return already_ended(store, problem, found)
+    return ended_result(store, problem, found)
 
 
 def result(done: CycleResult, workspace: Workspace) -> dict[str, Any]:

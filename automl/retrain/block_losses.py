@@ -1,4 +1,4 @@
-"""Losses of blends on the blocks of a cycle, each with how it was made; nothing here decides or fits."""
+"""Losses of blends on the blocks of a cycle, in-sample or out-of-sample; decides nothing, fits nothing."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from automl.cycles.job import Job
 from automl.modeling.losses import BlockLoss, kind_of
 from automl.modeling.recipes import Blend
-from automl.sweep import Leaderboard, Work, baseline_losses, blend_losses
+from automl.retrain.search import Sweep
+from automl.sweep import Work, baseline_losses, blend_losses
 
 __all__ = ["first_out_of_sample", "losses_of", "losses_of_trials"]
 
 
 def losses_of(
-    job: Job,
-    work: Work,
-    leaderboard: Leaderboard,
+    as_of: datetime,
+    sweep: Sweep,
     blends: Iterable[tuple[Blend, datetime]],
     past: Sequence[BlockLoss],
 ) -> list[BlockLoss]:
-    """Losses of blends, each with the end of the labels that it was fixed on, as evidence of this cycle.
+    """Losses of blends on this cycle's blocks, as evidence; each blend comes with the end of the labels that fixed it.
 
-    What a blend has lost on a block out-of-sample stays its loss there, whatever it loses now.
+    The first out-of-sample loss of a blend on a block is kept, whatever the blend loses there now.
     """
     first = first_out_of_sample(past)
-    losses = [x for blend, until in blends for x in _losses(job, work, leaderboard, blend, until)]
-    return [replace(first.get((x.blend, x.start, x.end), x), cycle=job.as_of) for x in losses]
+    baselines = _baselines(sweep)
+    losses = [
+        x for blend, until in blends for x in _losses(as_of, sweep.work, blend, until, baselines)
+    ]
+    return [replace(first.get((x.blend, x.start, x.end), x), cycle=as_of) for x in losses]
 
 
 def first_out_of_sample(
@@ -43,49 +45,50 @@ def first_out_of_sample(
     return {(e.blend, e.start, e.end): e for e in ordered}
 
 
-def losses_of_trials(
-    job: Job, work: Work, leaderboard: Leaderboard, chosen_on: datetime
-) -> list[BlockLoss]:
-    """Every recipe of this sweep by itself: no rival, but it tells how far apart recipes are."""
+def losses_of_trials(as_of: datetime, sweep: Sweep, chosen_on: datetime) -> list[BlockLoss]:
+    """Every recipe of this sweep by itself: no rival, but evidence of how far apart recipes are."""
     return [
         BlockLoss(
-            job.as_of,
-            Blend.single(trial.recipe).id,
-            block.start,
-            block.end,
-            len(block.validation),
-            loss,
-            1.0,
-            kind_of(chosen_on, block.start),
+            cycle=as_of,
+            blend=Blend.single(trial.recipe).id,
+            start=block.start,
+            end=block.end,
+            rows=len(block.validation),
+            loss=loss,
+            baseline_loss=1.0,
+            kind=kind_of(chosen_on, block.start),
         )
-        for trial in leaderboard.trials
+        for trial in sweep.leaderboard.trials
         if trial.status == "complete"
-        for block, loss in zip(work.blocks, trial.losses, strict=False)
+        for block, loss in zip(sweep.work.blocks, trial.losses, strict=False)
     ]
 
 
 def _losses(
-    job: Job, work: Work, leaderboard: Leaderboard, blend: Blend, until: datetime
+    as_of: datetime, work: Work, blend: Blend, until: datetime, baselines: Sequence[float]
 ) -> list[BlockLoss]:
-    baselines: Sequence[float] | None = next(
-        (
-            t.losses
-            for t in leaderboard.trials
-            if t.recipe.family == "baseline" and t.status == "complete"
-        ),
-        None,
-    )
-    baselines = baselines or baseline_losses(work)
     return [
         BlockLoss(
-            job.as_of,
-            blend.id,
-            block.start,
-            block.end,
-            len(block.validation),
-            loss,
-            baselines[i],
-            kind_of(until, block.start),
+            cycle=as_of,
+            blend=blend.id,
+            start=block.start,
+            end=block.end,
+            rows=len(block.validation),
+            loss=loss,
+            baseline_loss=baseline,
+            kind=kind_of(until, block.start),
         )
-        for i, (block, loss) in enumerate(zip(work.blocks, blend_losses(work, blend), strict=False))
+        for block, loss, baseline in zip(
+            work.blocks, blend_losses(work, blend), baselines, strict=False
+        )
     ]
+
+
+def _baselines(sweep: Sweep) -> Sequence[float]:
+    """Losses of the constant baseline, from its trial if there is one."""
+    trials = (
+        t.losses
+        for t in sweep.leaderboard.trials
+        if t.recipe.family == "baseline" and t.status == "complete"
+    )
+    return next(trials, ()) or baseline_losses(sweep.work)

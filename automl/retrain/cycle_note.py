@@ -1,75 +1,79 @@
-"""What a reviewer reads about a cycle in MLflow: plain values in, text and small documents out."""
+"""What a reviewer reads about a cycle in MLflow: note, tags, metrics and small documents, made from plain values."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import distributions
-from pathlib import Path
 from typing import Any
 
-from automl.cycles.job import Job
 from automl.history.contract import contract_file
 from automl.modeling.metrics import get_metric
 from automl.modeling.recipes import Blend
-from automl.promotion.decide import Decision, Verdict
+from automl.promotion.decide import Verdict
 from automl.promotion.guards import Guard
 from automl.promotion.release import PendingDecision
+from automl.retrain.choice import Choice
+from automl.retrain.search import Sweep
 from automl.sweep import Leaderboard, Work, blend_outputs
 from automl.tracking import DECISIONS, LEADERBOARD, view_link
 
-__all__ = [
-    "Told",
-    "cycle_artifacts",
-    "cycle_metrics",
-    "cycle_note",
-    "cycle_tags",
-    "run_params",
-    "run_tags",
-]
+__all__ = ["CycleSummary", "cycle_artifacts", "cycle_metrics", "cycle_note", "cycle_tags"]
 
-_WORDS = {  # outcome -> what the tag says, and its colour
+# outcome -> the run's tag `decision`, and its colour
+_WORDS = {
     "first": ("promoted (first)", "#2b8a3e"),
     "promote": ("promoted", "#2b8a3e"),
     "revert": ("reverted", "#e8590c"),
     "keep": ("kept", "#868e96"),
-    "stay": ("kept as it was", "#868e96"),
+    "stay": ("kept unchanged", "#868e96"),
 }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Told:
-    """Everything a note is made of."""
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class CycleSummary:
+    """Everything that note, tags and documents of a cycle are made of."""
 
-    work: Work
-    leaderboard: Leaderboard
-    decision: Decision
-    pending: PendingDecision
-    blend: Blend
-    version: int
+    sweep: Sweep
+    choice: Choice
+    version: int  # of the champion
     guards: Sequence[Guard]
     experiment: str
     tracking_uri: str
 
+    @property
+    def work(self) -> Work:
+        """What the sweep worked on."""
+        return self.sweep.work
 
-def cycle_metrics(told: Told) -> dict[str, float]:
+    @property
+    def leaderboard(self) -> Leaderboard:
+        """The result of the sweep."""
+        return self.sweep.leaderboard
+
+    @property
+    def pending(self) -> PendingDecision:
+        """The decision, as it is made effective."""
+        return self.choice.pending
+
+
+def cycle_metrics(summary: CycleSummary) -> dict[str, float]:
     """Metrics of the parent run; never a key of the child runs."""
-    metric, leaderboard = told.work.metric, told.leaderboard
+    metric, leaderboard = summary.work.metric, summary.leaderboard
     best = next((t for t in leaderboard.ranked if t.status == "complete"), None)
     values: dict[str, float] = {
         "n_trials": len(leaderboard.trials),
         "n_failed": sum(t.status == "failed" for t in leaderboard.trials),
         "n_pruned": sum(t.status == "pruned" for t in leaderboard.trials),
         "minutes": leaderboard.seconds / 60,
-        "fit_share": leaderboard.time_in_fits(told.work.workers),
-        f"champ_{metric.name}": _mean_score(told),
+        "fit_share": leaderboard.time_in_fits(summary.work.workers),
+        f"champ_{metric.name}": _mean_score(summary),
     }
     if best:
         values[f"best_{metric.name}"] = best.score
-    verdict = _verdict(told)
+    verdict = _verdict(summary)
     if verdict:
         values |= {
             "gain_pct": 100 * verdict.shrunk,
@@ -80,59 +84,59 @@ def cycle_metrics(told: Told) -> dict[str, float]:
     return values
 
 
-def cycle_tags(told: Told) -> dict[str, str]:
+def cycle_tags(summary: CycleSummary) -> dict[str, str]:
     """Tags of the parent run."""
-    word, colour = _WORDS[told.pending.outcome]
-    if told.pending.waiting:
-        word += ", one waits"
+    word, colour = _WORDS[summary.pending.outcome]
+    if summary.pending.waiting:
+        word += ", challenger waiting"
     return {
         "decision": word,
-        "winner": _in_words(told.blend),
-        "champion_version": str(told.version),
+        "winner": _in_words(summary.choice.blend),
+        "champion_version": str(summary.version),
         "mlflow.runColor": colour,
     }
 
 
-def cycle_note(told: Told) -> str:
+def cycle_note(summary: CycleSummary) -> str:
     """The decision in a few lines, most important first: the page cuts after about six."""
     head = {
         "first": "✔ Promoted",
         "promote": "✔ Promoted",
-        "revert": "↺ Reverted to the former champion, refitted as",
+        "revert": "↺ Reverted to the previous champion, refitted as",
         "keep": "– Kept the champion, refitted as",
-        "stay": "– Kept the champion as it was released,",
+        "stay": "– Kept the champion unchanged,",
     }
-    problem, leaderboard, work = told.work.problem, told.leaderboard, told.work
-    guards = " · ".join(f"{'✓' if g.passed else '✗'} {g.name} ({g.found})" for g in told.guards)
+    problem, leaderboard, work = summary.work.problem, summary.leaderboard, summary.work
+    guards = " · ".join(f"{'✓' if g.passed else '✗'} {g.name} ({g.found})" for g in summary.guards)
     blocks = [b.name for b in work.blocks]
     lines = [
-        f"**{head[told.pending.outcome]} v{told.version}**: {_in_words(told.blend)}",
-        f"- {told.pending.reason}",
-        *_more(told),
-        f"- {work.metric.name} {_mean_score(told):.4f} {work.metric.arrow} over {len(blocks)} blocks ({', '.join(blocks)})",
+        f"**{head[summary.pending.outcome]} v{summary.version}**: {_in_words(summary.choice.blend)}",
+        f"- {summary.pending.reason}",
+        *_details(summary),
+        f"- {work.metric.name} {_mean_score(summary):.4f} {work.metric.arrow} over {len(blocks)} blocks ({', '.join(blocks)})",
         f"- {leaderboard.in_words}",
         f"- guards: {guards}",
         f"- undo: `automl rollback {problem.file.name} --reason ...`; artifacts: decision.json, leaderboard.json",
     ]
-    if told.tracking_uri.startswith("http"):
-        base = told.tracking_uri.rstrip("/")
+    if summary.tracking_uri.startswith("http"):
+        base = summary.tracking_uri.rstrip("/")
         links = [
-            f"[{name}]({view_link(base, told.experiment, view)})"
+            f"[{name}]({view_link(base, summary.experiment, view)})"
             for name, view in (("decisions", DECISIONS), ("leaderboard", LEADERBOARD))
         ]
         lines.append(f"- {' · '.join(links)}")
-    return "\n".join([lines[0], "", *lines[1:]]) + _slices(told)
+    return "\n".join([lines[0], "", *lines[1:]]) + _slices(summary)
 
 
-def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
+def cycle_artifacts(summary: CycleSummary) -> dict[str, str | dict[str, Any]]:
     """Small documents of the parent run; never a row of data."""
-    problem = told.work.problem
+    problem = summary.work.problem
     rows = [
         {
             "rank": i,
             "family": t.recipe.family,
             "state": t.status,
-            told.work.metric.name: t.score,
+            summary.work.metric.name: t.score,
             **t.also,
             "blocks": len(t.scores),
             "fit_s": t.seconds_fit,
@@ -142,17 +146,17 @@ def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
             "params": t.recipe.params,
             "reason": t.reason,
         }
-        for i, t in enumerate(told.leaderboard.ranked, 1)
+        for i, t in enumerate(summary.leaderboard.ranked, 1)
     ]
     return {
-        "decision.md": cycle_note(told),
+        "decision.md": cycle_note(summary),
         "decision.json": json.loads(
             json.dumps(
                 {
-                    **told.pending.content,
-                    "reason": told.pending.reason,
-                    "version": told.version,
-                    "guards": [asdict(g) for g in told.guards],
+                    **summary.pending.content,
+                    "reason": summary.pending.reason,
+                    "version": summary.version,
+                    "guards": [asdict(g) for g in summary.guards],
                 },
                 default=str,
             )
@@ -167,25 +171,25 @@ def cycle_artifacts(told: Told) -> dict[str, str | dict[str, Any]]:
     }
 
 
-def _more(told: Told) -> list[str]:
-    """What else a reviewer has to know of this decision, where there is something."""
-    lines, content = [], told.pending.content
-    one = told.pending.waiting
-    if one is not None:
-        file = told.work.problem.file.name
+def _details(summary: CycleSummary) -> list[str]:
+    """Waiting challenger, attribution of the gain, and probation, where there are any."""
+    lines, content = [], summary.pending.content
+    waiting = summary.pending.waiting
+    if waiting is not None:
+        file = summary.work.problem.file.name
         lines.append(
-            f"- version {one.model_version} ({_in_words(one.blend)}) waits until {one.expires_at:%Y-%m-%d %H:%M}: "
-            f"`automl approve {file} {one.model_version} --reason ...`, or the tag `approved` on it"
+            f"- version {waiting.model_version} ({_in_words(waiting.blend)}) awaits approval until {waiting.expires_at:%Y-%m-%d %H:%M}: "
+            f"`automl approve {file} {waiting.model_version} --reason ...`, or set the tag `approved` on it"
         )
     if content.get("attribution"):
         lines.append(f"- {content['attribution']['text']}")
-    if content.get("probation") and told.pending.outcome != "revert":
+    if content.get("probation") and summary.pending.outcome != "revert":
         lines.append(f"- probation: {content['probation']['reason']}")
     return lines
 
 
 def _in_words(blend: Blend) -> str:
-    """A blend by family, heaviest first: a column shows some thirty letters."""
+    """A blend by family, heaviest first; short, because a column shows about thirty letters."""
     if len(blend.families) == 1:
         count, family = len(blend.members), blend.families[0]
         return family if count == 1 else f"blend of {count} {family}"
@@ -200,35 +204,35 @@ def _in_words(blend: Blend) -> str:
     )
 
 
-def _mean_score(told: Told) -> float:
-    outputs = blend_outputs(told.work, told.blend)
+def _mean_score(summary: CycleSummary) -> float:
+    outputs = blend_outputs(summary.work, summary.choice.blend)
     if not outputs:
         return float("nan")
-    scores = [judged.score(told.work.metric) for judged in outputs]
+    scores = [block.score(summary.work.metric) for block in outputs]
     return float(sum(scores) / len(scores))
 
 
 @cache
 def _packages() -> list[str]:
-    """What is installed, with versions; read once, since it takes half a second."""
+    """Installed packages with versions; read once, because that takes half a second."""
     return sorted({f"{d.metadata['Name']}=={d.version}" for d in distributions()}, key=str.lower)
 
 
-def _verdict(told: Told) -> Verdict | None:
-    verdicts = told.decision.verdicts
-    chosen = [v for v in verdicts if v.challenger == told.decision.blend]
+def _verdict(summary: CycleSummary) -> Verdict | None:
+    verdicts = summary.choice.decision.verdicts
+    chosen = [v for v in verdicts if v.challenger == summary.choice.decision.blend]
     ranked = chosen or sorted(verdicts, key=lambda v: -v.shrunk)
     return ranked[0] if ranked else None
 
 
-def _slices(told: Told) -> str:
+def _slices(summary: CycleSummary) -> str:
     """Scores of the chosen blend per declared slice on the newest block, largest slices first."""
-    names = told.work.problem.metric.slices
-    outputs = blend_outputs(told.work, told.blend)
+    names = summary.work.problem.metric.slices
+    outputs = blend_outputs(summary.work, summary.choice.blend)
     if not names or not outputs:
         return ""
-    metric = get_metric(told.work.problem.metric.name)
-    rows = told.work.frame.iloc[told.work.blocks[0].validation]
+    metric = get_metric(summary.work.problem.metric.name)
+    rows = summary.work.frame.iloc[summary.work.blocks[0].validation]
     lines = ["", "", "| slice | rows | score |", "| --- | ---: | ---: |"]
     for name in names:
         values = rows[name].to_numpy()
@@ -236,42 +240,3 @@ def _slices(told: Told) -> str:
             score = outputs[0].take(values == value).score(metric)
             lines.append(f"| {name} = {value} | {count} | {score:.4f} |")
     return "\n".join(lines)
-
-
-def run_tags(job: Job) -> dict[str, str]:
-    """Tags of a cycle's run that are known when it begins."""
-    return {
-        "trigger": job.options.trigger,
-        "data_as_of": job.as_of.isoformat(),
-        "git_sha": _commit_of(job.workspace.root),
-    }
-
-
-def run_params(job: Job, work: Work) -> dict[str, Any]:
-    """Params of a cycle's run: what it works on, and how."""
-    s = job.problem.sweep
-    return {
-        "metric": job.problem.metric.name,
-        "better": work.metric.better,
-        "blocks": len(work.blocks),
-        "block": job.problem.validation.block,
-        "labels_complete_after": job.problem.history.label_delay or "at once",
-        "horizon": job.problem.horizon,
-        "seed": s.seed,
-        "families": ", ".join(work.offered),
-        "budget": s.budget or f"{s.trials} trials",
-        "rows": len(work.frame),
-        "first": work.frame[job.problem.history.time].iloc[0],
-        "last": work.frame[job.problem.history.time].iloc[-1],
-        "workers": work.workers,
-    }
-
-
-def _commit_of(folder: Path) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip()

@@ -17,6 +17,7 @@ from datetime import datetime
 import numpy as np
 
 from automl.cycles.job import Job
+from automl.cycles.steps import step
 from automl.modeling.recipes import Blend, Params, Recipe
 from automl.problem import Problem
 from automl.sweep import Past, Plan, PlanKind, Trial, Work, blend_losses
@@ -83,6 +84,7 @@ class Facts:
     gains: Sequence[tuple[Recipe, float]] = ()
 
 
+@step("plan")
 def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> Plan:
     """Gather the facts of a cycle and choose; an interrupted cycle keeps its plan.
 

@@ -21,7 +21,7 @@ from automl.cycles.options import RunOptions
 from automl.errors import AutomlError
 from automl.history import Folders
 from automl.problem import load_problem
-from automl.score.pipeline import cycle, score
+from automl.score import cycle, score
 from automl.tracking import Registry, models
 from automl.workspace import open_workspace
 from tests.support.catalogue import (

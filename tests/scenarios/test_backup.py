@@ -18,7 +18,7 @@ from automl import report
 from automl.cycles.options import RunOptions
 from automl.errors import BusyError
 from automl.problem import load_problem
-from automl.score.pipeline import score
+from automl.score import score
 from automl.store import Store
 from automl.workspace import now, open_workspace
 from tests.support.old_workspace import NEXT, add_week, open_old_workspace

@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from automl.cycles.options import CycleResult, RunOptions
+from automl.cycles.options import RunOptions
+from automl.cycles.result import CycleResult
 from automl.errors import DigestError, HistoryError, NoModelError, ProblemError
 from automl.predictions import read_predictions
 from automl.problem import load_problem
-from automl.retrain.pipeline import retrain
-from automl.score.pipeline import score
+from automl.retrain import retrain
+from automl.score import score
 from automl.store import Store
 from automl.workspace import open_workspace
 from tests.support.parcels import AS_OF, make_world, write_problem
@@ -303,7 +304,7 @@ def test_a_changed_problem_file_needs_again_and_a_reason(tmp_path: Path) -> None
     )
     with pytest.raises(ProblemError, match="has changed since"):
         run_cycle(file, AS_OF)
-    with pytest.raises(ProblemError, match="no --reason"):
+    with pytest.raises(ProblemError, match="--again needs --reason"):
         run_cycle(file, AS_OF, again=True)
     second = run_cycle(file, AS_OF, again=True, reason="another seed")
     assert second.generation != first.generation

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 # a part of a name that is not known before the command: what the code puts there
 FILLED = {
     "{verb}": r'open_job\(problem, workspace, "(\w+)"',
-    "{told.kind}": r'_entry\(desk, "(\w+)"',
+    "{told.kind}": r'_entry\(session, "(\w+)"',
 }
 
 
@@ -90,7 +90,11 @@ EVERY = [(name, point) for name, deed in DEEDS.items() for point in _points_of(d
 
 def _after_the_commit(point: str) -> bool:
     pipeline, _, step = point.partition(".")
-    return step == "committed" or pipeline in ("reconcile", "export", "clean") or step == "told"
+    return (
+        step == "committed"
+        or pipeline in ("reconcile", "export", "clean")
+        or step == "mlflow_updated"
+    )
 
 
 def _cases() -> list[object]:

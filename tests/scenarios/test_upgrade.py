@@ -14,7 +14,7 @@ from automl import report
 from automl.cycles.options import RunOptions
 from automl.problem import load_problem
 from automl.review import approve, rollback
-from automl.score.pipeline import cycle
+from automl.score import cycle
 from automl.store import Store
 from automl.store import tables as t
 from automl.store.migrate import upgrade

@@ -21,7 +21,7 @@ from automl.history.sources import base as history_sources
 from automl.history.sources import databases
 from automl.predictions import read_predictions
 from automl.problem import Problem, load_problem
-from automl.score.pipeline import cycle
+from automl.score import cycle
 from automl.workspace import open_workspace
 from tests.scenarios import test_flights as flights
 from tests.support.postgres import PostgresServer

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,8 @@ from automl.monitoring import realised
 from automl.problem import Problem
 from automl.promotion.guards import compare
 from automl.promotion.guards.checks import agreement, drift, mean_level, slice_gains
-from automl.retrain import pipeline as retrain
+from automl.retrain import retrain
+from automl.retrain.training_data import without_weights
 from automl.store import Store
 from automl.sweep import Work, baseline_losses, blend_losses, output_file, reweighed, sweep
 from automl.sweep.fit_cache import FitCache, Kept, block_name, columns_of
@@ -205,15 +205,12 @@ def test_early_stopping_knows_how_much_later_rows_count_if_it_asks(asks: bool) -
 def test_families_that_take_no_weights_are_named(make_problem: Callable[..., Problem]) -> None:
     problem = make_problem(replace=WEIGHTED)
     families = {n: load_family(n, Path()) for n in ("linear", "mlp")}
-    job: Any = SimpleNamespace(problem=problem, families=families)
 
-    assert [w.partition(",")[0] for w in retrain._without_weights(job)] == [
-        "history.weight 'copies' does not count in fits of mlp"
+    assert [w.partition(";")[0] for w in without_weights(problem, families)] == [
+        "fits of mlp ignore history.weight 'copies'"
     ]
-    job.families = {"linear": families["linear"]}
-    assert retrain._without_weights(job) == []
-    job = SimpleNamespace(problem=make_plain(problem), families=families)
-    assert retrain._without_weights(job) == []
+    assert without_weights(problem, {"linear": families["linear"]}) == []
+    assert without_weights(make_plain(problem), families) == []
 
 
 # ---------------------------------------------------------------- what is refused
@@ -257,7 +254,7 @@ def test_a_pull_with_a_bad_weight_is_refused_before_any_model_is_touched(
     workspace = open_workspace(problem.file)
 
     with pytest.raises(HistoryError, match=r"found 1 (negative|missing or infinite) values"):
-        retrain.retrain(problem, workspace, RunOptions(as_of=AS_OF))
+        retrain(problem, workspace, RunOptions(as_of=AS_OF))
 
     [cycle] = Store(workspace).cycles("parcels")
     assert (cycle.status, "run_id" in cycle.receipts) == ("refused", False)

@@ -17,13 +17,14 @@ import mlflow
 import pytest
 
 from automl import predictions as publish
-from automl.cycles.options import CycleResult, RunOptions
+from automl.cycles.options import RunOptions
+from automl.cycles.result import CycleResult
 from automl.modeling.recipes import Blend, Recipe
 from automl.problem import load_problem
 from automl.promotion.decide import Decision, decide
 from automl.promotion.evidence import Duel
 from automl.retrain import choose as pending
-from automl.score.pipeline import cycle
+from automl.score import cycle
 from automl.store import Entry, Store, Waiting, ledger
 from automl.workspace import now, open_workspace
 from tests.support.commands import Command, Done, Launcher

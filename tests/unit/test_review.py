@@ -18,8 +18,8 @@ from automl.promotion import release
 from automl.promotion.decide import Decision, decide
 from automl.promotion.evidence import Duel
 from automl.retrain import choose as pending
-from automl.retrain.choose import previous_champion
-from automl.retrain.pipeline import retrain
+from automl.retrain import retrain
+from automl.retrain.probation import previous_champion
 from automl.review import approve, approve_if_tagged, reject
 from automl.store import Store
 from tests.support.parcels import AS_OF

@@ -11,7 +11,7 @@ import pytest
 
 from automl.cycles.options import RunOptions
 from automl.modeling.recipes import Blend, Member, Recipe
-from automl.retrain.pipeline import retrain
+from automl.retrain import retrain
 from automl.review import approve, reject
 from automl.store import tables as t
 from automl.sweep import Refits, Refitted
@@ -91,7 +91,7 @@ def test_a_champion_whose_family_is_gone_stays_as_it_was_released(tmp_path: Path
     done = retrain(problem, workspace, RunOptions(as_of=AS_OF))
 
     assert (done.status, done.model_version) == ("waiting", 1)
-    assert "kept version 1 as it is: its family mine cannot be loaded; " in done.reason
+    assert "kept version 1 unchanged: its family mine cannot be loaded; " in done.reason
     assert "it was not compared with the champion" in done.reason
     assert "gain" not in done.reason, "over what only stands in for the champion"
     assert store.releases("parcels") == before
@@ -143,7 +143,7 @@ def test_a_champion_that_lost_a_recipe_in_its_refit_stays_as_it_was_released(
     done = run_cycle(file, AS_OF + DAY, plan="refit")
 
     assert (done.status, done.model_version) == ("published", held.model_version)
-    assert "as it is" in done.reason
+    assert "unchanged" in done.reason
     assert "out of time after 9.0 s" in done.reason
     assert store.champion("parcels").blend == both  # type: ignore[union-attr]
     assert [v for _, v, _ in standing(file)["live"]] == [held.model_version]

@@ -14,14 +14,14 @@ import pytest
 
 from automl import predictions as publish
 from automl import review as undo
-from automl.cycles.job import call
 from automl.cycles.options import RunOptions
+from automl.cycles.steps import call
 from automl.diagnostics.installation import examine
 from automl.errors import PredictError, ProblemError
 from automl.predictions import read_predictions
 from automl.review import rollback
+from automl.score import cycle
 from automl.score import pipeline as score
-from automl.score.pipeline import cycle
 from automl.tracking import Registry
 from automl.workspace import now
 from tests.support.parcels import AS_OF

@@ -219,7 +219,7 @@ def test_an_interrupted_cycle_exits_130_and_names_what_is_unchanged(published: P
     ("arguments", "message"),
     [
         (("--as-of", "2026-02-23"), "is earlier than the newest cycle"),
-        (("--as-of", AS_OF, "--again"), "--again: found no --reason"),
+        (("--as-of", AS_OF, "--again"), "--again needs --reason"),
     ],
     ids=["backwards", "again without a reason"],
 )

@@ -19,7 +19,7 @@ from automl.history import pull, read
 from automl.history.contract import check, load_contract
 from automl.problem import load_problem
 from automl.report.data_tables import contract_document
-from automl.retrain.pipeline import retrain
+from automl.retrain import retrain
 from automl.store import Store
 from automl.workspace import open_workspace
 from tests.support.commands import Launcher

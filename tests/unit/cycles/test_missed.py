@@ -14,7 +14,7 @@ from automl.cli import run
 from automl.cycles.missed import missed_slots
 from automl.cycles.options import RunOptions
 from automl.problem import Problem, load_problem
-from automl.score.pipeline import cycle, score
+from automl.score import cycle, score
 from automl.store import Store
 from automl.workspace import open_workspace
 from tests.support.parcels import make_world, write_problem

@@ -25,7 +25,7 @@ from automl.history.maturity import (
 from automl.modeling.splits import make_blocks
 from automl.problem import Problem, Span, load_problem
 from automl.report.data_tables import contract_document, history_document
-from automl.retrain import pipeline as retrain
+from automl.retrain import pipeline, training_data
 from automl.store import Store
 from automl.workspace import open_workspace
 from tests.support.parcels import AS_OF, make_world, write_problem
@@ -360,11 +360,13 @@ def test_an_interrupted_cycle_keeps_its_age(
         ages.append(str(job.problem.history.label_delay))
         raise RuntimeError("interrupted here")
 
-    monkeypatch.setattr(retrain, "make_work", interrupt)
+    monkeypatch.setattr(pipeline, "make_work", interrupt)
     for _ in range(2):
         with pytest.raises(RuntimeError, match="interrupted here"):
             run_cycle(file, AS_OF)
-        monkeypatch.setattr(retrain, "estimate", None)  # calling it again would fail otherwise
+        monkeypatch.setattr(
+            training_data, "estimate", None
+        )  # calling it again would fail otherwise
     assert ages == ["14d", "14d"]
 
 

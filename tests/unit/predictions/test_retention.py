@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from automl.cycles.job import call
+from automl.cycles.steps import call, step
 from automl.predictions import clean, discard, stage_pieces
-from automl.score.pipeline import _former, _stand_by
+from automl.score import standby
+from automl.score.standby import previous_release, try_standby
 from automl.store import Hold, naive
 from automl.store import tables as t
 from tests.support.sites import (
@@ -178,10 +179,9 @@ def scored(site: Site, week: int) -> None:
 def former(site: Site, week: int) -> int | None:
     """The version that stands by while that week is scored."""
     as_of = MONDAY + week * WEEK
-    job: Any = SimpleNamespace(store=site.store, problem=site.problem, as_of=as_of)
     champion = site.store.champion("parcels", at=as_of)
     assert champion is not None
-    found = _former(job, champion)
+    found = previous_release(site.store, site.problem, champion, as_of)
     return None if found is None else found.model_version
 
 
@@ -208,9 +208,9 @@ def test_the_same_version_released_again_needs_no_standby(site: Site) -> None:
 
 def test_before_a_release_the_standing_champion_is_the_former_one(site: Site) -> None:
     release_row(site, 1, week=0)
-    job: Any = SimpleNamespace(store=site.store, problem=site.problem, as_of=MONDAY + WEEK)
+    champion = replace(RELEASE, id=0, as_of=MONDAY + WEEK, model_version=2)
 
-    found = _former(job, replace(RELEASE, id=0, as_of=MONDAY + WEEK, model_version=2))
+    found = previous_release(site.store, site.problem, champion, MONDAY + WEEK)
 
     assert found is not None
     assert found.model_version == 1
@@ -229,8 +229,8 @@ def test_a_standby_that_fails_is_told_and_harms_nothing(
     def broken(*_: Any) -> None:
         raise MemoryError("no room for another model")
 
-    monkeypatch.setattr("automl.score.pipeline._stage_standby", broken)
-    _stand_by(job, champion, live, call)
+    monkeypatch.setattr(standby, "stage_standby", step("stand by")(broken))
+    try_standby(job, champion, live, call)
 
     assert "no standby: no room for another model [no_standby]" in caplog.text
     assert site.shown() == {live}

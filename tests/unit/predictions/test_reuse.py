@@ -18,13 +18,14 @@ import pytest
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from automl.cycles.options import CycleResult, RunOptions
+from automl.cycles.options import RunOptions
+from automl.cycles.result import CycleResult
 from automl.history import Folders, Snapshot
 from automl.history.contract import Contract
 from automl.modeling.recipes import Blend, Recipe
 from automl.predictions import read_predictions, reuse
 from automl.problem import load_problem
-from automl.score.pipeline import cycle, score
+from automl.score import cycle, score
 from automl.store import Release, Store
 from automl.tracking import Registry
 from automl.workspace import open_workspace
@@ -163,7 +164,7 @@ def test_a_generation_is_to_the_last_bit_what_mode_full_publishes(
     copied = site.copy()
     full = site.score_fully()
 
-    assert f", {AGAIN} of them as before" in new.reason
+    assert f", {AGAIN} of them reused" in new.reason
     assert "as before" not in full.reason
     assert len(site.rows(new)) == ROWS
     pd.testing.assert_frame_equal(site.rows(new), site.rows(full), check_exact=True)
@@ -199,7 +200,7 @@ def test_postgresql_gives_rows_back_as_they_were(
     copied = site.copy()
     full = site.score_fully()
 
-    assert f", {AGAIN} of them as before" in new.reason
+    assert f", {AGAIN} of them reused" in new.reason
     tables = ["parcels_generations", *["parcels_classes_generations"] * (task == "multiclass")]
     for table in tables:
         pd.testing.assert_frame_equal(
@@ -215,7 +216,7 @@ def test_long_generations_are_read_in_slices(
     monkeypatch.setattr(reuse, "PIECE_ROWS", 30)
     new, full = site.score(), site.score_fully()
 
-    assert f", {AGAIN} of them as before" in new.reason
+    assert f", {AGAIN} of them reused" in new.reason
     for table in ("parcels_generations", "parcels_classes_generations"):
         pd.testing.assert_frame_equal(
             site.rows(new, table), site.rows(full, table), check_exact=True
@@ -241,7 +242,7 @@ def test_rows_without_a_key_are_known_by_their_content(tmp_path: Path) -> None:
     site.cycle(FIRST)
     new, full = site.score(), site.score_fully()
 
-    assert "of them as before" in new.reason
+    assert "of them reused" in new.reason
     pd.testing.assert_frame_equal(site.rows(new), site.rows(full), check_exact=True)
 
 
@@ -267,7 +268,7 @@ def test_the_same_batch_again_asks_only_about_its_last_rows(
 
     result = site.score(FIRST, again=True, reason="to see")
 
-    assert f", {WHOLE} of them as before" in result.reason
+    assert f", {WHOLE} of them reused" in result.reason
     assert asked == [reuse.GROUP + ROWS - WHOLE]
 
 
@@ -282,7 +283,7 @@ def test_rows_with_another_value_are_predicted_anew(
     write_world(world, site.file.parent)
     new, full = site.score(), site.score_fully()
 
-    assert f", {AGAIN - 9} of them as before" in new.reason
+    assert f", {AGAIN - 9} of them reused" in new.reason
     pd.testing.assert_frame_equal(site.rows(new), site.rows(full), check_exact=True)
 
 
@@ -291,7 +292,7 @@ def test_what_no_feature_is_made_of_may_change(make: Callable[..., Site]) -> Non
     world = make_world().drop(columns=["fate", "hours"])
     write_world(world.assign(arrived_after=0.0), site.file.parent)
 
-    assert f", {AGAIN} of them as before" in site.score().reason
+    assert f", {AGAIN} of them reused" in site.score().reason
 
 
 @pytest.mark.parametrize(
@@ -314,7 +315,7 @@ def test_a_new_version_predicts_all_and_its_standby_takes_over(
 
     assert f"all {ROWS} rows are predicted: no generation of version 2 is there" in caplog.text
     both = WHOLE - 3 * A_DAY
-    assert f"{both} of {ROWS} rows are those of generation 1, as they were" in caplog.text
+    assert f"{both} of {ROWS} rows reused from generation 1" in caplog.text
 
 
 @pytest.mark.parametrize("rows", [0, 1, 63, 64, 65, 1000])
@@ -419,7 +420,7 @@ def test_rows_that_are_gone_from_the_table_are_predicted(make: Callable[..., Sit
         )
     new, full = site.score(), site.score_fully()
 
-    assert f", {AGAIN - (60 - A_DAY) - 30} of them as before" in new.reason
+    assert f", {AGAIN - (60 - A_DAY) - 30} of them reused" in new.reason
     for table in ("parcels_generations", "parcels_classes_generations"):
         pd.testing.assert_frame_equal(
             site.rows(new, table), site.rows(full, table), check_exact=True

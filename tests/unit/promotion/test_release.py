@@ -17,7 +17,7 @@ from automl.modeling.recipes import Blend, Recipe
 from automl.problem import Problem
 from automl.promotion import release as room
 from automl.promotion.release import PendingDecision, commit_release, commit_undo, reconcile
-from automl.retrain.choose import doubted
+from automl.retrain.probation import doubted
 from automl.store import Entry, Hold, Release, Store, Waiting
 from automl.store import tables as t
 from automl.workspace import Workspace

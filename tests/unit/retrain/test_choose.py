@@ -17,7 +17,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from automl import report
-from automl.cycles.options import CycleResult, RunOptions
+from automl.cycles.options import RunOptions
+from automl.cycles.result import CycleResult
 from automl.errors import AutomlError, UnreachableError
 from automl.modeling.losses import BlockLoss, kind_of
 from automl.modeling.recipes import Blend, Member, Recipe
@@ -26,11 +27,10 @@ from automl.promotion import guards
 from automl.promotion.decide import Decision, Probation, decide
 from automl.promotion.evidence import Duel
 from automl.promotion.guards import check
-from automl.retrain import choose as pending
-from automl.retrain import pipeline as retrain
+from automl.retrain import choose, register, relearning
 from automl.retrain.block_losses import first_out_of_sample
-from automl.retrain.choose import doubted, previous_champion
-from automl.score.pipeline import cycle, score
+from automl.retrain.probation import doubted, previous_champion
+from automl.score import cycle, score
 from automl.store import Store
 from automl.workspace import open_workspace
 from tests.support.parcels import AS_OF, make_world, write_problem
@@ -70,7 +70,7 @@ def promoted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A problem whose second cycle has promoted a challenger."""
     file = _first_cycle(tmp_path_factory.mktemp("promoted"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pending, "decide", _promoting)
+        patch.setattr(choose, "decide", _promoting)
         _cycle(file, -1)
     return file
 
@@ -79,7 +79,7 @@ def promoted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reverted(promoted: Path) -> tuple[Path, CycleResult]:
     """And whose third finds that it has turned out badly."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pending, "probation", _worse)
+        patch.setattr(choose, "probation", _worse)
         return promoted, _cycle(promoted, 0)
 
 
@@ -159,11 +159,11 @@ def test_a_promotion_is_watched_for_three_cycles(promoted: Path) -> None:
 def test_in_review_mode_the_former_champion_waits_for_its_place(tmp_path: Path) -> None:
     file = _first_cycle(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pending, "decide", _promoting)
+        patch.setattr(choose, "decide", _promoting)
         _cycle(file, -1)
     file.write_text(file.read_text(encoding="utf-8") + REVIEW, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pending, "probation", _worse)
+        patch.setattr(choose, "probation", _worse)
         _cycle(file, 0)
 
     store = Store(open_workspace(file))
@@ -223,8 +223,8 @@ def test_a_challenger_that_fails_a_guard_does_not_wait_and_a_lost_server_is_no_g
             raise errors[len(asked) // 2 - 1]
         return guards.check_model(problem, version, *given, **more)
 
-    monkeypatch.setattr(pending, "decide", _promoting)
-    monkeypatch.setattr(retrain, "check_model", examine)
+    monkeypatch.setattr(choose, "decide", _promoting)
+    monkeypatch.setattr(register, "check_model", examine)
     with pytest.raises(UnreachableError, match="MLflow is gone"):
         _cycle(file, -1)
     assert store.champion("parcels") == champion
@@ -306,10 +306,10 @@ def test_relearned_weights_move_the_end_of_the_labels_that_a_blend_was_fixed_on(
     learned = Blend(
         tuple(replace(m, weight=w) for m, w in zip(blend.members, weights, strict=True))
     )
-    monkeypatch.setattr(pending, "reweighed", lambda *_: learned)
+    monkeypatch.setattr(relearning, "reweighed", lambda *_: learned)
     work = SimpleNamespace(blocks=[SimpleNamespace(end=AS_OF)])
     leaderboard = SimpleNamespace(trials=())
-    made, moved = pending._relearned(work, leaderboard, blend, fixed_on)  # type: ignore[arg-type]
+    made, moved = relearning.relearned(work, leaderboard, blend, fixed_on)  # type: ignore[arg-type]
     assert moved == until
     assert made == (blend if fixed_on == AS_OF else learned)
     assert kind_of(moved, AS_OF) == "out_of_sample"

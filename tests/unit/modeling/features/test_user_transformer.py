@@ -19,7 +19,7 @@ from automl.history.contract import Contract
 from automl.modeling.features.matrices import Rows, shape_of, write_matrices
 from automl.modeling.features.user_transformer import kinds_of, load_columns
 from automl.problem import load_problem
-from automl.score.pipeline import cycle
+from automl.score import cycle
 from automl.workspace import open_workspace
 from tests.scenarios.test_cycles import OUTSIDER
 from tests.support.parcels import AS_OF, write_problem

@@ -1,0 +1,164 @@
+"""The batch of a cycle: pulled, checked, predicted piece by piece, staged as a generation and audited."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Generator, Iterable, Iterator
+
+import pandas as pd
+
+from automl import history
+from automl import predictions as publish
+from automl.cycles.job import Job
+from automl.cycles.result import Staged
+from automl.cycles.steps import Runner, step
+from automl.errors import HistoryError, PredictError
+from automl.history import Snapshot
+from automl.history.contract import Contract, load_contract
+from automl.predictions.predict import Predictions, predict_pieces, read_pieces
+from automl.problem import Problem
+from automl.score.notices import BatchNotices
+from automl.store import Release
+from automl.testing import fault
+
+__all__ = ["audit", "predict_batch", "pull_batch", "stage_batch"]
+
+SHRUNK, GROWN = 0.5, 3.0  # share of the rows that readers see; beyond, rows are missing or double
+COMPARED = 100  # rows; smaller batches halve and double by chance
+_log = logging.getLogger(__name__)
+
+audit = step("audit")(publish.audit)
+
+
+def stage_batch(job: Job, release: Release, run: Runner, batch: Snapshot | None = None) -> Staged:
+    """Score a batch by a release into an audited generation that readers do not see yet.
+
+    Parameters
+    ----------
+    batch
+        Rows that were frozen before; None: they are pulled.
+    """
+    batch = batch or run(pull_batch, job)
+    staged = run(predict_batch, job, release, batch)
+    run(audit, job.store, job.problem, staged.generation)
+    fault("score.audited")
+    return staged
+
+
+@step("pull batch", io=True)
+def pull_batch(job: Job) -> Snapshot:
+    """The frozen rows to predict.
+
+    Raises
+    ------
+    HistoryError
+        The rows break the contract, or the batch is much smaller or larger than the last.
+    """
+    contract = _contract(job.problem)
+    batch = history.pull_batch(
+        job.problem,
+        job.workspace,
+        job.as_of,
+        kinds=contract.kinds(job.problem),
+        nulls=contract.nulls,
+    )
+    _check_size(job, batch)
+    return batch
+
+
+@step("predict and stage")
+def predict_batch(job: Job, release: Release, batch: Snapshot) -> Staged:
+    """Read, check, predict and write the batch piece by piece."""
+    problem, contract = job.problem, _contract(job.problem)
+    model = job.registry.load(release.model_version, release.digests)
+    fault("score.loaded")
+    notices = BatchNotices(batch)
+    frames = notices.check(read_pieces(batch, problem), contract, problem)
+
+    def predict(frames: Iterable[pd.DataFrame]) -> Generator[Predictions, None, None]:
+        return predict_pieces(model, frames, problem, contract, workers=job.workspace.workers)
+
+    reusable = publish.find_reusable(job.store, problem, release, batch, contract)
+    pieces = reusable.complete(frames, predict) if reusable else predict(frames)
+    origin = publish.Origin(
+        release,
+        (job.as_of, problem.until(job.as_of)),
+        batch.digest,
+        job.cycle.attempt,
+        _keys(batch, problem),
+    )
+    with history.discreet(problem), contextlib.closing(pieces):
+        rows = _with_plain_keys(job, notices.watch(pieces))
+        generation = publish.stage_pieces(job.store, job.hold, problem, origin, rows)
+    notices.warn()
+    fault("score.staged")
+    reused = reusable.rows if reusable else 0
+    if reusable:
+        _log.info(
+            "%d of %d rows reused from generation %d", reused, batch.rows, reusable.generation
+        )
+    return Staged(generation, batch.rows, reused)
+
+
+def _contract(problem: Problem) -> Contract:
+    contract = load_contract(problem)
+    if contract is None:
+        raise AssertionError("a model cannot be older than its contract")
+    return contract
+
+
+def _check_size(job: Job, batch: Snapshot) -> None:
+    """Refuse a batch much smaller or larger than the one that readers see, if both windows are equally long."""
+    live = job.store.live(job.problem.table)
+    if live is None or job.problem.batch.resize == "allow" or job.as_of < live.as_of:
+        return
+    before, found = live.rows, batch.rows
+    same_window = job.problem.until(live.as_of) == live.until
+    few = max(before, found) < COMPARED
+    if same_window and not few and not SHRUNK * before <= found <= GROWN * before:
+        raise HistoryError(
+            f"batch: found {found} rows, generation {live.id} has {before}; wanted between "
+            f"{SHRUNK * before:.0f} and {GROWN * before:.0f}",
+            code="batch_size",
+            next_step='Fix the source, or set batch.resize = "allow" if this size is expected.',
+        )
+
+
+def _keys(batch: Snapshot, problem: Problem) -> publish.KeySum | None:
+    """Checksum of the keys of the frozen batch, read apart from the rows that are scored.
+
+    None where published keys are not in the batch: made from the content, or hashed.
+    """
+    key = list(problem.history.key)
+    if not key or history.personal_keys(problem):
+        return None
+    checksum = publish.KeySum()
+    for part in history.scan(batch).to_batches(columns=key):
+        checksum += publish.sum_keys(part.to_pandas(), key)
+    return checksum
+
+
+def _with_plain_keys(job: Job, pieces: Iterable[Predictions]) -> Iterator[publish.Piece]:
+    """Predictions under the keys that analysts know; only here are personal keys in plain text."""
+    keys = history.plain_keys(job.problem, job.workspace, job.as_of)
+    if keys is None:
+        yield from pieces
+        return
+    for predictions, classes in pieces:
+        rows = _plain(job.problem, predictions, keys)
+        yield rows, None if classes is None else _plain(job.problem, classes, keys)
+
+
+def _plain(problem: Problem, rows: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:
+    personal = history.personal_keys(problem)
+    plain = {f"{name}:plain": name for name in personal}
+    joined = rows.merge(keys, on=personal, how="left", validate="many_to_one")
+    lost = int(joined[list(plain)].isna().any(axis=1).sum())
+    if lost:
+        raise PredictError(
+            f"{lost} rows of the batch are no longer in the source, so their key is not known",
+            code="key_gone",
+            next_step="Run the same command again: it pulls the batch again.",
+        )
+    return joined.drop(columns=personal).rename(columns=plain)[list(rows.columns)]
