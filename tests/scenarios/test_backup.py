@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from automl.score import score
 from automl.store import Store
 from automl.workspace import now, open_workspace
 from tests.support.old_workspace import NEXT, add_week, open_old_workspace
+from tests.support.postgres import PostgresServer
 
 PAGE = Path(__file__).parents[2] / "docs" / "upgrading.md"
-pytestmark = pytest.mark.skipif(
+needs_commands = pytest.mark.skipif(
     not (shutil.which("flock") and shutil.which("sqlite3")),
     reason="the documented commands need flock and sqlite3",
 )
@@ -32,9 +34,18 @@ pytestmark = pytest.mark.skipif(
 
 def documented(heading: str) -> str:
     """The commands below a heading of the page, for the problem `returns`."""
-    found = re.search(rf"## {heading}\n.*?```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    found = re.search(
+        rf"## {heading}\n.*?```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL
+    )
     assert found is not None
     return found[1].replace("flight-delays", "returns")
+
+
+def documented_call(program: str, url: str) -> str:
+    """The call of a program that the page's prose names, with its URL."""
+    found = re.search(rf"`({program} [^`]+)`", PAGE.read_text(encoding="utf-8"))
+    assert found is not None
+    return found[1].replace("URL", f"'{url}'")
 
 
 def run(commands: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -65,6 +76,7 @@ def seen(file: Path, at: datetime) -> dict[str, Any]:
     }
 
 
+@needs_commands
 def test_a_restored_backup_shows_and_does_what_the_workspace_did(tmp_path: Path) -> None:
     file = open_old_workspace(tmp_path)
     Store(open_workspace(file)).engine.dispose()  # brings the store up to date
@@ -86,6 +98,7 @@ def test_a_restored_backup_shows_and_does_what_the_workspace_did(tmp_path: Path)
     assert done.model_version == before["champion"]["champion"]["model_version"]
 
 
+@needs_commands
 def test_no_cycle_starts_during_a_backup_and_no_backup_during_a_cycle(tmp_path: Path) -> None:
     file = open_old_workspace(tmp_path)
     store = Store(open_workspace(file))
@@ -104,3 +117,24 @@ def test_no_cycle_starts_during_a_backup_and_no_backup_during_a_cycle(tmp_path: 
         with pytest.raises(BusyError, match="returns: "), store.hold("returns"):
             pass
         backup.communicate("\n")
+
+
+@pytest.mark.skipif(not shutil.which("pg_dump"), reason="the documented commands need pg_dump")
+def test_a_store_in_postgresql_is_restored_from_its_dump(
+    tmp_path: Path, postgres: PostgresServer
+) -> None:
+    url = postgres.new_database()
+    workspace = replace(open_workspace(tmp_path / "problem.toml"), database_url=url)
+    with Store(workspace).hold("returns") as hold:
+        fence = hold.fence
+    address = url.replace("postgresql+psycopg://", "postgresql://")
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "site").mkdir()
+    saved = run(documented_call("pg_dump", address), tmp_path / "site")
+    assert saved.returncode == 0, saved.stderr
+    with Store(workspace).hold("returns") as hold:
+        assert hold.fence == fence + 1, "after the backup"
+    restored = run(documented_call("pg_restore", address), tmp_path / "site")
+    assert restored.returncode == 0, restored.stderr
+    with Store(workspace).hold("returns") as hold:
+        assert hold.fence == fence + 1, "from the backup"
