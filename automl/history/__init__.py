@@ -1,19 +1,18 @@
-"""Fresh history, frozen: a snapshot holds only what could be known at `as_of`, under its own digest.
+"""Pull history and freeze it: a snapshot has only what could be known at `as_of`, under its own digest.
 
-No row with time >= as_of, no row updated after as_of, no label unknown at as_of and no ignored column
-passes this door, and nothing about a row that stays depends on a row that goes. Sources are SQLAlchemy
-URLs, parquet and CSV files, and Python callables; all are only read. After the first pull only what is
+No row with time >= as_of, no row updated after as_of, no label unknown at as_of and no ignored column is
+read, and nothing about a row that stays depends on a row that goes. After the first pull only what is
 new or changed is fetched; parts that did not change are shared by all snapshots.
 
-    sources, databases      where rows come from
-    columns, shape          what a row must look like
-    oddities, quarantine    what no table can hold, and who is set aside
-    personal                what may be said of personal columns
-    parts, snapshots, disk  how rows are kept
-    versions, upserts       one row per key, and rows replaced by key
-    increments, audit       what is new, and whether the source agrees with the rest
-    limits                  what is refused, and what is told of a pull
-    pulling, batches        the story of one pull, and that of rows to predict
+    pull           one pull of labelled history, and `batch`, one of the rows to predict
+    continuation   whether a pull can continue from the last one
+    increments     fetching only what is new; `audit` compares the rest with the source
+    limits         what is refused, and what is reported of a pull
+    maturity       which labels are known, and when
+    sources/       databases, files, Python functions
+    rows/          what a row must look like: kinds, time zones, versions, quarantine
+    storage/       immutable parts, snapshots and records of pulls
+    contract/      the columns and kinds that a problem agreed on
 """
 
 from __future__ import annotations

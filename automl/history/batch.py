@@ -1,4 +1,4 @@
-"""Rows to predict, read for one run: a batch under its contract, its plain keys, and a sample without one."""
+"""Pull the rows to predict under a contract, their plain keys, and a sample without a contract."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ from automl.history.rows.shaping import (
     refuse_vanished,
 )
 from automl.history.rows.versions import without_twins
-from automl.history.sources.base import Since, Source, open_source
+from automl.history.sources import opening
+from automl.history.sources.base import Since, Source
 from automl.history.storage.disk import writing
 from automl.history.storage.parts import digest_of
 from automl.history.storage.snapshots import Folders, Snapshot, freeze
@@ -56,7 +57,7 @@ def pull_batch(
     Raises
     ------
     HistoryError
-        As for `pull`; also when the window holds no row, or a key twice.
+        As for `pull`; also if the window has no row, or a key twice.
     """
     require_secret(problem)
     with discreet(problem), writing(workspace.history(problem.name)):
@@ -66,9 +67,9 @@ def pull_batch(
 def sample(
     problem: Problem, workspace: Workspace, as_of: datetime, since: datetime
 ) -> tuple[pd.DataFrame, tuple[str, ...], Mapping[str, str]]:
-    """The labelled rows from `since` on as they would be pulled without a contract.
+    """The labelled rows from `since` on, as a pull without a contract would read them.
 
-    Returns the rows, all columns that the source offers, and why some are left out.
+    Returns the rows, all columns of the source, and why some of them are left out.
 
     Raises
     ------
@@ -83,8 +84,8 @@ def sample(
 def plain_keys(problem: Problem, workspace: Workspace, as_of: datetime) -> pd.DataFrame | None:
     """Hashed and plain personal keys of a batch, `name` and `name:plain`; None without personal keys.
 
-    The plain ones are for the publish target alone: they are read again when they are needed and never
-    written anywhere else.
+    Plain keys are for the publish target alone: they are read again when needed and never written
+    anywhere else.
     """
     h = problem.history
     personal = personal_keys(problem)
@@ -99,11 +100,11 @@ def plain_keys(problem: Problem, workspace: Workspace, as_of: datetime) -> pd.Da
             inside = (stamps >= np.datetime64(utc_naive(as_of), "us")) & (
                 stamps < np.datetime64(utc_naive(problem.until(as_of)), "us")
             )
-            told: dict[str, pa.Array] = {}
+            keys: dict[str, pa.Array] = {}
             for name in personal:
                 plain = as_kind(chunk[name], "text").cells.filter(pa.array(inside))
-                told |= {name: hashed(plain), f"{name}:plain": plain}
-            tables.append(pa.table(told))
+                keys |= {name: hashed(plain), f"{name}:plain": plain}
+            tables.append(pa.table(keys))
         return pa.concat_tables(tables).to_pandas().drop_duplicates(ignore_index=True)
     finally:
         source.close()
@@ -127,7 +128,7 @@ def _pull_batch(
         updated = bool(h.updated_at) and h.updated_at in names
         wanted = list(dict.fromkeys([*layout.names, *([h.updated_at] if updated else [])]))
         schema = layout.schema(updated=updated)
-        writer = PartWriter(folders.parts, schema, h.time, h.key)
+        writer = PartWriter(folder=folders.parts, schema=schema, time=h.time, key=h.key)
         aside: list[pa.Table] = []
         for chunk in source.chunks(wanted):
             rows = shaper.shape(chunk)
@@ -154,7 +155,7 @@ def _sample(
     problem: Problem, workspace: Workspace, as_of: datetime, since: datetime
 ) -> tuple[pd.DataFrame, tuple[str, ...], Mapping[str, str]]:
     h = problem.history
-    source = open_source(problem, workspace, h.query, {"as_of": as_of})
+    source = opening.open_source(problem, workspace, h.query, {"as_of": as_of})
     try:
         names = source.names()
         refuse_names(problem, names)
@@ -170,9 +171,9 @@ def _sample(
                     if rows is not None and rows.kept.column_names:
                         tables.append(rows.kept)
                 break
-            except Widen as found:
+            except Widen as wider:
                 tables.clear()
-                shaper = shaper.widened(found.name)
+                shaper = shaper.widened(wider.name)
         if not tables:
             raise nothing_left(problem, as_of, shaper)
         unused = dict(shaper.layout.unused) if shaper.layout else {}
@@ -185,10 +186,12 @@ def _sample(
 
 def _open_batch(problem: Problem, workspace: Workspace, as_of: datetime) -> Source:
     until = problem.until(as_of)
-    # without a batch query the history query is asked for everything before the end of the window
+    # without a batch query the history query returns everything before the end of the window
     bound = (
         {"as_of": as_of, "until": until}
         if problem.batch.query
         else {"as_of": until, "until": until}
     )
-    return open_source(problem, workspace, problem.batch.query or problem.history.query, bound)
+    return opening.open_source(
+        problem, workspace, problem.batch.query or problem.history.query, bound
+    )

@@ -1,7 +1,8 @@
-"""What is said of a pull's rows at the end: too many do not fit, nothing is left, or what was left out."""
+"""Refuse a pull of which too many rows do not fit or none is left; account for what was left out."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -14,20 +15,20 @@ from automl.problem import Problem
 
 __all__ = ["accounted", "empty_batch", "first_reason", "nothing_left", "within_limit"]
 
-SMALL_INCREMENT = 10  # rows of an increment that may be set aside whatever their share of it
+SMALL_INCREMENT = 10  # rows of an increment that may be set aside, whatever their share of it
 _ADVICE = {
     "bad_time": "Wanted ISO 8601, such as 2026-03-02 14:30, or with an offset 2026-03-02T14:30+01:00.",
-    "kind_changed": "Mend the source, or take the change: automl contract FILE --accept",
+    "kind_changed": "Fix the source, or accept the change: automl contract FILE --accept",
     "duplicate_key": "Return one row per key, or name updated_at so that the newest version wins.",
-    "infinite_target": "Mend them in the source, or leave them out in history.query.",
+    "infinite_target": "Fix them in the source, or exclude them in history.query.",
     "null_key": "Return rows with a key only, or choose another history.key.",
 }
 
 
-def within_limit(problem: Problem, shaper: Shaper, count: int, held: int = 0) -> None:
-    """Refuse when too large a share of the rows that may be known had to be set aside.
+def within_limit(problem: Problem, shaper: Shaper, count: int, *, stored: int = 0) -> None:
+    """Refuse if too large a share of the rows had to be set aside: `count`, of those known at as_of.
 
-    An increment to `held` rows may be small: a few bad rows of it are no reason to stop a cycle.
+    A small increment to `stored` rows may have a few bad rows without stopping the cycle.
 
     Raises
     ------
@@ -35,21 +36,21 @@ def within_limit(problem: Problem, shaper: Shaper, count: int, held: int = 0) ->
         More than `history.quarantine` of the rows do not fit.
     """
     limit = problem.history.quarantine
-    known = shaper.taken + shaper.dropped["no_label"] + count
-    if count and count > max(limit * known, min(SMALL_INCREMENT, limit * held)):
+    total = shaper.taken + shaper.dropped["no_label"] + count
+    if count and count > max(limit * total, min(SMALL_INCREMENT, limit * stored)):
         worst = max(shaper.reasons, key=lambda r: (shaper.reasons[r], r))
-        told = "; ".join(
+        reasons = "; ".join(
             r.told(n) for r, n in sorted(shaper.reasons.items(), key=lambda i: -i[1])[:5]
         )
         raise HistoryError(
-            f"{told} ({count} of {known} rows do not fit; at most {limit:.1%} are set aside)",
+            f"{reasons} ({count} of {total} rows do not fit; at most {limit:.1%} are set aside)",
             code=worst.code,
-            next_step=_ADVICE.get(worst.code, "Mend the source, or raise history.quarantine."),
+            next_step=_ADVICE.get(worst.code, "Fix the source, or raise history.quarantine."),
         )
 
 
 def first_reason(problem: Problem, shaper: Shaper, code: str) -> HistoryError:
-    """A batch has rows that were set aside for the reason of that code."""
+    """The error for a batch with rows that were set aside for the reason `code`."""
     reason, count = next((r, n) for r, n in shaper.reasons.items() if r.code == code)
     return HistoryError(
         f"batch of {problem.name}: {reason.told(count)}", code=code, next_step=_ADVICE[code]
@@ -57,7 +58,7 @@ def first_reason(problem: Problem, shaper: Shaper, code: str) -> HistoryError:
 
 
 def nothing_left(problem: Problem, as_of: datetime, shaper: Shaper) -> HistoryError:
-    """No labelled row may be known at `as_of`, and why."""
+    """The error for a history without a labelled row at `as_of`, with the reasons."""
     why = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in shaper.dropped.items() if n)
     span = (
         f"{shaper.seen} rows from {shaper.span[0]} to {shaper.span[1]}"
@@ -72,12 +73,12 @@ def nothing_left(problem: Problem, as_of: datetime, shaper: Shaper) -> HistoryEr
 
 
 def empty_batch(problem: Problem, as_of: datetime, until: datetime, shaper: Shaper) -> HistoryError:
-    """No row to predict lies between `as_of` and `until`, and why."""
+    """The error for a batch without a row between `as_of` and `until`, with the reasons."""
     name = problem.history.time
     if shaper.dropped["updated_after_as_of"] and shaper.span:
-        found = shaper.dropped["updated_after_as_of"]
+        count = shaper.dropped["updated_after_as_of"]
         return HistoryError(
-            f"batch: found {found} rows, all with {problem.history.updated_at} >= {as_of:%Y-%m-%d %H:%M}",
+            f"batch: found {count} rows, all with {problem.history.updated_at} >= {as_of:%Y-%m-%d %H:%M}",
             code="empty_batch",
             next_step="Give a later --as-of, or load the coming rows before it.",
         )
@@ -91,14 +92,14 @@ def empty_batch(problem: Problem, as_of: datetime, until: datetime, shaper: Shap
 
 
 def accounted(snapshot: Snapshot, shaper: Shaper, names: Sequence[str]) -> Snapshot:
-    """The snapshot, with what its pull left out or mended; `names` are all that the source offers."""
-    counted: dict[str, int] = {}
+    """The snapshot with counts of what its pull left out or corrected; `names` are the source's columns."""
+    quarantined: Counter[str] = Counter()
     for reason, count in shaper.reasons.items():
-        counted[reason.code] = counted.get(reason.code, 0) + count
+        quarantined[reason.code] += count
     return replace(
         snapshot,
         dropped={reason: count for reason, count in shaper.dropped.items() if count},
-        quarantined=counted,
+        quarantined=dict(quarantined),
         unused=dict(shaper.layout.unused) if shaper.layout else {},
         offered=tuple(names),
         warnings=tuple(corrected_words(shaper.mended, shaper.problem.history.timezone)),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import pickle
 import shutil
 from collections.abc import Collection, Iterable, Mapping
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from automl.files import replacing
 from automl.modeling.recipes import Params, Recipe
 from automl.modeling.splits import Block
 from automl.modeling.training import predict
@@ -162,6 +162,5 @@ def _load(file: Path) -> Kept | None:
 
 
 def _write(file: Path, content: bytes) -> None:
-    part = file.with_suffix(".part")
-    part.write_bytes(content)
-    os.replace(part, file)
+    with replacing(file) as aside:
+        aside.write_bytes(content)

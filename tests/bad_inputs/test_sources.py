@@ -14,8 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from automl.history import Folders, pulls
-from automl.history.sources import base as sources
 from automl.history.sources import databases
+from automl.history.sources import files as file_source
 from automl.problem import Problem
 from automl.workspace import open_workspace
 from tests.support.catalogue import Case, Catalogue, Place, Refused, Seen, Works, good, some
@@ -64,13 +64,13 @@ def _(place: Place) -> Seen:
     return place.cycle(place.problem())
 
 
-@CASES(72, "server-down", Refused("source_unreachable", "does not answer", 5))
+@CASES(72, "server-down", Refused("source_unreachable", "does not respond", 5))
 def _(place: Place) -> Seen:
     url = "postgresql://reader@127.0.0.1:9/shop"  # the discard port, where nothing listens
     return place.cycle(place.edited(place.problem(), {"sqlite:///rows.db": url}))
 
 
-@CASES(72, "no-such-host", Refused("source_unreachable", "does not answer", 5))
+@CASES(72, "no-such-host", Refused("source_unreachable", "does not respond", 5))
 def _(place: Place) -> Seen:
     url = "postgresql://reader@nowhere.invalid/shop"
     return place.cycle(place.edited(place.problem(), {"sqlite:///rows.db": url}))
@@ -108,7 +108,7 @@ def _(place: Place) -> Seen:
     return place.cycle(place.edited(place.problem(), {"select * from rows": slow}))
 
 
-@CASES(74, "connection-lost", Refused("source_unreachable", "does not answer", 5))
+@CASES(74, "connection-lost", Refused("source_unreachable", "does not respond", 5))
 def _(place: Place) -> Seen:
     # nothing of a torn pull is kept; the scheduler tries again
     lost = """'''select i as parcel, timestamp '2026-02-28' - i * interval '1 second' as sent_at,
@@ -219,13 +219,13 @@ def _(place: Place) -> Seen:
 @CASES(81, "file-replaced-while-read", Refused("source_changed", "was changed while it was read"))
 def _(place: Place) -> Seen:
     place.source("csv").holds(good())
-    read = sources._file_tables
+    read = file_source._file_tables
 
     def and_replace(file: Path, names: Any) -> Any:
         yield from read(file, names)
         place.source("csv").holds(good(301))
 
-    patch(place).setattr(sources, "_file_tables", and_replace)
+    patch(place).setattr(file_source, "_file_tables", and_replace)
     return place.cycle(place.problem("csv"))
 
 
@@ -277,7 +277,7 @@ def _(place: Place) -> Seen:
     def closed(*_: Any, **__: Any) -> Any:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    patch(place).setattr(sources.pa.csv, "open_csv", closed)
+    patch(place).setattr(file_source.pa.csv, "open_csv", closed)
     return place.cycle(place.problem("csv"))
 
 

@@ -17,8 +17,7 @@ from automl.cycles.options import RunOptions
 from automl.errors import HistoryError, UnreachableError
 from automl.history import Snapshot, pull, pull_batch, read
 from automl.history.contract import infer
-from automl.history.sources import base as history_sources
-from automl.history.sources import databases
+from automl.history.sources import base, databases
 from automl.predictions import read_predictions
 from automl.problem import Problem, load_problem
 from automl.score import cycle
@@ -174,8 +173,7 @@ def test_the_same_rows_have_one_digest_in_both_databases(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(databases, "CHUNK_ROWS", 37)
-    monkeypatch.setattr(history_sources, "CHUNK_ROWS", 37)
+    monkeypatch.setattr(base, "CHUNK_ROWS", 37)
     (tmp_path / "lite").mkdir()
     lite = problem_on(in_sqlite(tmp_path / "lite"), tmp_path / "lite", zone=zone)
     big = problem_on(in_postgres(postgres), tmp_path / "big", zone=zone)
@@ -304,7 +302,7 @@ def test_a_connection_lost_in_the_middle_is_unreachable_and_changes_nothing(
                     )
             yield chunk
 
-    monkeypatch.setattr(databases, "CHUNK_ROWS", 100)
+    monkeypatch.setattr(base, "CHUNK_ROWS", 100)
     monkeypatch.setattr(databases.Database, "chunks", cut)
     try:
         with pytest.raises(

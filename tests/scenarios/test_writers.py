@@ -17,8 +17,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from automl.history import audit as history_audit
-from automl.history import pull as history_pulling
+from automl.history import audit, continuation
 from automl.history.storage import writer as part_writer
 from automl.problem import Problem
 from tests.support.changing_source import NONE, differences, newest, pulled, truth, write_problem
@@ -111,7 +110,7 @@ def lost(problem: Problem, engine: sa.Engine) -> dict[str, int]:
 def _unaudited(monkeypatch: pytest.MonkeyPatch) -> None:
     """The watermark alone must do: nothing is compared with the source."""
     monkeypatch.setattr(part_writer, "PART_ROWS", 500)
-    monkeypatch.setattr(history_audit.Audit, "parts", lambda *given: given[1].finish())
+    monkeypatch.setattr(audit.Audit, "parts", lambda *given: given[1].finish())
 
 
 def postgres_rows(postgres: PostgresServer, folder: Path) -> tuple[Problem, sa.Engine]:
@@ -129,7 +128,7 @@ def postgres_rows(postgres: PostgresServer, folder: Path) -> tuple[Problem, sa.E
 def test_no_writer_of_postgresql_is_lost_by_the_watermark_of_open_transactions(
     seconds: float, postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_pulling, "CLOCKS", timedelta(0))
+    monkeypatch.setattr(continuation, "CLOCKS", timedelta(0))
     problem, engine = postgres_rows(postgres, tmp_path)
     pulled(problem, datetime.now(UTC))
     with writers(lambda: sa.create_engine(engine.url, poolclass=sa.NullPool)):
@@ -145,13 +144,13 @@ def test_a_watermark_that_sees_no_open_transaction_does_lose_rows(
     postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So the test above can fail."""
-    monkeypatch.setattr(history_pulling, "CLOCKS", timedelta(0))
-    monkeypatch.setattr(history_pulling, "OVERLAP", timedelta(0))
-    edges = history_pulling._Pulling._edges
+    monkeypatch.setattr(continuation, "CLOCKS", timedelta(0))
+    monkeypatch.setattr(continuation, "OVERLAP", timedelta(0))
+    edges = continuation.edges
     monkeypatch.setattr(
-        history_pulling._Pulling,
-        "_edges",
-        lambda self, base: edges(self, replace(base, state={}, at=base.as_of)),
+        continuation,
+        "edges",
+        lambda problem, last: edges(problem, replace(last, state={}, at=last.as_of)),
     )
     problem, engine = postgres_rows(postgres, tmp_path)
     pulled(problem, datetime.now(UTC))
@@ -166,7 +165,7 @@ def test_a_watermark_that_sees_no_open_transaction_does_lose_rows(
 def test_no_writer_of_sqlite_is_lost_by_the_overlap(
     seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_pulling, "OVERLAP", timedelta(seconds=2))
+    monkeypatch.setattr(continuation, "OVERLAP", timedelta(seconds=2))
     with sqlite3.connect(tmp_path / "rows.db") as connection:
         connection.execute("pragma journal_mode = wal")
         connection.execute(f"create table rows ({COLUMNS})")

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from automl.history import Snapshot, read
-from automl.history.sources import base as history_sources
-from automl.history.sources import databases as history_databases
+from automl.history.sources import base
 from automl.history.storage import writer as part_writer
 from automl.problem import Problem
 from tests.support.changing_source import (
@@ -33,8 +32,7 @@ CHANGED = {"updated_at": '"changed"', "ignore": '["known_at"]'}
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts and chunks of a few rows, for every test of a module that imports this."""
     monkeypatch.setattr(part_writer, "PART_ROWS", 50)
-    monkeypatch.setattr(history_sources, "CHUNK_ROWS", 37)
-    monkeypatch.setattr(history_databases, "CHUNK_ROWS", 37)
+    monkeypatch.setattr(base, "CHUNK_ROWS", 37)
 
 
 def hours(count: int = ROWS, first: int = 0) -> list[Row]:

@@ -18,8 +18,7 @@ import sqlalchemy as sa
 
 from automl.history import Folders, Kinds, Pull, Snapshot, pull, pulls, read
 from automl.history.rows.shaping import Chunk
-from automl.history.sources import base as sources
-from automl.history.sources.base import Since
+from automl.history.sources import Since, base
 from automl.problem import Problem, load_problem
 from automl.workspace import open_workspace
 
@@ -185,7 +184,7 @@ class Memory:
     def chunks(self, names: Sequence[str], since: Since | None = None) -> Iterator[Chunk]:
         rows = [r for r in self.rows if since is None or self._new(r, since)]
         random.Random(self.seed).shuffle(rows)
-        size = sources.CHUNK_ROWS
+        size = base.CHUNK_ROWS
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
             yield {name: pa.array([r[name] for r in part]) for name in names}

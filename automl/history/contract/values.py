@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from automl.errors import ProblemError
+from automl.files import replacing
 from automl.history.rows.casting import Kind
 from automl.problem import Problem
 
@@ -106,9 +106,8 @@ def load_contract(problem: Problem) -> Contract | None:
 def save_contract(problem: Problem, contract: Contract) -> None:
     """Write the contract beside the problem file, one line per column."""
     path = contract_file(problem)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    aside.write_text(_as_text(problem, contract), encoding="utf-8")
-    os.replace(aside, path)
+    with replacing(path) as aside:
+        aside.write_text(_as_text(problem, contract), encoding="utf-8")
 
 
 def _wrong_kinds(data: Mapping[str, Any]) -> dict[str, Any]:

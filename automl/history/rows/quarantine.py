@@ -6,7 +6,6 @@ Nothing here decides what fits; nothing that is set aside comes back by itself.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from automl.files import replacing
 from automl.history.rows.casting import Column, as_kind, utc_naive
 from automl.history.rows.names import UPDATED
 from automl.history.rows.personal import hashed
@@ -155,12 +155,8 @@ def keep_aside(folder: Path, name: str, aside: Sequence[pa.Table]) -> str:
         return ""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.parquet"
-    staged = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    with replacing(path) as staged:
         pq.write_table(pa.concat_tables(tables), staged)
-        os.replace(staged, path)
-    finally:
-        staged.unlink(missing_ok=True)
     return path.name
 
 

@@ -100,7 +100,7 @@ def without_twins(
         return parts
     before = sum(map(len, aside))
     hit = [p for p, i in zip(parts, ids, strict=True) if np.isin(i, twice).any()]
-    again = PartWriter(writer.folder, writer.schema, writer.time, writer.key, parts=list(parts))
+    again = writer.over(parts)
     again.written = writer.written
     candidates, rests = [], []
     for part in hit:

@@ -1,6 +1,6 @@
-"""What a full or closed disk means: the pull is refused, and nothing half-written stays.
+"""Errors of the workspace's disk: the pull is refused, and nothing half-written stays.
 
-Sources say themselves what they could not read; what is told here is about our own folder.
+Sources report what they could not read; this is about our own folder alone.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from automl.errors import HistoryError
 __all__ = ["writing"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """A block that writes below `folder`.
+    """Report errors of a block that writes below `folder`.
 
     Raises
     ------
     HistoryError
-        The disk is full (`disk_full`), the folder is closed to this user (`no_right`), or writing
-        failed in another way (`disk`).
+        The disk is full (`disk_full`), this user may not write (`no_right`), or writing failed in
+        another way (`disk`).
     """
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            code, todo = "disk_full", "Free space there, then run the same command again."
-        elif error.errno in _CLOSED:
-            code, todo = "no_right", "Give this user the right to write there."
+            code, step = "disk_full", "Free space there, then run the same command again."
+        elif error.errno in _DENIED:
+            code, step = "no_right", "Give this user the right to write there."
         else:
-            code, todo = "disk", "Mend the disk, or raise the limits of this user."
-        said = error.strerror or str(error).splitlines()[0]
+            code, step = "disk", "Fix the disk, or raise the limits of this user."
+        cause = error.strerror or str(error).splitlines()[0]
         raise HistoryError(
-            f"{error.filename or folder}: cannot be written: {said}; what was there before is unchanged",
+            f"{error.filename or folder}: cannot be written: {cause}; the workspace is unchanged",
             code=code,
-            next_step=todo,
+            next_step=step,
         ) from error

@@ -37,10 +37,12 @@ __all__ = [
     "plain",
     "read_parts",
     "remove_keys",
+    "stamps",
+    "utc_moment",
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """One parquet file: `name` is its digest, `days` the digest of each day in it."""
 
@@ -73,7 +75,7 @@ class Part:
 
 
 def all_differ(parts: Sequence[Part]) -> bool:
-    """Whether no key can come twice, as the parts' own limits tell; False if they cannot tell."""
+    """Whether no key occurs twice, as far as the parts' key ranges show; False if they overlap."""
     limits = [p.keys for p in parts if p.rising and p.keys is not None]
     if len(limits) < len(parts):
         return False
@@ -83,13 +85,13 @@ def all_differ(parts: Sequence[Part]) -> bool:
 
 def digest_of(schema: pa.Schema, parts: Sequence[Part]) -> str:
     """sha256 of names, kinds and values of all rows; how they are cut into parts does not count."""
-    told = hashlib.sha256(
+    sha = hashlib.sha256(
         json.dumps([[f.name, str(f.type)] for f in schema if f.name != UPDATED]).encode()
     )
     for part in parts:
         for day, digest in part.days.items():
-            told.update(f"{day} {digest}\n".encode())
-    return told.hexdigest()
+            sha.update(f"{day} {digest}\n".encode())
+    return sha.hexdigest()
 
 
 def day_digests(table: pa.Table, days: NDArray[np.datetime64]) -> dict[str, str]:
@@ -99,14 +101,14 @@ def day_digests(table: pa.Table, days: NDArray[np.datetime64]) -> dict[str, str]
     columns = [plain(table[name]) for name in names]
     digests = {}
     for a, b in pairwise(starts):
-        told = hashlib.sha256()
+        sha = hashlib.sha256()
         for values, valid, text in columns:
-            told.update(valid[a:b].tobytes())
-            told.update(values[a:b].tobytes())
+            sha.update(valid[a:b].tobytes())
+            sha.update(values[a:b].tobytes())
             if text is not None:
                 offsets, data = text
-                told.update(data[offsets[a] : offsets[b]])
-        digests[str(days[a])] = told.hexdigest()[:32]
+                sha.update(data[offsets[a] : offsets[b]])
+        digests[str(days[a])] = sha.hexdigest()[:32]
     return digests
 
 
@@ -124,7 +126,7 @@ def read_parts(folder: Path, parts: Sequence[Part], schema: pa.Schema) -> pa.Tab
 def remove_keys(
     folder: Path, parts: Sequence[Part], schema: pa.Schema, key: Sequence[str], gone: pa.Table
 ) -> dict[Part, pa.Table]:
-    """Parts that hold one of the keys, each with the rows that it holds beside them."""
+    """Parts that have one of the keys, each with its other rows."""
     if not len(gone) or not key:
         return {}
     lead = gone[key[0]].combine_chunks()
@@ -150,7 +152,7 @@ def identities(table: pa.Table, key: Sequence[str]) -> NDArray[Any]:
 
 
 def in_order(table: pa.Table, time: str, key: Sequence[str]) -> pa.Table:
-    """Rows by time, then key; without a key by every column, so that the order says nothing."""
+    """Rows by time, then key; without a key by every column, so that equal rows have one order."""
     names = [n for n in table.column_names if n not in (time, UPDATED)]
     rest = [k for k in key if k != time] or ([] if key else names)
     times = np.asarray(table[time].to_numpy()).astype("int64")
@@ -168,10 +170,18 @@ def in_order(table: pa.Table, time: str, key: Sequence[str]) -> pa.Table:
 
 
 def day_after(iso: str) -> datetime:
-    """Midnight after a part's last row: where its window ends."""
-    return (datetime.fromisoformat(iso).replace(tzinfo=UTC) + timedelta(days=1)).replace(
-        hour=0, minute=0, second=0, microsecond=0
-    )
+    """The midnight after a part's last row: the end of its window."""
+    return (utc_moment(iso) + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def utc_moment(iso: str) -> datetime:
+    """The moment that a part's ISO time, naive UTC, stands for."""
+    return datetime.fromisoformat(iso).replace(tzinfo=UTC)
+
+
+def stamps(column: pa.ChunkedArray) -> NDArray[np.datetime64]:
+    """The times of a column, naive UTC in microseconds; a gap is NaT."""
+    return np.asarray(column.to_numpy()).astype("datetime64[us]")
 
 
 def plain(
@@ -195,5 +205,5 @@ def plain(
     whole = array.cast(pa.int64()) if pa.types.is_timestamp(array.type) else array
     values = np.asarray((whole.fill_null(0) if whole.null_count else whole).to_numpy(False))
     if values.dtype.kind == "f":
-        values = values + 0.0  # minus zero is zero
+        values = values + 0.0  # -0.0 and 0.0 have one digest
     return np.ascontiguousarray(values), valid, None

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +14,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from automl.errors import HistoryError
+from automl.files import is_abandoned, write_json
 from automl.history.rows.casting import ARROW, ROW_ID, Kind, learning_only, utc_naive
 from automl.history.rows.shaping import UPDATED
-from automl.history.storage.parts import Part, open_parts, read_parts
+from automl.history.storage.parts import Part, open_parts, read_parts, utc_moment
 from automl.problem import Problem
 
 __all__ = [
@@ -29,15 +27,14 @@ __all__ = [
     "clean",
     "freeze",
     "frozen_batch",
+    "pull_name",
     "pulls",
     "read",
     "scan",
 ]
 
-ABANDONED_SECONDS = 3600  # longer than any file takes to write
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """Frozen rows: a list of immutable parts, named by the sha256 of the rows' content."""
 
@@ -53,7 +50,7 @@ class Snapshot:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pull:
     """What one pull did, as `automl history` shows it."""
 
@@ -85,7 +82,7 @@ class Pull:
     @property
     def name(self) -> str:
         """Name of the record's file, by as_of, then wall clock."""
-        return f"{self.as_of:%Y%m%dT%H%M%S}-{self.at:%Y%m%dT%H%M%S%f}"
+        return pull_name(self.as_of, self.at)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Pull:
@@ -131,13 +128,18 @@ class Folders:
         return self.root / "quarantine"
 
 
+def pull_name(as_of: datetime, at: datetime) -> str:
+    """Name of the files that a pull leaves, by as_of, then wall clock."""
+    return f"{as_of:%Y%m%dT%H%M%S}-{at:%Y%m%dT%H%M%S%f}"
+
+
 def freeze(
     folder: Path, problem: Problem, kinds: Mapping[str, Kind], parts: Sequence[Part], digest: str
 ) -> Snapshot:
-    """Write the manifest of a snapshot; rows that are cut or versioned anew replace an existing one."""
+    """Write the manifest of a snapshot; it replaces one of the same rows in other parts or versions."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{digest[:24]}.json"
-    if not _manifest_holds(path, parts):
+    if not _manifest_lists(path, parts):
         content = {
             "digest": digest,
             "problem": problem.name,
@@ -156,29 +158,35 @@ def freeze(
         path=path,
         digest=digest,
         rows=sum(p.rows for p in parts),
-        first=_moment(parts[0].first) if parts else None,
-        last=_moment(parts[-1].last) if parts else None,
+        first=utc_moment(parts[0].first) if parts else None,
+        last=utc_moment(parts[-1].last) if parts else None,
     )
 
 
 def frozen_batch(folders: Folders, digest: str) -> Snapshot | None:
-    """Rows that were scored, as they were frozen; None if somebody removed them."""
+    """The frozen rows of an earlier batch; None if their manifest was removed."""
     path = folders.batches / f"{digest[:24]}.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    kinds = tuple(content["kinds"])
-    return Snapshot(path, content["digest"], content["rows"], None, None, offered=kinds)
+    return Snapshot(
+        path=path,
+        digest=content["digest"],
+        rows=content["rows"],
+        first=None,
+        last=None,
+        offered=tuple(content["kinds"]),
+    )
 
 
-def _manifest_holds(path: Path, parts: Sequence[Part]) -> bool:
-    """Whether the manifest names just these files; equal rows may lie in parts that are gone."""
+def _manifest_lists(path: Path, parts: Sequence[Part]) -> bool:
+    """Whether the manifest lists exactly these files; equal rows may lie in parts that are gone."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))["parts"]
+        stored = json.loads(path.read_text(encoding="utf-8"))["parts"]
     except (OSError, ValueError):
         return False
-    return [p["name"] for p in told] == [p.name for p in parts]
+    return [p["name"] for p in stored] == [p.name for p in parts]
 
 
 def load(path: Path) -> tuple[dict[str, Any], list[Part], pa.Schema]:
@@ -195,7 +203,7 @@ def load(path: Path) -> tuple[dict[str, Any], list[Part], pa.Schema]:
         raise HistoryError(
             f"{path}: no such snapshot: {error}",
             code="no_snapshot",
-            next_step="Run the cycle again with --again --reason; the history is pulled anew.",
+            next_step="Run the cycle again with --again --reason; that pulls the history again.",
         ) from error
     parts = [Part.from_json(p) for p in content["parts"]]
     fields = [pa.field(n, ARROW[k]) for n, k in content["kinds"].items()]
@@ -234,7 +242,7 @@ def scan(snapshot: Snapshot) -> ds.Dataset:
 
 
 def row_ids(frame: pd.DataFrame, time: str, later: Sequence[str]) -> pd.DataFrame:
-    """`frame` with `row_id`: content hash and occurrence, so that equal rows are told apart alike.
+    """`frame` with `row_id`: content hash and occurrence, so that equal rows get the same ids in every pull.
 
     `later` are the columns that a row to predict does not have; they do not count.
     """
@@ -243,8 +251,8 @@ def row_ids(frame: pd.DataFrame, time: str, later: Sequence[str]) -> pd.DataFram
     content = pd.util.hash_pandas_object(ordered.drop(columns=later), index=False)
     occurrence = content.groupby(content).cumcount()
     ids = content.map("{:016x}".format).astype("str") + "-" + occurrence.astype("str")
-    told = ordered.assign(**{ROW_ID: ids})
-    return told.sort_values([time, ROW_ID], kind="stable", ignore_index=True)
+    identified = ordered.assign(**{ROW_ID: ids})
+    return identified.sort_values([time, ROW_ID], kind="stable", ignore_index=True)
 
 
 def pulls(folders: Folders) -> list[Pull]:
@@ -256,7 +264,7 @@ def pulls(folders: Folders) -> list[Pull]:
 
 
 def record(folders: Folders, pull: Pull) -> None:
-    """Write down a pull."""
+    """Write the record of a pull."""
     folders.pulls.mkdir(parents=True, exist_ok=True)
     write_json(folders.pulls / f"{pull.name}.json", pull.to_json())
 
@@ -264,15 +272,15 @@ def record(folders: Folders, pull: Pull) -> None:
 def clean(folders: Folders, referred: Iterable[str], keep: int = 12) -> int:
     """Remove snapshots, pulls and parts that nothing refers to; returns the bytes that were freed.
 
-    Kept are the `keep` newest pulls, every snapshot or batch whose digest is in `referred`, and every
-    part of those. What a killed pull left half-written goes when its process is no more, or after an
+    What stays: the `keep` newest pulls, every snapshot or batch whose digest is in `referred`, and
+    their parts. Half-written files of a killed pull are removed when its process is dead, or after an
     hour.
     """
     wanted = set(referred)
-    told = pulls(folders)
-    newest = told[-keep:]
+    records = pulls(folders)
+    newest = records[-keep:]
     wanted |= {p.snapshot for p in newest}
-    kept_parts: set[str] = set()
+    used_parts: set[str] = set()
     freed = 0
     manifests = [*folders.snapshots.glob("*.json"), *folders.batches.glob("*.json")]
     manifests.sort(key=lambda f: f.stat().st_mtime)
@@ -282,54 +290,20 @@ def clean(folders: Folders, referred: Iterable[str], keep: int = 12) -> int:
     for manifest in manifests:
         content = json.loads(manifest.read_text(encoding="utf-8"))
         if content["digest"] in wanted or manifest in fresh:
-            kept_parts |= {p["name"] for p in content["parts"]}
+            used_parts |= {p["name"] for p in content["parts"]}
         else:
             gone.append(manifest)
-    gone += [folders.pulls / f"{p.name}.json" for p in told[:-keep] if p.snapshot not in wanted]
-    files = {p.quarantine for p in told if p in newest or p.snapshot in wanted}
+    gone += [folders.pulls / f"{p.name}.json" for p in records[:-keep] if p.snapshot not in wanted]
+    files = {p.quarantine for p in records if p in newest or p.snapshot in wanted}
     gone += [f for f in folders.quarantine.glob("*.parquet") if f.name not in files]
-    gone += [f for f in folders.parts.glob("*.parquet") if f.stem not in kept_parts]
-    gone += [f for f in folders.root.glob("*/*.tmp") if _abandoned(f)]
+    gone += [f for f in folders.parts.glob("*.parquet") if f.stem not in used_parts]
+    gone += [f for f in folders.root.glob("*/*.tmp") if is_abandoned(f)]
     for path in gone:
         freed += path.stat().st_size
         path.unlink(missing_ok=True)
     return freed
 
 
-def _abandoned(staged: Path) -> bool:
-    """Whether nobody will finish a file: `NAME.PID.tmp` of a dead process, or an hour old."""
-    try:
-        if time.time() - staged.stat().st_mtime > ABANDONED_SECONDS:
-            return True
-        os.kill(int(staged.name.split(".")[-2]), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, ValueError, IndexError):  # gone by itself, another account's, or no number
-        return False
-    return False
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a document aside and rename it into place."""
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        aside.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def free_bytes(folder: Path) -> int:
-    """Free space where `folder` lies."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
-def _moment(iso: str) -> datetime:
-    return datetime.fromisoformat(iso).replace(tzinfo=UTC)
-
-
 def _overlaps(part: Part, since: datetime | None, until: datetime | None) -> bool:
-    after = since is None or _moment(part.last) >= since
-    return after and (until is None or _moment(part.first) < until)
+    after = since is None or utc_moment(part.last) >= since
+    return after and (until is None or utc_moment(part.first) < until)

@@ -1,11 +1,10 @@
-"""Rows replaced by key: which parts change and what stays in them; nothing here knows a source."""
+"""Rows replaced by key: which parts change and which of their rows stay; knows no source."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,79 +21,117 @@ from automl.history.storage.parts import (
     in_order,
     read_parts,
     remove_keys,
+    stamps,
 )
 from automl.history.storage.writer import PartWriter
 
-__all__ = ["Upsert", "compared", "place", "upsert"]
+__all__ = ["Change", "Upsert", "compared", "place", "upsert"]
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """Rows to put into parts, one per key, and every key whose stored row may be outdated.
+
+    Rows before `since` leave the history without being counted.
+    """
+
+    rows: pa.Table
+    keys: pa.Table
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Upsert:
-    """What a change does to parts. A part whose rows all stay is not named."""
+    """What a change does to parts. A part whose rows all stay is not listed."""
 
     rests: dict[Part, pa.Table]  # parts that change, with their rows that stay
-    rows: pa.Table  # to add: rows that are new or differ from those held
-    new: NDArray[np.bool_]  # which of `rows` no part held
-    updated: int  # held rows that `rows` replace by others
-    removed: int  # held rows that nothing replaces
+    rows: pa.Table  # to add: rows that are new or differ from the stored ones
+    new: NDArray[np.bool_]  # which of `rows` have a key that no part has
+    updated: int  # stored rows that `rows` replace by different ones
+    removed: int  # stored rows that nothing replaces
 
 
-def upsert(
-    folder: Path,
-    parts: Sequence[Part],
-    schema: pa.Schema,
-    names: tuple[str, tuple[str, ...]],
-    change: tuple[pa.Table, pa.Table],
-    since: datetime | None,
-) -> Upsert:
-    """Put `change` into parts: rows, one per key, and every key that must not stay as it was.
+def upsert(writer: PartWriter, change: Change) -> Upsert:
+    """What putting `change` into the writer's parts does; `place` does it.
 
-    `names` are time and key. A held row stays if it is equal to the new one, or was updated later than
-    what is said of its key. Rows before `since` go without being counted.
+    A stored row stays if it is equal to the new one, or if it was updated later than the version in
+    `change`.
     """
-    time, key = names
-    rows, spoken = change
-    edge = np.datetime64(FIRST if since is None else utc_naive(since), "us")
-    index = pd.Index(identities(rows, key) if key and len(rows) else np.array([], "int64"))
-    told = _last_said(spoken, key) if key and len(spoken) else pd.Series([], dtype="datetime64[us]")
-    hits = remove_keys(folder, parts, schema, key, spoken)
+    key, schema = writer.key, writer.schema
+    edge = np.datetime64(FIRST if change.since is None else utc_naive(change.since), "us")
+    hits = remove_keys(writer.folder, writer.parts, schema, key, change.keys)
+    match = _Match.of(change, key)
     rests: dict[Part, pa.Table] = {}
-    held, wanted = np.zeros(len(rows), dtype=bool), np.ones(len(rows), dtype=bool)
-    updated = removed = 0
-    for part in parts:
+    for part in writer.parts:
         old = bool(np.datetime64(part.first, "us") < edge)
         if old and np.datetime64(part.last, "us") < edge:
             rests[part] = schema.empty_table()
             continue
         if not old and part not in hits:
             continue
-        table = read_parts(folder, [part], schema)
-        stays = np.ones(len(table), dtype=bool)
-        if part in hits:
-            ids = identities(table, key)
-            place = index.get_indexer(ids)
-            found = np.flatnonzero(place >= 0)
-            same, later = _equal_or_later(table.take(found), rows.take(place[found]))
-            held[place[found]] = True
-            wanted[place[found[same | later]]] = False
-            goes = found[~(same | later)]
-            stays[goes] = False
-            updated += _differing(table.take(goes), rows.take(place[goes]))
-            gone = np.isin(ids, told.index) & (place < 0)
-            if UPDATED in schema.names:
-                gone &= ~(_stamps(table) > told.reindex(ids).to_numpy())
-            stays &= ~gone
-            removed += int(gone.sum())
+        table = read_parts(writer.folder, [part], schema)
+        stays = match.staying(table) if part in hits else np.ones(len(table), dtype=bool)
         if old:
-            stamps = np.asarray(table[time].to_numpy()).astype("datetime64[us]")
-            stays &= stamps >= edge
+            stays &= stamps(table[writer.time]) >= edge
         if not stays.all():
             rests[part] = table.filter(pa.array(stays))
-    return Upsert(rests, rows.filter(pa.array(wanted)), ~held[wanted], updated, removed)
+    return Upsert(
+        rests=rests,
+        rows=change.rows.filter(pa.array(match.wanted)),
+        new=~match.stored[match.wanted],
+        updated=match.updated,
+        removed=match.removed,
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Match:
+    """The rows of a change matched with stored rows, part by part."""
+
+    rows: pa.Table
+    key: tuple[str, ...]
+    index: pd.Index  # identities of the rows
+    versions: pd.Series  # newest change of each key
+    stored: NDArray[np.bool_]  # rows whose key some part has
+    wanted: NDArray[np.bool_]  # rows that no part has as they are
+    updated: int = 0
+    removed: int = 0
+
+    @classmethod
+    def of(cls, change: Change, key: tuple[str, ...]) -> _Match:
+        rows, keys = change.rows, change.keys
+        return cls(
+            rows=rows,
+            key=key,
+            index=pd.Index(identities(rows, key) if key and len(rows) else np.array([], "int64")),
+            versions=_newest_change(keys, key)
+            if key and len(keys)
+            else pd.Series([], dtype="datetime64[us]"),
+            stored=np.zeros(len(rows), dtype=bool),
+            wanted=np.ones(len(rows), dtype=bool),
+        )
+
+    def staying(self, table: pa.Table) -> NDArray[np.bool_]:
+        """Which rows of a part stay; counts the others."""
+        ids = identities(table, self.key)
+        place = self.index.get_indexer(ids)
+        found = np.flatnonzero(place >= 0)
+        same, later = _equal_or_later(table.take(found), self.rows.take(place[found]))
+        self.stored[place[found]] = True
+        self.wanted[place[found[same | later]]] = False
+        replaced = found[~(same | later)]
+        self.updated += _differing(table.take(replaced), self.rows.take(place[replaced]))
+        gone = np.isin(ids, self.versions.index) & (place < 0)
+        if UPDATED in table.column_names:
+            gone &= ~(stamps(table[UPDATED]) > self.versions.reindex(ids).to_numpy())
+        self.removed += int(gone.sum())
+        stays = ~gone
+        stays[replaced] = False
+        return np.asarray(stays)
 
 
 def place(writer: PartWriter, found: Upsert) -> None:
-    """Give a change to the writer; a small last part grows instead of being followed by another."""
+    """Apply a change; a small last part grows instead of being followed by another small one."""
     rests = dict(found.rests)
     tail = writer.parts[-1] if writer.parts else None
     if (
@@ -114,40 +151,38 @@ def place(writer: PartWriter, found: Upsert) -> None:
 
 
 def compared(
-    held: pa.Table, rows: pa.Table, key: Sequence[str]
+    stored: pa.Table, rows: pa.Table, key: Sequence[str]
 ) -> tuple[NDArray[np.bool_], int, bool]:
-    """Which of `rows` no held row has the key of, how many held rows are more, whether the others agree."""
-    place = pd.Index(identities(rows, key)).get_indexer(identities(held, key))
+    """Which of `rows` are not stored, how many stored rows `rows` lack, whether all others agree."""
+    place = pd.Index(identities(rows, key)).get_indexer(identities(stored, key))
     found = np.flatnonzero(place >= 0)
     missing = np.ones(len(rows), dtype=bool)
     missing[place[found]] = False
-    same = _contents(held.take(found)) == _contents(rows.take(place[found]))
-    return missing, len(held) - len(found), bool(same.all())
+    same = _contents(stored.take(found)) == _contents(rows.take(place[found]))
+    return missing, len(stored) - len(found), bool(same.all())
 
 
-def _equal_or_later(held: pa.Table, rows: pa.Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which held rows are equal to the new ones, and which were updated later than those."""
-    same = _contents(held) == _contents(rows)
-    if UPDATED not in held.column_names:
-        return same, np.zeros(len(held), dtype=bool)
-    return same, _stamps(held) > _stamps(rows)  # a gap compares as False
+def _equal_or_later(
+    stored: pa.Table, rows: pa.Table
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which stored rows are equal to the new ones, and which were updated later than those."""
+    same = _contents(stored) == _contents(rows)
+    if UPDATED not in stored.column_names:
+        return same, np.zeros(len(stored), dtype=bool)
+    return same, stamps(stored[UPDATED]) > stamps(rows[UPDATED])  # a gap compares as False
 
 
-def _last_said(spoken: pa.Table, key: Sequence[str]) -> pd.Series:
-    """When each key was last spoken of; without a time the word is final."""
-    if UPDATED not in spoken.column_names:
-        return pd.Series(LAST, index=np.unique(identities(spoken, key)), dtype="datetime64[us]")
-    said = pd.Series(_stamps(spoken), index=identities(spoken, key)).fillna(LAST)
-    return said.groupby(level=0).max()
+def _newest_change(keys: pa.Table, key: Sequence[str]) -> pd.Series:
+    """The newest change of each key; without a column for it every change is final."""
+    if UPDATED not in keys.column_names:
+        return pd.Series(LAST, index=np.unique(identities(keys, key)), dtype="datetime64[us]")
+    changes = pd.Series(stamps(keys[UPDATED]), index=identities(keys, key)).fillna(LAST)
+    return changes.groupby(level=0).max()
 
 
-def _stamps(rows: pa.Table) -> NDArray[np.datetime64]:
-    return np.asarray(rows[UPDATED].to_numpy()).astype("datetime64[us]")
-
-
-def _differing(held: pa.Table, rows: pa.Table) -> int:
-    names = [n for n in held.column_names if n != UPDATED]
-    return int((_contents(held.select(names)) != _contents(rows.select(names))).sum())
+def _differing(stored: pa.Table, rows: pa.Table) -> int:
+    names = [n for n in stored.column_names if n != UPDATED]
+    return int((_contents(stored.select(names)) != _contents(rows.select(names))).sum())
 
 
 def _contents(table: pa.Table) -> NDArray[np.uint64]:

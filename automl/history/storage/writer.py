@@ -1,4 +1,4 @@
-"""Parts written as rows come: in order at once, beside the fetching; out of order by a merge at the end."""
+"""Rows written as parts while they are fetched; rows out of order are merged in at the end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from threading import Semaphore
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,23 +22,23 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from automl.files import replacing
 from automl.history.rows.shaping import UPDATED
 from automl.history.storage.parts import Part, day_digests, in_order, plain, read_parts
 
 __all__ = ["PART_ROWS", "PartWriter"]
 
 PART_ROWS = 64_000  # about 1 % of 10 million rows is rewritten when one part changes
-SPILL_ROWS = 500_000  # rows out of order that are held in memory
+SPILL_ROWS = 500_000  # most rows out of order in memory
 COMPRESSION = "zstd"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class PartWriter:
-    """Takes rows in any order and leaves parts in time order; writing runs beside fetching.
+    """Takes rows in any order and makes parts in time order; a thread writes while rows are fetched.
 
-    Rows that come in order of days, as most sources give them, are written once and never touched
-    again. Rows of days that are already written wait, on disk when they are many, and are merged in at
-    the end.
+    Rows in order of days, as most sources return them, are written once. Rows of days that are already
+    written wait, on disk if they are many, and are merged in at the end.
     """
 
     folder: Path
@@ -52,7 +53,7 @@ class PartWriter:
     _edge: np.datetime64 | None = None
     _jobs: list[Future[list[tuple[Part, int]]]] = field(default_factory=list)
     _pool: ThreadPoolExecutor | None = None
-    _room: Semaphore = field(default_factory=lambda: Semaphore(3))
+    _slots: Semaphore = field(default_factory=lambda: Semaphore(3))
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ class PartWriter:
         days = _days(table[self.time])
         if self._edge is not None and days.min() < self._edge:
             early = days < self._edge
-            self._hold(table.filter(pa.array(early)))
+            self._defer(table.filter(pa.array(early)))
             table, days = table.filter(pa.array(~early)), days[~early]
             if not len(table):
                 return
@@ -75,7 +76,7 @@ class PartWriter:
             self._flush(last=False)
 
     def finish(self) -> list[Part]:
-        """Write what is left; returns all parts in time order."""
+        """Write the remaining rows; returns all parts in time order."""
         self._flush(last=True)
         self._collect()
         if self._late or self._spilled:
@@ -87,7 +88,7 @@ class PartWriter:
         return self.parts
 
     def close(self) -> None:
-        """Stop the writing thread; leaves no temporary file."""
+        """Stop the writing thread and remove temporary files."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
@@ -95,10 +96,16 @@ class PartWriter:
             file.unlink(missing_ok=True)
 
     def take_out(self, parts: Iterable[Part]) -> None:
-        """Forget parts; their rows are given anew by `add`."""
+        """Forget parts; the caller adds the rows that stay."""
         gone = {p.name for p in parts}
         self.parts = [p for p in self.parts if p.name not in gone]
         self._edge = _day(self.parts[-1].last) + np.timedelta64(1, "D") if self.parts else None
+
+    def over(self, parts: Iterable[Part]) -> PartWriter:
+        """A writer of the same rows that starts with `parts`."""
+        return PartWriter(
+            folder=self.folder, schema=self.schema, time=self.time, key=self.key, parts=list(parts)
+        )
 
     # ------------------------------------------------------------ in order
 
@@ -124,9 +131,9 @@ class PartWriter:
     def _submit(self, table: pa.Table) -> None:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="parts")
-        self._room.acquire()
+        self._slots.acquire()
         job = self._pool.submit(self._write, table)
-        job.add_done_callback(lambda _: self._room.release())
+        job.add_done_callback(lambda _: self._slots.release())
         self._jobs.append(job)
         done = [j for j in self._jobs if j.done()]
         if any(j.exception() for j in done):
@@ -147,39 +154,40 @@ class PartWriter:
 
     def _write_part(self, table: pa.Table, days: NDArray[np.datetime64]) -> tuple[Part, int]:
         table = table.combine_chunks()
-        told = day_digests(table, days)
-        name = hashlib.sha256(json.dumps(told).encode())
-        name.update(str(self.schema).encode())
-        if UPDATED in self.schema.names:
-            name.update(np.ascontiguousarray(plain(table[UPDATED])[0]).tobytes())
-        times = table[self.time]
-        key = None
-        if self.key:
-            low, high = (v.as_py() for v in pc.min_max(table[self.key[0]]).values())
-            key = None if isinstance(low, datetime) else (low, high)
-        changed = pc.max(table[UPDATED]).as_py() if UPDATED in self.schema.names else None
-        path = self.folder / f"{name.hexdigest()[:24]}.parquet"
+        digests = day_digests(table, days)
+        path = self.folder / f"{self._content_name(table, digests)}.parquet"
         size = 0
         if not path.exists():
-            aside = path.with_suffix(f".{os.getpid()}.tmp")
-            try:
+            with replacing(path) as aside:
                 pq.write_table(table, aside, compression=COMPRESSION, use_dictionary=_texts(table))
                 size = aside.stat().st_size
-                os.replace(aside, path)
-            finally:
-                aside.unlink(missing_ok=True)
+        changed = pc.max(table[UPDATED]).as_py() if UPDATED in self.schema.names else None
+        times = table[self.time]
         part = Part(
             name=path.stem,
             rows=len(table),
             size=size or path.stat().st_size,
             first=times[0].as_py().isoformat(),
             last=times[-1].as_py().isoformat(),
-            days=told,
-            keys=key,
+            days=digests,
+            keys=self._key_range(table),
             changed=changed.isoformat() if changed else "",
             rising=self._rises(table),
         )
         return part, size
+
+    def _content_name(self, table: pa.Table, digests: Mapping[str, str]) -> str:
+        sha = hashlib.sha256(json.dumps(digests).encode())
+        sha.update(str(self.schema).encode())
+        if UPDATED in self.schema.names:
+            sha.update(np.ascontiguousarray(plain(table[UPDATED])[0]).tobytes())
+        return sha.hexdigest()[:24]
+
+    def _key_range(self, table: pa.Table) -> tuple[Any, Any] | None:
+        if not self.key:
+            return None
+        low, high = (v.as_py() for v in pc.min_max(table[self.key[0]]).values())
+        return None if isinstance(low, datetime) else (low, high)
 
     def _rises(self, table: pa.Table) -> bool:
         if len(self.key) != 1 or not pa.types.is_integer(table[self.key[0]].type):
@@ -188,7 +196,7 @@ class PartWriter:
 
     # ------------------------------------------------------------ out of order
 
-    def _hold(self, table: pa.Table) -> None:
+    def _defer(self, table: pa.Table) -> None:
         self._late.append(table)
         if sum(map(len, self._late)) >= SPILL_ROWS:
             handle, name = tempfile.mkstemp(f".{os.getpid()}.tmp", "late-", dir=self.folder)
@@ -235,7 +243,7 @@ class PartWriter:
                 self.written += size
 
     def _scatter(self, counts: dict[np.datetime64, int]) -> None:
-        """Parts whose span holds too many late rows were cut from a shuffled source: their rows are late too."""
+        """Treat all rows of a part as late if too many late rows fall into its span: its source is shuffled."""
         for part in list(self.parts):
             low, high = _day(part.first), _day(part.last)
             if (
@@ -249,11 +257,11 @@ class PartWriter:
             ):
                 counts[day] = counts.get(day, 0) + int(found)
             self.parts = [p for p in self.parts if p != part]
-            self._hold(table)
+            self._defer(table)
 
 
 def _texts(table: pa.Table) -> list[str]:
-    """Columns whose values repeat; a dictionary of measured numbers is built only to be thrown away."""
+    """Columns whose values repeat; a dictionary of measured numbers would only cost time."""
     return [f.name for f in table.schema if pa.types.is_string(f.type)]
 
 
@@ -272,7 +280,7 @@ def _cuts(days: NDArray[np.datetime64]) -> list[int]:
     for end in ends:
         if end - cuts[-1] >= PART_ROWS or end == len(days):
             cuts.append(end)
-    if len(cuts) > 2 and cuts[-1] - cuts[-2] < PART_ROWS // 4:  # no crumbs
+    if len(cuts) > 2 and cuts[-1] - cuts[-2] < PART_ROWS // 4:  # no small last part
         del cuts[-2]
     return cuts
 
@@ -280,7 +288,7 @@ def _cuts(days: NDArray[np.datetime64]) -> list[int]:
 def _groups(
     parts: Sequence[Part], counts: Mapping[np.datetime64, int]
 ) -> Iterator[tuple[np.datetime64, np.datetime64, list[Part]]]:
-    """Spans of days that hold late rows, with the parts they touch, each small enough for memory."""
+    """Spans of days with late rows and the parts that they touch, each small enough for memory."""
     day = np.timedelta64(1, "D")
     cells = [(_day(p.first), _day(p.last) + day, p.rows, [p]) for p in parts]
     spans = [(start, end) for start, end, _, _ in cells]

@@ -17,7 +17,7 @@ import pytest
 from automl.errors import HistoryError
 from automl.history import pull, read
 from automl.history.contract import infer, save_contract
-from automl.history.sources import databases as history_databases
+from automl.history.sources import base
 from automl.problem import Problem
 from automl.workspace import open_workspace
 from tests.support.audited_history import (
@@ -153,7 +153,7 @@ def test_a_column_that_shows_itself_as_text_later_is_text_from_the_start(tmp_pat
 @pytest.fixture
 def _whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks that show at once which texts are nearly unique."""
-    monkeypatch.setattr(history_databases, "CHUNK_ROWS", 1000)
+    monkeypatch.setattr(base, "CHUNK_ROWS", 1000)
 
 
 @pytest.mark.usefixtures("_whole")

@@ -152,13 +152,13 @@ def test_a_missing_source_is_unreachable(tmp_path: Path, kind: str) -> None:
     assert not (tmp_path / "rows.db").exists()
 
 
-def test_a_database_that_does_not_answer_is_unreachable(table: Source) -> None:
+def test_a_database_that_does_not_respond_is_unreachable(table: Source) -> None:
     problem = table.problem()
     url = "postgresql://me@127.0.0.1:1/db"  # nobody listens on port 1
     gone = problem.model_copy(
         update={"history": problem.history.model_copy(update={"source": url})}
     )
-    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:1/db does not answer: .*refused"):
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:1/db does not respond: .*refused"):
         table.pull(gone)
 
 

@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from automl.history import Snapshot, read
-from automl.history import pull as history_pulling
-from automl.history.sources import base as history_sources
-from automl.history.sources import databases as history_databases
+from automl.history.sources import base, opening
 from automl.history.storage import writer as part_writer
 from automl.problem import Problem
 from tests.support.changing_source import (
@@ -35,8 +33,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many parts, many chunks, and rows that spill."""
     monkeypatch.setattr(part_writer, "PART_ROWS", 50)
     monkeypatch.setattr(part_writer, "SPILL_ROWS", 200)
-    monkeypatch.setattr(history_sources, "CHUNK_ROWS", 37)
-    monkeypatch.setattr(history_databases, "CHUNK_ROWS", 37)
+    monkeypatch.setattr(base, "CHUNK_ROWS", 37)
 
 
 class Variant(NamedTuple):
@@ -77,12 +74,12 @@ VARIANTS = {
 def served(monkeypatch: pytest.MonkeyPatch, life: Life, seed: int) -> None:
     """Pulls read the table of `life` instead of opening a database."""
 
-    def open_source(problem: Problem, *_: Any) -> Memory:
+    def open_source(problem: Problem, *_: Any, **__: Any) -> Memory:
         h = problem.history
         rows = list(life.rows)
         return Memory(rows, seed, updated_at=h.updated_at, label_time=h.label_time)
 
-    monkeypatch.setattr(history_pulling, "open_source", open_source)
+    monkeypatch.setattr(opening, "open_source", open_source)
 
 
 def fresh(folder: Path, problem: Problem, as_of: Any, monkeypatch: pytest.MonkeyPatch) -> Snapshot:

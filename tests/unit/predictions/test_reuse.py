@@ -359,7 +359,10 @@ def test_where_rows_cannot_be_compared_all_is_predicted(
     (tmp_path / "mine.py").touch()
     edits = {"[metric]": f"{line}\n\n[metric]", "[validation]": PUBLISH}
     problem = load_problem(write_problem(tmp_path, replace=edits))
-    store, batch = Store(open_workspace(problem.file)), Snapshot(tmp_path, "", 7, None, None)
+    store, batch = (
+        Store(open_workspace(problem.file)),
+        Snapshot(path=tmp_path, digest="", rows=7, first=None, last=None),
+    )
     with caplog.at_level(logging.INFO, "automl"):
         kept = reuse.find_reusable(store, problem, RELEASE, batch, Contract({}, {}, (0, 1)))
 

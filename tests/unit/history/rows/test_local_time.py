@@ -14,8 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from automl.errors import HistoryError
-from automl.history import Snapshot, read
-from automl.history import pull as pulling
+from automl.history import Snapshot, continuation, read
 from automl.history.rows.casting import Cast, Column, as_kind, as_times
 from automl.history.rows.local_time import AMBIGUOUS, SKIPPED, local_bound
 from automl.history.storage.snapshots import Folders, pulls
@@ -330,7 +329,7 @@ def test_a_history_pulled_by_another_rule_for_local_times_is_pulled_anew(
     problem = table.problem(timezone=f'"{zone}"')
     table.holds(parcels())
     with monkeypatch.context() as patch:
-        patch.setattr(pulling, "LOCAL_TIMES", "")
+        patch.setattr(continuation, "LOCAL_TIMES", "")
         table.pull(problem, kinds=KINDS)
     table.pull(problem, AS_OF + DAY, KINDS)
     folders = Folders(open_workspace(problem.file).history(problem.name))

@@ -48,9 +48,9 @@ def test_cleaning_keeps_what_is_referred_to_and_the_newest(tmp_path: Path) -> No
 
 KILLED = """
 import sys, time
-from tests import audited, changing
-from automl.history import writer
+from automl.history.storage import writer
 from automl.problem import load_problem
+from tests.support import audited_history, changing_source
 writer.PART_ROWS = 50
 write = writer.pq.write_table
 def slowly(table, file, **options):
@@ -58,7 +58,7 @@ def slowly(table, file, **options):
     print("written", file, flush=True)
     time.sleep(60)
 writer.pq.write_table = slowly
-changing.pulled(load_problem(sys.argv[1]), audited.moment(600))
+changing_source.pulled(load_problem(sys.argv[1]), audited_history.moment(600))
 """
 
 
