@@ -28,7 +28,7 @@ What they are made of
     cycles/         options, job and result of a run; missed slots
     store/          the database: cycles, decisions, releases, ledger, migrations
     workspace.py    folders and settings        errors.py    every error, as one tree
-    testing.py      fault points for tests
+    testing.py      fault points for tests      files.py         files replaced as a whole
 
 Around them
     monitoring/     realised performance of earlier predictions
