@@ -19,7 +19,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip check --quiet
 	@touch $@
 
-demo: setup  ## Two weekly cycles on 336,776 real flights: retrain, decide, publish, judge
+demo: setup  ## Two weekly cycles on 336,776 real flights: retrain, decide, publish, score
 	$(BIN)/python examples/flights/warehouse.py
 	$(BIN)/automl cycle $(FLIGHTS) --as-of 2013-11-04 --budget 60s
 	$(BIN)/automl cycle $(FLIGHTS) --as-of 2013-11-11 --budget 60s

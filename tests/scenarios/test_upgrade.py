@@ -42,7 +42,9 @@ def test_status_why_and_champion_say_what_they_said(old: Path) -> None:
     assert status["live"]["generation"] == expected["generation"]
     assert status["waiting"]["version"] == expected["waiting"]
     assert next(c["as_of"] for c in status["cycles"] if c["verb"] == "retrain") == "2026-05-04"
-    assert document(old, "why", None)["reason"] == expected["reason"]
+    why = document(old, "why", None)
+    assert why["reason"] == expected["reason"]
+    assert {block["kind"] for block in why["blocks"]} == {"out_of_sample", "in_sample"}
     for at, version in expected["champions"].items():
         made = document(old, "champion", datetime.fromisoformat(at))
         assert made["champion"]["model_version"] == version

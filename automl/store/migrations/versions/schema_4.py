@@ -46,6 +46,8 @@ def _losses(losses: dict[str, float]) -> dict[str, float]:
 
 
 def _content(content: dict[str, Any]) -> dict[str, Any]:
-    verdicts = content.get("verdicts") or []
+    verdicts, blocks = content.get("verdicts") or [], content.get("blocks") or []
     renamed = [{"out_of_sample" if k == "virgin" else k: x for k, x in v.items()} for v in verdicts]
-    return {**content, "verdicts": renamed} if verdicts else content
+    kinds = [{**b, "kind": KINDS.get(b["kind"], b["kind"])} for b in blocks if "kind" in b]
+    changed = {**content, "verdicts": renamed} if verdicts else content
+    return {**changed, "blocks": kinds} if len(kinds) == len(blocks) > 0 else changed
