@@ -31,6 +31,7 @@ What they are made of
     testing.py      fault points for tests      files.py         files replaced as a whole
 
 Around them
+    api/            this surface: a project and its verbs, `try_table` and its guesses
     monitoring/     realised performance of earlier predictions
     report/         documents, text and tables that commands show
     diagnostics/    the check of a family (`family`), the check of an installation
@@ -55,6 +56,7 @@ __all__ = [
     "Params",
     "PredictError",
     "ProblemError",
+    "Project",
     "Recipe",
     "Shape",
     "SpaceError",
@@ -62,9 +64,12 @@ __all__ = [
     "UnreachableError",
     "__version__",
     "load_problem",
+    "open_project",
+    "try_table",
 ]
 
 if TYPE_CHECKING:
+    from automl.api import Project, open_project, try_table
     from automl.errors import (
         AutomlError,
         BusyError,
@@ -82,12 +87,15 @@ if TYPE_CHECKING:
     from automl.problem import load_problem
 
 _HOME = {
+    "Project": "automl.api",
     "Family": "automl.modeling.families",
     "Params": "automl.modeling.recipes",
     "Recipe": "automl.modeling.recipes",
     "Shape": "automl.modeling.families",
     "Suggests": "automl.modeling.families",
     "load_problem": "automl.problem",
+    "open_project": "automl.api",
+    "try_table": "automl.api",
 }  # of the other exports: automl.errors
 
 if not TYPE_CHECKING:  # a type checker that saw it would accept every name

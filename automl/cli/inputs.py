@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,17 +59,12 @@ def run_options(
     ProblemError
         A time or duration cannot be parsed.
     """
+    from automl.api.arguments import duration, moment_of
     from automl.cycles.options import RunOptions
-    from automl.errors import ProblemError
-    from automl.problem import Span
 
-    try:
-        span = Span.parse(budget) if budget else None
-    except ValueError as error:
-        raise ProblemError(f"--budget: {error}", code="usage") from None
     return RunOptions(
-        as_of=parse_time(as_of),
-        budget=span,
+        as_of=moment_of(as_of, "--as-of"),
+        budget=duration(budget, "--budget"),
         again=again,
         reason=reason,
         backfill=backfill,
@@ -78,7 +73,7 @@ def run_options(
     )
 
 
-def parse_time(text: str | None, option: str = "--as-of") -> datetime | None:
+def parse_time(text: str | None, option: str) -> datetime | None:
     """A time as typed; UTC unless it names an offset.
 
     Raises
@@ -86,15 +81,6 @@ def parse_time(text: str | None, option: str = "--as-of") -> datetime | None:
     ProblemError
         The text is no time.
     """
-    from automl.errors import ProblemError
+    from automl.api.arguments import moment_of
 
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ProblemError(
-            f"{option}: found {text!r}; wanted a time such as 2013-11-04 or 2013-11-04T06:00",
-            code="usage",
-        ) from None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment_of(text, option)

@@ -97,7 +97,9 @@ def contract(
     problem, workspace = open_problem(file)
     from automl.report import data_tables, data_text
 
-    document = data_tables.contract_document(problem, workspace, parse_time(as_of), accept=accept)
+    document = data_tables.contract_document(
+        problem, workspace, parse_time(as_of, "--as-of"), accept=accept
+    )
     return print_document(document, data_text.contract_text, as_json=json)
 
 

@@ -67,10 +67,12 @@ def newest_publication(store: Store, table: str) -> tuple[int, int] | None:
     return (live.id, live.id) if live else None
 
 
-def read_generation(store: Store, problem: Problem, generation: int) -> pd.DataFrame:
-    """All rows of a generation, whether live or not."""
+def read_generation(
+    store: Store, problem: Problem, generation: int, *, suffix: str = ""
+) -> pd.DataFrame:
+    """All rows of a generation, whether live or not; `_classes` as suffix: a row per key and class."""
     with store.engine.connect() as connection:
-        table = reflected(connection, f"{problem.table}_generations")
+        table = reflected(connection, f"{problem.table}{suffix}_generations")
         query = sa.select(table).where(table.c.generation == generation)
         frame = pd.read_sql(query, connection)
     numbers = {c.name: "float64" for c in table.columns if isinstance(c.type, sa.Double)}

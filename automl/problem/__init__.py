@@ -6,7 +6,7 @@ suggestion for a typo. Nothing here opens a database, reads data or loads a fami
 
 from automl.problem.loading import load_problem
 from automl.problem.places import family_folder, family_names
-from automl.problem.sections import LEAST_SHARE, METRICS, Problem
+from automl.problem.sections import LEAST_SHARE, METRICS, Problem, did_you_mean
 from automl.problem.slots import Slots
 from automl.problem.spans import Span
 
@@ -16,6 +16,7 @@ __all__ = [
     "Problem",
     "Slots",
     "Span",
+    "did_you_mean",
     "family_folder",
     "family_names",
     "load_problem",

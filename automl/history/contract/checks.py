@@ -23,6 +23,7 @@ __all__ = [
     "check_target",
     "check_weights",
     "counted",
+    "tells_alone",
 ]
 
 MIN_ROWS = 200  # below, a time split leaves too few rows to choose anything by
@@ -228,7 +229,7 @@ def _check_leaks(frame: pd.DataFrame, contract: Contract, problem: Problem) -> N
     for name, kind in contract.features.items():
         if kind == "time" or contract.allows(name, "leak"):
             continue
-        strength = _tells(sample[name], truth, contract)
+        strength = tells_alone(sample[name], truth, contract.classes)
         if strength > LEAK:
             raise HistoryError(
                 f"column {name!r}: tells the target {problem.history.target!r} by itself ({strength:.3f}); "
@@ -239,16 +240,16 @@ def _check_leaks(frame: pd.DataFrame, contract: Contract, problem: Problem) -> N
             )
 
 
-def _tells(column: pd.Series, truth: pd.Series, contract: Contract) -> float:
+def tells_alone(column: pd.Series, truth: pd.Series, classes: Sequence[object] = ()) -> float:
     """AUC of one column alone, the better direction; correlation for regression. Gaps count as a value."""
-    if not contract.classes:
+    if not classes:
         values = column if pd.api.types.is_float_dtype(column) else _mean_coded(column, truth)
         both = values.notna() & truth.notna()
         if both.sum() < MIN_PER_CLASS or values[both].nunique() < 2:
             return 0.0
         return abs(float(np.corrcoef(values[both], truth[both])[0, 1]))
     best = 0.0
-    for label in contract.classes[-1:] if len(contract.classes) == 2 else contract.classes:
+    for label in classes[-1:] if len(classes) == 2 else classes:
         hit = (truth == label).astype("float64")
         values = column if pd.api.types.is_float_dtype(column) else _mean_coded(column, hit)
         seen = values.notna().to_numpy(bool)

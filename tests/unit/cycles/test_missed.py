@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from automl import report
+from automl.api.running import score_missed_slots
 from automl.cli import run
 from automl.cycles.missed import missed_slots
 from automl.cycles.options import RunOptions
@@ -34,8 +35,9 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_missed_slots_are_scored_by_the_champion_of_their_time(
-    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    caplog.set_level("INFO")
     problem, workspace = load_problem(file), open_workspace(file)
     now = FIRST + 4 * WEEK + timedelta(hours=3)  # two Mondays later, one of them an hour shorter
     monkeypatch.setattr("automl.workspace.now", lambda: now)
@@ -47,10 +49,9 @@ def test_missed_slots_are_scored_by_the_champion_of_their_time(
     passed = [slots.after(slots.after(FIRST)), third]
     assert missed_slots(Store(workspace), problem, now) == passed
 
-    run.score_missed_slots(problem, workspace)
+    score_missed_slots(problem, workspace)
 
-    said = capsys.readouterr().err
-    assert said.count("scored a missed slot") == 2
+    assert caplog.text.count("scored a missed slot") == 2
     assert missed_slots(Store(workspace), problem, now) == []
     with sqlite3.connect(workspace.home / "automl.db") as database:
         live = database.execute("select distinct as_of from parcels").fetchall()
@@ -91,17 +92,20 @@ def test_a_cycle_ahead_of_the_clock_is_warned_of_and_shown(
 
 
 def test_the_same_command_again_scores_the_missed_slots(
-    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    file: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    caplog.set_level("INFO")
     problem, workspace = load_problem(file), open_workspace(file)
     newest = FIRST + 2 * WEEK
     score(problem, workspace, RunOptions(as_of=newest))
     monkeypatch.setattr("automl.workspace.now", lambda: newest + timedelta(hours=1))
     monkeypatch.setattr("automl.report.documents.now", lambda: newest + timedelta(hours=1))
     assert run.run_pipeline("score", file, RunOptions(), as_json=True) == 0
-    said = capsys.readouterr()
-    assert '"already": true' in said.out
-    assert said.err.count("scored a missed slot") == 1
+    assert '"already": true' in capsys.readouterr().out
+    assert caplog.text.count("scored a missed slot") == 1
 
 
 def test_without_a_schedule_nothing_is_missed(

@@ -1,0 +1,93 @@
+"""What callers pass, as the values that the engine takes."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import TypeAlias
+
+from automl.cycles.options import RunOptions
+from automl.errors import ProblemError
+from automl.problem import Span
+
+__all__ = ["Moment", "duration", "moment_of", "run_options"]
+
+Moment: TypeAlias = str | date | datetime | None
+PLANS = ("auto", "refit", "warm", "full")
+
+
+def moment_of(value: Moment, argument: str = "as_of") -> datetime | None:
+    """A time as UTC; one without a zone is taken for UTC.
+
+    Raises
+    ------
+    ProblemError
+        It is no time.
+
+    Examples
+    --------
+    >>> str(moment_of("2013-11-04"))
+    '2013-11-04 00:00:00+00:00'
+    >>> str(moment_of(date(2013, 11, 4)))
+    '2013-11-04 00:00:00+00:00'
+    """
+    if value is None:
+        return None
+    try:
+        if hasattr(value, "to_pydatetime"):  # of pandas
+            moment = value.to_pydatetime(warn=False)
+        elif isinstance(value, date) and not isinstance(value, datetime):
+            moment = datetime(value.year, value.month, value.day, tzinfo=UTC)
+        else:
+            moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, TypeError, AttributeError):
+        raise ProblemError(
+            f"{argument}: found {value!r}; wanted a time such as 2013-11-04 or 2013-11-04T06:00",
+            code="usage",
+        ) from None
+
+
+def duration(value: str | Span | None, argument: str) -> Span | None:
+    """A duration such as `90s`, or None.
+
+    Raises
+    ------
+    ProblemError
+        It is no duration.
+    """
+    if value is None:
+        return None
+    try:
+        return Span.parse(value)
+    except ValueError as error:
+        raise ProblemError(f"{argument}: {error}", code="usage") from None
+
+
+def run_options(
+    *,
+    as_of: Moment = None,
+    budget: str | Span | None = None,
+    plan: str = "auto",
+    again: bool = False,
+    reason: str = "",
+    backfill: bool = False,
+    dry_run: bool = False,
+) -> RunOptions:
+    """The options of a run.
+
+    Raises
+    ------
+    ProblemError
+        A time or duration cannot be read, or the plan is unknown.
+    """
+    if plan not in PLANS:
+        raise ProblemError(f"plan: found {plan!r}; wanted one of {', '.join(PLANS)}", code="usage")
+    return RunOptions(
+        as_of=moment_of(as_of),
+        budget=duration(budget, "budget"),
+        again=again,
+        reason=reason,
+        backfill=backfill,
+        dry_run=dry_run,
+        plan=plan,
+    )

@@ -1,0 +1,101 @@
+"""A run as every caller wants it: approvals first, finished cycles at once, missed slots afterwards.
+
+Commands and notebooks run this code. What it has to say beyond the result goes to the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from automl.errors import AutomlError
+
+if TYPE_CHECKING:
+    from automl.cycles.options import CycleResult, RunOptions
+    from automl.problem import Problem
+    from automl.workspace import Workspace
+
+__all__ = ["Verb", "run_verb", "score_missed_slots"]
+
+NEWEST_MISSED = 24  # missed slots that one run scores afterwards
+Verb = Literal["cycle", "retrain", "score"]
+_log = logging.getLogger(__name__)
+
+
+def run_verb(
+    problem: Problem, workspace: Workspace, verb: Verb, options: RunOptions
+) -> CycleResult:
+    """Run a cycle, or return the result of one that has already ended.
+
+    Raises
+    ------
+    AutomlError
+        Refused or failed; champion and predictions are unchanged.
+    """
+    from automl import report
+
+    if not options.dry_run:
+        _approve_if_tagged(problem, workspace)
+    result = report.finished(problem, workspace, verb, options)
+    if result is None:
+        if verb != "score":  # workers import their libraries while this process imports its own
+            from automl.modeling.workers import warm_up
+
+            warm_up()
+        result = _pipeline(verb)(problem, workspace, options)
+    if verb != "retrain" and options.as_of is None and result.status == "published":
+        score_missed_slots(problem, workspace)
+    return result
+
+
+def _pipeline(verb: Verb) -> Callable[[Problem, Workspace, RunOptions], CycleResult]:
+    from automl.retrain import pipeline as retraining
+    from automl.score import pipeline as scoring
+
+    pipelines: dict[str, Callable[..., CycleResult]] = {
+        "cycle": scoring.cycle,
+        "retrain": retraining.retrain,
+        "score": scoring.score,
+    }
+    return pipelines[verb]
+
+
+def score_missed_slots(problem: Problem, workspace: Workspace) -> None:
+    """Score the slots that the schedule missed, each with the champion of its time.
+
+    Readers keep the newest predictions; the others join `<table>_history`. A slot that cannot be
+    scored is logged as a warning.
+    """
+    from automl.cycles.missed import missed_slots
+    from automl.cycles.options import RunOptions
+    from automl.store import Store
+    from automl.workspace import now
+
+    missed = missed_slots(Store(workspace), problem, now())[-NEWEST_MISSED:]
+    if not missed:
+        return
+    from automl.score.pipeline import score  # heavy imports only then
+
+    for slot in missed:
+        window = f"{slot:%Y-%m-%d %H:%M} to {problem.until(slot):%Y-%m-%d %H:%M} UTC"
+        try:
+            result = score(problem, workspace, RunOptions(as_of=slot, backfill=True))
+            _log.info("scored a missed slot: %s rows, %s", result.rows, window)
+        except AutomlError as error:
+            _log.warning("the missed slot %s could not be scored: %s", window, error)
+
+
+def _approve_if_tagged(problem: Problem, workspace: Workspace) -> None:
+    """Release the challenger awaiting approval if its version is tagged as approved in MLflow."""
+    from automl.store import Store
+
+    if Store(workspace).waiting(problem.name) is None:
+        return
+    from automl.review import approve_if_tagged  # heavy imports only then
+
+    result = approve_if_tagged(problem, workspace)
+    if result is not None:
+        _log.info(
+            "version %s was approved by a tag in MLflow: %s", result.model_version, result.reason
+        )

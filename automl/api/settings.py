@@ -1,0 +1,56 @@
+"""Settings of a process that the engine will run in: `mlflow.env`, thread limits, silence of libraries.
+
+They are read once, when numpy, LightGBM or MLflow load, so they are set before those are imported.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from automl.workspace import DEFAULTS, export_settings
+
+__all__ = ["apply_settings", "quiet_libraries"]
+
+NOISY = ("mlflow", "alembic", "httpx", "prefect", "optuna", "sqlalchemy")
+THREADS = "OMP_NUM_THREADS"
+# Libraries whose fits slow down 10 to 25 times on shared cores with OpenMP's own settings
+OPENMP = ("sklearn", "lightgbm", "xgboost", "catboost", "torch")
+_warned: set[str] = set()
+
+
+def apply_settings(start: Path) -> None:
+    """Put `mlflow.env` and our defaults into the environment, under what is there already.
+
+    Warns once if a library has read the environment before: fits run in processes of their own and are
+    not concerned, predictions in this process are.
+    """
+    unset = THREADS not in os.environ
+    loaded = [name for name in OPENMP if name in sys.modules]
+    export_settings(start)
+    if unset and loaded and THREADS not in _warned:
+        _warned.add(THREADS)
+        warnings.warn(
+            f"{', '.join(loaded)} was imported before automl set {THREADS}={DEFAULTS[THREADS]}: predictions in "
+            "this process may be slow on shared cores. Call automl.open_project first, or set "
+            f"{THREADS} before Python starts",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Libraries' warnings and messages are not shown; those of this package go through logging."""
+    for name in NOISY:
+        logger = logging.getLogger(name)
+        if logger.level < logging.WARNING:
+            logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
