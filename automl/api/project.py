@@ -12,7 +12,7 @@ from automl.api.arguments import Moment, moment_of, run_options
 from automl.api.running import Verb, run_verb
 from automl.api.settings import apply_settings, quiet_libraries
 from automl.api.shown import Shown
-from automl.cycles.options import CycleResult
+from automl.cycles.result import CycleResult
 from automl.problem import Problem, Span, load_problem
 from automl.workspace import Workspace, open_workspace
 

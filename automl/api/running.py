@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from automl.errors import AutomlError
 
 if TYPE_CHECKING:
-    from automl.cycles.options import CycleResult, RunOptions
+    from automl.cycles.options import RunOptions
+    from automl.cycles.result import CycleResult
     from automl.problem import Problem
     from automl.workspace import Workspace
 
@@ -50,13 +51,13 @@ def run_verb(
 
 
 def _pipeline(verb: Verb) -> Callable[[Problem, Workspace, RunOptions], CycleResult]:
-    from automl.retrain import pipeline as retraining
-    from automl.score import pipeline as scoring
+    from automl.retrain import retrain
+    from automl.score import cycle, score
 
     pipelines: dict[str, Callable[..., CycleResult]] = {
-        "cycle": scoring.cycle,
-        "retrain": retraining.retrain,
-        "score": scoring.score,
+        "cycle": cycle,
+        "retrain": retrain,
+        "score": score,
     }
     return pipelines[verb]
 
@@ -75,7 +76,7 @@ def score_missed_slots(problem: Problem, workspace: Workspace) -> None:
     missed = missed_slots(Store(workspace), problem, now())[-NEWEST_MISSED:]
     if not missed:
         return
-    from automl.score.pipeline import score  # heavy imports only then
+    from automl.score import score  # heavy imports only then
 
     for slot in missed:
         window = f"{slot:%Y-%m-%d %H:%M} to {problem.until(slot):%Y-%m-%d %H:%M} UTC"

@@ -16,7 +16,7 @@ from automl.api.guess_values import Guesses
 from automl.api.problem_text import ROW, problem_text
 from automl.api.project import Project, open_project
 from automl.api.settings import apply_settings
-from automl.cycles.options import CycleResult
+from automl.cycles.result import CycleResult
 from automl.errors import ProblemError
 from automl.modeling.families import Family, load_family
 from automl.problem import did_you_mean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from automl.cycles.options import RunOptions, default_as_of
@@ -19,7 +20,7 @@ if TYPE_CHECKING:  # a sweep's types load scikit-learn; most commands never need
 __all__ = ["CycleResult", "Staged", "ended_result", "finished"]
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
 class CycleResult:
     """How a command ended, for people and for `--json`."""
 
@@ -36,6 +37,28 @@ class CycleResult:
     run_id: str = ""
     experiment: str = ""
     warnings: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.problem.name} as of {self.as_of:%Y-%m-%d %H:%M}: {self.status}; {self.reason}"
+        )
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "problem": self.problem.name,
+            "as of": f"{self.as_of:%Y-%m-%d %H:%M}",
+            "status": self.status + (" (already)" if self.already else ""),
+            "reason": self.reason,
+            "model version": self.model_version,
+            "predictions": f"{self.rows} rows, generation {self.generation}" if self.rows else None,
+            "warnings": "; ".join(self.warnings),
+        }
+        rows = (
+            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{escape(str(v))}</td></tr>"
+            for name, v in facts.items()
+            if v
+        )
+        return f"<table><tbody>{''.join(rows)}</tbody></table>"
 
 
 class Staged(NamedTuple):
