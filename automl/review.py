@@ -1,8 +1,8 @@
-"""What a person decides after the fact: a former champion again, a waiting challenger in or out.
+"""Rollback, approve, reject: what a person decides about a release after a cycle.
 
-Each runs under the problem's lock and ends in one transaction: release, ledger and, where readers see
-predictions of another version, the pointer. Killed before it, nothing has changed; after it, the same
-command finds it done. MLflow and the parquet copy follow.
+Each runs under the problem's lock and ends in one transaction: release, ledger and, if readers see
+predictions of another version, the pointer. Killed before it, nothing has changed; killed after it, the
+same command finds the work done. MLflow and the parquet copy follow.
 """
 
 from __future__ import annotations
@@ -12,10 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import sqlalchemy as sa
-
-from automl import history
-from automl import predictions as publish
+from automl import history, predictions
 from automl.cycles.job import Job
 from automl.cycles.options import RunOptions
 from automl.cycles.result import CycleResult
@@ -24,9 +21,8 @@ from automl.errors import AutomlError, ProblemError
 from automl.history import Folders, Snapshot
 from automl.modeling.families import load_families
 from automl.modeling.features.user_transformer import load_columns
-from automl.predictions.tables import audited
 from automl.problem import Problem
-from automl.promotion.release import actor, commit_undo, reconcile
+from automl.promotion.release import commit_review, current_actor, reconcile
 from automl.score.batch import stage_batch
 from automl.store import Cycle, Entry, Generation, Hold, Release, Store, Waiting, ledger
 from automl.testing import fault
@@ -35,71 +31,57 @@ from automl.workspace import Workspace, now
 
 __all__ = ["approve", "approve_if_tagged", "reject", "rollback"]
 
-BY_TAG = "a tag in MLflow"  # who: it does not say
-REFUSALS, CONSENTS = (
-    ("false", "no", "0"),
-    ("", "true", "yes", "1"),
-)  # what a tag may say beside a reason
+BY_TAG = "a tag in MLflow"  # the actor: MLflow does not record who set a tag
+REFUSALS = ("false", "no", "0")  # values of the tag that do not approve
+CONSENTS = ("", "true", "yes", "1")  # values that approve without a reason
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ReviewSession:
-    """A problem held by whoever undoes something, with what is effective."""
+    """A problem whose lock is held for a review, with its champion and ledger."""
 
     problem: Problem
     workspace: Workspace
     store: Store
     hold: Hold
     champion: Release
-    rows: list[Entry]  # of the ledger
+    entries: list[Entry]  # of the ledger
 
     @property
     def last(self) -> Entry | None:
-        """How the champion came about."""
-        return ledger.champion_entry(self.rows)
+        """How the champion became champion."""
+        return ledger.champion_entry(self.entries)
 
 
 def rollback(
-    problem: Problem,
-    workspace: Workspace,
-    reason: str,
-    *,
-    to: int | None = None,
-    who: str = "",
+    problem: Problem, workspace: Workspace, reason: str, *, to: int | None = None, actor: str = ""
 ) -> CycleResult:
     """Make a former version champion again, with its predictions for the batch that readers see.
 
-    A generation that was scored beforehand is pointed at; without one the frozen batch is scored first.
-    Without `to`, the newest release of another version than the champion's.
+    If that version has scored the batch already, the pointer moves to those predictions; otherwise the
+    frozen batch is scored first. Without `to`, the newest release of another version is taken.
 
     Raises
     ------
     ProblemError
         There is no reason, no former version, or `to` was never released.
     AutomlError
-        The version cannot be loaded or scored; champion and predictions are then as they were.
+        The version cannot be loaded or scored; champion and predictions are unchanged.
     """
     with _open_session(problem, workspace, reason) as session:
         target = _target(session, to, reason)
         if target.model_version == session.champion.model_version:
-            return _result(
-                session,
-                session.champion,
-                "rolled back",
-                reason,
-                already=True,
-                warnings=_follow(session),
-            )
+            return _finish(session, session.champion, "rolled back", reason, already=True)
         fault("rollback.opened")
         release = replace(target, as_of=session.champion.as_of)
         generation = _generation(session, release)
         fault("rollback.staged")
         same = target.blend.recipes == session.champion.blend.recipes
-        reverted_blend = "" if same else session.champion.blend.id
-        told = _entry(session, "rollback", who, reason, blend_id=reverted_blend)
-        made = _commit(session, release, told, generation)
-        return _result(session, made, "rolled back", reason, warnings=_follow(session))
+        entry = _entry(session, "rollback", reason, actor)
+        entry = replace(entry, blend_id="" if same else session.champion.blend.id)
+        released = _commit(session, release, entry, generation)
+        return _finish(session, released, "rolled back", reason)
 
 
 def approve(
@@ -108,58 +90,41 @@ def approve(
     reason: str,
     *,
     version: int | None = None,
-    who: str = "",
+    actor: str = "",
 ) -> CycleResult:
-    """Release the version that waits, with its predictions for the batch that readers see.
+    """Release the version that awaits approval, with its predictions for the batch that readers see.
 
-    It was fitted on the champion's rows and has passed the guards when the cycle let it wait.
+    It was fitted on the same rows as the champion, and has passed the guards.
 
     Raises
     ------
     ProblemError
-        Nobody waits, somebody else waits, or the waiting time is over.
+        No version awaits approval, another one does, or its time is over.
     AutomlError
-        Its files are not those that were examined, or the scoring failed; champion and predictions are
-        then as they were.
+        Its files have changed since the guards, or the scoring failed; champion and predictions are
+        unchanged.
     """
     with _open_session(problem, workspace, reason) as session:
-        one = _waiting(session, version)
-        if one is None:
-            _require_said(session, "approve", reason)
-            return _result(
-                session,
-                session.champion,
-                "approved",
-                reason,
-                already=True,
-                warnings=_follow(session),
-            )
-        if one.expires_at < now():
+        challenger = _waiting(session, version)
+        if challenger is None:
+            _require_done(session, "approve", reason)
+            return _finish(session, session.champion, "approved", reason, already=True)
+        if challenger.expires_at < now():
             raise ProblemError(
-                f"version {one.model_version} waited until {one.expires_at:%Y-%m-%d %H:%M}: its evidence is old",
+                f"version {challenger.model_version} could be approved until "
+                f"{challenger.expires_at:%Y-%m-%d %H:%M}: its evidence is old",
                 code="expired",
-                next_step="The next cycle judges it again.",
+                next_step="The next cycle evaluates it again.",
             )
         fault("approve.opened")
-        release = replace(
-            session.champion,
-            # a champion that was not refit is older than what waits
-            as_of=max(session.champion.as_of, one.as_of),
-            blend=one.blend,
-            model_version=one.model_version,
-            run_id=one.run_id,
-            digests=one.digests,
-            fingerprint=one.fingerprint,
-            labels_until=one.labels_until,
-            decision_id=one.decision_id,
-        )
+        release = _approved(session, challenger)
         Registry(problem, workspace).load(release.model_version, release.digests)
         generation = _generation(session, release)
         fault("approve.staged")
-        told = _entry(session, "approve", who, reason, blend_id=one.blend.id)
-        told = replace(told, as_of=release.as_of)
-        made = _commit(session, release, told, generation)
-        return _result(session, made, "approved", reason, warnings=_follow(session))
+        entry = _entry(session, "approve", reason, actor)
+        entry = replace(entry, as_of=release.as_of, blend_id=challenger.blend.id)
+        released = _commit(session, release, entry, generation)
+        return _finish(session, released, "approved", reason)
 
 
 def reject(
@@ -168,91 +133,88 @@ def reject(
     reason: str,
     *,
     version: int | None = None,
-    who: str = "",
+    actor: str = "",
 ) -> CycleResult:
-    """Turn the challenger that waits down; for five cycles it must be surely better to wait again.
+    """Reject the version that awaits approval; for five cycles its blend needs stronger evidence.
 
     Raises
     ------
     ProblemError
-        Nobody waits, or somebody else.
+        No version awaits approval, or another one does.
     """
     with _open_session(problem, workspace, reason) as session:
-        one = _waiting(session, version)
-        if one is None:
-            _require_said(session, "reject", reason)
-            return _result(
-                session,
-                session.champion,
-                "rejected",
-                reason,
-                already=True,
-                warnings=_follow(session),
-            )
+        challenger = _waiting(session, version)
+        if challenger is None:
+            _require_done(session, "reject", reason)
+            return _finish(session, session.champion, "rejected", reason, already=True)
         fault("reject.opened")
-        told = _entry(session, "reject", who, reason, blend_id=one.blend.id)
-        told = replace(told, decision_id=one.decision_id)
+        entry = _entry(session, "reject", reason, actor)
+        entry = replace(entry, blend_id=challenger.blend.id, decision_id=challenger.decision_id)
         with session.store.commit(session.hold) as connection:
-            ledger.write(connection, problem.name, told)
+            ledger.write(connection, problem.name, entry)
             ledger.drop_waiting(connection, problem.name)
             fault("reject.in_commit")
         fault("reject.committed")
-        return _result(session, session.champion, "rejected", reason, warnings=_follow(session))
+        return _finish(session, session.champion, "rejected", reason)
 
 
 def approve_if_tagged(problem: Problem, workspace: Workspace) -> CycleResult | None:
-    """Approve the version that waits, if somebody has set the tag `approved` on it in MLflow.
+    """Approve the version that awaits approval if it has the tag `approved` in MLflow.
 
-    What the tag says is the reason, `false` or `no` is none. MLflow does not tell who set it.
+    The tag's value is the reason; `false`, `no` and `0` do not approve.
 
     Raises
     ------
     AutomlError
         As `approve`.
     """
-    one = Store(workspace).waiting(problem.name)
-    if one is None or one.expires_at < now():
+    challenger = Store(workspace).waiting(problem.name)
+    if challenger is None or challenger.expires_at < now():
         return None
-    told = Registry(problem, workspace).version_tag(one.model_version, "approved")
-    if told is None or told.strip().lower() in REFUSALS:
+    tag = Registry(problem, workspace).version_tag(challenger.model_version, "approved")
+    if tag is None or tag.strip().lower() in REFUSALS:
         return None
-    reason = told.strip() if told.strip().lower() not in CONSENTS else "tag approved"
-    return approve(problem, workspace, reason, version=one.model_version, who=BY_TAG)
+    reason = tag.strip() if tag.strip().lower() not in CONSENTS else "tag approved"
+    return approve(problem, workspace, reason, version=challenger.model_version, actor=BY_TAG)
 
 
-# ---------------------------------------------------------------- the desk
+# ---------------------------------------------------------------- the session
 
 
 @contextmanager
 def _open_session(problem: Problem, workspace: Workspace, reason: str) -> Iterator[ReviewSession]:
     if not reason.strip():
-        raise ProblemError(
-            "--reason: found none; wanted one, it is kept in the ledger", code="no_reason"
-        )
+        raise ProblemError("--reason is required; it is recorded in the ledger", code="no_reason")
     store = Store(workspace)
     with store.hold(problem.name) as hold:
-        publish.check_owner(store, problem)
+        predictions.check_owner(store, problem)
         champion = store.champion(problem.name)
         if champion is None:
             raise ProblemError(
-                f"{problem.name}: nothing was released yet",
+                f"{problem.name}: no model has been released yet",
                 code="no_champion",
                 next_step=f"automl cycle {problem.file.name}",
             )
-        rows = store.ledger(problem.name)
-        yield ReviewSession(problem, workspace, store, hold, champion, rows)
+        yield ReviewSession(
+            problem=problem,
+            workspace=workspace,
+            store=store,
+            hold=hold,
+            champion=champion,
+            entries=store.ledger(problem.name),
+        )
 
 
 def _target(session: ReviewSession, to: int | None, reason: str) -> Release:
-    """The release to go back to; the champion itself, if that was done already."""
+    """The release to go back to; the champion itself, if this rollback was done already."""
     champion, releases = session.champion, session.store.releases(session.problem.name)
     others = [r for r in releases if r.model_version != champion.model_version]
-    known = ", ".join(map(str, dict.fromkeys(r.model_version for r in others))) or "none"
+    versions = ", ".join(map(str, dict.fromkeys(r.model_version for r in others))) or "none"
     if to is not None:
         found = next((r for r in releases if r.model_version == to), None)
         if found is None:
             raise ProblemError(
-                f"--to {to}: version {to} was never released; found {known}",
+                f"--to {to}: version {to} was never released; found {versions}",
                 code="never_released",
             )
         return found
@@ -264,7 +226,7 @@ def _target(session: ReviewSession, to: int | None, reason: str) -> Release:
             f"the champion, version {champion.model_version}, is itself a rollback from version "
             f"{last.from_version}",
             code="rolled_back",
-            next_step=f"Say which version with --to; released were {known}.",
+            next_step=f"Name a version with --to. Other released versions: {versions}.",
         )
     if not others:
         raise ProblemError(
@@ -275,66 +237,64 @@ def _target(session: ReviewSession, to: int | None, reason: str) -> Release:
 
 
 def _waiting(session: ReviewSession, version: int | None) -> Waiting | None:
-    one = session.store.waiting(session.problem.name)
-    if one is not None and version not in (None, one.model_version):
+    challenger = session.store.waiting(session.problem.name)
+    if challenger is not None and version not in (None, challenger.model_version):
         raise ProblemError(
-            f"version {version} does not wait; found version {one.model_version} ({one.blend})",
+            f"version {version} does not await approval; found version "
+            f"{challenger.model_version} ({challenger.blend})",
             code="not_waiting",
         )
-    return one
+    return challenger
 
 
-def _require_said(session: ReviewSession, kind: str, reason: str) -> None:
-    """Nobody waits: right if this very command has seen to it already, wrong otherwise."""
-    said = [e for e in session.rows if e.kind in ("wait", "approve", "reject")]
-    if not said or (said[-1].kind, said[-1].reason) != (kind, reason):
+def _require_done(session: ReviewSession, kind: str, reason: str) -> None:
+    """No challenger waits: fine if this very command was run before, an error otherwise."""
+    reviews = [e for e in session.entries if e.kind in ("wait", "approve", "reject")]
+    if not reviews or (reviews[-1].kind, reviews[-1].reason) != (kind, reason):
         raise ProblemError(
-            f"{session.problem.name}: no challenger waits for approval",
+            f"{session.problem.name}: no challenger awaits approval",
             code="nothing_waits",
             next_step=f"automl why {session.problem.file.name}",
         )
 
 
-def _entry(session: ReviewSession, kind: str, who: str, reason: str, *, blend_id: str) -> Entry:
-    return Entry(now(), session.champion.as_of, kind, who or actor(), reason, blend_id=blend_id)
+def _approved(session: ReviewSession, challenger: Waiting) -> Release:
+    return Release(
+        # a champion that was not refit is older than the challenger
+        as_of=max(session.champion.as_of, challenger.as_of),
+        model_version=challenger.model_version,
+        run_id=challenger.run_id,
+        digests=challenger.digests,
+        fingerprint=challenger.fingerprint,
+        blend=challenger.blend,
+        labels_until=challenger.labels_until,
+        decision_id=challenger.decision_id,
+    )
+
+
+def _entry(session: ReviewSession, kind: str, reason: str, actor: str) -> Entry:
+    as_of = session.champion.as_of
+    return Entry(at=now(), as_of=as_of, kind=kind, actor=actor or current_actor(), reason=reason)
 
 
 def _commit(
-    session: ReviewSession, release: Release, told: Entry, generation: int | None
+    session: ReviewSession, release: Release, entry: Entry, generation: int | None
 ) -> Release:
-    return commit_undo(
+    return commit_review(
         session.store,
         session.hold,
         session.problem,
         release=release,
-        told=told,
+        entry=entry,
         generation=generation,
     )
 
 
-def _follow(session: ReviewSession) -> list[str]:
-    """Let MLflow and the parquet copy follow; committed already, so a failure is only told."""
-    warnings = []
-    try:
-        publish.export(session.store, session.problem)
-    except AutomlError as error:
-        warnings.append(f"the parquet copy lags, the next command writes it: {error}")
-    try:
-        reconcile(session.store, Registry(session.problem, session.workspace), session.problem)
-    except Exception as error:  # noqa: BLE001  a lagging projection is no failure
-        warnings.append(f"MLflow does not know yet, the next command tells it: {error}")
-    return warnings
-
-
-def _result(
-    session: ReviewSession,
-    release: Release,
-    status: str,
-    reason: str,
-    *,
-    already: bool = False,
-    warnings: list[str] | None = None,
+def _finish(
+    session: ReviewSession, release: Release, status: str, reason: str, *, already: bool = False
 ) -> CycleResult:
+    """Update MLflow and the parquet copy, and report."""
+    warnings = _follow(session)
     live = session.store.live(session.problem.table)
     return CycleResult(
         problem=session.problem,
@@ -346,37 +306,53 @@ def _result(
         generation=live.id if live else None,
         rows=live.rows if live else None,
         run_id=release.run_id,
-        warnings=warnings or [],
+        warnings=warnings,
     )
+
+
+def _follow(session: ReviewSession) -> list[str]:
+    """Let MLflow and the parquet copy follow; the review is committed, so a failure is a warning."""
+    warnings = []
+    try:
+        predictions.export(session.store, session.problem)
+    except AutomlError as error:
+        warnings.append(f"the parquet copy is out of date until the next command: {error}")
+    try:
+        reconcile(session.store, Registry(session.problem, session.workspace), session.problem)
+    except Exception as error:  # noqa: BLE001  a lagging projection is no failure
+        warnings.append(f"MLflow is out of date until the next command: {error}")
+    return warnings
 
 
 # ---------------------------------------------------------------- predictions of another version
 
 
 def _generation(session: ReviewSession, release: Release) -> int | None:
-    """A whole generation of that version for the batch that readers see; None if they see it already."""
+    """That version's predictions for the batch that readers see; None if they see them already."""
     live = session.store.live(session.problem.table)
     if live is None or live.model_version == release.model_version:
         return None
-    found = session.store.staged(session.problem.name, live, release.model_version)
-    if found is not None:
-        if not _audited(session, found):
-            publish.audit(session.store, session.problem, found)
-        return found
-    return _score(session, release, live)
-
-
-def _audited(session: ReviewSession, generation: int) -> bool:
-    """Whether an audit has passed it already; what is read for it again costs the seconds of a rollback."""
-    query = sa.select(audited.c.found).where(audited.c.generation == generation)
-    with session.store.engine.connect() as connection:
-        return connection.scalar(query) is not None
+    staged = session.store.staged(session.problem.name, live, release.model_version)
+    if staged is None:
+        return _score(session, release, live)
+    if not predictions.was_audited(session.store, staged):  # a second audit would take seconds
+        predictions.audit(session.store, session.problem, staged)
+    return staged
 
 
 def _score(session: ReviewSession, release: Release, live: Generation) -> int:
-    """Stage the batch that readers see, as it was frozen, by another version."""
+    """Stage the frozen batch that readers see, scored by another version."""
     cycle = Cycle(
-        0, session.problem.name, "score", live.as_of, live.attempt, "running", "", "", {}, now()
+        id=0,
+        problem=session.problem.name,
+        verb="score",
+        as_of=live.as_of,
+        attempt=live.attempt,
+        status="running",
+        reason="",
+        problem_digest="",
+        receipts={},
+        started_at=now(),
     )
     frozen = _frozen(session, live.batch)
     return stage_batch(_job(session, cycle), release, call, frozen).generation
@@ -386,7 +362,7 @@ def _frozen(session: ReviewSession, digest: str) -> Snapshot | None:
     """The rows that were scored; None if they must be pulled again."""
     batch = history.frozen_batch(Folders(session.workspace.history(session.problem.name)), digest)
     if batch is None:
-        _log.warning("the frozen batch %s is gone; it is pulled again", digest[:12])
+        _log.warning("the frozen batch %s was removed; it is pulled again", digest[:12])
     return batch
 
 

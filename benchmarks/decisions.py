@@ -214,18 +214,19 @@ def _release(problem: Problem, decision: Decision, known: dict[int, datetime], c
 
 
 def _losses(place: World, cycle: int, recipe: int, until: datetime) -> list[BlockLoss]:
+    starts = {b: FIRST + b * WEEK for b in _window(cycle)}
     return [
         BlockLoss(
-            _mature(cycle),
-            str(recipe),
-            start := FIRST + b * WEEK,
-            start + WEEK,
-            1000,
-            float(place.losses[b, recipe]),
-            1.0,
-            kind_of(until, start),
+            cycle=_mature(cycle),
+            blend=str(recipe),
+            start=start,
+            end=start + WEEK,
+            rows=1000,
+            loss=float(place.losses[b, recipe]),
+            baseline_loss=1.0,
+            kind=kind_of(until, start),
         )
-        for b in _window(cycle)
+        for b, start in starts.items()
     ]
 
 
@@ -401,14 +402,14 @@ def _block(losses: Array, block: int, cycle: int) -> list[BlockLoss]:
     start, as_of = FIRST + block * WEEK, FIRST + (cycle + 1) * WEEK
     return [
         BlockLoss(
-            as_of,
-            str(i),
-            start,
-            start + WEEK,
-            1000,
-            float(x),
-            1.0,
-            "out_of_sample" if i < 2 else "in_sample",
+            cycle=as_of,
+            blend=str(i),
+            start=start,
+            end=start + WEEK,
+            rows=1000,
+            loss=float(x),
+            baseline_loss=1.0,
+            kind="out_of_sample" if i < 2 else "in_sample",
         )
         for i, x in enumerate(losses)
     ]

@@ -189,7 +189,17 @@ def _copy(url: str, frame: pd.DataFrame, week: int) -> dict[str, float]:
 
 def _publish(store: Any, problem: Any, frame: pd.DataFrame, week: int) -> dict[str, float]:
     as_of = AS_OF + timedelta(weeks=week)
-    release = Release(1, as_of, 1, "r" * 32, {}, "", Blend.single(Recipe("x", {})), as_of, True)
+    release = Release(
+        id=1,
+        as_of=as_of,
+        model_version=1,
+        run_id="r" * 32,
+        digests={},
+        fingerprint="",
+        blend=Blend.single(Recipe("x", {})),
+        labels_until=as_of,
+        projected=True,
+    )
     with store.hold(problem.name) as hold:
         started = time.monotonic()
         window = (as_of, as_of + timedelta(weeks=1))

@@ -13,7 +13,7 @@ __all__ = ["BlockLoss", "Evidence", "kind_of"]
 Evidence = Literal["out_of_sample", "in_sample"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlockLoss:
     """One blend on one block, as evaluated in one cycle."""
 

@@ -1,4 +1,4 @@
-"""How published predictions have turned out, on the labels that have arrived since.
+"""Realised performance: published predictions scored on the labels that have arrived since.
 
 Uses only the snapshot of the present cycle, so a score never knows more than the cycle does.
 """
@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import sqlalchemy as sa
 
-from automl import history
-from automl import predictions as publish
+from automl import history, predictions
 from automl.cycles.job import Job
 from automl.history import ROW_ID, Snapshot
 from automl.history.contract import Contract
@@ -29,8 +27,8 @@ from automl.sweep import Work, blend_outputs
 
 __all__ = ["attribution", "record_realised", "score_published"]
 
-PLACE = "__place__"  # of a row in its block
-LEAST_ROWS = 30  # that were published; fewer say nothing about a split of their gain
+PLACE = "__place__"  # column: position of a row in its block
+LEAST_ROWS = 30  # published rows; fewer say nothing about how their gain splits
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +36,7 @@ _log = logging.getLogger(__name__)
 def record_realised(job: Job, snapshot: Snapshot, contract: Contract) -> int:
     """Score every published generation that has new labels; returns how many were scored.
 
-    Rows that are not mature do not count: of them, the outcome that is known early is known alone.
+    Rows that are not mature do not count: among them, outcomes that are known early are overrepresented.
     """
     frame = mature_rows(history.read(snapshot), job.problem, job.as_of)
     measured = 0
@@ -72,9 +70,9 @@ def score_published(
     generation: Generation,
     labelled: pd.DataFrame,
 ) -> tuple[dict[str, float], int]:
-    """Scores of a generation by metric name, and the number of rows that could be judged."""
+    """Scores of a generation by metric name, and the number of its rows whose label has arrived."""
     keys = list(problem.history.key or (ROW_ID,))
-    predicted = publish.read_generation(store, problem, generation.id)
+    predicted = predictions.read_generation(store, problem, generation.id)
     predicted = _as_in_history(predicted, problem)
     h = problem.history
     brought = list(dict.fromkeys([*keys, h.target, *([h.weight] if h.weight else [])]))
@@ -91,19 +89,19 @@ def score_published(
 def attribution(
     job: Job, work: Work, champion: Blend, challenger: Blend, baseline: float
 ) -> dict[str, Any] | None:
-    """A challenger's gain on the newest block, split into fresh data and new recipe; None if it cannot be.
+    """A challenger's gain on the newest block, split into fresh data and new recipe; None if too few rows.
 
     Three losses on the same rows, those of the block for which predictions were published: of what was
-    published, of the champion's recipe fitted on what was known at the block's start, and of the
-    challenger fitted alike. `baseline` is the loss of a constant prediction.
+    published, and of the champion's and the challenger's recipes fitted on what was known at the block's
+    start. `baseline` is the loss of a constant prediction.
     """
-    said = [blend_outputs(work, blend, blocks=1) for blend in (champion, challenger)]
+    refits = [blend_outputs(work, blend, blocks=1) for blend in (champion, challenger)]
     places, published = _published(job, work)
-    if not all(said) or len(places) < LEAST_ROWS:
+    if not all(refits) or len(places) < LEAST_ROWS:
         return None
-    answers = [blocks[0].take(places) for blocks in said]
-    answers.insert(0, answers[0]._replace(output=published))
-    losses = [work.metric.loss(each.score(work.metric)) for each in answers]
+    outputs = [blocks[0].take(places) for blocks in refits]
+    outputs.insert(0, outputs[0]._replace(output=published))
+    losses = [work.metric.loss(each.score(work.metric)) for each in outputs]
     if not np.isfinite(losses).all():
         return None
     before, refit, after = losses
@@ -121,7 +119,7 @@ def attribution(
 
 
 def _published(job: Job, work: Work) -> tuple[np.ndarray, np.ndarray]:
-    """Places in the newest block of rows that readers saw predictions for, and what these said."""
+    """Positions in the newest block of the rows with published predictions, and those predictions."""
     block, keys = work.blocks[0], list(job.problem.history.key or (ROW_ID,))
     rows = work.frame.iloc[block.validation][[*keys, job.problem.history.target]]
     rows = rows.assign(**{PLACE: np.arange(len(rows))})
@@ -132,7 +130,7 @@ def _published(job: Job, work: Work) -> tuple[np.ndarray, np.ndarray]:
         start, end = generation.window
         if start >= min(block.end, job.as_of) or end <= block.start:
             continue
-        predicted = publish.read_generation(job.store, job.problem, generation.id)
+        predicted = predictions.read_generation(job.store, job.problem, generation.id)
         joined = _as_in_history(predicted, job.problem).merge(rows, on=keys, how="inner")
         if taken:
             joined = joined[~joined[PLACE].isin(np.concatenate(taken))]
@@ -145,12 +143,12 @@ def _published(job: Job, work: Work) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _as_in_history(published: pd.DataFrame, problem: Problem) -> pd.DataFrame:
-    """Published rows under the keys of history, which knows personal ones by their hash alone."""
-    told = {
+    """Published rows with the keys of the history, in which personal keys are hashed."""
+    hashes = {
         n: history.hashed(pa.array(published[n].astype("str"))).to_pandas()
         for n in history.personal_keys(problem)
     }
-    return published.assign(**told)
+    return published.assign(**hashes)
 
 
 def _output(
@@ -166,13 +164,7 @@ def _output(
         positive = joined["probability"].to_numpy("float64")
         return np.column_stack([1 - positive, positive])
     keys = list(problem.history.key or (ROW_ID,))
-    table = store.engine.dialect.identifier_preparer.quote(f"{problem.table}_classes_generations")
-    with store.engine.connect() as connection:
-        query = sa.text(f"select * from {table} where generation = :g")  # noqa: S608
-        rows = pd.read_sql(query, connection, params={"g": generation.id})
-    wide = _as_in_history(rows, problem).pivot(index=keys, columns="class", values="probability")[
-        list(contract.classes)
-    ]
-    return wide.loc[
-        pd.MultiIndex.from_frame(joined[keys]) if len(keys) > 1 else joined[keys[0]]
-    ].to_numpy("float64")
+    rows = _as_in_history(predictions.read_classes(store, problem, generation.id), problem)
+    wide = rows.pivot(index=keys, columns="class", values="probability")[list(contract.classes)]
+    index = pd.MultiIndex.from_frame(joined[keys]) if len(keys) > 1 else joined[keys[0]]
+    return wide.loc[index].to_numpy("float64")

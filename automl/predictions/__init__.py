@@ -18,10 +18,10 @@ and may lag. Nothing here predicts.
 
 from __future__ import annotations
 
-from automl.predictions.audit import audit
+from automl.predictions.audit import audit, was_audited
 from automl.predictions.key_checksum import KeySum, sum_keys
 from automl.predictions.parquet_copy import export, read_predictions
-from automl.predictions.pointer import point, read_generation
+from automl.predictions.pointer import point, read_classes, read_generation
 from automl.predictions.retention import clean, discard
 from automl.predictions.reuse import Kept, find_reusable
 from automl.predictions.staging import Origin, Piece, stage, stage_pieces
@@ -39,9 +39,11 @@ __all__ = [
     "export",
     "find_reusable",
     "point",
+    "read_classes",
     "read_generation",
     "read_predictions",
     "stage",
     "stage_pieces",
     "sum_keys",
+    "was_audited",
 ]

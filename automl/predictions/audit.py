@@ -18,7 +18,7 @@ from automl.problem import Problem
 from automl.store import Store
 from automl.store import tables as t
 
-__all__ = ["audit"]
+__all__ = ["audit", "was_audited"]
 
 JUMP = 6.0  # standard deviations; calm weeks and holidays stay below, a broken feed does not
 FEWEST_MEANS = 5  # past generations that a standard deviation needs to say anything
@@ -66,6 +66,13 @@ def audit(store: Store, problem: Problem, generation: int) -> None:
             .where(audited.c.generation == generation)
             .values(mean=found.mean, found=found._asdict())
         )
+
+
+def was_audited(store: Store, generation: int) -> bool:
+    """Whether a generation has passed its audit."""
+    query = sa.select(audited.c.found).where(audited.c.generation == generation)
+    with store.engine.connect() as connection:
+        return connection.scalar(query) is not None
 
 
 def _mistakes(found: _Found, wanted: int, keys: str | None) -> list[str]:

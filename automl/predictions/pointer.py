@@ -18,7 +18,7 @@ from automl.store import Hold, Store, naive
 from automl.store import tables as t
 from automl.workspace import now
 
-__all__ = ["newest_publication", "point", "read_generation"]
+__all__ = ["newest_publication", "point", "read_classes", "read_generation"]
 
 
 def point(
@@ -50,7 +50,12 @@ def point(
     connection.execute(
         t.generation.update()
         .where(t.generation.c.id == generation)
-        .values(state="published", published_at=naive(now()), exported_at=None)
+        .values(
+            state="published",
+            # a generation that comes back keeps the time of its first publication; the ledger has both
+            published_at=sa.func.coalesce(t.generation.c.published_at, naive(now())),
+            exported_at=None,
+        )
     )
 
 
@@ -77,6 +82,13 @@ def read_generation(
         frame = pd.read_sql(query, connection)
     numbers = {c.name: "float64" for c in table.columns if isinstance(c.type, sa.Double)}
     return frame.astype(numbers)  # a column of gaps would come as objects
+
+
+def read_classes(store: Store, problem: Problem, generation: int) -> pd.DataFrame:
+    """Probabilities of a generation, one row per key and class."""
+    with store.engine.connect() as connection:
+        table = reflected(connection, f"{problem.table}_classes_generations")
+        return pd.read_sql(sa.select(table).where(table.c.generation == generation), connection)
 
 
 def _number(connection: sa.Connection, table: str, generation: int, before: int) -> None:

@@ -67,7 +67,7 @@ WHOLE = 0.1  # of a block that may lack where whole blocks are counted: an hour 
 Z90 = float(ndtri(0.95))  # standard deviations to either end of a 90 % interval
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What the evidence says about one challenger; gains are relative losses, 0.01 = 1 %."""
 
@@ -98,7 +98,7 @@ class Decision:
     verdicts: tuple[Verdict, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Probation:
     """How a new champion does against the one that it dethroned, on blocks that chose neither."""
 
@@ -200,7 +200,7 @@ def probation(
         reason = f"{blocks} out-of-sample blocks since the promotion, {REVERT_BLOCKS} needed"
         if blocks >= REVERT_BLOCKS:
             reason += " that do not overlap"
-        return Probation("stay", 0.5, 0.0, blocks, reason)
+        return Probation(outcome="stay", probability=0.5, worse=0.0, blocks=blocks, reason=reason)
     noise, blocks = block_noise(every), len(mine.gains)
     worse = float(np.average(mine.gains, weights=block_weights(mine, DISCOUNT)))
     se = float(np.sqrt(noise.variance / noise.effective(mine, DISCOUNT)))
@@ -211,7 +211,9 @@ def probation(
         f"the new champion is {worse:+.2%} worse than the old one on {blocks} out-of-sample blocks, "
         f"P(worse) {shown_probability(probability)}, {shown_probability(REVERT)} reverts"
     )
-    return Probation(outcome, probability, worse, blocks, reason)
+    return Probation(
+        outcome=outcome, probability=probability, worse=worse, blocks=blocks, reason=reason
+    )
 
 
 def _whole(duel: Duel) -> float:
@@ -226,12 +228,12 @@ def _since(duel: Duel, since: datetime) -> Duel:
         if kind == "out_of_sample" and start >= since
     ]
     return Duel(
-        duel.challenger,
-        tuple(duel.gains[i] for i in kept),
-        tuple(duel.kinds[i] for i in kept),
-        tuple(duel.ages[i] for i in kept),
-        tuple(duel.blocks[i] for i in kept),
-        tuple(duel.ends[i] for i in kept) if duel.ends else (),
+        challenger=duel.challenger,
+        gains=tuple(duel.gains[i] for i in kept),
+        kinds=tuple(duel.kinds[i] for i in kept),
+        ages=tuple(duel.ages[i] for i in kept),
+        blocks=tuple(duel.blocks[i] for i in kept),
+        ends=tuple(duel.ends[i] for i in kept) if duel.ends else (),
     )
 
 

@@ -42,7 +42,7 @@ BETS = 3.0  # block standard deviations at which a bet is capped
 MOST_STAKED = 0.5  # of the wealth, on one block
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Duel:
     """Challenger against champion, block by block, newest block first.
 

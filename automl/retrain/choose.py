@@ -22,7 +22,7 @@ from automl.promotion.decide import (
     probation,
 )
 from automl.promotion.evidence import duels
-from automl.promotion.release import PendingDecision, actor
+from automl.promotion.release import PendingDecision, current_actor
 from automl.retrain.case import Case, gather
 from automl.retrain.choice import Choice, content, next_shadows, shrunk_gain
 from automl.retrain.proposal import proposed, wait_for_review, without_verb
@@ -70,7 +70,7 @@ def make_choice(job: Job, sweep: Sweep) -> Choice:
         content={**content(case, sweep.leaderboard, decision, outcome), **details},
         evidence=case.losses,
         shadows=shadows if sweep.leaderboard.trials else None,
-        actor=actor(job.options.trigger),
+        actor=current_actor(job.options.trigger),
         reverted_blend=case.holder.id if reverts else "",
     )
     blend, until = relearned(sweep.work, sweep.leaderboard, *case.dated(decision.blend))

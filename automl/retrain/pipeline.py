@@ -103,7 +103,7 @@ def release_choice(job: Job, choice: Choice, release: Release, staged: Staged | 
         job.hold,
         job.problem,
         job.cycle,
-        verdict=choice.pending,
+        decision=choice.pending,
         release=release,
         generation=staged.generation if staged else None,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from automl.cycles.job import Job
 from automl.promotion.decide import Decision
-from automl.promotion.release import PendingDecision, actor
+from automl.promotion.release import PendingDecision, current_actor
 from automl.retrain.case import Case
 from automl.retrain.choice import Choice, content, next_shadows, shrunk_gain
 from automl.retrain.relearning import relearned
@@ -71,7 +71,7 @@ def wait_for_review(
         },
         evidence=case.losses,
         shadows=shadows if sweep.leaderboard.trials else None,
-        actor=actor(job.options.trigger),
+        actor=current_actor(job.options.trigger),
         waiting=waiting,
     )
     if stays is None:

@@ -1,46 +1,49 @@
-"""The ledger: who made which version champion, when, why, and on what evidence; rows are only ever added.
+"""The ledger: which version became champion, when, why, by whom and on what evidence; append-only.
 
-    promote   a challenger took the place, or the first model of a problem
-    refit     the champion's recipes on newer rows
-    wait      a challenger waits for a person; approve, reject: what the person said
-    expire    who waited does so no longer: the next cycle did not find it better again
-    rollback  a former version again, by a person; revert: by a probation that went badly
-    adopt     a version that somebody named in MLflow
+    promote   a challenger replaced the champion, or the first model of a problem was released
+    refit     the champion's recipes, fitted on newer rows
+    wait      a challenger waits for approval; approve, reject: what a person decided about it
+    expire    a later cycle did not find the waiting challenger better again
+    rollback  a person made a former version champion again
+    revert    a probation ended badly: the previous champion is champion again
 
-Of the rows up to a moment, the one with the newest as_of, and of those the latest, names the champion of
-that moment: a backfill leaves a row and changes nothing for readers.
+The champion of a moment is named by the row with the newest as_of up to that moment, and of those by the
+latest: a backfill adds a row and changes nothing for readers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 import sqlalchemy as sa
 
 from automl.modeling.recipes import Blend
 from automl.store import tables as t
+from automl.store.rows import aware, naive
+from automl.workspace import now
 
 __all__ = [
     "EFFECTIVE",
     "KINDS",
     "Entry",
     "Waiting",
-    "adopt_releases",
     "champion_entry",
     "drop_waiting",
     "entries",
+    "expire_waiting",
+    "let_wait",
     "waiting",
     "write",
     "write_waiting",
 ]
 
-EFFECTIVE = ("promote", "refit", "approve", "rollback", "revert", "adopt")  # change the champion
+EFFECTIVE = ("promote", "refit", "approve", "rollback", "revert")  # change the champion
 KINDS = (*EFFECTIVE, "wait", "expire", "reject")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One row of the ledger."""
 
@@ -53,22 +56,22 @@ class Entry:
     to_version: int | None = None
     decision_id: int | None = None
     generation: int | None = None  # published in the same transaction
-    blend_id: str = ""  # put out, turned down, or waiting
+    blend_id: str = ""  # reverted, rejected, or waiting
     id: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """A challenger that the evidence would promote, and a person has not yet approved.
+    """A challenger that the evidence would promote, and that awaits approval.
 
-    It is a registered model version, fitted on the rows of the cycle that judged it.
+    It is a registered model version, fitted on the rows of the cycle that chose it.
     """
 
     as_of: datetime
     blend: Blend
     labels_until: datetime
     reason: str
-    losses: dict[str, float]  # "model" and "baseline", on the newest block
+    losses: Mapping[str, float]  # "model" and "baseline", on the newest block
     waits_since: datetime
     expires_at: datetime
     decision_id: int = 0
@@ -86,8 +89,8 @@ def write(connection: sa.Connection, problem: str, entry: Entry) -> int:
         connection,
         t.ledger.insert().values(
             problem=problem,
-            at=_naive(entry.at),
-            as_of=_naive(entry.as_of),
+            at=naive(entry.at),
+            as_of=naive(entry.as_of),
             kind=entry.kind,
             actor=entry.actor,
             reason=entry.reason[:4000],
@@ -105,99 +108,113 @@ def entries(connection: sa.Connection, problem: str) -> list[Entry]:
     query = sa.select(t.ledger).where(t.ledger.c.problem == problem).order_by(t.ledger.c.id)
     return [
         Entry(
-            row.at.replace(tzinfo=UTC),
-            row.as_of.replace(tzinfo=UTC),
-            row.kind,
-            row.actor,
-            row.reason,
-            row.from_version,
-            row.to_version,
-            row.decision_id,
-            row.generation,
-            row.blend_id,
-            row.id,
+            at=aware(row.at),
+            as_of=aware(row.as_of),
+            kind=row.kind,
+            actor=row.actor,
+            reason=row.reason,
+            from_version=row.from_version,
+            to_version=row.to_version,
+            decision_id=row.decision_id,
+            generation=row.generation,
+            blend_id=row.blend_id,
+            id=row.id,
         )
         for row in connection.execute(query)
     ]
 
 
 def champion_entry(rows: Sequence[Entry], at: datetime | None = None) -> Entry | None:
-    """The row that made the champion of a moment; None if nothing was released by then."""
-    told = [e for e in rows if e.kind in EFFECTIVE and (at is None or e.at <= at)]
-    return max(told, key=lambda e: (e.as_of, e.id), default=None)
+    """The row that names the champion of a moment; None if nothing was released by then."""
+    effective = [e for e in rows if e.kind in EFFECTIVE and (at is None or e.at <= at)]
+    return max(effective, key=lambda e: (e.as_of, e.id), default=None)
 
 
 def waiting(connection: sa.Connection, problem: str) -> Waiting | None:
-    """The challenger that waits, expired or not."""
+    """The challenger that awaits approval, expired or not."""
     row = connection.execute(sa.select(t.waiting).where(t.waiting.c.problem == problem)).first()
     if row is None:
         return None
     return Waiting(
-        row.as_of.replace(tzinfo=UTC),
-        Blend.from_json(row.blend),
-        row.labels_until.replace(tzinfo=UTC),
-        row.reason,
-        dict(row.losses),
-        row.waits_since.replace(tzinfo=UTC),
-        row.expires_at.replace(tzinfo=UTC),
-        row.decision_id,
-        row.model_version,
-        row.run_id,
-        row.digests,
-        row.fingerprint,
+        as_of=aware(row.as_of),
+        blend=Blend.from_json(row.blend),
+        labels_until=aware(row.labels_until),
+        reason=row.reason,
+        losses=row.losses,
+        waits_since=aware(row.waits_since),
+        expires_at=aware(row.expires_at),
+        decision_id=row.decision_id,
+        model_version=row.model_version,
+        run_id=row.run_id,
+        digests=row.digests,
+        fingerprint=row.fingerprint,
     )
 
 
-def write_waiting(connection: sa.Connection, problem: str, one: Waiting) -> None:
-    """Let a challenger wait; whoever waited before no longer does."""
+def let_wait(connection: sa.Connection, problem: str, challenger: Waiting, actor: str) -> None:
+    """Let a challenger await approval; it replaces the one that did so before."""
+    former = waiting(connection, problem)
+    reason = challenger.reason
+    if former is not None:
+        reason += (
+            f"; replaces version {former.model_version} of {former.as_of:%Y-%m-%d}, "
+            "which was neither approved nor rejected"
+        )
+    write_waiting(connection, problem, challenger)
+    entry = Entry(
+        at=challenger.waits_since,
+        as_of=challenger.as_of,
+        kind="wait",
+        actor=actor,
+        reason=reason,
+        to_version=challenger.model_version,
+        decision_id=challenger.decision_id,
+        blend_id=challenger.blend.id,
+    )
+    write(connection, problem, entry)
+
+
+def expire_waiting(connection: sa.Connection, problem: str, as_of: datetime, actor: str) -> None:
+    """Drop a challenger that the cycle of `as_of` did not find better again, if one waits."""
+    challenger = waiting(connection, problem)
+    if challenger is None or challenger.as_of > as_of:
+        return
+    drop_waiting(connection, problem)
+    entry = Entry(
+        at=now(),
+        as_of=challenger.as_of,
+        kind="expire",
+        actor=actor,
+        reason=f"the cycle of {as_of:%Y-%m-%d %H:%M} did not find it better again",
+        to_version=challenger.model_version,
+        blend_id=challenger.blend.id,
+    )
+    write(connection, problem, entry)
+
+
+def write_waiting(connection: sa.Connection, problem: str, challenger: Waiting) -> None:
+    """Write the waiting challenger, without a row in the ledger; there is one per problem."""
     drop_waiting(connection, problem)
     connection.execute(
         t.waiting.insert().values(
             problem=problem,
-            as_of=_naive(one.as_of),
-            decision_id=one.decision_id,
-            blend_id=one.blend.id,
-            blend=one.blend.to_json(),
-            labels_until=_naive(one.labels_until),
-            reason=one.reason,
-            losses=one.losses,
-            waits_since=_naive(one.waits_since),
-            expires_at=_naive(one.expires_at),
-            model_version=one.model_version,
-            run_id=one.run_id,
-            digests=dict(one.digests),
-            fingerprint=one.fingerprint,
+            as_of=naive(challenger.as_of),
+            decision_id=challenger.decision_id,
+            blend_id=challenger.blend.id,
+            blend=challenger.blend.to_json(),
+            labels_until=naive(challenger.labels_until),
+            reason=challenger.reason,
+            losses=dict(challenger.losses),
+            waits_since=naive(challenger.waits_since),
+            expires_at=naive(challenger.expires_at),
+            model_version=challenger.model_version,
+            run_id=challenger.run_id,
+            digests=dict(challenger.digests),
+            fingerprint=challenger.fingerprint,
         )
     )
 
 
 def drop_waiting(connection: sa.Connection, problem: str) -> None:
-    """Nobody waits any more."""
+    """No challenger awaits approval any more."""
     connection.execute(t.waiting.delete().where(t.waiting.c.problem == problem))
-
-
-def adopt_releases(connection: sa.Connection) -> None:
-    """Rows for the releases of a store that had no ledger, in the order in which they were made."""
-    kinds = {"first": "promote", "promote": "promote"}
-    query = sa.select(t.release, t.decision.c.outcome, t.decision.c.reason)
-    query = query.outerjoin(t.decision, t.decision.c.id == t.release.c.decision_id)
-    before: dict[str, list[tuple[datetime, int]]] = {}
-    for row in connection.execute(query.order_by(t.release.c.id)).all():
-        held = before.setdefault(row.problem, [])
-        earlier = [v for as_of, v in sorted(held, key=lambda x: x[0]) if as_of <= row.as_of]
-        told = Entry(
-            row.released_at.replace(tzinfo=UTC),
-            row.as_of.replace(tzinfo=UTC),
-            kinds.get(row.outcome, "refit"),
-            "unknown",
-            row.reason or "",
-            earlier[-1] if earlier else None,
-            row.model_version,
-            row.decision_id,
-        )
-        write(connection, row.problem, told)
-        held.append((row.as_of, row.model_version))
-
-
-def _naive(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(tzinfo=None)

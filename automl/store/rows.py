@@ -47,7 +47,7 @@ class Hold:
     fence: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cycle:
     """One (problem, verb, as_of, attempt) and what its finished steps left behind."""
 
@@ -68,11 +68,10 @@ class Cycle:
         return self.status in ENDED
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """A model version made effective; the newest release is the champion."""
 
-    id: int
     as_of: datetime
     model_version: int
     run_id: str
@@ -80,7 +79,8 @@ class Release:
     fingerprint: str
     blend: Blend
     labels_until: datetime
-    projected: bool
+    projected: bool = False  # whether MLflow's aliases have followed
+    id: int = 0
     decision_id: int = field(default=0, compare=False)  # that made this version
     released_at: datetime | None = field(default=None, compare=False)
 
@@ -142,33 +142,33 @@ def plain(content: Mapping[str, Any]) -> Any:
 def cycle_of(row: sa.Row[Any]) -> Cycle:
     """The cycle of a row."""
     return Cycle(
-        row.id,
-        row.problem,
-        row.verb,
-        aware(row.as_of),
-        row.attempt,
-        row.status,
-        row.reason,
-        row.problem_digest,
-        row.receipts or {},
-        aware(row.started_at),
+        id=row.id,
+        problem=row.problem,
+        verb=row.verb,
+        as_of=aware(row.as_of),
+        attempt=row.attempt,
+        status=row.status,
+        reason=row.reason,
+        problem_digest=row.problem_digest,
+        receipts=row.receipts or {},
+        started_at=aware(row.started_at),
     )
 
 
 def release_of(row: sa.Row[Any]) -> Release:
     """The release of a row."""
     return Release(
-        row.id,
-        aware(row.as_of),
-        row.model_version,
-        row.run_id,
-        row.digests,
-        row.fingerprint,
-        Blend.from_json(row.blend),
-        aware(row.labels_until),
-        row.projected_at is not None,
-        row.decision_id,
-        aware(row.released_at),
+        id=row.id,
+        as_of=aware(row.as_of),
+        model_version=row.model_version,
+        run_id=row.run_id,
+        digests=row.digests,
+        fingerprint=row.fingerprint,
+        blend=Blend.from_json(row.blend),
+        labels_until=aware(row.labels_until),
+        projected=row.projected_at is not None,
+        decision_id=row.decision_id,
+        released_at=aware(row.released_at),
     )
 
 

@@ -191,14 +191,14 @@ class Store(Database):
         )
         return [
             BlockLoss(
-                aware(r.cycle),
-                r.blend,
-                aware(r.start),
-                aware(r.end),
-                r.rows,
-                r.loss,
-                r.baseline_loss,
-                r.kind,
+                cycle=aware(r.cycle),
+                blend=r.blend,
+                start=aware(r.start),
+                end=aware(r.end),
+                rows=r.rows,
+                loss=r.loss,
+                baseline_loss=r.baseline_loss,
+                kind=r.kind,
             )
             for r in self._all(query)
         ]

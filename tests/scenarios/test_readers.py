@@ -151,7 +151,15 @@ class Publisher:
         cut = [0, rows // 3, rows // 2, rows]
         pieces = [(frame.iloc[a:b], None) for a, b in pairwise(cut)]
         release = Release(
-            self.made, start, self.made, "r", {}, "", Blend.single(Recipe("x", {})), start, True
+            id=self.made,
+            as_of=start,
+            model_version=self.made,
+            run_id="r",
+            digests={},
+            fingerprint="",
+            blend=Blend.single(Recipe("x", {})),
+            labels_until=start,
+            projected=True,
         )
         origin = publish.Origin(release, (start, start + WEEK), "b", 1)
         with self.store.hold("parcels") as hold:

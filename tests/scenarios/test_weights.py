@@ -350,7 +350,7 @@ def test_published_predictions_are_judged_by_weight(
     labelled = make_world().assign(copies=RNG.integers(0, 4, 2400).astype(float)).head(300)
     chance = RNG.random(300)
     published = labelled[["parcel", "sent_at"]].assign(probability=chance)
-    monkeypatch.setattr(realised.publish, "read_generation", lambda *_: published)
+    monkeypatch.setattr(realised.predictions, "read_generation", lambda *_: published)
     contract = Contract({}, {}, (0, 1))
 
     generation = make_generation(rows=300)

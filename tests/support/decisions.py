@@ -24,7 +24,9 @@ def duel(name: str, gains: Sequence[float], *, out_of_sample: int | None = None)
         for i in range(n)
     )
     starts = tuple(FIRST - timedelta(weeks=i) for i in range(n))
-    return Duel(name, tuple(gains), kinds, tuple(range(n)), starts)
+    return Duel(
+        challenger=name, gains=tuple(gains), kinds=kinds, ages=tuple(range(n)), blocks=starts
+    )
 
 
 def decide_on(
@@ -44,14 +46,14 @@ def week_of_losses(
     losses = 0.3 * (1 - advantage + rng.normal(0, noise / sqrt(2), len(advantage)))
     return [
         BlockLoss(
-            start + timedelta(weeks=1),
-            str(i),
-            start,
-            start + timedelta(weeks=1),
-            100,
-            float(x),
-            1.0,
-            "out_of_sample",
+            cycle=start + timedelta(weeks=1),
+            blend=str(i),
+            start=start,
+            end=start + timedelta(weeks=1),
+            rows=100,
+            loss=float(x),
+            baseline_loss=1.0,
+            kind="out_of_sample",
         )
         for i, x in enumerate(losses)
     ]

@@ -21,14 +21,14 @@ from automl.workspace import Workspace
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 WEEK = timedelta(weeks=1)
 RELEASE = Release(
-    1,
-    MONDAY,
-    7,
-    "run7",
-    {},
-    "f" * 64,
-    Blend.single(Recipe("linear", {})),
-    MONDAY - WEEK,
+    id=1,
+    as_of=MONDAY,
+    model_version=7,
+    run_id="run7",
+    digests={},
+    fingerprint="f" * 64,
+    blend=Blend.single(Recipe("linear", {})),
+    labels_until=MONDAY - WEEK,
     projected=True,
 )
 STAMPS = ["generation", "model_version", "run_id", "as_of", "scored_at"]

@@ -36,15 +36,15 @@ def make_release(as_of: datetime, version: int) -> Release:
         )
     )
     return Release(
-        0,
-        as_of,
-        version,
-        f"run{version}",
-        {"MLmodel": "ab" * 32},
-        "f" * 64,
-        blend,
-        as_of - WEEK,
-        False,
+        id=0,
+        as_of=as_of,
+        model_version=version,
+        run_id=f"run{version}",
+        digests={"MLmodel": "ab" * 32},
+        fingerprint="f" * 64,
+        blend=blend,
+        labels_until=as_of - WEEK,
+        projected=False,
     )
 
 
@@ -86,4 +86,13 @@ def make_loss(
     *, cycle: datetime = MONDAY, blend: str = "a", week: int = 1, loss: float = 0.25
 ) -> BlockLoss:
     start = MONDAY - week * WEEK
-    return BlockLoss(cycle, blend, start, start + WEEK, 100, loss, 0.5, "out_of_sample")
+    return BlockLoss(
+        cycle=cycle,
+        blend=blend,
+        start=start,
+        end=start + WEEK,
+        rows=100,
+        loss=loss,
+        baseline_loss=0.5,
+        kind="out_of_sample",
+    )

@@ -123,11 +123,18 @@ def let_wait(file: Path, *, days: int = 14) -> Blend:
     assert champion is not None
     moment = now()
     one = Waiting(
-        champion.as_of, blend, champion.labels_until, "it gains", {"model": 0.2, "baseline": 0.5},
-        moment, moment + timedelta(days=days), champion.decision_id,
-        version.model_version, version.run_id, version.digests, version.fingerprint,
+        as_of=champion.as_of, blend=blend, labels_until=champion.labels_until, reason="it gains", losses={"model": 0.2, "baseline": 0.5},
+        waits_since=moment, expires_at=moment + timedelta(days=days), decision_id=champion.decision_id,
+        model_version=version.model_version, run_id=version.run_id, digests=version.digests, fingerprint=version.fingerprint,
     )  # fmt: skip
-    told = Entry(moment, one.as_of, "wait", "schedule", "it gains", blend_id=blend.id)
+    told = Entry(
+        at=moment,
+        as_of=one.as_of,
+        kind="wait",
+        actor="schedule",
+        reason="it gains",
+        blend_id=blend.id,
+    )
     with store.writer.begin() as connection:
         ledger.write_waiting(connection, "parcels", one)
         ledger.write(connection, "parcels", told)

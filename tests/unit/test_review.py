@@ -14,14 +14,13 @@ import pytest
 from automl.cycles.options import RunOptions
 from automl.errors import ProblemError
 from automl.modeling.recipes import Blend, Recipe
-from automl.promotion import release
 from automl.promotion.decide import Decision, decide
 from automl.promotion.evidence import Duel
 from automl.retrain import choose as pending
 from automl.retrain import retrain
 from automl.retrain.probation import previous_champion
 from automl.review import approve, approve_if_tagged, reject
-from automl.store import Store
+from automl.store import Store, releases
 from tests.support.parcels import AS_OF
 from tests.support.workspaces import file as file  # a fixture
 from tests.support.workspaces import let_wait, opened, standing, type_command, without_standby
@@ -46,7 +45,7 @@ def test_in_review_mode_the_champion_is_refit_and_who_is_better_waits(
     monkeypatch.setattr(pending, "decide", _promoting)
     shadow = Blend.single(Recipe("linear", {"C": 0.5, "alpha": 1.0}, 3))
     with store.writer.begin() as connection:
-        release._keep_shadows(connection, problem, [(shadow, held.labels_until)])
+        releases.replace_shadows(connection, "parcels", [(shadow, held.labels_until)])
 
     result = retrain(problem, workspace, RunOptions(as_of=AS_OF + timedelta(days=3), plan="full"))
 
@@ -106,7 +105,7 @@ def test_a_mere_refit_deletes_neither_the_waiting_challenger_nor_shadows(file: P
     blend = let_wait(file)
     shadow = Blend.single(Recipe("linear", {"C": 0.25, "alpha": 1.0}, 3))
     with store.writer.begin() as connection:
-        release._keep_shadows(connection, problem, [(shadow, AS_OF - timedelta(days=30))])
+        releases.replace_shadows(connection, "parcels", [(shadow, AS_OF - timedelta(days=30))])
 
     retrain(problem, workspace, RunOptions(as_of=AS_OF + timedelta(days=3), plan="refit"))
 
@@ -132,7 +131,7 @@ def test_a_tag_in_mlflow_approves_before_the_next_command(
     done = type_command(file, "score", "--as-of", f"{AS_OF:%Y-%m-%d}")
 
     assert done.returncode == 0, done.stderr
-    assert "version 1 approved by a tag in MLflow" in done.stderr
+    assert "version 1 was approved by a tag in MLflow" in done.stderr
     _, _, store = opened(file)
     told = store.ledger("parcels")[-1]
     assert (told.kind, told.actor, told.reason) == ("approve", "a tag in MLflow", reason)
@@ -158,7 +157,7 @@ def test_an_approved_version_is_released_and_seen(file: Path) -> None:
     without_standby(file)
     blend = let_wait(file)
 
-    done = approve(problem, workspace, "looks right", version=1, who="ann")
+    done = approve(problem, workspace, "looks right", version=1, actor="ann")
 
     after = standing(file)
     assert (done.status, done.model_version, done.warnings) == ("approved", 1, [])
@@ -170,7 +169,7 @@ def test_an_approved_version_is_released_and_seen(file: Path) -> None:
     assert champion.blend == blend
     assert champion.fingerprint
     assert approve(problem, workspace, "looks right").already
-    with pytest.raises(ProblemError, match="no challenger waits"):
+    with pytest.raises(ProblemError, match="no challenger awaits approval"):
         approve(problem, workspace, "another one")
     assert standing(file) == after
 
@@ -179,10 +178,10 @@ def test_a_rejected_challenger_waits_no_more_and_nothing_else_changes(file: Path
     problem, workspace, store = opened(file)
     before = standing(file)
     blend = let_wait(file)
-    with pytest.raises(ProblemError, match="version 7 does not wait; found version 1"):
+    with pytest.raises(ProblemError, match="version 7 does not await approval; found version 1"):
         reject(problem, workspace, "no", version=7)
 
-    done = reject(problem, workspace, "no", who="ann")
+    done = reject(problem, workspace, "no", actor="ann")
 
     after = standing(file)
     assert (done.status, done.model_version) == ("rejected", 2)

@@ -12,7 +12,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from automl import predictions as publish
+from automl import predictions
 from automl import review as undo
 from automl.cycles.options import RunOptions
 from automl.cycles.steps import call
@@ -38,7 +38,7 @@ def test_a_rollback_brings_the_former_version_and_its_predictions(file: Path) ->
     problem, workspace, store = opened(file)
     before = standing(file)
 
-    done = rollback(problem, workspace, "it shouts", who="ann")
+    done = rollback(problem, workspace, "it shouts", actor="ann")
 
     after = standing(file)
     assert (done.status, done.model_version, done.already) == ("rolled back", 1, False)
@@ -84,7 +84,7 @@ def test_a_rollback_to_a_generation_made_beforehand_scores_nothing(
         raise AssertionError("nothing may be scored")
 
     monkeypatch.setattr(undo, "stage_batch", refuse)
-    monkeypatch.setattr(publish, "audit", refuse)
+    monkeypatch.setattr(predictions, "audit", refuse)
     monkeypatch.setattr(undo, "_follow", lambda _: [])  # projections: not what readers wait for
     started = time.monotonic()
     done = rollback(problem, workspace, "quick")
@@ -152,7 +152,7 @@ def test_the_parquet_copy_follows_a_rollback(file: Path) -> None:
     ("arguments", "message"),
     [
         ({"to": 9}, "version 9 was never released; found 1"),
-        ({"reason": " "}, "--reason: found none"),
+        ({"reason": " "}, "--reason is required"),
     ],
 )
 def test_what_cannot_be_undone_is_refused(

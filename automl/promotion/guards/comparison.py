@@ -23,7 +23,7 @@ RECENT_BLOCKS = 12  # whose labels say where predictions may lie; more would tel
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Comparison:
     """What else a new model is held against; what is left out is not checked.
 

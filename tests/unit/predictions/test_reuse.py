@@ -41,7 +41,15 @@ WHOLE = (
 )  # rows of a batch in whole groups; the others are predicted
 AGAIN = WHOLE - A_DAY  # rows in whole groups of the first batch and of the one a day later
 RELEASE = Release(
-    1, FIRST, 1, "run1", {}, "f" * 64, Blend.single(Recipe("linear", {})), FIRST, projected=True
+    id=1,
+    as_of=FIRST,
+    model_version=1,
+    run_id="run1",
+    digests={},
+    fingerprint="f" * 64,
+    blend=Blend.single(Recipe("linear", {})),
+    labels_until=FIRST,
+    projected=True,
 )
 OWN = ["generation", "scored_at"]  # what two generations never share
 PUBLISH = '[publish]\nmode = "new"\nparquet = "out"\n\n[validation]'

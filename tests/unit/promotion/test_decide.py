@@ -36,7 +36,15 @@ def fields(draw: st.DrawFn) -> list[Duel]:
         ages = sorted(draw(st.sets(st.integers(0, 15), min_size=len(gains), max_size=len(gains))))
         kinds = tuple(draw(st.sampled_from(["out_of_sample", "in_sample"])) for _ in gains)
         starts = tuple(FIRST - timedelta(weeks=age) for age in ages)
-        rivals.append(Duel(f"r{number}", tuple(gains), kinds, tuple(ages), starts))
+        rivals.append(
+            Duel(
+                challenger=f"r{number}",
+                gains=tuple(gains),
+                kinds=kinds,
+                ages=tuple(ages),
+                blocks=starts,
+            )
+        )
     return rivals
 
 
@@ -354,7 +362,9 @@ def test_of_several_that_pass_the_largest_gain_is_promoted() -> None:
 
 
 @pytest.mark.parametrize(
-    "rivals", [[], [Duel("r", (), (), (), ())]], ids=["none", "one without a block"]
+    "rivals",
+    [[], [Duel(challenger="r", gains=(), kinds=(), ages=(), blocks=())]],
+    ids=["none", "one without a block"],
 )
 def test_without_evidence_the_champion_is_kept(rivals: list[Duel]) -> None:
     decision = decide_on(*rivals)

@@ -24,7 +24,16 @@ def block_losses(
     """One block a week from FIRST on, each judged in the cycle after it."""
     weeks = [FIRST + timedelta(weeks=i) for i in range(len(losses) + 1)]
     return [
-        BlockLoss(end, blend, start, end, 100, loss, 1.0, kind)
+        BlockLoss(
+            cycle=end,
+            blend=blend,
+            start=start,
+            end=end,
+            rows=100,
+            loss=loss,
+            baseline_loss=1.0,
+            kind=kind,
+        )
         for start, end, loss in zip(weeks, weeks[1:], losses, strict=False)
     ]
 
@@ -102,14 +111,14 @@ def test_blocks_that_overlap_are_not_two_blocks_of_proof(step: int, wanted: str)
     starts = [FIRST + timedelta(days=step * i) for i in range(2)]
     losses = [
         BlockLoss(
-            FIRST,
-            name,
-            start,
-            start + timedelta(days=7),
-            100,
-            loss + i / 1000,
-            1.0,
-            "out_of_sample",
+            cycle=FIRST,
+            blend=name,
+            start=start,
+            end=start + timedelta(days=7),
+            rows=100,
+            loss=loss + i / 1000,
+            baseline_loss=1.0,
+            kind="out_of_sample",
         )
         for name, loss in (("new", 0.34), ("old", 0.30))
         for i, start in enumerate(starts)
@@ -203,7 +212,14 @@ def test_the_same_days_in_more_blocks_change_nothing(gain: float, step: int) -> 
         at = [FIRST + timedelta(days=start) for start in starts]
         losses = [
             BlockLoss(
-                FIRST, name, start, start + timedelta(days=8), 100, loss, 1.0, "out_of_sample"
+                cycle=FIRST,
+                blend=name,
+                start=start,
+                end=start + timedelta(days=8),
+                rows=100,
+                loss=loss,
+                baseline_loss=1.0,
+                kind="out_of_sample",
             )
             for start in at
             for name, loss in (("champion", 0.5), ("r", 0.5 * (1 - gain)))
@@ -229,8 +245,8 @@ def test_an_equal_rival_is_not_promoted_more_often_by_looking_at_the_same_days_a
             start = FIRST + timedelta(days=step * cycle)
             losses += [
                 BlockLoss(
-                    start + timedelta(days=4), name, start, start + timedelta(days=4), 100,
-                    float(days[i, step * cycle : step * cycle + 4].mean()), 1.0, "out_of_sample",
+                    cycle=start + timedelta(days=4), blend=name, start=start, end=start + timedelta(days=4), rows=100,
+                    loss=float(days[i, step * cycle : step * cycle + 4].mean()), baseline_loss=1.0, kind="out_of_sample",
                 )
                 for i, name in enumerate(names)
             ]  # fmt: skip

@@ -41,7 +41,16 @@ def entry(
     baseline: float = 1.0,
     kind: Evidence = "out_of_sample",
 ) -> BlockLoss:
-    return BlockLoss(week(cycle), blend, week(block), week(block + 1), 100, loss, baseline, kind)
+    return BlockLoss(
+        cycle=week(cycle),
+        blend=blend,
+        start=week(block),
+        end=week(block + 1),
+        rows=100,
+        loss=loss,
+        baseline_loss=baseline,
+        kind=kind,
+    )
 
 
 @st.composite
@@ -80,7 +89,14 @@ def slow_duel(losses: Sequence[BlockLoss], challenger: str) -> Duel | None:
                 ends.append(mine[0].end)
                 break
     return (
-        Duel(challenger, tuple(gains), tuple(kinds), tuple(ages), tuple(blocks), tuple(ends))
+        Duel(
+            challenger=challenger,
+            gains=tuple(gains),
+            kinds=tuple(kinds),
+            ages=tuple(ages),
+            blocks=tuple(blocks),
+            ends=tuple(ends),
+        )
         if gains
         else None
     )
@@ -198,7 +214,16 @@ def spans(*days: tuple[int, int]) -> list[BlockLoss]:
     """Champion and challenger on blocks that last from one day to another, all judged at the end."""
     at = [(FIRST + timedelta(days=a), FIRST + timedelta(days=b)) for a, b in days]
     return [
-        BlockLoss(week(9), name, start, end, 100, loss, 1.0, "out_of_sample")
+        BlockLoss(
+            cycle=week(9),
+            blend=name,
+            start=start,
+            end=end,
+            rows=100,
+            loss=loss,
+            baseline_loss=1.0,
+            kind="out_of_sample",
+        )
         for start, end in at
         for name, loss in ((CHAMPION, 0.5), ("a", 0.4))
     ]
@@ -242,7 +267,13 @@ def test_noise_is_shared_as_the_days_are(days: list[tuple[int, int]]) -> None:
 
 
 def test_a_duel_that_does_not_say_when_its_blocks_end_has_none_that_overlap() -> None:
-    duel = Duel("a", (0.1, 0.2), ("out_of_sample",) * 2, (0, 1), (week(1), week(0)))
+    duel = Duel(
+        challenger="a",
+        gains=(0.1, 0.2),
+        kinds=("out_of_sample",) * 2,
+        ages=(0, 1),
+        blocks=(week(1), week(0)),
+    )
 
     assert disjoint(duel)
     assert list(new_shares(duel)) == [1, 1]

@@ -21,7 +21,14 @@ def spanning(gains: Sequence[float], starts: Sequence[int], days: int = 7) -> Du
     begin = [FIRST + timedelta(days=start) for start in starts]
     ages = tuple(round((starts[0] - start) / days) for start in starts)
     ends = tuple(start + timedelta(days=days) for start in begin)
-    return Duel("r", tuple(gains), ("out_of_sample",) * len(gains), ages, tuple(begin), ends)
+    return Duel(
+        challenger="r",
+        gains=tuple(gains),
+        kinds=("out_of_sample",) * len(gains),
+        ages=ages,
+        blocks=tuple(begin),
+        ends=ends,
+    )
 
 
 def luck(seed: int, blocks: int, noise: float) -> np.ndarray:
@@ -81,10 +88,18 @@ def test_neighbours_that_are_alike_are_worth_less() -> None:
 
 def test_a_difference_across_a_gap_counts_less() -> None:
     near = Duel(
-        "r", (0.01, 0.0), ("out_of_sample",) * 2, (0, 1), (FIRST, FIRST - timedelta(weeks=1))
+        challenger="r",
+        gains=(0.01, 0.0),
+        kinds=("out_of_sample",) * 2,
+        ages=(0, 1),
+        blocks=(FIRST, FIRST - timedelta(weeks=1)),
     )
     far = Duel(
-        "r", (0.01, 0.0), ("out_of_sample",) * 2, (0, 4), (FIRST, FIRST - timedelta(weeks=4))
+        challenger="r",
+        gains=(0.01, 0.0),
+        kinds=("out_of_sample",) * 2,
+        ages=(0, 4),
+        blocks=(FIRST, FIRST - timedelta(weeks=4)),
     )
 
     assert (block_noise([near]).freedom, block_noise([far]).freedom) == (1, 0.25)

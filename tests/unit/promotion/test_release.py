@@ -16,7 +16,7 @@ from automl.errors import BusyError, PredictError
 from automl.modeling.recipes import Blend, Recipe
 from automl.problem import Problem
 from automl.promotion import release as room
-from automl.promotion.release import PendingDecision, commit_release, commit_undo, reconcile
+from automl.promotion.release import PendingDecision, commit_release, commit_review, reconcile
 from automl.retrain.probation import doubted
 from automl.store import Entry, Hold, Release, Store, Waiting
 from automl.store import tables as t
@@ -33,7 +33,15 @@ def blend_of(number: float) -> Blend:
 def release_of(week: int, version: int, recipe: float = 1.0) -> Release:
     as_of = MONDAY + week * WEEK
     return Release(
-        0, as_of, version, f"run{version}", {}, "f" * 64, blend_of(recipe), as_of, projected=False
+        id=0,
+        as_of=as_of,
+        model_version=version,
+        run_id=f"run{version}",
+        digests={},
+        fingerprint="f" * 64,
+        blend=blend_of(recipe),
+        labels_until=as_of,
+        projected=False,
     )
 
 
@@ -58,10 +66,17 @@ class Desk:
         name = self.problem.name
         made = release_of(week, version, recipe)
         one = self.store.open_cycle(name, "retrain", made.as_of, attempt, "digest")
-        pending = PendingDecision(outcome, f"{outcome} in week {week}", {}, (), (), "schedule")
+        pending = PendingDecision(
+            outcome=outcome,
+            reason=f"{outcome} in week {week}",
+            content={},
+            evidence=(),
+            shadows=(),
+            actor="schedule",
+        )
         with self.store.hold(name) as hold:
             return commit_release(
-                self.store, hold, self.problem, one, verdict=pending, release=made
+                self.store, hold, self.problem, one, decision=pending, release=made
             )
 
     def undo(self, kind: str, target: Release, reverted_blend: str = "") -> Release:
@@ -69,10 +84,17 @@ class Desk:
         self.tick()
         champion = self.store.champion(self.problem.name)
         assert champion is not None
-        told = Entry(self.clock, champion.as_of, kind, "ann", f"{kind} it", blend_id=reverted_blend)
+        told = Entry(
+            at=self.clock,
+            as_of=champion.as_of,
+            kind=kind,
+            actor="ann",
+            reason=f"{kind} it",
+            blend_id=reverted_blend,
+        )
         made = replace(target, as_of=champion.as_of)
         with self.store.hold(self.problem.name) as hold:
-            return commit_undo(self.store, hold, self.problem, release=made, told=told)
+            return commit_review(self.store, hold, self.problem, release=made, entry=told)
 
     def version(self, at: datetime | None) -> int | None:
         told = report.champion(self.problem, self.workspace, at)["champion"]
@@ -95,7 +117,14 @@ def ten_cycles(session: Desk) -> Desk:
     session.undo("rollback", first, third.blend.id)
     session.cycle(3, 4, "keep", 1)
     session.tick()
-    told = Entry(session.clock, MONDAY + 3 * WEEK, "reject", "ann", "no", blend_id="abc")
+    told = Entry(
+        at=session.clock,
+        as_of=MONDAY + 3 * WEEK,
+        kind="reject",
+        actor="ann",
+        reason="no",
+        blend_id="abc",
+    )
     with session.store.writer.begin() as connection:
         room.ledger.write(connection, "parcels", told)
     fifth = session.cycle(4, 5, "keep", 1)
@@ -155,10 +184,10 @@ def test_before_the_first_release_nothing_was_live(ten_cycles: Desk) -> None:
 def test_a_stale_holder_leaves_neither_release_nor_row(session: Desk) -> None:
     first = session.cycle(0, 1, "first")
     stale = Hold("parcels", 0)
-    told = Entry(session.clock, MONDAY, "rollback", "ann", "why")
+    told = Entry(at=session.clock, as_of=MONDAY, kind="rollback", actor="ann", reason="why")
 
     with pytest.raises(BusyError, match="another run has taken over"):
-        commit_undo(session.store, stale, session.problem, release=first, told=told)
+        commit_review(session.store, stale, session.problem, release=first, entry=told)
 
     assert len(session.store.releases("parcels")) == len(session.store.ledger("parcels")) == 1
 
@@ -189,12 +218,22 @@ def test_a_newer_challenger_takes_the_place_of_one_that_waits_and_the_ledger_say
         made = release_of(week, week + 1)
         one = session.store.open_cycle("parcels", "retrain", made.as_of, 1, "digest")
         waits = Waiting(
-            made.as_of, blend_of(number), MONDAY, "it gains", {}, session.clock, session.clock + WEEK,
+            as_of=made.as_of, blend=blend_of(number), labels_until=MONDAY, reason="it gains", losses={}, waits_since=session.clock, expires_at=session.clock + WEEK,
             model_version=10 + week,
         )  # fmt: skip
-        pending = PendingDecision("keep", "kept", {}, (), (), "ann", waits)
+        pending = PendingDecision(
+            outcome="keep",
+            reason="kept",
+            content={},
+            evidence=(),
+            shadows=(),
+            actor="ann",
+            waiting=waits,
+        )
         with session.store.hold("parcels") as hold:
-            commit_release(session.store, hold, session.problem, one, verdict=pending, release=made)
+            commit_release(
+                session.store, hold, session.problem, one, decision=pending, release=made
+            )
 
     waiting = session.store.waiting("parcels")
     assert waiting is not None

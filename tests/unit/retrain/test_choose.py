@@ -47,7 +47,9 @@ def _promoting(rivals: Sequence[Duel], holder: str, *_: Any, **__: Any) -> Decis
 
 
 def _worse(*_: Any) -> Probation:
-    return Probation("revert", 0.9, 0.02, 2, "the new champion is worse")
+    return Probation(
+        outcome="revert", probability=0.9, worse=0.02, blocks=2, reason="the new champion is worse"
+    )
 
 
 def _cycle(file: Path, weeks: int, plan: str = "full") -> CycleResult:
@@ -280,7 +282,16 @@ def test_the_first_out_of_sample_loss_of_a_blend_on_a_block_is_kept(
 
 
 def test_of_several_out_of_sample_losses_the_oldest_is_the_first() -> None:
-    loss = BlockLoss(AS_OF, "a", AS_OF - WEEK, AS_OF, 200, 0.3, 1.0, "out_of_sample")
+    loss = BlockLoss(
+        cycle=AS_OF,
+        blend="a",
+        start=AS_OF - WEEK,
+        end=AS_OF,
+        rows=200,
+        loss=0.3,
+        baseline_loss=1.0,
+        kind="out_of_sample",
+    )
     later = replace(loss, cycle=AS_OF + WEEK, loss=0.2)
     before = replace(loss, cycle=AS_OF - WEEK, loss=0.1, kind="in_sample")
     found = first_out_of_sample([before, loss, later])

@@ -316,7 +316,17 @@ def work(make_problem: Callable[..., Problem], tmp_path: Path) -> Work:
 
 def test_a_cycle_offers_its_newest_rows_the_labels_of_its_blocks_and_its_slices(work: Work) -> None:
     blend, champion = Blend.single(CHALLENGER), Blend.single(CHAMPION)
-    release = Release(1, AS_OF, 4, "run", {"a": "b"}, "", champion, AS_OF, False)
+    release = Release(
+        id=1,
+        as_of=AS_OF,
+        model_version=4,
+        run_id="run",
+        digests={"a": "b"},
+        fingerprint="",
+        blend=champion,
+        labels_until=AS_OF,
+        projected=False,
+    )
 
     told = compare(work, blend, release)
 
@@ -339,7 +349,17 @@ def test_a_cycle_offers_its_newest_rows_the_labels_of_its_blocks_and_its_slices(
 
 def test_a_first_model_and_a_refit_of_the_champion_have_no_slices_to_fear(work: Work) -> None:
     champion = Blend.single(CHAMPION)
-    release = Release(1, AS_OF, 4, "run", {}, "", champion, AS_OF, False)
+    release = Release(
+        id=1,
+        as_of=AS_OF,
+        model_version=4,
+        run_id="run",
+        digests={},
+        fingerprint="",
+        blend=champion,
+        labels_until=AS_OF,
+        projected=False,
+    )
 
     assert compare(work, champion, None).champion is None
     assert compare(work, champion, None).slices == ()
