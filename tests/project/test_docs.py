@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -14,6 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+import automl
+from automl.api.project import Project
+from automl.api.table import Tryout
 from automl.problem import Problem, load_problem
 
 ROOT = Path(__file__).parents[2]
@@ -214,6 +219,18 @@ def test_the_problem_file_of_the_readme_is_valid(tmp_path: Path) -> None:
     assert block is not None
     (tmp_path / "problem.toml").write_text(block[1], encoding="utf-8")
     assert load_problem(tmp_path / "problem.toml").table == "flight_delays"
+
+
+def test_the_python_of_the_readme_uses_what_exists() -> None:
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert block is not None
+    homes = {"automl": automl, "attempt": Tryout, "project": Project}
+    names = re.findall(r"\b(automl|attempt|project)\.(\w+)", block[1].replace("problem.toml", ""))
+    assert len(names) >= 6
+    assert [f"{home}.{name}" for home, name in names if not hasattr(homes[home], name)] == []
+    calls = [n for n in ast.walk(ast.parse(block[1])) if isinstance(n, ast.Call)]
+    call = next(c for c in calls if ast.unparse(c.func) == "automl.try_table")
+    assert {k.arg for k in call.keywords} <= set(inspect.signature(automl.try_table).parameters)
 
 
 def test_make_help_lists_the_two_commands_of_the_readme() -> None:
