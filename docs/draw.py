@@ -18,7 +18,12 @@ import grimp
 
 PICTURES = Path(__file__).parent / "pictures"
 ROOTS = ("automl", "flows")
-FOUNDATION = ("errors", "testing", "workspace")  # nearly everything imports them: a bar, not arrows
+FOUNDATION = (
+    "errors",
+    "files",
+    "testing",
+    "workspace",
+)  # nearly everything imports them: a bar, not arrows
 HEAVY = (
     "prefect", "cyclopts", "fastapi", "apprise", "mlflow", "optuna", "sqlalchemy", "alembic", "dask", "matplotlib",
     "skops", "sklearn", "lightgbm", "pyarrow",
@@ -113,7 +118,7 @@ def architecture() -> str:
         parts.append(_box(x - BOX / 2, y, name, ", ".join(libraries.get(name, [])) or None))
     y = MARGIN + len(rows) * ROW
     parts.append(_rect("bar", MARGIN, y, width - 2 * MARGIN, 30))
-    bar = f"{', '.join(FOUNDATION)}: imported by all"
+    bar = f"{', '.join(FOUNDATION)}: imported wherever needed"
     parts.append(_text(width / 2, y + 20, bar, "small"))
     return _svg(width, y + 30 + MARGIN, parts)
 
