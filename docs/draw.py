@@ -44,7 +44,7 @@ Edges = dict[str, set[str]]
 def packages() -> tuple[Edges, dict[str, list[str]]]:
     """Which package imports which, and the heavy libraries that each imports itself."""
     graph = grimp.build_graph(
-        *ROOTS, include_external_packages=True, exclude_type_checking_imports=True
+        *ROOTS, include_external_packages=True, exclude_type_checking_imports=True, cache_dir=None
     )
     edges: Edges = {}
     libraries: dict[str, set[str]] = {}
