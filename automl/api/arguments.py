@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from typing import TypeAlias
+from math import isnan
+from typing import Any, TypeAlias
 
 from automl.cycles.options import RunOptions
 from automl.errors import ProblemError
@@ -33,18 +34,23 @@ def moment_of(value: Moment, argument: str = "as_of") -> datetime | None:
     if value is None:
         return None
     try:
-        if hasattr(value, "to_pydatetime"):  # of pandas
-            moment = value.to_pydatetime(warn=False)
-        elif isinstance(value, date) and not isinstance(value, datetime):
-            moment = datetime(value.year, value.month, value.day, tzinfo=UTC)
-        else:
-            moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moment = _datetime(value)
     except (ValueError, TypeError, AttributeError):
         raise ProblemError(
             f"{argument}: found {value!r}; wanted a time such as 2013-11-04 or 2013-11-04T06:00",
             code="usage",
         ) from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _datetime(value: Any) -> datetime:
+    if isnan(getattr(value, "year", 0)):
+        raise ValueError("pandas' NaT is no time")
+    if hasattr(value, "to_pydatetime"):
+        value = value.to_pydatetime(warn=False)
+    elif isinstance(value, date) and not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    return value if isinstance(value, datetime) else datetime.fromisoformat(value)
 
 
 def duration(value: str | Span | None, argument: str) -> Span | None:

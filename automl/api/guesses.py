@@ -30,7 +30,7 @@ __all__ = ["guess"]
 MOST_CLASSES = 50  # more distinct texts are names, not classes
 MOST_CODES = 10  # whole numbers 0, 1, 2, ... are read as classes up to here
 BLOCKS = 12  # blocks that a history is best divided into
-BLOCK_ROWS = 100  # the pipeline merges smaller blocks
+BLOCK_ROWS = 100  # the pipeline merges smaller blocks; to merge two of them is fine
 SPANS = ("1m", "10m", "1h", "6h", "1d", "7d", "1mo", "1q", "12mo", "60mo", "120mo")
 LATER = 0.9  # share of rows with a time after the row's own: the column is known only afterwards
 EARLY = 0.99  # share of labels that are known after the guessed label delay
@@ -337,7 +337,7 @@ def _block(sample: _Sample) -> tuple[str, str]:
     step = sample.labelled.drop_duplicates().sort_values().diff().median().total_seconds()
     length = {s: Span.parse(s).seconds for s in SPANS}
     fitting = [s for s in SPANS if step <= length[s] <= sample.seconds / 3] or [SPANS[0]]
-    filled = [s for s in fitting if sample.rows_in(s) >= BLOCK_ROWS]
+    filled = [s for s in fitting if sample.rows_in(s) >= BLOCK_ROWS / 2]
     best = sample.seconds / BLOCKS
     chosen = min(filled or fitting[-1:], key=lambda s: abs(math.log(length[s] / best)))
     periods = sample.seconds / length[chosen]
@@ -353,8 +353,8 @@ def _as_of(sample: _Sample, block: str, delay: str | None) -> tuple[datetime, st
         midnight = _edge(first, "1d", sample.zone)
         start = midnight if midnight > _aware(last) else _aware(first)
         return start, f"{len(to_predict)} rows from there on have no target: they are predicted"
-    end = _edge(last + pd.Timedelta(1, "us"), block, sample.zone, up=True)
     for span in _batches(sample, block):
+        end = _edge(last + pd.Timedelta(1, "us"), span, sample.zone, up=True)
         start = Span.parse(span).before(end, zone=sample.zone)
         mature = Span.parse(delay).before(start, zone=sample.zone) if delay else start
         if (sample.labelled < mature.replace(tzinfo=None)).sum() >= MIN_ROWS:

@@ -22,6 +22,7 @@ THREADS = "OMP_NUM_THREADS"
 # Libraries whose fits slow down 10 to 25 times on shared cores with OpenMP's own settings
 OPENMP = ("sklearn", "lightgbm", "xgboost", "catboost", "torch")
 _warned: set[str] = set()
+logging.getLogger("automl").addHandler(logging.NullHandler())  # callers choose what is shown
 
 
 def apply_settings(start: Path) -> None:
