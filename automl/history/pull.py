@@ -229,9 +229,9 @@ class _Pulling:
             self._upsert(writer, fresh, shaper, last.record)
             file = self.folders.quarantine / last.record.quarantine
             if last.record.quarantine and file.exists():
-                spoken = [fresh.keys, fresh.changed]
+                changed = [fresh.keys, fresh.changed]
                 since, key = shaper.window.since, self.problem.history.key
-                self.aside.append(still_aside(file, key, spoken, since, self.aside))
+                self.aside.append(still_aside(file, key, changed, since, self.aside))
             audit = Audit(
                 source=source,
                 shaper=shaper,
@@ -253,7 +253,7 @@ class _Pulling:
             keys = pa.concat_tables([keys, moved], promote_options="default")
         found = upsert(writer, Change(fresh.rows, keys, since=shaper.window.since))
         if h.files and (found.updated or found.removed):
-            raise FullPullError("a new file holds other versions of known rows")
+            raise FullPullError("a new file has other versions of known rows")
         self.tally.counts["new"] += int(found.new.sum())
         self.tally.counts["updated"] += found.updated
         self.tally.counts["deleted"] += found.removed

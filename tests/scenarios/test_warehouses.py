@@ -1,4 +1,4 @@
-"""The same rows are the same history, whichever database holds them and whichever driver brings them."""
+"""The same rows give the same history from every database and every driver."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ Row = dict[str, Any]
 
 def rows() -> list[Row]:
     """Rows every three hours, gaps in every column that may have one."""
-    told = []
+    rows = []
     for i in range(250):
         at = (START + i * timedelta(hours=3)).replace(tzinfo=None)
         gap = i % 5 == 2
@@ -104,8 +104,8 @@ def rows() -> list[Row]:
             'x"; DROP TABLE y; --': i / 3,
             "share %": i / 11,
         }
-        told.append({"id": i, "at": at, **(dict.fromkeys(cells) if gap else cells), "late": i % 2})
-    return told
+        rows.append({"id": i, "at": at, **(dict.fromkeys(cells) if gap else cells), "late": i % 2})
+    return rows
 
 
 def in_sqlite(folder: Path) -> str:
@@ -142,8 +142,8 @@ def in_postgres(postgres: PostgresServer) -> str:
 
 def problem_on(url: str, folder: Path, *, lines: str = "", **parts: str) -> Problem:
     folder.mkdir(exist_ok=True)
-    told = {"query": QUERY, "batch": BATCH, "zone": "UTC", **parts}
-    (folder / "problem.toml").write_text(PROBLEM.format(url=url, lines=lines, **told))
+    values = {"query": QUERY, "batch": BATCH, "zone": "UTC", **parts}
+    (folder / "problem.toml").write_text(PROBLEM.format(url=url, lines=lines, **values))
     return load_problem(folder / "problem.toml")
 
 
@@ -178,20 +178,22 @@ def test_the_same_rows_have_one_digest_in_both_databases(
     lite = problem_on(in_sqlite(tmp_path / "lite"), tmp_path / "lite", zone=zone)
     big = problem_on(in_postgres(postgres), tmp_path / "big", zone=zone)
     for as_of in (AS_OF, AS_OF + timedelta(days=3)):  # the second pull brings what is new
-        one, other = frozen(lite, as_of), frozen(big, as_of)
-        assert [s.digest for s in one] == [s.digest for s in other]
-        assert [s.rows for s in one] == [s.rows for s in other]
-    frame = read(other[0])
+        small, large = frozen(lite, as_of), frozen(big, as_of)
+        assert [s.digest for s in small] == [s.digest for s in large]
+        assert [s.rows for s in small] == [s.rows for s in large]
+    frame = read(large[0])
     assert frame["price"].iloc[1] == 1 / 16
     assert frame['x"; DROP TABLE y; --'].iloc[1] == 1 / 3
 
 
-def test_kinds_are_inferred_alike(driver: str, postgres: PostgresServer, tmp_path: Path) -> None:
+def test_both_databases_get_the_same_inferred_kinds(
+    driver: str, postgres: PostgresServer, tmp_path: Path
+) -> None:
     (tmp_path / "lite").mkdir()
     lite = problem_on(in_sqlite(tmp_path / "lite"), tmp_path / "lite")
     big = problem_on(in_postgres(postgres), tmp_path / "big")
-    one, other = (pull(p, open_workspace(p.file), AS_OF) for p in (lite, big))
-    assert one.digest == other.digest
+    small, large = (pull(p, open_workspace(p.file), AS_OF) for p in (lite, big))
+    assert small.digest == large.digest
 
 
 def test_numbers_of_single_precision_are_the_same_from_both_drivers(
@@ -338,7 +340,7 @@ def flights_on(url: str, folder: Path, table: pd.DataFrame) -> Problem:
 
 @pytest.fixture
 def both(postgres: PostgresServer, tmp_path: Path) -> list[Problem]:
-    """The made-up flights in SQLite and in PostgreSQL."""
+    """Generated flights in SQLite and in PostgreSQL."""
     table = flights.made_up().table()
     # something to learn, or the guards refuse the model: most of two airlines' flights are late
     seldom = table.index.to_series() % 7 == 0
@@ -363,12 +365,12 @@ def test_flights_are_the_same_history_in_both_databases(both: list[Problem]) -> 
 
 @pytest.mark.slow
 def test_flights_get_the_same_predictions_from_both_databases(both: list[Problem]) -> None:
-    told = []
+    predictions = []
     for problem in both:
         workspace = open_workspace(problem.file)
         cycle(problem, workspace, RunOptions(as_of=datetime(2013, 5, 6, tzinfo=UTC)))
-        told.append(read_predictions(problem.file.parent / problem.publish.parquet))
+        predictions.append(read_predictions(problem.file.parent / problem.publish.parquet))
     names = ["flight_id", "scheduled", "prediction", "probability"]
-    one, other = (t.sort_values("flight_id")[names].reset_index(drop=True) for t in told)
-    pd.testing.assert_frame_equal(one, other)
-    assert len(one) == 56
+    small, large = (t.sort_values("flight_id")[names].reset_index(drop=True) for t in predictions)
+    pd.testing.assert_frame_equal(small, large)
+    assert len(small) == 56

@@ -38,7 +38,7 @@ def utc_now() -> datetime:
 
 def write(engine: sa.Engine, writer: int, stop: threading.Event, failed: list[Exception]) -> None:
     """New, late, updated and unlabelled rows of one writer; a transaction stays open up to 0.3 s."""
-    rng, made = random.Random(writer), 0
+    rng, count = random.Random(writer), 0
     try:
         while not stop.is_set():
             with engine.connect() as connection:
@@ -48,19 +48,24 @@ def write(engine: sa.Engine, writer: int, stop: threading.Event, failed: list[Ex
                 for _ in range(rng.randint(1, 4)):
                     stamp = utc_now()
                     at = stamp - timedelta(days=rng.choice([0, 0, 0, 1, 4]))
-                    told = {"id": made * WRITERS + writer, "at": at, "now": stamp, "x": made / 8}
-                    if made and rng.random() < 0.4:
-                        told |= {"id": rng.randrange(made) * WRITERS + writer, "x": rng.random()}
+                    values = {
+                        "id": count * WRITERS + writer,
+                        "at": at,
+                        "now": stamp,
+                        "x": count / 8,
+                    }
+                    if count and rng.random() < 0.4:
+                        values |= {"id": rng.randrange(count) * WRITERS + writer, "x": rng.random()}
                         sql = "update rows set x = :x, changed = :now, y = 1 - y where id = :id"
                     else:
-                        made += 1
+                        count += 1
                         sql = "insert into rows values (:id, 'k', :at, :now, :at, :x, 'ant', 1)"
-                    connection.execute(sa.text(sql), told)
+                    connection.execute(sa.text(sql), values)
                 if rng.random() < 0.3:
                     time.sleep(rng.uniform(0, 0.3))
                 connection.commit()
             time.sleep(rng.uniform(0, 0.02))
-    except Exception as error:  # noqa: BLE001  told by the test
+    except Exception as error:  # noqa: BLE001  reported by the test
         failed.append(error)
 
 

@@ -1,6 +1,6 @@
-"""A source that changes while it is pulled: transactions that commit late, and what the truth is then.
+"""A source that changes while it is pulled, with late commits, and the rows a pull should find.
 
-The truth is computed with pandas from the whole table and knows nothing of watermarks or parts.
+The expected rows are computed with pandas from the whole table, without watermarks or parts.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ Row = dict[str, Any]
 
 def write_problem(folder: Path, source: str = SQLITE, **lines: str) -> Problem:
     """A problem on such rows; `lines` are those of its history, as TOML."""
-    told = {"key": '["id"]', "ignore": '["changed", "known_at"]', **lines}
-    text = "\n".join(f"{name} = {value}" for name, value in told.items() if value)
+    settings = {"key": '["id"]', "ignore": '["changed", "known_at"]', **lines}
+    text = "\n".join(f"{name} = {value}" for name, value in settings.items() if value)
     file = folder / "problem.toml"
     file.write_text(PROBLEM.format(name="rows", source=source, lines=text), encoding="utf-8")
     return load_problem(file)
@@ -140,8 +140,8 @@ def truth(rows: Sequence[Row], problem: Problem, as_of: datetime) -> pd.DataFram
     frame = frame[frame["y"].notna()]
     frame = frame.drop_duplicates(key) if key else frame
     names = sorted(kinds_of(problem))
-    told = frame.sort_values(["at", *(key or ["id"])], kind="stable")[names]
-    return told.reset_index(drop=True)
+    expected = frame.sort_values(["at", *(key or ["id"])], kind="stable")[names]
+    return expected.reset_index(drop=True)
 
 
 def differences(snapshot: Snapshot, wanted: pd.DataFrame, key: Sequence[str]) -> dict[str, int]:
@@ -203,7 +203,7 @@ class Memory:
 
 @dataclass
 class Life:
-    """Random transactions on a table; what was stated is seen only when it was committed."""
+    """Random transactions on a table; a statement is visible once it is committed."""
 
     random: random.Random
     acts: Sequence[str]
@@ -211,7 +211,7 @@ class Life:
     delay: timedelta = 50 * timedelta(minutes=1)  # the longest transaction; overlap is an hour
     rows: list[Row] = field(default_factory=list)
     waiting: list[tuple[datetime, str, Any]] = field(default_factory=list)
-    made: int = 0
+    count: int = 0
 
     def go_on(self, start: datetime, until: datetime, count: int) -> None:
         """`count` statements between two moments; then all commits that are due happen."""
@@ -226,15 +226,15 @@ class Life:
             (w for w in self.waiting if until is None or w[0] <= until), key=lambda w: w[0]
         )
         self.waiting = [w for w in self.waiting if until is not None and w[0] > until]
-        for _, act, told in due:
+        for _, act, content in due:
             if act in ("insert", "late", "twin"):
-                self.rows.append(told)
+                self.rows.append(content)
             elif act == "delete":
-                self.rows = [r for r in self.rows if r["id"] != told]
+                self.rows = [r for r in self.rows if r["id"] != content]
             elif self.versions:
-                self.rows += [{**r, **told} for r in self._newest(told["id"])]
+                self.rows += [{**r, **content} for r in self._newest(content["id"])]
             else:
-                self.rows = [{**r, **told} if r["id"] == told["id"] else r for r in self.rows]
+                self.rows = [{**r, **content} if r["id"] == content["id"] else r for r in self.rows]
 
     def _newest(self, number: int) -> list[Row]:
         return sorted((r for r in self.rows if r["id"] == number), key=lambda r: r["changed"])[-1:]
@@ -249,27 +249,27 @@ class Life:
         if act != "insert" and (victim is None or victim["id"] in busy):
             return
         assert victim is not None or act == "insert"
-        told: Any
+        content: Any
         if act in ("insert", "late"):
             at = stamp - (timedelta(days=rng.uniform(0.5, 9)) if act == "late" else timedelta(0))
             label = stamp + rng.choice([0, 0, 1, 30]) * HOUR
-            told = some_row(self.made, at, changed=stamp, known_at=label)
-            told["y"] = None if rng.random() < 0.1 else told["y"]
-            told["changed"] = stamp if self.versions or rng.random() < 0.9 else None
+            content = some_row(self.count, at, changed=stamp, known_at=label)
+            content["y"] = None if rng.random() < 0.1 else content["y"]
+            content["changed"] = stamp if self.versions or rng.random() < 0.9 else None
             if act == "late":
-                told["changed"] = stamp
-            self.made += 1
+                content["changed"] = stamp
+            self.count += 1
         elif act == "twin":
-            told = dict(victim)
+            content = dict(victim)
         elif act == "delete":
-            told = victim["id"]
+            content = victim["id"]
         else:
-            told = {"id": victim["id"], "changed": stamp}
+            content = {"id": victim["id"], "changed": stamp}
             if act == "update":
-                told |= {"x": rng.random(), "y": rng.choice([0, 1])}
+                content |= {"x": rng.random(), "y": rng.choice([0, 1])}
             elif act == "take back":
-                told |= {"y": None} if rng.random() < 0.5 else {"known_at": None}
+                content |= {"y": None} if rng.random() < 0.5 else {"known_at": None}
             elif act == "move":
                 days = rng.choice([-9, -3, -1, 1, 3, 40])
-                told |= {"at": victim["at"] + days * DAY}
-        self.waiting.append((commit, act, told))
+                content |= {"at": victim["at"] + days * DAY}
+        self.waiting.append((commit, act, content))

@@ -46,7 +46,7 @@ class Source:
     kind: str
 
     def holds(self, rows: Rows, columns: Mapping[str, str] | None = None) -> None:
-        """Write the rows; `columns` are SQLite types, by default what SQLite calls no type at all."""
+        """Write the rows; `columns` are SQLite types, by default none."""
         names = list(dict.fromkeys(name for row in rows for name in row))
         getattr(self, f"_{self.kind}")(rows, names, columns or {})
 
@@ -60,10 +60,10 @@ class Source:
             "ignore": '["arrived_after"]',
             **roles,
         }
-        told = "\n".join(f"{name} = {value}" for name, value in lines.items() if value)
+        settings = "\n".join(f"{name} = {value}" for name, value in lines.items() if value)
         (self.folder / "problem.toml").write_text(
             'name = "parcels"\ntask = "binary"\n[history]\n'
-            f"{ORIGIN[self.kind].format(module=self._module)}\n{told}\n{history}\n"
+            f"{ORIGIN[self.kind].format(module=self._module)}\n{settings}\n{history}\n"
             '[metric]\nname = "roc_auc"\n[sweep]\ntrials = 1\n[validation]\nblock = "7d"\n',
             encoding="utf-8",
         )
@@ -84,9 +84,8 @@ class Source:
         return pull_batch(problem, open_workspace(problem.file), as_of, kinds=kinds)
 
     @property
-    def _module(
-        self,
-    ) -> str:  # Python keeps modules by name, so each folder needs a name of its own
+    def _module(self) -> str:
+        # Python keeps modules by name, so each folder needs a name of its own
         return "rows_" + "".join(c if c.isalnum() else "_" for c in str(self.folder))
 
     def _sqlite(self, rows: Rows, names: list[str], types: Mapping[str, str]) -> None:
@@ -131,16 +130,13 @@ def _sqlite_value(value: object) -> object:
 def _arrow(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
-    except (
-        pa.ArrowInvalid,
-        pa.ArrowTypeError,
-        OverflowError,
-    ):  # a column has one type in parquet: text
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        # a column has one type in parquet: text
         return pa.array([None if v is None else str(v) for v in values])
 
 
 def parcel(number: int, sent_at: datetime, **other: Any) -> dict[str, Any]:
-    """One row; what a parcel holds follows from its number."""
+    """One row whose content follows from its number."""
     return {
         "parcel": number,
         "sent_at": f"{sent_at:%Y-%m-%d %H:%M:%S}",

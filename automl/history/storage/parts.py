@@ -1,6 +1,6 @@
 """Rows as immutable parquet parts under their own digest; unchanged parts are shared by all snapshots.
 
-A part holds whole days (UTC) in time and key order. The digest of a snapshot is made of the digests of
+A part has whole days (UTC) in time and key order. The digest of a snapshot is made of the digests of
 its days, so it does not depend on how rows are cut into parts, nor on the pulls that brought them.
 """
 

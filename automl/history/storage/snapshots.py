@@ -236,7 +236,7 @@ def read(
 
 
 def scan(snapshot: Snapshot) -> ds.Dataset:
-    """The rows as an Arrow dataset in time order; nothing is read before it is asked for."""
+    """The rows as an Arrow dataset in time order; nothing is read before it is used."""
     _, parts, schema = load(snapshot.path)
     return open_parts(snapshot.path.parent.parent / "parts", parts, schema)
 

@@ -1,4 +1,4 @@
-"""What a pull writes, compares, repairs and cleans; and when it reads everything anew."""
+"""What a pull writes, compares, repairs and cleans; and when it reads everything again."""
 
 from __future__ import annotations
 
@@ -91,37 +91,37 @@ def test_what_an_update_says_again_is_no_update(tmp_path: Path) -> None:
         assert (newest(problem).updated, newest(problem).repaired) == (0, 0)
 
 
-# ---------------------------------------------------------------- everything anew
+# ---------------------------------------------------------------- everything again
 
 
-def anew(problem: Problem, why: str, **options: Any) -> None:
+def read_in_full(problem: Problem, why: str, **options: Any) -> None:
     snapshot = pulled(problem, moment(ROWS + 5), **options)
     assert why in newest(problem).full
     assert newest(problem).fetched == ROWS
     assert keys(snapshot) <= set(range(ROWS))
 
 
-def test_an_earlier_as_of_is_read_anew_and_leaves_later_pulls_right(tmp_path: Path) -> None:
+def test_an_earlier_as_of_is_read_in_full_and_leaves_later_pulls_right(tmp_path: Path) -> None:
     problem = begun(tmp_path)
     early = pulled(problem, moment(200))
     assert keys(early) == set(range(200))
-    told = min(folders(problem).pulls.iterdir())
-    assert "not later" in json.loads(told.read_text())["full"]
+    earliest = min(folders(problem).pulls.iterdir())
+    assert "not later" in json.loads(earliest.read_text())["full"]
     insert(tmp_path, hours(30, ROWS))
     snapshot = pulled(problem, moment(ROWS + 40))
     assert newest(problem).full == ""
     assert keys(snapshot) == set(range(ROWS + 30))
 
 
-def test_a_changed_contract_reads_everything_anew(tmp_path: Path) -> None:
+def test_a_changed_contract_reads_everything_again(tmp_path: Path) -> None:
     problem = begun(tmp_path)
-    anew(problem, "contract have changed", nulls=("ant",))
+    read_in_full(problem, "contract have changed", nulls=("ant",))
 
 
-def test_a_changed_problem_file_reads_everything_anew(tmp_path: Path) -> None:
+def test_a_changed_problem_file_reads_everything_again(tmp_path: Path) -> None:
     begun(tmp_path)
     other = write_problem(tmp_path, **APPEND, label_delay='"1d"')
-    anew(other, "problem file or contract have changed")
+    read_in_full(other, "problem file or contract have changed")
 
 
 @pytest.mark.parametrize("part", [0, 4, -1])
@@ -288,11 +288,11 @@ def test_verify_on_the_command_line(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)["pulls"][0]
-    assert (told["rows"], told["late"], told["deleted"], told["repaired"]) == (ROWS, 1, 1, 2)
+    entry = json.loads(done.stdout)["pulls"][0]
+    assert (entry["rows"], entry["late"], entry["deleted"], entry["repaired"]) == (ROWS, 1, 1, 2)
 
 
-def test_rows_set_aside_are_told_once_and_go_when_they_are_mended(tmp_path: Path) -> None:
+def test_rows_set_aside_are_counted_once_and_return_when_they_are_fixed(tmp_path: Path) -> None:
     problem = begun(tmp_path, **CHANGED, quarantine="0.4")
     bad = some_row(9000, moment(ROWS + 1), x="junk")
     insert(tmp_path, [bad, *hours(20, ROWS)])

@@ -95,7 +95,7 @@ def test_time_can_be_part_of_the_key(source: Source) -> None:
 
 
 @pytest.mark.parametrize(
-    ("roles", "told"),
+    ("roles", "message"),
     [
         ({"time": '"sent"'}, r"history\.time: column 'sent' is missing; found parcel, sent_at"),
         ({"target": '"lat"'}, r"history\.target: column 'lat' is missing"),
@@ -112,10 +112,10 @@ def test_time_can_be_part_of_the_key(source: Source) -> None:
     ],
 )
 def test_a_missing_column_is_named_with_its_role(
-    source: Source, roles: dict[str, str], told: str
+    source: Source, roles: dict[str, str], message: str
 ) -> None:
     source.holds(parcels())
-    with pytest.raises(HistoryError, match=told) as caught:
+    with pytest.raises(HistoryError, match=message) as caught:
         source.pull(source.problem(**roles))
     assert caught.value.code == "missing_column"
 
@@ -154,7 +154,7 @@ def test_a_missing_source_is_unreachable(tmp_path: Path, kind: str) -> None:
 
 def test_a_database_that_does_not_respond_is_unreachable(table: Source) -> None:
     problem = table.problem()
-    url = "postgresql://me@127.0.0.1:1/db"  # nobody listens on port 1
+    url = "postgresql://me@127.0.0.1:1/db"  # nothing listens on port 1
     gone = problem.model_copy(
         update={"history": problem.history.model_copy(update={"source": url})}
     )
@@ -163,7 +163,7 @@ def test_a_database_that_does_not_respond_is_unreachable(table: Source) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "told"),
+    ("query", "message"),
     [
         ("select * from boxes", "the query failed: no such table: boxes"),
         ("select", "the query failed: .*syntax error"),
@@ -179,21 +179,21 @@ def test_a_database_that_does_not_respond_is_unreachable(table: Source) -> None:
     ],
 )
 def test_a_bad_query_is_refused_in_the_databases_words(
-    table: Source, query: str, told: str
+    table: Source, query: str, message: str
 ) -> None:
     table.holds(parcels())
     problem = table.problem()
     bad = problem.model_copy(
         update={"history": problem.history.model_copy(update={"query": query})}
     )
-    with pytest.raises(HistoryError, match=told) as caught:
+    with pytest.raises(HistoryError, match=message) as caught:
         table.pull(bad)
     assert caught.value.code == "query_failed"
     assert table.pull().rows == 40
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("no url at all", "is not a database URL"),
         ("nosuch://host/db", "wanted a database whose driver is installed"),
@@ -203,10 +203,12 @@ def test_a_bad_query_is_refused_in_the_databases_words(
         ),
     ],
 )
-def test_a_wrong_url_is_a_mistake_of_the_problem_file(table: Source, url: str, told: str) -> None:
+def test_a_wrong_url_is_a_mistake_of_the_problem_file(
+    table: Source, url: str, message: str
+) -> None:
     problem = table.problem()
     bad = problem.model_copy(update={"history": problem.history.model_copy(update={"source": url})})
-    with pytest.raises(ProblemError, match=told):
+    with pytest.raises(ProblemError, match=message):
         table.pull(bad)
 
 
@@ -265,23 +267,23 @@ def test_a_column_name_that_comes_twice_is_refused(tmp_path: Path, kind: str) ->
 
 
 @pytest.mark.parametrize(
-    ("body", "error", "told"),
+    ("body", "error", "message"),
     [
         ("return [1, 2]", HistoryError, "returned list; wanted a DataFrame"),
         ("raise ValueError('no rows today')", HistoryError, "raised ValueError: no rows today"),
-        ("raise ConnectionError('no answer')", UnreachableError, "no answer"),
+        ("raise ConnectionError('no response')", UnreachableError, "no response"),
         ("import nowhere_to_be_found", ProblemError, "nowhere_to_be_found"),
     ],
 )
 def test_a_callable_that_fails_is_refused(
-    tmp_path: Path, body: str, error: type[Exception], told: str
+    tmp_path: Path, body: str, error: type[Exception], message: str
 ) -> None:
     source = Source(tmp_path, "python")
     source.holds(parcels())
     (tmp_path / f"{source._module}.py").write_text(
         f"def rows(as_of, until):\n    {body}\n", encoding="utf-8"
     )
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         source.pull()
 
 

@@ -1,4 +1,4 @@
-"""A history that was pulled bit by bit is the one that a single pull would bring, whatever happened."""
+"""A history pulled bit by bit equals the history of a single pull, whatever happened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from automl.history import Snapshot, read
 from automl.history.sources import base, opening
 from automl.history.storage import writer as part_writer
-from automl.problem import Problem
+from automl.problem import Problem, load_problem
 from tests.support.changing_source import (
     DAY,
     HOUR,
@@ -37,7 +37,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Variant(NamedTuple):
-    """A kind of source: the lines of its history, and what happens there."""
+    """A kind of source: the lines of its history, and the changes to its rows."""
 
     lines: dict[str, str]
     acts: tuple[str, ...]
@@ -90,13 +90,7 @@ def fresh(folder: Path, problem: Problem, as_of: Any, monkeypatch: pytest.Monkey
             (folder / name).write_bytes((problem.file.parent / name).read_bytes())
     with monkeypatch.context() as patch:
         patch.setattr(part_writer, "PART_ROWS", 333)
-        return pulled(write_again(folder), as_of)
-
-
-def write_again(folder: Path) -> Problem:
-    from automl.problem import load_problem  # noqa: PLC0415
-
-    return load_problem(folder / "problem.toml")
+        return pulled(load_problem(folder / "problem.toml"), as_of)
 
 
 def moments(rng: random.Random, count: int) -> Iterator[tuple[Any, Any]]:
@@ -127,7 +121,7 @@ def test_pulls_in_any_commit_order_end_at_the_truth(
         assert differences(snapshot, read(snapshot), problem.history.key) == NONE
     life.commit()
     end = clock + 2 * DAY
-    # what leaves no trace in the source, deleted rows and rows later than the overlap, needs a look at all
+    # what leaves no trace in the source, deleted rows and rows later than the overlap, needs a comparison of all windows
     verify = "delete" in variant.acts or ("late" in variant.acts and not problem.history.updated_at)
     snapshot = pulled(problem, end, verify=verify)
     assert newest(problem).full == ""

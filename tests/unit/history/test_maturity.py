@@ -1,4 +1,4 @@
-"""Rows are learned from and judged once every label of their cohort is known, also the late ones."""
+"""Rows are trained on and scored only when every label of their cohort is known, late labels included."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_an_outcome_of_few_rows_counts_and_one_of_a_handful_does_not() -> None:
         ) == pytest.approx(expected)
 
 
-# ---------------------------------------------------------------- what is made of it
+# ---------------------------------------------------------------- what depends on it
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def problem(tmp_path_factory: pytest.TempPathFactory) -> Problem:
 
 
 def frame_of(ages: np.ndarray, delays: np.ndarray, outcomes: np.ndarray) -> pd.DataFrame:
-    """The rows known at AS_OF as a snapshot holds them."""
+    """The rows known at AS_OF, as in a snapshot."""
     times = pd.Timestamp(utc_naive(AS_OF)) - pd.to_timedelta(ages, unit="D")
     frame = pd.DataFrame(
         {
@@ -236,12 +236,12 @@ def test_labels_that_are_all_younger_than_the_age_are_refused(problem: Problem) 
         mature_rows(frame, matured, AS_OF)
 
 
-def test_a_class_that_is_missing_from_the_newest_block_is_told_of(problem: Problem) -> None:
+def test_a_class_that_is_missing_from_the_newest_block_is_reported(problem: Problem) -> None:
     frame = frame_of(*cohorts(exponential(1), 100, 8000))
     assert missing_outcomes(frame, problem) == []
     slower = frame[(frame["late"] == 1) | (frame["sent_at"] < utc_naive(AS_OF) - timedelta(days=9))]
-    [told] = missing_outcomes(slower, problem)
-    assert "class 0 has" in told
+    [warning] = missing_outcomes(slower, problem)
+    assert "class 0 has" in warning
 
 
 def test_labels_not_known_yet_change_nothing(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_blocks_after_the_labels_that_chose_a_champion_are_out_of_sample_for_it(
     assert kinds == [("out_of_sample",)] * 2
 
 
-def test_published_predictions_are_judged_on_mature_rows_alone(
+def test_published_predictions_are_compared_with_mature_rows_alone(
     cycles: Path, parcels: pd.DataFrame
 ) -> None:
     [first] = [

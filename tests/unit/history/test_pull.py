@@ -1,4 +1,4 @@
-"""A snapshot holds what could be known at as_of and nothing else, whatever the source hides."""
+"""A snapshot has exactly what could be known at as_of, whatever else the source has."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def poison(draw: st.DrawFn) -> tuple[Rows, list[Any]]:
     )
     times = draw(st.lists(late | immature, max_size=4))
     rows = [{**dict.fromkeys(COLUMNS), **{c: draw(JUNK) for c in COLUMNS}} for _ in times]
-    told = [
+    rows = [
         {**row, "sent_at": f"{when:%Y-%m-%d %H:%M:%S}"}
         for row, when in zip(rows, times, strict=True)
     ]
-    return told, draw(st.lists(JUNK, min_size=40, max_size=40))
+    return rows, draw(st.lists(JUNK, min_size=40, max_size=40))
 
 
 def fitting(rows: Rows, kind: str) -> Rows:
@@ -245,7 +245,7 @@ def test_codes_stay_text(tmp_path: Path, values: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "kept"),
+    ("values", "expected"),
     [
         (["007", "010"], ["007", "010"]),
         (["7", "8"], [7, 8]),
@@ -255,15 +255,15 @@ def test_codes_stay_text(tmp_path: Path, values: list[str]) -> None:
     ],
 )
 def test_keys_of_a_csv_are_whole_numbers_or_text_as_written(
-    tmp_path: Path, values: list[str], kept: list[Any]
+    tmp_path: Path, values: list[str], expected: list[Any]
 ) -> None:
     source = Source(tmp_path, "csv")
     source.holds([{**row, "parcel": values[i]} for i, row in enumerate(parcels(2))])
-    assert sorted(read(source.pull())["parcel"].tolist()) == kept
+    assert sorted(read(source.pull())["parcel"].tolist()) == expected
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "parquet"])
-def test_long_whole_keys_keep_every_digit_beside_a_gap(tmp_path: Path, kind: str) -> None:
+def test_long_whole_keys_keep_every_digit_next_to_a_gap(tmp_path: Path, kind: str) -> None:
     source = Source(tmp_path, kind)
     long = 2**62 + 1
     source.holds(
@@ -273,7 +273,7 @@ def test_long_whole_keys_keep_every_digit_beside_a_gap(tmp_path: Path, kind: str
 
 
 @pytest.mark.parametrize(
-    ("values", "kept"),
+    ("values", "expected"),
     [
         ([0, 1], [0, 1]),
         ([0.0, 1.0], [0, 1]),
@@ -285,11 +285,11 @@ def test_long_whole_keys_keep_every_digit_beside_a_gap(tmp_path: Path, kind: str
     ],
 )
 def test_labels_are_whole_numbers_or_text(
-    tmp_path: Path, values: list[Any], kept: list[Any]
+    tmp_path: Path, values: list[Any], expected: list[Any]
 ) -> None:
     source = Source(tmp_path, "parquet")
     source.holds([{**row, "late": values[i % 2]} for i, row in enumerate(parcels())])
-    assert sorted(read(source.pull())["late"].unique().tolist()) == kept
+    assert sorted(read(source.pull())["late"].unique().tolist()) == expected
 
 
 def test_categories_indexes_and_decimals_of_parquet_are_read_as_what_they_stand_for(

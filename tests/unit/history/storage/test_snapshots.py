@@ -65,7 +65,7 @@ changing_source.pulled(load_problem(sys.argv[1]), audited_history.moment(600))
 def test_a_killed_pull_has_no_effect_and_its_leftovers_go(tmp_path: Path) -> None:
     problem = begun(tmp_path)
     insert(tmp_path, hours(100, ROWS))
-    told, before = folders(problem), files(problem)
+    history, before = folders(problem), files(problem)
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, str(problem.file)],
         cwd=ROOT,
@@ -76,16 +76,16 @@ def test_a_killed_pull_has_no_effect_and_its_leftovers_go(tmp_path: Path) -> Non
         assert "written" in process.stdout.readline()
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    left = [f for f in told.parts.iterdir() if f.suffix == ".tmp"]
+    left = [f for f in history.parts.iterdir() if f.suffix == ".tmp"]
     assert len(left) == 1
     assert newest(problem).as_of == moment(ROWS)
-    mine = told.parts / f"live.{os.getpid()}.tmp"
-    mine.write_bytes(b"x")
-    clean(told, ())
+    unfinished = history.parts / f"live.{os.getpid()}.tmp"
+    unfinished.write_bytes(b"x")
+    clean(history, ())
     assert not left[0].exists()
-    assert mine.exists(), "a living process writes it"
-    os.utime(mine, (time.time() - 4000,) * 2)
-    clean(told, ())
+    assert unfinished.exists(), "a living process writes it"
+    os.utime(unfinished, (time.time() - 4000,) * 2)
+    clean(history, ())
     assert files(problem) == before
     assert keys(pulled(problem, moment(600))) == set(range(580))
 
