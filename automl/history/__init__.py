@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from automl.history.batch import plain_keys, pull_batch, sample
 from automl.history.pull import pull
-from automl.history.rows.casting import ROW_ID, Kind, Kinds, utc_naive
+from automl.history.rows.casting import ROW_ID, Kind, Kinds, learning_only, utc_naive
 from automl.history.rows.personal import KEY_SECRET, discreet, hashed, personal_keys, words
+from automl.history.rows.shaping import UPDATED
 from automl.history.storage.snapshots import (
     Folders,
     Pull,
@@ -29,12 +30,14 @@ from automl.history.storage.snapshots import (
     frozen_batch,
     pulls,
     read,
+    row_ids,
     scan,
 )
 
 __all__ = [
     "KEY_SECRET",
     "ROW_ID",
+    "UPDATED",
     "Folders",
     "Kind",
     "Kinds",
@@ -44,12 +47,14 @@ __all__ = [
     "discreet",
     "frozen_batch",
     "hashed",
+    "learning_only",
     "personal_keys",
     "plain_keys",
     "pull",
     "pull_batch",
     "pulls",
     "read",
+    "row_ids",
     "sample",
     "scan",
     "utc_naive",

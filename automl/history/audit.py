@@ -22,7 +22,7 @@ from automl.history.rows.casting import utc_naive
 from automl.history.rows.quarantine import key_text, keys_aside
 from automl.history.rows.shaping import Layout, Shaper, Window
 from automl.history.rows.versions import Delta, resolve
-from automl.history.sources.base import Since, Source
+from automl.history.sources import Since, Source
 from automl.history.storage.parts import (
     Part,
     day_after,

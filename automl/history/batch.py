@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from automl.history import sources
 from automl.history.limits import accounted, empty_batch, nothing_left, within_limit
 from automl.history.rows.casting import (
     Kinds,
@@ -32,8 +33,7 @@ from automl.history.rows.shaping import (
     refuse_vanished,
 )
 from automl.history.rows.versions import without_twins
-from automl.history.sources import opening
-from automl.history.sources.base import Since, Source
+from automl.history.sources import Since, Source
 from automl.history.storage.disk import writing
 from automl.history.storage.parts import digest_of
 from automl.history.storage.snapshots import Folders, Snapshot, freeze
@@ -155,7 +155,7 @@ def _sample(
     problem: Problem, workspace: Workspace, as_of: datetime, since: datetime
 ) -> tuple[pd.DataFrame, tuple[str, ...], Mapping[str, str]]:
     h = problem.history
-    source = opening.open_source(problem, workspace, h.query, {"as_of": as_of})
+    source = sources.open_source(problem, workspace, h.query, {"as_of": as_of})
     try:
         names = source.names()
         refuse_names(problem, names)
@@ -192,6 +192,6 @@ def _open_batch(problem: Problem, workspace: Workspace, as_of: datetime) -> Sour
         if problem.batch.query
         else {"as_of": until, "until": until}
     )
-    return opening.open_source(
+    return sources.open_source(
         problem, workspace, problem.batch.query or problem.history.query, bound
     )

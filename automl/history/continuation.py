@@ -15,7 +15,7 @@ from automl.history.increments import FullPullError
 from automl.history.rows.casting import Kinds
 from automl.history.rows.personal import hashed, personal_keys
 from automl.history.rows.shaping import Window
-from automl.history.sources.base import Since
+from automl.history.sources import Since
 from automl.history.storage.parts import Part
 from automl.history.storage.snapshots import Folders, Pull, load, pulls
 from automl.problem import Problem

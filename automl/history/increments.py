@@ -12,7 +12,7 @@ from automl.history.rows.casting import Kind, unread
 from automl.history.rows.local_time import FIRST, LAST, utc_naive
 from automl.history.rows.shaping import UPDATED, Rows, Shaper, Window
 from automl.history.rows.versions import Delta, resolve
-from automl.history.sources.base import Since, Source
+from automl.history.sources import Since, Source
 from automl.history.storage.parts import identities, stamps
 
 __all__ = ["DELTA_ROWS", "FullPullError", "Tally", "elsewhere", "fetch", "wanted"]

@@ -17,7 +17,7 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
-from automl.history import continuation
+from automl.history import continuation, sources
 from automl.history.audit import Audit
 from automl.history.continuation import LastPull, last_pull, recipe_digest
 from automl.history.increments import FullPullError, Tally, elsewhere, fetch, wanted
@@ -35,8 +35,7 @@ from automl.history.rows.shaping import (
     refuse_vanished,
 )
 from automl.history.rows.versions import Delta, without_twins
-from automl.history.sources import opening
-from automl.history.sources.base import Source
+from automl.history.sources import Source
 from automl.history.storage.disk import writing
 from automl.history.storage.parts import Part, digest_of, stamps
 from automl.history.storage.snapshots import Folders, Pull, Snapshot, freeze, pull_name, record
@@ -122,7 +121,7 @@ class _Pulling:
     def run(self) -> Snapshot:
         """Pull what is new, or everything if that is not possible."""
         last, why = self._last()
-        source = opening.open_source(
+        source = sources.open_source(
             self.problem,
             self.workspace,
             self.problem.history.query,

@@ -20,11 +20,8 @@ from numpy.typing import NDArray
 
 from automl import history
 from automl.errors import PredictError
-from automl.history import ROW_ID, Snapshot
+from automl.history import ROW_ID, UPDATED, Snapshot, learning_only, row_ids
 from automl.history.contract import Contract
-from automl.history.rows.casting import learning_only
-from automl.history.rows.shaping import UPDATED
-from automl.history.storage.snapshots import row_ids
 from automl.problem import Problem
 
 __all__ = ["fingerprint", "model_output", "predict", "predict_pieces", "read_pieces"]

@@ -25,9 +25,8 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from automl import history
-from automl.history import Folders, Snapshot
+from automl.history import UPDATED, Folders, Snapshot
 from automl.history.contract import Contract
-from automl.history.rows.shaping import UPDATED
 from automl.predictions.bulk_load import read_slices
 from automl.predictions.key_checksum import hash_keys
 from automl.predictions.predict import PIECE_ROWS, Predictions, read_pieces

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from automl.history import Snapshot, read
-from automl.history.sources import base, opening
+from automl.history import Snapshot, read, sources
+from automl.history.sources import base
 from automl.history.storage import writer as part_writer
 from automl.problem import Problem, load_problem
 from tests.support.changing_source import (
@@ -79,7 +79,7 @@ def served(monkeypatch: pytest.MonkeyPatch, life: Life, seed: int) -> None:
         rows = list(life.rows)
         return Memory(rows, seed, updated_at=h.updated_at, label_time=h.label_time)
 
-    monkeypatch.setattr(opening, "open_source", open_source)
+    monkeypatch.setattr(sources, "open_source", open_source)
 
 
 def fresh(folder: Path, problem: Problem, as_of: Any, monkeypatch: pytest.MonkeyPatch) -> Snapshot:
