@@ -44,7 +44,8 @@ from automl.promotion.decide import (
 )
 from automl.promotion.evidence import duels
 from automl.promotion.release import MOST_SHADOWS
-from automl.retrain.plan import FULL_AFTER, WARM_BLOCKS, Facts, Finished, choose, whole_block_since
+from automl.retrain.memory import PastSearch
+from automl.retrain.plan import FULL_AFTER, WARM_BLOCKS, Facts, choose_plan, whole_block_since
 from benchmarks.provenance import provenance
 
 ROOT = Path(__file__).parents[1]
@@ -335,14 +336,24 @@ def searched_weeks(block: str, days: int) -> float:
         }
     )
     champion = Blend.single(Recipe("linear", {}))
-    past: list[Finished] = []  # searches, newest first, as the cycle gathers them
+    past: list[PastSearch] = []  # searches, newest first, as the cycle gathers them
     weeks = set()
     for day in range(days):
         as_of = FIRST + timedelta(days=day)
         whole = not past or whole_block_since(declared, past[0].as_of, as_of)
-        kind, _ = choose(Facts(champion if past else None, past, 1000, "same", whole, ()))
+        facts = Facts(
+            champion=champion if past else None,
+            past=past,
+            rows=1000,
+            signature="same",
+            whole_block=whole,
+            losses=(),
+        )
+        kind, _ = choose_plan(facts)
         if kind != "refit":
-            past.insert(0, Finished(as_of, kind, 1000, "same", ()))
+            past.insert(
+                0, PastSearch(as_of=as_of, kind=kind, rows=1000, signature="same", trials=())
+            )
             weeks.add(day // 7)
     return len(weeks) / -(-days // 7)
 

@@ -1,9 +1,9 @@
-"""How much search a cycle deserves: refit, warm or full; and what earlier cycles hand on to it.
+"""How much search a cycle deserves: the more has changed, the more a cycle searches.
 
-Searching anew each time is waste where little has changed: a warm cycle tries the champion, the best
-recipes of the last cycles and a few challengers that start from what was learned. Full cycles come back
-when something has changed. Sources of the triggers: robust z-score of the champion's own losses; and the
-rule that a schedule, not a drift alarm, bounds how old a search may become.
+A refit fits the champion again. A warm cycle tries the champion, the best recipes of the last cycles and a
+few challengers that start from what was learned. A full search comes when something has changed; it is
+triggered by a robust z-score of the champion's own losses and by a schedule, which bounds how old a search
+may become.
 """
 
 from __future__ import annotations
@@ -20,62 +20,46 @@ from automl.cycles.job import Job
 from automl.cycles.steps import step
 from automl.modeling.recipes import Blend, Params, Recipe
 from automl.problem import Problem
-from automl.sweep import Past, Plan, PlanKind, Trial, Work, blend_losses
+from automl.retrain.memory import (
+    MEMORY,
+    PastSearch,
+    families_by_success,
+    live_recipes,
+    long_unseen,
+    past_searches,
+    past_trials,
+)
+from automl.sweep import Past, Plan, PlanKind, Work, blend_losses
 
 __all__ = [
     "Facts",
-    "Finished",
-    "choose",
-    "favoured",
-    "live_set",
+    "choose_plan",
     "make_plan",
     "narrowed",
-    "remember",
-    "revived",
     "shadow_gains",
     "signature",
     "whole_block_since",
 ]
 
 FULL_AFTER = 8  # searches after which a full one is due; mere refits do not count
-GROWN = 1.5  # rows, against those of the last full search
+GROWN = 1.5  # rows, compared with those of the last full search
 OUTLIER = 3.0  # robust z-score of the champion's newest loss
-OUTLIER_BLOCKS = 6  # past losses needed to judge it
+OUTLIER_BLOCKS = 6  # past losses that an outlier is measured on
 RECENCY_GAIN = 0.02  # by which another recency beat the champion on each of the newest blocks
-RECENCY_BLOCKS = 2  # that many: on a single one luck alone often gives as much
-MEMORY = 10  # searches whose trials are remembered
-PAGE = 200  # cycles read at once when searches are looked for
-DISCOUNT = 0.85  # per cycle of age
+RECENCY_BLOCKS = 2  # newest blocks; on a single one luck alone often gives as much
 LIVE = 5  # recipes of a warm cycle, the champion's members among them
-POOL_MARGIN = (
-    0.01  # relative loss behind the best up to which a recipe that was dropped may come back
-)
-SEARCHED = ("published", "released", "waiting", "kept")  # how a cycle ends that was not broken off
 CHALLENGERS = 3  # new points of a warm cycle
-WARM_BLOCKS = 2  # newest blocks that a warm cycle looks at; the older ones are in the evidence
-WARM_SECONDS, WARM_SHARE = (
-    8.0,
-    0.08,
-)  # wall clock of a warm search: so much, and a share of the budget
+WARM_BLOCKS = 2  # newest blocks that a warm cycle evaluates; the older ones are in the evidence
+WARM_SECONDS = 8.0  # wall clock of a warm search, ...
+WARM_SHARE = 0.08  # ... and a share of the budget
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """What an earlier cycle left: its plan, the size of its history, its trials."""
-
-    as_of: datetime
-    kind: PlanKind
-    rows: int
-    signature: str
-    trials: tuple[Trial, ...]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything the choice depends on."""
+    """Everything that the choice of a plan depends on."""
 
     champion: Blend | None
-    past: Sequence[Finished]  # searches, newest first
+    past: Sequence[PastSearch]  # newest first
     rows: int
     signature: str  # of families, columns and target
     whole_block: bool  # whether a whole block of labels came since the last search
@@ -86,40 +70,46 @@ class Facts:
 
 @step("plan")
 def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> Plan:
-    """Gather the facts of a cycle and choose; an interrupted cycle keeps its plan.
+    """Gather the facts of a cycle and choose its plan; an interrupted cycle keeps the plan that it had.
 
-    `known` are answers that earlier cycles' models gave on this cycle's blocks: (recipe, block).
+    Parameters
+    ----------
+    known
+        (recipe, block) of this cycle that fits of earlier cycles have predicted, with learned params.
     """
-    past = _finished(job)
-    told = job.cycle.receipts.get("plan")
     champion = job.champion
-    held = champion.blend if champion and champion.blend.offered(work.families) else None
-    remembered = remember(past, work)
+    blend = champion.blend if champion and champion.blend.offered(work.families) else None
+    searches = past_searches(job)
+    trials = past_trials(searches, work)
     facts = Facts(
-        champion=held,
-        past=past,
+        champion=blend,
+        past=searches,
         rows=len(work.frame),
         signature=signature(job.problem, work),
-        whole_block=not past or whole_block_since(job.problem, past[0].as_of, job.as_of),
+        whole_block=not searches or whole_block_since(job.problem, searches[0].as_of, job.as_of),
         losses=_published_losses(job, work),
-        gains=shadow_gains(work, known, held, remembered),
+        gains=shadow_gains(work, known, blend, trials),
     )
-    kind, reason = (told["kind"], told["reason"]) if told else choose(facts, job.options.plan)
+    receipt = job.cycle.receipts.get("plan")
+    kind, reason = (
+        (receipt["kind"], receipt["reason"]) if receipt else choose_plan(facts, job.options.plan)
+    )
     job.store.note(
         job.cycle,
         plan={"kind": kind, "reason": reason, "rows": facts.rows, "signature": facts.signature},
     )
-    members = {m.recipe.id for m in held.members} if held else set()
-    live = live_set(remembered, members, max(1, LIVE - len(members)))
+    members = {m.recipe.id for m in blend.members} if blend else set()
+    live = live_recipes(trials, members, max(1, LIVE - len(members)))
+    warm = kind == "warm"
     return Plan(
-        kind,
-        reason,
-        live=(*live, *revived(remembered, members | {r.id for r in live})),
-        past=tuple(remembered),
-        challengers=CHALLENGERS if kind == "warm" else None,
-        seconds=_warm_seconds(job.problem) if kind == "warm" else None,
-        costs={p.trial.recipe.id: p.trial.seconds_refit for p in reversed(remembered)},
-        favour=favoured(remembered),
+        kind=kind,
+        reason=reason,
+        live=(*live, *long_unseen(trials, members | {r.id for r in live})),
+        past=tuple(trials),
+        challengers=CHALLENGERS if warm else None,
+        seconds=_warm_seconds(job.problem) if warm else None,
+        costs={p.trial.recipe.id: p.trial.seconds_refit for p in reversed(trials)},
+        favour=families_by_success(trials),
         known=known,
         shifted=_outlier(facts.losses) > OUTLIER,
     )
@@ -130,17 +120,12 @@ def narrowed(work: Work, plan: Plan) -> Work:
     return replace(work, blocks=work.blocks[:WARM_BLOCKS]) if plan.kind == "warm" else work
 
 
-def _warm_seconds(problem: Problem) -> float | None:
-    budget = problem.sweep.budget
-    return WARM_SECONDS + WARM_SHARE * budget.seconds if budget else None
-
-
-def choose(facts: Facts, forced: str = "auto") -> tuple[PlanKind, str]:
+def choose_plan(facts: Facts, forced: str = "auto") -> tuple[PlanKind, str]:
     """The plan and its reason, a pure function of the facts."""
     if facts.champion is None:
         return "full", "there is no champion that could be refit"
     if forced in ("refit", "warm", "full"):
-        return forced, "asked for"  # type: ignore[return-value]
+        return forced, "requested"  # type: ignore[return-value]
     searches = [c for c in facts.past if c.kind != "refit"]
     searched = next((i for i, c in enumerate(searches) if c.kind == "full"), None)
     if searched is None:
@@ -159,7 +144,7 @@ def choose(facts: Facts, forced: str = "auto") -> tuple[PlanKind, str]:
         (behind > OUTLIER, f"the champion's newest loss is {behind:.1f} deviations above its past"),
         (
             _recency_gain(facts) > RECENCY_GAIN,
-            "following the newest rows otherwise did better on the newest blocks",
+            "a recipe that weighs recent rows differently did better on the newest blocks",
         ),
     ]
     for holds, reason in [*changes, *(on_new_blocks if facts.whole_block else ())]:
@@ -172,14 +157,14 @@ def choose(facts: Facts, forced: str = "auto") -> tuple[PlanKind, str]:
 
 
 def whole_block_since(problem: Problem, searched: datetime, as_of: datetime) -> bool:
-    """Whether the newest block at `as_of` holds only labels that the search of `searched` did not judge on."""
+    """Whether the newest block at `as_of` has only labels that the search of `searched` did not evaluate on."""
     edges = problem.block_edges(as_of)
     next(edges)
     return next(edges) >= problem.newest_block_end(searched)
 
 
 def signature(problem: Problem, work: Work) -> str:
-    """Digest of what a search depends on beside its rows."""
+    """Digest of what a search depends on, apart from its rows."""
     content = [
         sorted(work.offered),
         dict(sorted(work.contract.features.items())),
@@ -192,80 +177,41 @@ def signature(problem: Problem, work: Work) -> str:
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]
 
 
-def remember(past: Sequence[Finished], work: Work) -> list[Past]:
-    """Complete trials of the last cycles, newest first, each relative to the best of its cycle."""
-    told: list[Past] = []
-    for age, cycle in enumerate(past[:MEMORY], start=1):
-        complete = [
-            t for t in cycle.trials if t.status == "complete" and t.recipe.family in work.offered
-        ]
-        best = min((t.loss for t in complete), default=0.0)
-        if best > 0 and np.isfinite(best):
-            told += [Past(t, t.loss / best, age) for t in complete]
-    return told
+def shadow_gains(
+    work: Work,
+    known: Mapping[tuple[str, int], Params],
+    champion: Blend | None,
+    trials: Sequence[Past],
+) -> list[tuple[Recipe, float]]:
+    """Relative gains of other recipes over the best of the champion and its members, on the worse block.
 
+    Only of recipes whose predictions of all of the newest blocks are known before any fit, from models that
+    saw none of their rows. The newest block took part in no choice.
+    """
+    blocks = range(len(work.blocks[:RECENCY_BLOCKS]))
 
-def live_set(remembered: Sequence[Past], held: set[str], count: int) -> tuple[Recipe, ...]:
-    """The recipes that did best over the last cycles, discounted by age; from two families if possible."""
-    scores: dict[str, list[tuple[float, float]]] = {}
-    recipes: dict[str, Recipe] = {}
-    for p in remembered:
-        if p.trial.recipe.id in held or p.trial.recipe.family == "baseline":
-            continue
-        recipes.setdefault(p.trial.recipe.id, p.trial.recipe)
-        scores.setdefault(p.trial.recipe.id, []).append((p.relative, DISCOUNT**p.age))
-    # few looks are pulled towards the middle: a lucky one must not lead
-    ranked = sorted(recipes, key=lambda i: (_shrunk(scores[i]), i))
-    chosen = ranked[:count]
-    families = {recipes[i].family for i in chosen}
-    other = next((i for i in ranked if recipes[i].family not in families), None)
-    if len(families) == 1 and other and count > 1:
-        chosen[-1] = other
-    return tuple(recipes[i] for i in chosen)
+    def losses(blend: Blend) -> list[float]:
+        predicted = all((m.recipe.id, b) in known for m in blend.members for b in blocks)
+        return blend_losses(work, blend, len(blocks)) if predicted else []
 
-
-def revived(remembered: Sequence[Past], taken: set[str]) -> tuple[Recipe, ...]:
-    """One more recipe that was close to the best and has not been looked at for longest, if there is one."""
-    newest: dict[str, Past] = {}
-    for p in remembered:  # newest first
-        newest.setdefault(p.trial.recipe.id, p)
-    close = [
-        p
-        for name, p in newest.items()
-        if name not in taken and p.age > 1 and p.relative <= 1 + POOL_MARGIN
+    members = {m.recipe.id: m.recipe for m in champion.members} if champion else {}
+    incumbents = [champion, *map(Blend.single, members.values())] if champion else []
+    champion_losses = [found for found in map(losses, incumbents) if found]
+    if not champion_losses:
+        return []
+    best = np.maximum(np.min(champion_losses, axis=0), 1e-12)
+    recipes = {p.trial.recipe.id: p.trial.recipe for p in trials}
+    shadows = [(r, losses(Blend.single(r))) for i, r in recipes.items() if i not in members]
+    return [
+        (recipe, float(np.min(1 - np.divide(found, best)))) for recipe, found in shadows if found
     ]
-    return tuple(p.trial.recipe for p in sorted(close, key=lambda p: (-p.age, p.relative))[:1])
-
-
-def favoured(remembered: Sequence[Past]) -> tuple[str, ...]:
-    """Families by how close their best came to the best of each cycle, discounted by age."""
-    best: dict[str, dict[int, float]] = {}
-    for p in remembered:
-        cycles = best.setdefault(p.trial.recipe.family, {})
-        cycles[p.age] = min(cycles.get(p.age, np.inf), p.relative)
-    looks = {f: [(r, DISCOUNT**age) for age, r in c.items()] for f, c in best.items()}
-    return tuple(sorted(looks, key=lambda f: (_shrunk(looks[f]), f)))
-
-
-def _shrunk(looks: Sequence[tuple[float, float]]) -> float:
-    weight = sum(w for _, w in looks)
-    middle = 1.03  # where a recipe stands of which nothing is known
-    return (sum(r * w for r, w in looks) + 0.3 * middle) / (weight + 0.3)
-
-
-def _outlier(losses: Sequence[float]) -> float:
-    if len(losses) <= OUTLIER_BLOCKS:
-        return 0.0
-    past = np.asarray(losses[1:])
-    spread = 1.4826 * float(np.median(np.abs(past - np.median(past))))
-    return (losses[0] - float(np.median(past))) / max(spread, 0.01 * float(np.median(past)), 1e-12)
 
 
 def _recency_gain(facts: Facts) -> float:
     """The largest gain of a shadow whose recency no member of the champion has.
 
-    What a search tried says nothing here: the best of many recipes chosen on a block always beats
-    a champion that was not.
+    Trials of a search do not count: the best of many recipes chosen on a block always beats a champion that
+    was not chosen on it.
     """
     tried = {_recency(m.recipe) for m in facts.champion.members} if facts.champion else set()
     return max((gain for r, gain in facts.gains if _recency(r) not in tried), default=0.0)
@@ -275,62 +221,23 @@ def _recency(recipe: Recipe) -> tuple[float | None, float, bool]:
     return recipe.half_life, recipe.recent, recipe.trend
 
 
-def shadow_gains(
-    work: Work,
-    known: Mapping[tuple[str, int], Params],
-    held: Blend | None,
-    remembered: Sequence[Past],
-) -> list[tuple[Recipe, float]]:
-    """Relative gains of recipes that the champion lacks over the best of it and its members, on the worse block.
-
-    Only of recipes whose answers on all of the newest blocks are known before any fit, from models that
-    saw none of their rows. The newest block took part in no choice.
-    """
-    blocks = range(len(work.blocks[:RECENCY_BLOCKS]))
-
-    def losses(blend: Blend) -> list[float]:
-        answered = all((m.recipe.id, b) in known for m in blend.members for b in blocks)
-        return blend_losses(work, blend, len(blocks)) if answered else []
-
-    members = {m.recipe.id: m.recipe for m in held.members} if held else {}
-    champions = [held, *map(Blend.single, members.values())] if held else []
-    mine = [its for its in map(losses, champions) if its]
-    if not mine:
-        return []
-    best = np.maximum(np.min(mine, axis=0), 1e-12)
-    shadows = {p.trial.recipe.id: p.trial.recipe for p in remembered}
-    told = [(r, losses(Blend.single(r))) for i, r in shadows.items() if i not in members]
-    return [(recipe, float(np.min(1 - np.divide(its, best)))) for recipe, its in told if its]
+def _outlier(losses: Sequence[float]) -> float:
+    """Robust z-score of the newest loss; 0 if there are too few past losses."""
+    if len(losses) <= OUTLIER_BLOCKS:
+        return 0.0
+    past = np.asarray(losses[1:])
+    spread = 1.4826 * float(np.median(np.abs(past - np.median(past))))
+    return (losses[0] - float(np.median(past))) / max(spread, 0.01 * float(np.median(past)), 1e-12)
 
 
-def _finished(job: Job) -> list[Finished]:
-    """Earlier retrain cycles that searched and ended well, newest first."""
-    found: list[Finished] = []
-    before = job.as_of
-    while len(found) < MEMORY:
-        cycles = job.store.cycles(job.problem.name, limit=PAGE, verb="retrain", before=before)
-        found += [
-            Finished(
-                cycle.as_of,
-                cycle.receipts["plan"]["kind"],
-                int(cycle.receipts["plan"]["rows"]),
-                str(cycle.receipts["plan"]["signature"]),
-                tuple(Trial.from_json(c) for c in job.store.trials(cycle)),
-            )
-            for cycle in cycles
-            if cycle.status in SEARCHED
-            and (cycle.receipts.get("plan") or {}).get("kind") in ("warm", "full")
-        ]
-        if len(cycles) < PAGE:
-            break
-        before = cycles[-1].as_of
-    return found[:MEMORY]
+def _warm_seconds(problem: Problem) -> float | None:
+    budget = problem.sweep.budget
+    return WARM_SECONDS + WARM_SHARE * budget.seconds if budget else None
 
 
 def _published_losses(job: Job, work: Work) -> list[float]:
-    """Losses of published predictions whose labels have come, newest first; no fit is needed for them."""
+    """Losses of published predictions whose labels have come, newest first."""
     name = job.problem.metric.name
-    scored = [
-        g.realised.get(name) for g in job.store.generations(job.problem.name, limit=2 * MEMORY)
-    ]
-    return [work.metric.loss(x) for x in scored if x is not None and np.isfinite(x)]
+    generations = job.store.generations(job.problem.name, limit=2 * MEMORY)
+    scores = [g.realised.get(name) for g in generations]
+    return [work.metric.loss(x) for x in scores if x is not None and np.isfinite(x)]
