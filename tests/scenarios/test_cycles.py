@@ -31,7 +31,7 @@ from tests.support.workspaces import rows, run_cycle
 WEEK = timedelta(days=7)
 ROOT = Path(__file__).parents[2]
 
-OUTSIDER = """
+WITHOUT_AUTOML = """
 import sys
 class Blocked:
     def find_spec(self, name, path=None, target=None):
@@ -65,7 +65,7 @@ def two_cycles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Cyc
 def test_the_table_is_one_complete_stamped_generation(
     two_cycles: tuple[Path, list[CycleResult]],
 ) -> None:
-    file, endings = two_cycles
+    file, results = two_cycles
     batch = make_world().query(
         "sent_at >= @start and sent_at < @end",
         local_dict={
@@ -80,7 +80,7 @@ def test_the_table_is_one_complete_stamped_generation(
     empty = " or ".join(f"{name} is null" for name in stamps)
     assert rows(file, f"select count(*) from parcels where {empty}") == [(0,)]
     assert rows(file, "select distinct generation, model_version, run_id from parcels") == [
-        (endings[1].generation, endings[1].model_version, endings[1].run_id)
+        (results[1].generation, results[1].model_version, results[1].run_id)
     ]
     copy = read_predictions(file.parent / "out")
     table = pd.DataFrame(
@@ -93,7 +93,7 @@ def test_the_table_is_one_complete_stamped_generation(
 
 
 def test_the_same_command_again_changes_nothing(two_cycles: tuple[Path, list[CycleResult]]) -> None:
-    file, endings = two_cycles
+    file, results = two_cycles
     before = (
         rows(file, "select * from automl_generation"),
         rows(file, "select * from automl_release"),
@@ -101,8 +101,8 @@ def test_the_same_command_again_changes_nothing(two_cycles: tuple[Path, list[Cyc
     again = run_cycle(file, AS_OF)
     assert again.already
     assert (again.model_version, again.generation) == (
-        endings[1].model_version,
-        endings[1].generation,
+        results[1].model_version,
+        results[1].generation,
     )
     assert score(load_problem(file), open_workspace(file), RunOptions(as_of=AS_OF)).already
     assert (
@@ -111,7 +111,7 @@ def test_the_same_command_again_changes_nothing(two_cycles: tuple[Path, list[Cyc
     ) == before
 
 
-def test_who_has_only_the_libraries_gets_the_published_probabilities(
+def test_a_process_without_automl_reproduces_the_published_probabilities(
     two_cycles: tuple[Path, list[CycleResult]], tmp_path: Path
 ) -> None:
     file, _ = two_cycles
@@ -123,7 +123,7 @@ def test_who_has_only_the_libraries_gets_the_published_probabilities(
     out = tmp_path / "out.npy"
     uri = f"sqlite:///{file.parent / '.automl/mlflow.db'}"
     subprocess.run(
-        [sys.executable, "-c", OUTSIDER, uri, str(batch_file), str(out)],
+        [sys.executable, "-c", WITHOUT_AUTOML, uri, str(batch_file), str(out)],
         check=True,
         cwd=tmp_path,
         capture_output=True,
@@ -133,13 +133,13 @@ def test_who_has_only_the_libraries_gets_the_published_probabilities(
     assert np.load(out)[:, 1].tolist() == [published[key] for key in batch["parcel"]]
 
 
-def test_earlier_predictions_are_judged_on_the_labels_that_arrived(
+def test_published_predictions_are_scored_on_the_labels_that_arrived(
     two_cycles: tuple[Path, list[CycleResult]],
 ) -> None:
     file, _ = two_cycles
     first, second = rows(
         file,
-        "select id, rows, judged_rows, judged from automl_generation "
+        "select id, rows, labelled_rows, realised from automl_generation "
         "where state = 'published' order by id",
     )
     assert second[2] == 0
@@ -168,19 +168,19 @@ def test_earlier_predictions_are_judged_on_the_labels_that_arrived(
 def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(
     two_cycles: tuple[Path, list[CycleResult]],
 ) -> None:
-    file, endings = two_cycles
+    file, results = two_cycles
     uri = f"sqlite:///{file.parent / '.automl/mlflow.db'}"
     client = mlflow.MlflowClient(uri, registry_uri=uri)
     experiment = client.get_experiment_by_name("parcels")
     assert experiment is not None
     parents = client.search_runs([experiment.experiment_id], "tags.kind = 'cycle'")
     assert [p.info.status for p in parents] == ["FINISHED"] * 2
-    newest = client.get_run(endings[1].run_id)
+    newest = client.get_run(results[1].run_id)
     children = client.search_runs(
-        [experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{endings[1].run_id}'"
+        [experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{results[1].run_id}'"
     )
-    assert endings[1].leaderboard is not None
-    assert len(children) == len(endings[1].leaderboard.trials) == newest.data.metrics["n_trials"]
+    assert results[1].leaderboard is not None
+    assert len(children) == len(results[1].leaderboard.trials) == newest.data.metrics["n_trials"]
     assert not {k for c in children for k in c.data.metrics} & set(newest.data.metrics)
     assert newest.data.tags["mlflow.note.content"].startswith(("**✔", "**–"))
     assert {"mlflow.sharedViewState.decisions", "mlflow.sharedViewState.leaderboard"} <= set(
@@ -190,10 +190,10 @@ def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(
     view = json.loads(zlib.decompress(base64.b64decode(packed.partition(";")[2])))
     assert set(view["columnWidths"]) == set(view["selectedColumns"]), "MLflow's 100 cut the names"
     shown = {name.split("`")[1] for name in view["selectedColumns"] if name.startswith("metrics")}
-    assert endings[1].decision is not None
-    of_challengers = set() if endings[1].decision.verdicts else {"gain_pct", "p_better"}
+    assert results[1].decision is not None
+    of_challengers = set() if results[1].decision.verdicts else {"gain_pct", "p_better"}
     assert shown - {"live_roc_auc"} - of_challengers <= set(newest.data.metrics), (
-        "the newest cycle is not judged yet"
+        "the newest cycle has no labels yet"
     )
     roles = [c.data.tags.get("role") for c in children]
     assert roles.count("chosen") >= 1
@@ -206,10 +206,10 @@ def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(
     assert logged_digest in {digest[:36] for (digest,) in receipts}
     model = client.get_registered_model("parcels")
     assert {k: int(v) for k, v in model.aliases.items()} == {
-        "champion": endings[1].model_version,
-        "previous": endings[0].model_version,
+        "champion": results[1].model_version,
+        "previous": results[0].model_version,
     }
-    version = client.get_model_version("parcels", str(endings[0].model_version))
+    version = client.get_model_version("parcels", str(results[0].model_version))
     logged = client.get_logged_model(version.tags["model_id"])
     assert "live_roc_auc" in {m.key for m in logged.metrics}
     for path in (file.parent / ".automl/mlartifacts").rglob("*"):
@@ -253,7 +253,7 @@ def test_a_poisoned_future_changes_no_byte(
 
 
 @pytest.mark.parametrize("task", ["multiclass", "regression"])
-def test_other_tasks_publish_what_their_model_says(task: str, tmp_path: Path) -> None:
+def test_other_tasks_publish_predictions_of_their_kind(task: str, tmp_path: Path) -> None:
     file = write_problem(
         tmp_path, task, replace={'["baseline", "linear"]': '["baseline", "linear", "lightgbm"]'}
     )
@@ -332,11 +332,11 @@ def test_refused_data_leave_champion_and_predictions(
 ) -> None:
     file = write_problem(tmp_path, frame=make_world())
     first = run_cycle(file, AS_OF - WEEK)
-    kept = rows(file, "select * from parcels order by parcel")
+    before = rows(file, "select * from parcels order by parcel")
     write_problem(tmp_path, frame=make_world().drop(columns="weight"))
     with pytest.raises(HistoryError, match="'weight' vanished"):
         run_cycle(file, AS_OF)
-    assert rows(file, "select * from parcels order by parcel") == kept
+    assert rows(file, "select * from parcels order by parcel") == before
     champion = Store(open_workspace(file)).champion("parcels")
     assert champion is not None
     assert champion.model_version == first.model_version
@@ -351,11 +351,11 @@ def test_refused_data_leave_champion_and_predictions(
 def test_one_flipped_byte_in_the_model_stops_scoring(tmp_path: Path) -> None:
     file = write_problem(tmp_path)
     run_cycle(file, AS_OF)
-    kept = rows(file, "select * from parcels order by parcel")
+    before = rows(file, "select * from parcels order by parcel")
     model = next((tmp_path / ".automl/mlartifacts").rglob("model.skops"))
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
     with pytest.raises(DigestError, match="differs from the one recorded"):
         score(load_problem(file), open_workspace(file), RunOptions(as_of=AS_OF + timedelta(days=1)))
-    assert rows(file, "select * from parcels order by parcel") == kept
+    assert rows(file, "select * from parcels order by parcel") == before

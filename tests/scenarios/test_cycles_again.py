@@ -1,4 +1,4 @@
-"""Whole cycles that are run once more: with the same seed, after a kill, and on what the last one kept."""
+"""Cycles run again: with the same seed, after a kill, and on the fit cache of the last cycle."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ family = Family(name="slow", short="slow", tasks={"binary"}, encoding="dense", s
 
 
 def test_two_runs_of_n_trials_agree_to_the_last_bit(tmp_path: Path) -> None:
-    boards = []
+    outcomes = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         file = write_problem(
@@ -54,13 +54,13 @@ def test_two_runs_of_n_trials_agree_to_the_last_bit(tmp_path: Path) -> None:
         )
         result = run_cycle(file, AS_OF)
         assert result.leaderboard is not None
-        boards.append([(t.recipe.id, t.status, t.losses) for t in result.leaderboard.trials])
-        boards.append(rows(file, "select fingerprint from automl_release"))
-        boards.append(rows(file, "select parcel, probability from parcels"))
-    assert boards[:3] == boards[3:]
+        outcomes.append([(t.recipe.id, t.status, t.losses) for t in result.leaderboard.trials])
+        outcomes.append(rows(file, "select fingerprint from automl_release"))
+        outcomes.append(rows(file, "select parcel, probability from parcels"))
+    assert outcomes[:3] == outcomes[3:]
 
 
-def test_a_killed_sweep_goes_on_with_its_finished_trials(
+def test_a_killed_sweep_resumes_with_its_finished_trials(
     tmp_path: Path, launcher: Launcher
 ) -> None:
     (tmp_path / "slow.py").write_text(textwrap.dedent(SLOW_FAMILY), encoding="utf-8")
@@ -74,18 +74,18 @@ def test_a_killed_sweep_goes_on_with_its_finished_trials(
     diary = tmp_path / "diary.txt"
     diary.touch()
     command = ("cycle", str(file), "--as-of", f"{AS_OF:%Y-%m-%d}", "--json")
-    more: Any = {"at": tmp_path, "DIARY": str(diary), "AUTOML_WORKERS": "1"}
-    running = launcher.start(*command, **more)
+    environment: Any = {"at": tmp_path, "DIARY": str(diary), "AUTOML_WORKERS": "1"}
+    running = launcher.start(*command, **environment)
     database = tmp_path / ".automl/automl.db"
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and not (database.exists() and _finished(database) >= 4):
         time.sleep(0.1)
     running.kill()
     running.wait()
-    kept = _finished(database)
-    assert 4 <= kept < 10
+    finished = _finished(database)
+    assert 4 <= finished < 10
     before = len(diary.read_text(encoding="utf-8").splitlines())
-    again = launcher.run(*command, **more)
+    again = launcher.run(*command, **environment)
     assert again.code == 0, again.said
     document = again.answer
     assert document["status"] == "published"
@@ -95,7 +95,7 @@ def test_a_killed_sweep_goes_on_with_its_finished_trials(
         json.loads(content)["recipe"]["params"].get("C")
         for (content,) in rows(file, "select content from automl_trial")
     }
-    assert len([c for c in built if c in done]) <= 2 * (10 - kept) + 3, (
+    assert len([c for c in built if c in done]) <= 2 * (10 - finished) + 3, (
         "finished trials were fitted again"
     )
     assert rows(file, "select count(*), count(distinct generation) from parcels") == [
@@ -112,7 +112,7 @@ def _finished(database: Path) -> int:
             return 0
 
 
-def test_a_champion_whose_family_is_no_longer_offered_is_replaced_whatever_was_asked(
+def test_a_champion_whose_family_is_no_longer_offered_is_replaced_even_in_a_refit(
     tmp_path: Path,
 ) -> None:
     file = write_problem(tmp_path, frame=make_world())
@@ -129,7 +129,9 @@ def test_a_champion_whose_family_is_no_longer_offered_is_replaced_whatever_was_a
     ]
 
 
-def test_a_mere_refit_is_held_against_the_floor_in_the_units_of_its_metric(tmp_path: Path) -> None:
+def test_a_mere_refit_is_compared_with_the_constant_baseline_in_the_units_of_its_metric(
+    tmp_path: Path,
+) -> None:
     edits = {'label_delay = "1d"\n': ""}
     file = write_problem(tmp_path, "regression", replace=edits, frame=make_world())
     run_cycle(file, AS_OF - WEEK)
@@ -144,7 +146,7 @@ def test_a_mere_refit_is_held_against_the_floor_in_the_units_of_its_metric(tmp_p
     assert 1 < loss < baseline
 
 
-def test_a_mere_refit_learns_its_weights_from_what_kept_models_answered(tmp_path: Path) -> None:
+def test_a_mere_refit_estimates_its_weights_from_predictions_of_cached_fits(tmp_path: Path) -> None:
     edits = {"trials   = 4": "trials   = 8", 'label_delay = "1d"\n': ""}
     file = write_problem(tmp_path, replace=edits, frame=make_world())
     run_cycle(file, AS_OF - WEEK)
@@ -155,22 +157,22 @@ def test_a_mere_refit_learns_its_weights_from_what_kept_models_answered(tmp_path
     assert [m.weight for m in before.members] != [m.weight for m in after.members]
 
 
-def test_the_next_cycle_scores_what_was_kept_before_it_fits_anything(tmp_path: Path) -> None:
+def test_the_next_cycle_scores_cached_fits_before_it_fits_anything(tmp_path: Path) -> None:
     edits = {"trials   = 4": "trials   = 8", 'label_delay = "1d"\n': ""}
     file = write_problem(tmp_path, replace=edits, frame=make_world())
     first = run_cycle(file, AS_OF - WEEK)
     fit_cache = tmp_path / ".automl" / "fit_cache" / "parcels"
-    kept = {f.stem for f in fit_cache.glob("*.pickle")}
+    cached = {f.stem for f in fit_cache.glob("*.pickle")}
     assert first.leaderboard is not None
-    assert kept
+    assert cached
     second = run_cycle(file, AS_OF)
     assert second.leaderboard is not None
     carried = [t for t in second.leaderboard.trials if t.source == "carried"]
     assert carried
     assert all(
         t.seconds == 0 for t in carried
-    )  # the newest block by the kept fit, the other by its answer
-    assert {t.recipe.id for t in carried} <= kept
+    )  # the newest block by the cached fit, the other by its cached prediction
+    assert {t.recipe.id for t in carried} <= cached
     store = Store(open_workspace(file))
     losses = [e for e in store.evidence("parcels") if e.cycle == AS_OF]
     assert any(e.kind == "out_of_sample" for e in losses)

@@ -136,14 +136,14 @@ def test_a_scheduled_run_is_created_starts_completes_and_leaves_a_generation(
     assert len(tasks) <= 15, "one task per step, never per trial"
     artifacts = httpx.post(f"{api}/artifacts/filter", json={}, timeout=10).json()
     assert "decision-parcels" in {a["key"] for a in artifacts}
-    said = httpx.post(f"{api}/logs/filter", json={}, timeout=10).json()
-    mine = [
-        f"{line['name']}: {line['message']}" for line in said if line["flow_run_id"] == run["id"]
+    lines = httpx.post(f"{api}/logs/filter", json={}, timeout=10).json()
+    logged = [
+        f"{line['name']}: {line['message']}" for line in lines if line["flow_run_id"] == run["id"]
     ]
-    assert any(line.startswith("automl.retrain.search: plan: full") for line in mine), mine
+    assert any(line.startswith("automl.retrain.search: plan: full") for line in logged), logged
 
 
-def test_a_run_whose_problem_file_is_wrong_is_named_all_the_same(
+def test_a_run_with_a_broken_problem_file_has_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "parcels.toml"
@@ -212,35 +212,35 @@ def test_the_same_problem_runs_against_an_mlflow_server(tmp_path: Path) -> None:
         assert done.stdout.count("\n") == 1, (
             "exactly one document on stdout, also while MLflow prints"
         )
-        answer = httpx.get(
+        document = httpx.get(
             f"{uri}/api/2.0/mlflow/registered-models/alias",
             params={"name": "parcels", "alias": "champion"},
             timeout=10,
         ).json()
-        assert answer["model_version"]["version"] == "1"
+        assert document["model_version"]["version"] == "1"
         assert not (tmp_path / ".automl" / "mlflow.db").exists()
     finally:
         _stop(server)
 
 
-def test_a_run_takes_its_own_slot_and_one_that_comes_too_late_is_skipped(
+def test_a_run_takes_its_own_slot_and_a_late_run_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write_problem(tmp_path)
     text = file.read_text(encoding="utf-8")
     file.write_text(text + '\n[schedule]\nretrain = "0 0 * * 1"\n', encoding="utf-8")
     slot = datetime(2026, 3, 2, tzinfo=UTC)
-    asked: list[Any] = []
+    as_ofs: list[Any] = []
 
     def late(_: Any, __: Any, options: Any, **___: Any) -> Any:
-        asked.append(options.as_of)
+        as_ofs.append(options.as_of)
         raise ProblemError("as_of is earlier than the newest cycle", code="backwards")
 
     run = SimpleNamespace(scheduled_start_time=slot + timedelta(seconds=1))
     monkeypatch.setattr(pipelines, "flow_run", run)
     state = pipelines._pipeline("cycle", late, str(file), None, None)
-    assert asked == [slot], "not the newest slot of today"
+    assert as_ofs == [slot], "not the newest slot of today"
     assert (state.name, state.message) == ("Skipped", "as_of is earlier than the newest cycle")
     monkeypatch.setattr(pipelines, "get_run_logger", lambda: SimpleNamespace(error=lambda *_: None))
     with pytest.raises(ProblemError, match="earlier than the newest"):
-        pipelines._pipeline("cycle", late, str(file), "2026-02-02", None)  # somebody asked for it
+        pipelines._pipeline("cycle", late, str(file), "2026-02-02", None)  # --as-of names it

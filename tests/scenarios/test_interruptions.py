@@ -1,4 +1,4 @@
-"""Commands cut off at any moment, raced, halted or left without their database: no rule is ever broken."""
+"""Commands killed at any moment, raced, halted or left without their database break no rule."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Sequence:
         self.seconds: dict[str, float] = {}  # that a verb's last whole run took
 
     def until(self, kills: int) -> None:
-        """Go on until so many commands were killed."""
+        """Run commands until so many were killed."""
         while self.kills < kills:
             verb = ROUND[self.commands % len(ROUND)]
             self.commands += 1
@@ -105,7 +105,7 @@ def test_killed_at_any_moment_no_rule_is_broken(worlds: Worlds, database: str, k
     left = sequence.world.ask("select id from automl_generation where state = 'staging'")
     sequence._one(("cycle", "--as-of", f"{sequence.as_of + DAY:%Y-%m-%d}"), 0)
     after = sequence.world.ask("select id from automl_generation where state = 'staging'")
-    assert after == [], f"a whole cycle clears away what was left half written: {left}"
+    assert after == [], f"a whole cycle deletes half-written generations: {left}"
 
 
 # ---------------------------------------------------------------- races
@@ -128,13 +128,13 @@ def test_of_three_that_race_for_a_cycle_one_runs_it(
 
         ended = [command.wait() for command in [worlds.start(world, *typed) for _ in range(3)]]
 
-        told = "\n".join(f"{done.code}: {done.said}" for done in ended)
-        assert sum(_ran(done) for done in ended) == 1, told
-        assert {done.code for done in ended} <= {0, 7}, told
-        assert violations(world, settled=True) == [], told
+        output = "\n".join(f"{done.code}: {done.said}" for done in ended)
+        assert sum(_ran(done) for done in ended) == 1, output
+        assert {done.code for done in ended} <= {0, 7}, output
+        assert violations(world, settled=True) == [], output
         after = look(world)
         for name in ("releases", "decisions"):
-            assert len(after[name]) == len(before[name]) + 1, told
+            assert len(after[name]) == len(before[name]) + 1, output
         assert after["live"] != before["live"]
 
 
@@ -153,10 +153,10 @@ def _with_a_long_batch(worlds: Worlds, rows: int) -> World:
     world.file.write_text(text.replace(head, batch), encoding="utf-8")
     with sqlite3.connect(world.file.parent / "world.db") as database:
         columns = [row[1] for row in database.execute("pragma table_info(parcels)")]
-        said = ", ".join({"parcel": "100000 + n", "sent_at": "?"}.get(c, c) for c in columns)
+        selected = ", ".join({"parcel": "100000 + n", "sent_at": "?"}.get(c, c) for c in columns)
         database.execute(
             f"with recursive many(n) as (select 1 union all select n + 1 from many where n < {rows}) "
-            f"insert into parcels select {said} from many, (select * from parcels limit 1)",
+            f"insert into parcels select {selected} from many, (select * from parcels limit 1)",
             (f"{AS_OF + DAY:%Y-%m-%d %H:%M:%S}",),
         )
     return world
@@ -168,7 +168,7 @@ def _until_rows_are_copied(server: PostgresServer) -> None:
     deadline = time.monotonic() + PATIENCE
     with server.superuser.connect() as connection:
         while connection.scalar(query) is None:
-            assert time.monotonic() < deadline, "nobody copies"
+            assert time.monotonic() < deadline, "no session copies"
             time.sleep(0.002)
 
 
@@ -208,7 +208,7 @@ def test_a_database_that_falls_in_the_middle_of_a_publish_leaves_the_old_generat
 
 
 def _take_the_lock_away(postgres: PostgresServer, world: World) -> None:
-    """As it happens: the server ends the session, or somebody removes the lock's file."""
+    """End the session on the server, or remove the lock's file."""
     if not world.url:
         (world.file.parent / ".automl" / "locks" / "problem-parcels.lock").unlink()
         return
@@ -257,5 +257,5 @@ def test_a_holder_that_slept_past_a_newer_commit_commits_nothing(
     again = worlds.run(world, *typed)
     assert again.code == (2 if later else 0), (
         again.said
-    )  # an older cycle is not made up for unasked
+    )  # an older cycle is refused without --backfill
     assert look(world) == after

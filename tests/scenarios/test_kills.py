@@ -12,7 +12,7 @@ from tests.support.observer import World, effective, look, violations
 from tests.support.workspaces import DATABASES, NOW, PROMOTING, Worlds, drop_standbys, in_review
 
 ROOT = Path(__file__).parents[2]
-# a part of a name that is not known before the command: what the code puts there
+# the variable part of a fault point -> where the code fills it in
 FILLED = {
     "{verb}": r'open_job\(problem, workspace, "(\w+)"',
     "{told.kind}": r'_entry\(session, "(\w+)"',
@@ -34,43 +34,43 @@ def _points() -> set[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
-    """A command as it is typed, in what world, and which points it passes on its way."""
+class CommandCase:
+    """A command line, the world it runs in, and the fault points that it passes."""
 
     typed: tuple[str, ...]
     world: str
-    pipelines: tuple[str, ...]  # the points of these, ...
-    not_passed: tuple[str, ...] = ()  # ... but for these
+    pipelines: tuple[str, ...]  # whose points it passes, ...
+    not_passed: tuple[str, ...] = ()  # ... except these
     before: str = ""
 
 
 AS_OF = ("--as-of", NOW)
 WHY = ("--reason", "why")
-WAITS = "retrain.waiting_registered"  # passed in review alone
+WAITS = "retrain.waiting_registered"  # passed only in review mode
 SCORED = ("score", "stage", "export", "reconcile")
-DEEDS = {
-    "cycle": Deed(
+CASES = {
+    "cycle": CommandCase(
         ("cycle", *AS_OF), "cycle", ("retrain", "release", "clean", *SCORED),
         ("score.opened", WAITS),
     ),
-    "review": Deed(
+    "review": CommandCase(
         ("cycle", *AS_OF, "--plan", "full"), "cycle, then review",
         ("retrain", "release", "clean", *SCORED), ("score.opened",), before=PROMOTING,
     ),
-    "retrain": Deed(
+    "retrain": CommandCase(
         ("retrain", *AS_OF), "cycle", ("retrain", "release", "clean", "reconcile"), (WAITS,)
     ),
-    "score": Deed(
+    "score": CommandCase(
         ("score", *AS_OF), "cycle, retrain", ("publish", "clean", *SCORED), ("reconcile.aliased",)
     ),
-    "reconcile": Deed(("score", *AS_OF), "cycle, retrain that MLflow missed", ("reconcile",)),
-    "rollback": Deed(
+    "reconcile": CommandCase(("score", *AS_OF), "cycle, retrain that MLflow missed", ("reconcile",)),
+    "rollback": CommandCase(
         ("rollback", *WHY), "cycle, cycle", ("rollback", *SCORED), ("score.opened",)
     ),
-    "approve": Deed(
+    "approve": CommandCase(
         ("approve", *WHY), "cycle in review", ("approve", *SCORED), ("score.opened",)
     ),
-    "reject": Deed(("reject", *WHY), "cycle in review", ("reject",)),
+    "reject": CommandCase(("reject", *WHY), "cycle in review", ("reject",)),
 }  # fmt: skip
 REVIEWED = (WAITS, "release.in_commit", "release.committed")
 POINTS = _points()
@@ -80,12 +80,12 @@ QUICK = {
 }  # the others run in `make test-all`
 
 
-def _points_of(deed: Deed) -> list[str]:
-    mine = {p for p in POINTS if p.partition(".")[0] in deed.pipelines}
-    return sorted(mine - set(deed.not_passed))
+def _points_of(case: CommandCase) -> list[str]:
+    points = {p for p in POINTS if p.partition(".")[0] in case.pipelines}
+    return sorted(points - set(case.not_passed))
 
 
-EVERY = [(name, point) for name, deed in DEEDS.items() for point in _points_of(deed)]
+EVERY = [(name, point) for name, case in CASES.items() for point in _points_of(case)]
 
 
 def _after_the_commit(point: str) -> bool:
@@ -109,25 +109,25 @@ def _cases() -> list[object]:
 def test_killed_at_a_boundary_then_run_again_twice_then_undone(
     worlds: Worlds, database: str, name: str, point: str
 ) -> None:
-    deed = DEEDS[name]
-    world = worlds.of(database, deed.world)
+    case = CASES[name]
+    world = worlds.of(database, case.world)
     if name == "rollback":
         drop_standbys(world)
     before = look(world)
 
-    killed = worlds.run(world, *deed.typed, before=deed.before, AUTOML_FAULT=point)
+    killed = worlds.run(world, *case.typed, before=case.before, AUTOML_FAULT=point)
 
     assert killed.code == -9, f"{point} was not passed: {killed.said}"
     seen = look(world)
     assert violations(world) == []
-    once = worlds.run(world, *deed.typed, before=deed.before)
+    once = worlds.run(world, *case.typed, before=case.before)
     assert once.code == 0, once.said
     assert violations(world, settled=True, scored=name != "retrain") == []
     after = look(world)
     assert effective(after) != effective(before)
     committed = _after_the_commit(point) and name != "reconcile"  # MLflow follows before scoring
     assert effective(seen) == effective(after if committed else before), "all of it, or nothing"
-    twice = worlds.run(world, *deed.typed)
+    twice = worlds.run(world, *case.typed)
     assert (twice.code, twice.answer["already"]) == (0, True), twice.said
     assert look(world) == after, "run again, it is a no-op"
     _undo(worlds, world)
@@ -155,17 +155,17 @@ def test_every_point_of_the_code_is_one_where_a_command_is_killed() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DEEDS)
-def test_a_command_passes_the_points_that_are_said_of_it(worlds: Worlds, name: str) -> None:
-    deed = DEEDS[name]
-    world = worlds.of("sqlite", deed.world)
+@pytest.mark.parametrize("name", CASES)
+def test_a_command_passes_the_points_listed_for_it(worlds: Worlds, name: str) -> None:
+    case = CASES[name]
+    world = worlds.of("sqlite", case.world)
     if name == "rollback":
         drop_standbys(world)
 
-    done = worlds.run(world, *deed.typed, before=deed.before)
+    done = worlds.run(world, *case.typed, before=case.before)
 
-    passed = {p for p in done.passed if p.partition(".")[0] in deed.pipelines}
-    assert (done.code, passed) == (0, set(_points_of(deed))), done.said
+    passed = {p for p in done.passed if p.partition(".")[0] in case.pipelines}
+    assert (done.code, passed) == (0, set(_points_of(case))), done.said
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_missed_slots_are_scored_by_the_champion_of_their_time(
     assert published == distinct == inside, "every row in exactly one batch"
 
 
-def test_status_lists_them_and_what_was_refused_is_none(
+def test_status_lists_missed_slots_but_not_refused_ones(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem, workspace = load_problem(file), open_workspace(file)

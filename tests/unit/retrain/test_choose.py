@@ -1,4 +1,4 @@
-"""What a cycle decides on: who was dethroned is watched, and a gain is told apart."""
+"""What a cycle decides on: the previous champion is watched, and a gain is attributed."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ REVIEW = '\n[promotion]\nmode = "review"\n'
 
 def _promoting(rivals: Sequence[Duel], holder: str, *_: Any, **__: Any) -> Decision:
     """A rule that finds any challenger better."""
-    told = decide([d for d in rivals if d.challenger != holder], holder, 0.8, {}).verdicts
-    best = replace(told[0], passed=True, reason="")
-    return Decision("promote", best.challenger, "promoted: it gains", (best, *told[1:]))
+    verdicts = decide([d for d in rivals if d.challenger != holder], holder, 0.8, {}).verdicts
+    best = replace(verdicts[0], passed=True, reason="")
+    return Decision("promote", best.challenger, "promoted: it gains", (best, *verdicts[1:]))
 
 
 def _worse(*_: Any) -> Probation:
@@ -60,10 +60,10 @@ def _cycle(file: Path, weeks: int, plan: str = "full") -> CycleResult:
 
 def _first_cycle(folder: Path) -> Path:
     """A champion of one recipe; later cycles look at more."""
-    few, more = "trials   = 2", "trials   = 5"
+    few, many = "trials   = 2", "trials   = 5"
     file = write_problem(folder, replace={"trials   = 4": few}, frame=make_world())
     _cycle(file, -2)
-    file.write_text(file.read_text(encoding="utf-8").replace(few, more), encoding="utf-8")
+    file.write_text(file.read_text(encoding="utf-8").replace(few, many), encoding="utf-8")
     return file
 
 
@@ -85,7 +85,7 @@ def reverted(promoted: Path) -> tuple[Path, CycleResult]:
         return promoted, _cycle(promoted, 0)
 
 
-def test_the_former_champion_takes_its_place_back(reverted: tuple[Path, CycleResult]) -> None:
+def test_the_previous_champion_takes_its_place_back(reverted: tuple[Path, CycleResult]) -> None:
     file, result = reverted
     store = Store(open_workspace(file))
     first, second, third = reversed(store.releases("parcels"))
@@ -93,9 +93,9 @@ def test_the_former_champion_takes_its_place_back(reverted: tuple[Path, CycleRes
     assert result.reason == "reverted: the new champion is worse"
     assert third.blend.id == first.blend.id != second.blend.id
     assert third.labels_until == first.labels_until, "it was not chosen again"
-    told = store.ledger("parcels")[-1]
-    assert (told.kind, told.from_version, told.to_version) == ("revert", 2, 3)
-    assert told.blend_id == second.blend.id
+    entry = store.ledger("parcels")[-1]
+    assert (entry.kind, entry.from_version, entry.to_version) == ("revert", 2, 3)
+    assert entry.blend_id == second.blend.id
     with sqlite3.connect(file.parent / ".automl" / "automl.db") as database:
         assert database.execute("select distinct model_version from parcels").fetchall() == [(3,)]
     uri = f"sqlite:///{file.parent / '.automl' / 'mlflow.db'}"
@@ -103,7 +103,7 @@ def test_the_former_champion_takes_its_place_back(reverted: tuple[Path, CycleRes
     assert run.data.tags["decision"] == "reverted"
 
 
-def test_what_failed_its_probation_is_doubted_and_nobody_is_watched(
+def test_a_blend_that_failed_its_probation_is_doubted_and_no_champion_is_watched(
     reverted: tuple[Path, CycleResult],
 ) -> None:
     file, _ = reverted
@@ -114,16 +114,16 @@ def test_what_failed_its_probation_is_doubted_and_nobody_is_watched(
     assert previous_champion(store, problem, AS_OF + WEEK) is None
 
 
-def test_who_was_dethroned_is_judged_on_the_blocks_that_came_since(
+def test_the_previous_champion_is_scored_on_the_blocks_since_the_promotion(
     reverted: tuple[Path, CycleResult],
 ) -> None:
     file, _ = reverted
     store = Store(open_workspace(file))
     first, second = store.releases("parcels")[2], store.releases("parcels")[1]
 
-    told = [e for e in store.evidence("parcels") if e.cycle == AS_OF]
-    newest = max(e.start for e in told)
-    kinds = {e.blend: e.kind for e in told if e.start == newest}
+    losses = [e for e in store.evidence("parcels") if e.cycle == AS_OF]
+    newest = max(e.start for e in losses)
+    kinds = {e.blend: e.kind for e in losses if e.start == newest}
 
     assert kinds[first.blend.id] == kinds[second.blend.id] == "out_of_sample"
 
@@ -158,7 +158,7 @@ def test_a_promotion_is_watched_for_three_cycles(promoted: Path) -> None:
     assert watched[0].since == problem.mature(AS_OF - WEEK)
 
 
-def test_in_review_mode_the_former_champion_waits_for_its_place(tmp_path: Path) -> None:
+def test_in_review_mode_the_previous_champion_awaits_approval(tmp_path: Path) -> None:
     file = _first_cycle(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(choose, "decide", _promoting)
@@ -181,7 +181,7 @@ def test_in_review_mode_the_former_champion_waits_for_its_place(tmp_path: Path) 
 def test_a_gain_is_split_into_fresh_data_and_new_recipe(reverted: tuple[Path, CycleResult]) -> None:
     file, _ = reverted
     document = report.why(load_problem(file), open_workspace(file), AS_OF)
-    told = document["attribution"]
+    gain = document["attribution"]
     block = max(b["block"] for b in document["blocks"])
     with sqlite3.connect(file.parent / ".automl" / "automl.db") as database:
         published = pd.read_sql("select * from parcels_history", database, parse_dates=["sent_at"])
@@ -193,16 +193,16 @@ def test_a_gain_is_split_into_fresh_data_and_new_recipe(reverted: tuple[Path, Cy
     seen = published.sort_values("generation").drop_duplicates("parcel", keep="last")
     seen = rows[["parcel", "late"]].merge(seen[seen["as_of"] < f"{AS_OF:%Y-%m-%d}"], on="parcel")
 
-    assert told["rows"] == len(seen) > 30
-    assert told["published"] == pytest.approx(1 - roc_auc_score(seen["late"], seen["probability"]))
-    assert told["fresh"] + told["recipe"] == pytest.approx(
-        1 - told["challenger"] / told["published"]
+    assert gain["rows"] == len(seen) > 30
+    assert gain["published"] == pytest.approx(1 - roc_auc_score(seen["late"], seen["probability"]))
+    assert gain["fresh"] + gain["recipe"] == pytest.approx(
+        1 - gain["challenger"] / gain["published"]
     )
-    assert f"{told['rows']} published rows" in told["text"]
+    assert f"{gain['rows']} published rows" in gain["text"]
     assert json.dumps(document)
 
 
-def test_a_search_that_adds_no_recipe_says_so(tmp_path: Path) -> None:
+def test_a_search_that_adds_no_recipe_is_the_reason(tmp_path: Path) -> None:
     file = write_problem(tmp_path, frame=make_world())
     _cycle(file, -2)
 
@@ -217,13 +217,13 @@ def test_a_challenger_that_fails_a_guard_does_not_wait_and_a_lost_server_is_no_g
     store = Store(open_workspace(file))
     champion = store.champion("parcels")
     errors = [UnreachableError("MLflow is gone"), AutomlError("too slow", code=guards.REFUSED)]
-    asked: list[int] = []
+    examined: list[int] = []
 
-    def examine(problem: Any, version: int, *given: Any, **more: Any) -> Any:
-        asked.append(version)
-        if len(asked) % 2 == 0:  # the champion's refit first, then who would wait
-            raise errors[len(asked) // 2 - 1]
-        return guards.check_model(problem, version, *given, **more)
+    def examine(problem: Any, version: int, *args: Any, **kwargs: Any) -> Any:
+        examined.append(version)
+        if len(examined) % 2 == 0:  # the champion's refit first, then the challenger
+            raise errors[len(examined) // 2 - 1]
+        return guards.check_model(problem, version, *args, **kwargs)
 
     monkeypatch.setattr(choose, "decide", _promoting)
     monkeypatch.setattr(register, "check_model", examine)
@@ -259,8 +259,8 @@ def test_a_refit_that_fails_a_guard_is_not_released_and_the_champion_can_go_on_s
     assert after.id == live.id
     assert caught.value.code == guards.REFUSED
     assert "automl score problem.toml" in str(caught.value.next_step)
-    told = score(problem, open_workspace(file), RunOptions(as_of=AS_OF - WEEK))
-    assert (told.status, told.model_version) == ("published", champion.model_version)
+    result = score(problem, open_workspace(file), RunOptions(as_of=AS_OF - WEEK))
+    assert (result.status, result.model_version) == ("published", champion.model_version)
 
 
 def test_the_first_out_of_sample_loss_of_a_blend_on_a_block_is_kept(
@@ -303,7 +303,7 @@ def test_of_several_out_of_sample_losses_the_oldest_is_the_first() -> None:
     [
         (AS_OF - WEEK, (0.5, 0.5), AS_OF),  # weights learned on the newest block: in-sample on it
         (AS_OF - WEEK, (0.6, 0.4), AS_OF - WEEK),  # nothing was learned
-        (AS_OF, (0.5, 0.5), AS_OF),  # made by this very cycle
+        (AS_OF, (0.5, 0.5), AS_OF),  # chosen by this very cycle
     ],
 )
 def test_relearned_weights_move_the_end_of_the_labels_that_a_blend_was_fixed_on(
@@ -320,8 +320,8 @@ def test_relearned_weights_move_the_end_of_the_labels_that_a_blend_was_fixed_on(
     monkeypatch.setattr(relearning, "reweighed", lambda *_: learned)
     work = SimpleNamespace(blocks=[SimpleNamespace(end=AS_OF)])
     leaderboard = SimpleNamespace(trials=())
-    made, moved = relearning.relearned(work, leaderboard, blend, fixed_on)  # type: ignore[arg-type]
+    found, moved = relearning.relearned(work, leaderboard, blend, fixed_on)  # type: ignore[arg-type]
     assert moved == until
-    assert made == (blend if fixed_on == AS_OF else learned)
+    assert found == (blend if fixed_on == AS_OF else learned)
     assert kind_of(moved, AS_OF) == "out_of_sample"
     assert kind_of(moved, AS_OF - WEEK) == ("in_sample" if until == AS_OF else "out_of_sample")
