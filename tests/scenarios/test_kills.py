@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 # the variable part of a fault point -> where the code fills it in
 FILLED = {
     "{verb}": r'open_job\(problem, workspace, "(\w+)"',
-    "{told.kind}": r'_entry\(session, "(\w+)"',
+    "{entry.kind}": r'_entry\(session, "(\w+)"',
 }
 
 
