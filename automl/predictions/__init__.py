@@ -1,19 +1,19 @@
-"""Predictions as immutable generations behind a pointer, in SQL and as a parquet copy.
+"""Predictions: made by a model, kept as immutable generations behind a pointer, copied to parquet.
 
-Readers of `<table>` see exactly one generation: the one the pointer row names. A generation is written
-first, piece by piece if it is long, then audited, and only then pointed at, in one transaction. Readers
-of `<table>_history` see everything that was ever published, as it was made. The parquet copy follows
-and may lag. Nothing here predicts.
+Readers of `<table>` see exactly one generation: the one that the pointer names. A generation is staged
+piece by piece, then audited, and only then published, in one transaction. Readers of `<table>_history`
+see everything that was ever published, as it was made. The parquet copy follows and may lag.
 
-    tables     names, columns, owners, and the two tables of this room
-    keys       sets of keys as one number
-    rows       the quickest way of rows into a database, and back
-    reuse      rows of an earlier generation instead of predicting them again
-    staging    a generation that nobody sees yet
-    audits     what must hold before anybody sees it
-    pointing   the pointer, the views, and what they show
-    cleaning   retention, and where old rows go
-    copies     the parquet copy
+    predict       model and batch in, predictions out, in one piece or in many
+    reuse         rows of an earlier generation instead of predicting them again
+    staging       writes a generation that no reader sees yet
+    audit         checks a staged generation before it may be published
+    pointer       the pointer, the views, and what they show
+    retention     which generations are kept, and where older rows go
+    parquet_copy  the parquet copy
+    tables        names, columns, owners, and two tables of this package
+    bulk_load     fast writing and reading of rows
+    key_checksum  a set of keys as one number
 """
 
 from __future__ import annotations
@@ -22,25 +22,36 @@ from automl.predictions.audit import audit, was_audited
 from automl.predictions.key_checksum import KeySum, sum_keys
 from automl.predictions.parquet_copy import export, read_predictions
 from automl.predictions.pointer import point, read_classes, read_generation
+from automl.predictions.predict import (
+    Predictions,
+    fingerprint,
+    model_output,
+    predict_pieces,
+    read_pieces,
+)
 from automl.predictions.retention import clean, discard
-from automl.predictions.reuse import Kept, find_reusable
-from automl.predictions.staging import Origin, Piece, stage, stage_pieces
+from automl.predictions.reuse import ReusedRows, find_reusable
+from automl.predictions.staging import Provenance, stage, stage_pieces
 from automl.predictions.tables import check_owner
 
 __all__ = [
-    "Kept",
     "KeySum",
-    "Origin",
-    "Piece",
+    "Predictions",
+    "Provenance",
+    "ReusedRows",
     "audit",
     "check_owner",
     "clean",
     "discard",
     "export",
     "find_reusable",
+    "fingerprint",
+    "model_output",
     "point",
+    "predict_pieces",
     "read_classes",
     "read_generation",
+    "read_pieces",
     "read_predictions",
     "stage",
     "stage_pieces",

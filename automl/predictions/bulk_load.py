@@ -1,7 +1,7 @@
-"""The quickest way of rows into a database, and of keys back out of it.
+"""Fast writing of rows to a database, and fast reading of columns.
 
-PostgreSQL takes them through COPY as CSV that Arrow writes, SQLite as tuples, any other database as
-SQLAlchemy would have it; always inside the caller's transaction.
+PostgreSQL gets CSV from Arrow through COPY, SQLite gets tuples, any other database SQLAlchemy's inserts;
+always inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import sqlalchemy as sa
 
 __all__ = ["read_rows", "read_slices", "write_rows"]
 
-ROWS_AT_ONCE = 20_000  # tuples, or rows of a CSV text, that are held at once
-_PLACE: sa.ColumnElement[int] = sa.literal_column("rowid", sa.Integer)
+ROWS_AT_ONCE = 20_000  # tuples, or rows of a CSV text, in memory at a time
+_ROWID: sa.ColumnElement[int] = sa.literal_column("rowid", sa.Integer)
 _CSV = pa.csv.WriteOptions(include_header=False, batch_size=ROWS_AT_ONCE)
 
 
 def write_rows(
     connection: sa.Connection, table: sa.Table, frame: pd.DataFrame, stamps: Mapping[str, Any]
 ) -> None:
-    """Insert rows, each with the same stamps.
+    """Insert rows; every row gets the same stamps.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def write_rows(
     if not len(frame):
         return
     rows = _arrow(table, frame, stamps)
-    # in the order of the key: an index grows three times as fast at its end as in its middle
+    # in key order: an index grows three times as fast at its end as in its middle
     order = [(c.name, "ascending") for c in table.primary_key if c.name not in stamps]
     rows = rows.sort_by(order) if order else rows
     if connection.dialect.driver == "psycopg":
@@ -56,12 +56,12 @@ def read_rows(
     columns: Sequence[sa.ColumnElement[Any]],
     generation: int,
 ) -> Iterator[pd.DataFrame]:
-    """Named columns of a committed generation, in pieces and in no order."""
+    """Columns of a committed generation, in pieces, in any order."""
     query = sa.select(*columns).where(*_rows_of(connection, table, generation))
     if connection.dialect.name == "postgresql":
-        told = _arrow_answer(connection, query)
-        if told is not None:
-            yield told.to_pandas()
+        fetched = _fetch_arrow(connection, query)
+        if fetched is not None:
+            yield fetched.to_pandas()
             return
     for part in _tuples(connection, query):
         yield _frame(query, part)
@@ -74,11 +74,10 @@ def read_slices(
     generation: int,
     rows: int,
 ) -> Iterator[pd.DataFrame]:
-    """Named columns of a committed generation, `rows` at a time.
+    """Columns of a committed generation, `rows` at a time.
 
-    The order is that of the key; in SQLite that of writing, which is the same for all tables of a
-    generation. There each slice is a reading of its own: while a long one lasts, the write-ahead log
-    only grows.
+    In key order; in SQLite in the order of writing, which is the same for all tables of a generation.
+    In SQLite every slice is a separate read, because the write-ahead log grows during a long one.
     """
     query = sa.select(*columns)
     if engine.dialect.name != "sqlite":
@@ -89,41 +88,42 @@ def read_slices(
                 yield _frame(query, part)
         return
     with engine.connect() as connection:
-        first, last = _places(connection, table, generation)
-    mine = table.c.generation + 0 == generation
+        first, last = _rowid_range(connection, table, generation)
+    of_generation = table.c.generation + 0 == generation
     for start in range(first, last + 1, rows):
-        here = _PLACE.between(start, min(start + rows - 1, last))
+        in_slice = _ROWID.between(start, min(start + rows - 1, last))
         with engine.connect() as connection:
-            told = list(chain(*_tuples(connection, query.where(here, mine).order_by(_PLACE))))
-        if told:
-            yield _frame(query, told)
+            found = list(
+                chain(*_tuples(connection, query.where(in_slice, of_generation).order_by(_ROWID)))
+            )
+        if found:
+            yield _frame(query, found)
 
 
 def _frame(query: sa.Select[Any], rows: Sequence[Any]) -> pd.DataFrame:
-    """Rows in the types of their columns."""
+    """Rows as a frame with the types of their columns."""
     types = {c.name: _pandas(c.type) for c in query.selected_columns}
     cells = zip(types.items(), zip(*rows, strict=True), strict=True)
-    return pd.DataFrame({name: pd.Series(told, dtype=kind) for (name, kind), told in cells})
+    return pd.DataFrame({name: pd.Series(values, dtype=kind) for (name, kind), values in cells})
 
 
 def _rows_of(
     connection: sa.Connection, table: sa.Table, generation: int
 ) -> list[sa.ColumnElement[bool]]:
-    """Which rows are a generation's; in SQLite found by their place, for they stand side by side.
+    """Condition for the rows of a generation; in SQLite their range of rowids, for they are contiguous.
 
-    By the index of the primary key every row would be looked up in the order of the keys, four times
-    as slowly.
+    The index of the primary key would look up every row in key order, which is four times slower.
     """
     if connection.dialect.name != "sqlite":
         return [table.c.generation == generation]
-    first, last = _places(connection, table, generation)
-    return [_PLACE.between(first, last), table.c.generation + 0 == generation]
+    first, last = _rowid_range(connection, table, generation)
+    return [_ROWID.between(first, last), table.c.generation + 0 == generation]
 
 
-def _places(connection: sa.Connection, table: sa.Table, generation: int) -> tuple[int, int]:
-    """Where the rows of a generation begin and end in SQLite."""
+def _rowid_range(connection: sa.Connection, table: sa.Table, generation: int) -> tuple[int, int]:
+    """First and last rowid of a generation in SQLite."""
     first, last = connection.execute(
-        sa.select(sa.func.min(_PLACE), sa.func.max(_PLACE))
+        sa.select(sa.func.min(_ROWID), sa.func.max(_ROWID))
         .select_from(table)
         .where(table.c.generation == generation)
     ).one()
@@ -146,17 +146,17 @@ def _tuples(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Sequen
 
 
 def _arrow(table: sa.Table, frame: pd.DataFrame, stamps: Mapping[str, Any]) -> pa.Table:
-    """The rows in the types of the table; NaN is no number, so it becomes null."""
+    """The rows in the types of the table; NaN becomes null."""
     cells = {}
     for column in table.columns:
         kind = _arrow_type(column.type)
         if column.name in stamps:
             cells[column.name] = pa.repeat(pa.scalar(stamps[column.name], kind), len(frame))
             continue
-        given = frame[column.name]
-        if kind == pa.string() and not pd.api.types.is_string_dtype(given):
-            given = given.astype("object").map(str, na_action="ignore")
-        cells[column.name] = pa.Array.from_pandas(given, type=kind, safe=False)
+        values = frame[column.name]
+        if kind == pa.string() and not pd.api.types.is_string_dtype(values):
+            values = values.astype("object").map(str, na_action="ignore")
+        cells[column.name] = pa.Array.from_pandas(values, type=kind, safe=False)
     return pa.table(cells)
 
 
@@ -172,24 +172,24 @@ def _copy(connection: sa.Connection, table: sa.Table, rows: pa.Table) -> None:
                 pa.csv.write_csv(rows.slice(start, ROWS_AT_ONCE), text, _CSV)
                 copy.write(text.getbuffer())
     except connection.dialect.loaded_dbapi.Error as error:
-        raise _told(connection, command, error) from error
+        raise _sqlalchemy_error(connection, command, error) from error
 
 
 def _insert_tuples(connection: sa.Connection, table: sa.Table, rows: pa.Table) -> None:
     quote = connection.dialect.identifier_preparer.quote
     names = ", ".join(map(quote, rows.column_names))
-    said = {name: _constant(rows[name]) for name in rows.column_names}
-    marks = ", ".join("?" if word is None else word for word in said.values())
+    literals = {name: _constant(rows[name]) for name in rows.column_names}
+    marks = ", ".join("?" if text is None else text for text in literals.values())
     target = connection.dialect.identifier_preparer.format_table(table)
     insert = f"insert into {target} ({names}) values ({marks})"  # noqa: S608  quoted
-    varying = rows.select([name for name, word in said.items() if word is None])
+    varying = rows.select([name for name, text in literals.items() if text is None])
     for start in range(0, len(rows), ROWS_AT_ONCE):
         cells = map(_cells, varying.slice(start, ROWS_AT_ONCE).columns)
         connection.exec_driver_sql(insert, list(zip(*cells, strict=True)))
 
 
 def _with_written_times(rows: pa.Table) -> pa.Table:
-    """Times as text, as SQLite holds them."""
+    """Times as text, as SQLite stores them."""
     for number, field in enumerate(rows.schema):
         if pa.types.is_timestamp(field.type):
             written = rows[field.name].cast(pa.string())
@@ -198,24 +198,24 @@ def _with_written_times(rows: pa.Table) -> pa.Table:
 
 
 def _constant(column: pa.ChunkedArray) -> str | None:
-    """What SQL calls the one value of a column, so that it need not be bound to every row."""
+    """SQL literal of a column's only value, so that it is not bound for every row; None if values differ."""
     if column.null_count == len(column):
         return "null"
     if column.null_count or len(pc.unique(column)) > 1 or not pa.types.is_string(column.type):
         return None
-    word: str = column[0].as_py()
-    return None if "\0" in word else "'" + word.replace("'", "''") + "'"
+    text: str = column[0].as_py()
+    return None if "\0" in text else "'" + text.replace("'", "''") + "'"
 
 
 def _cells(column: pa.ChunkedArray) -> Any:
-    """Python cells as SQLite holds them."""
+    """Python values as SQLite stores them."""
     if column.null_count or pa.types.is_string(column.type):
         return column.to_pylist()
     return np.asarray(column.to_numpy()).tolist()
 
 
-def _arrow_answer(connection: sa.Connection, query: sa.Select[Any]) -> pa.Table | None:
-    """What PostgreSQL answers over ADBC, ten times as fast as row by row; None without ADBC."""
+def _fetch_arrow(connection: sa.Connection, query: sa.Select[Any]) -> pa.Table | None:
+    """Fetch a query's result over ADBC, ten times as fast as row by row; None without ADBC."""
     try:
         import adbc_driver_postgresql.dbapi as fast  # noqa: PLC0415  optional
     except ImportError:
@@ -229,12 +229,12 @@ def _arrow_answer(connection: sa.Connection, query: sa.Select[Any]) -> pa.Table 
         ):
             cursor.execute(text)
             return cursor.fetch_arrow_table()
-    except fast.Error:  # it knows fewer ways to connect than psycopg
+    except fast.Error:  # ADBC supports fewer ways to connect than psycopg
         return None
 
 
-def _told(connection: sa.Connection, command: str, error: Exception) -> BaseException:
-    """A driver's error as SQLAlchemy would raise it; rows are not shown."""
+def _sqlalchemy_error(connection: sa.Connection, command: str, error: Exception) -> BaseException:
+    """A driver's error as SQLAlchemy would raise it, without rows."""
     base = connection.dialect.loaded_dbapi.Error
     return sa.exc.DBAPIError.instance(
         command, (), error, base, hide_parameters=True, dialect=connection.dialect

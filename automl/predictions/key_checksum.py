@@ -1,8 +1,8 @@
-"""A set of keys as one number, so that two sets of millions are compared without holding either.
+"""A set of keys as one number, so that sets of millions are compared without keeping them in memory.
 
-The sum of one 64-bit hash per key, modulo 2**64, and how many there are: the order does not count, a key
-that is missing, foreign or there twice does. Assumes that nobody chooses keys in order to deceive it; by
-chance two sets of equal size agree once in 2**64.
+The number is the sum of a 64-bit hash per key, modulo 2**64, with the count of keys. It does not depend
+on the order; a missing, foreign or duplicate key changes it. Assumes keys that were not chosen to
+collide; two random sets of equal size agree once in 2**64.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ __all__ = ["KeySum", "hash_keys", "sum_keys"]
 
 @dataclass(frozen=True, slots=True)
 class KeySum:
-    """How many keys, and the sum of their hashes."""
+    """Number of keys and sum of their hashes.
+
+    >>> str(KeySum(2, 255) + KeySum(1, 1))
+    '3:0000000000000100'
+    """
 
     rows: int = 0
     total: int = 0
@@ -33,13 +37,13 @@ class KeySum:
 
 
 def sum_keys(frame: pd.DataFrame, key: Sequence[str]) -> KeySum:
-    """The keys of some rows as one number; pieces add up to the whole."""
+    """The keys of some rows as one number; the sums of pieces add up to that of the whole."""
     hashes = hash_keys(frame, key)
     return KeySum(len(hashes), int(hashes.sum(dtype="uint64")))
 
 
 def hash_keys(frame: pd.DataFrame, key: Sequence[str]) -> NDArray[np.uint64]:
-    """One hash per row; whole numbers, numbers, times and texts hash alike however they are held."""
+    """One hash per row, independent of the dtype that stores integers, numbers, times or texts."""
     plain = pd.DataFrame({name: _plain(frame[name]) for name in key})
     return np.asarray(pd.util.hash_pandas_object(plain, index=False).to_numpy("uint64"))
 

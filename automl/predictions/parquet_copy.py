@@ -1,8 +1,8 @@
 """The parquet copy: an immutable folder per generation, and a commit file per publication.
 
-A commit file is created only if it does not exist, and its name rises with every move of the pointer: the
-last in order of names is what readers see, also after a rollback to an older generation. A folder that
-no commit names is invisible.
+A commit file is created only if it does not exist, and its number rises with every move of the pointer:
+the last one by name is what readers see, also after a rollback to an older generation. Readers do not
+see a folder that no commit names.
 """
 
 from __future__ import annotations
@@ -31,16 +31,15 @@ from automl.workspace import now
 
 __all__ = ["Draft", "export", "read_predictions"]
 
-PART_ROWS = 1_000_000  # of one file, when a copy is made again from the table
-TRIES = 5  # of a reader whose files were removed while it was about to open them
+PART_ROWS = 1_000_000  # rows of a file when a copy is made from the table
+TRIES = 5  # of a reader whose files are removed while it opens them
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The files of a generation that is being staged, written beside it so that nobody reads it back.
+    """The parquet files of a generation, written while it is staged to save reading it back.
 
-    A draft is a convenience: what goes wrong with it is told by `export`, which then makes the copy
-    from the table.
+    A draft is optional: if writing it fails, `export` makes the copy from the table and reports errors.
     """
 
     folder: Path  # where the finished copy will be
@@ -49,18 +48,18 @@ class Draft:
 
     @classmethod
     def of(cls, store: Store, problem: Problem, generation: int) -> Draft | None:
-        """A draft for that generation; None if the problem publishes no copy."""
+        """A new draft for a generation; None if the problem publishes no copy."""
         if not problem.publish.parquet:
             return None
         root = store.workspace.resolve(problem.publish.parquet)
         draft = cls(root / f"generation={generation}")
-        for left in (draft.aside, draft.folder):  # of another store that once published here
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in (draft.temporary, draft.folder):  # of another store that published here
+            shutil.rmtree(leftover, ignore_errors=True)
         return draft
 
     @property
-    def aside(self) -> Path:
-        """Where files are until all are there."""
+    def temporary(self) -> Path:
+        """Folder of the files until all are written."""
         return self.folder.with_name(f".{self.folder.name}.{os.getpid()}")
 
     def add(self, rows: pd.DataFrame) -> Draft:
@@ -68,28 +67,28 @@ class Draft:
         if self.broken:
             return self
         try:
-            self.aside.mkdir(parents=True, exist_ok=True)
-            rows.to_parquet(self.aside / _part(self.files), index=False)
+            self.temporary.mkdir(parents=True, exist_ok=True)
+            rows.to_parquet(self.temporary / _part(self.files), index=False)
         except OSError:
-            return self._broken()
+            return self._abandoned()
         return replace(self, files=self.files + 1)
 
     def finish(self) -> None:
-        """Put the files where a commit will name them."""
+        """Move the files to the folder that the commit will name."""
         if self.broken:
             return
         try:
-            _put(self.aside, self.folder)
+            _move(self.temporary, self.folder)
         except OSError:
-            self._broken()
+            self._abandoned()
 
-    def _broken(self) -> Draft:
-        shutil.rmtree(self.aside, ignore_errors=True)
+    def _abandoned(self) -> Draft:
+        shutil.rmtree(self.temporary, ignore_errors=True)
         return replace(self, broken=True)
 
 
 def export(store: Store, problem: Problem) -> Path | None:
-    """Bring the parquet copy up to the live generation; returns its folder, None without one."""
+    """Bring the parquet copy up to the live generation; returns its folder, or None without a copy."""
     newest = newest_publication(store, problem.table)
     live = store.live(problem.table)
     if not problem.publish.parquet or live is None or newest is None:
@@ -105,7 +104,7 @@ def export(store: Store, problem: Problem) -> Path | None:
             raise PredictError(
                 f"publish.parquet {root}: {error.strerror or error}",
                 code="parquet",
-                next_step="Mend the folder's rights or space; the next command writes the copy.",
+                next_step="Fix the folder's permissions or free disk space; the next command writes the copy.",
             ) from error
     with store.writer.begin() as connection:
         connection.execute(
@@ -130,7 +129,7 @@ def read_predictions(folder: str | Path) -> pd.DataFrame:
         commits = sorted((root / "_commits").glob("*.json"))
         if not commits:
             break
-        # removed in between: retention went past it, so there is a newer one
+        # retention removed the files in between, so there is a newer commit
         with contextlib.suppress(FileNotFoundError):
             files = json.loads(commits[-1].read_text(encoding="utf-8"))["files"]
             return pd.concat([pd.read_parquet(root / file) for file in files], ignore_index=True)
@@ -152,28 +151,28 @@ def _publish_copy(
     }
     staged = commit.with_suffix(f".{os.getpid()}.tmp")
     staged.write_text(json.dumps(content), encoding="utf-8")
-    _to_disk(staged)
+    _fsync(staged)
     try:
         os.link(staged, commit)  # fails if it exists: a commit is never overwritten
     except FileExistsError:
         return
     finally:
         staged.unlink()
-    _to_disk(commit.parent)
+    _fsync(commit.parent)
     fault("export.committed")
 
 
 def _write_copy(store: Store, problem: Problem, live: Generation, folder: Path) -> None:
-    """Make the copy from the table; what an interrupted one has left is replaced."""
+    """Make the copy from the table; files of an interrupted copy are replaced."""
     draft = Draft(folder)
-    shutil.rmtree(draft.aside, ignore_errors=True)
-    draft.aside.mkdir(parents=True)
-    for number, rows in enumerate(_stored(store, problem, live.id)):
-        rows.to_parquet(draft.aside / _part(number), index=False)
-    _put(draft.aside, folder)
+    shutil.rmtree(draft.temporary, ignore_errors=True)
+    draft.temporary.mkdir(parents=True)
+    for number, rows in enumerate(_read_table(store, problem, live.id)):
+        rows.to_parquet(draft.temporary / _part(number), index=False)
+    _move(draft.temporary, folder)
 
 
-def _stored(store: Store, problem: Problem, generation: int) -> Iterator[pd.DataFrame]:
+def _read_table(store: Store, problem: Problem, generation: int) -> Iterator[pd.DataFrame]:
     with store.engine.connect().execution_options(stream_results=True) as connection:
         table = reflected(connection, f"{problem.table}_generations")
         numbers = {c.name: "float64" for c in table.columns if isinstance(c.type, sa.Double)}
@@ -182,16 +181,16 @@ def _stored(store: Store, problem: Problem, generation: int) -> Iterator[pd.Data
             yield rows.astype(numbers)
 
 
-def _put(aside: Path, folder: Path) -> None:
-    for file in _files(aside):
-        _to_disk(file)
+def _move(temporary: Path, folder: Path) -> None:
+    for file in _files(temporary):
+        _fsync(file)
     shutil.rmtree(folder, ignore_errors=True)  # no commit names it
-    os.replace(aside, folder)
-    _to_disk(folder.parent)
+    os.replace(temporary, folder)
+    _fsync(folder.parent)
 
 
 def _complete(folder: Path, rows: int) -> bool:
-    """Whether the files of a folder hold that many rows; a file that was cut off has no footer."""
+    """Whether the files of a folder have that many rows; a truncated file has no footer."""
     try:
         return sum(pq.read_metadata(file).num_rows for file in _files(folder)) == rows
     except (OSError, pa.ArrowException):
@@ -206,8 +205,8 @@ def _part(number: int) -> str:
     return f"part-{number}.parquet"
 
 
-def _to_disk(path: Path) -> None:
-    """A power cut must not leave a commit that names files which never reached the disk."""
+def _fsync(path: Path) -> None:
+    """Flush to disk: after a power cut no commit may name files that are not on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -216,7 +215,7 @@ def _to_disk(path: Path) -> None:
 
 
 def _clean_copies(problem: Problem, root: Path) -> None:
-    """Remove commits beyond `publish.keep`, then folders that no commit names, drafts of the dead too."""
+    """Remove commits beyond `publish.keep`, then folders that no commit names, old drafts included."""
     commits = sorted((root / "_commits").glob("*.json"))
     for commit in commits[: -problem.publish.keep]:
         commit.unlink()

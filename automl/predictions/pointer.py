@@ -1,10 +1,9 @@
 """The pointer, the views over it, and what they show.
 
-`<table>` shows the generation that is pointed at. `<table>_history` shows every generation that was ever
-published, as it was made: what stands in `<table>_generations`, and in `<table>_past` what retention has
-moved there. `publish.keep` does not limit it: keep says how many generations a rollback can choose from
-and a reader may join with; what was once told to people stays readable until somebody drops it on
-purpose, or nobody could check it against what came true.
+`<table>` shows the generation that the pointer names. `<table>_history` shows every generation that was
+ever published, as it was made: rows in `<table>_generations`, and in `<table>_past` those that retention
+moved there. `publish.keep` does not limit the history, only the generations that a rollback can choose
+from: published predictions stay readable, so that they can be compared with outcomes.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import pandas as pd
 import sqlalchemy as sa
 
-from automl.predictions.tables import SUFFIXES, own, publication, quote, reflected
+from automl.predictions.tables import SUFFIXES, metadata, publication, quote, reflected
 from automl.problem import Problem
 from automl.store import Hold, Store, naive
 from automl.store import tables as t
@@ -24,28 +23,30 @@ __all__ = ["newest_publication", "point", "read_classes", "read_generation"]
 def point(
     connection: sa.Connection, store: Store, hold: Hold, problem: Problem, generation: int
 ) -> None:
-    """Move the pointer; part of the caller's transaction. A backfill never moves it back in time."""
+    """Point readers at a generation, in the caller's transaction; never at one of an earlier as_of."""
     name = problem.table
     live = connection.execute(
         sa.select(t.generation.c.id, t.generation.c.as_of)
         .join(t.pointer, t.pointer.c.generation == t.generation.c.id)
         .where(t.pointer.c.table_name == name)
     ).first()
-    mine = connection.scalar(sa.select(t.generation.c.as_of).where(t.generation.c.id == generation))
+    as_of = connection.scalar(
+        sa.select(t.generation.c.as_of).where(t.generation.c.id == generation)
+    )
     if live is None:
         connection.execute(
             t.pointer.insert().values(
                 table_name=name, problem=problem.name, generation=generation, fence=hold.fence
             )
         )
-    elif mine >= live.as_of:
+    elif as_of >= live.as_of:
         connection.execute(
             t.pointer.update()
             .where(t.pointer.c.table_name == name)
             .values(generation=generation, fence=hold.fence)
         )
-    if live is None or (mine >= live.as_of and live.id != generation):
-        _number(connection, name, generation, live.id if live else 0)
+    if live is None or (as_of >= live.as_of and live.id != generation):
+        _count_publication(connection, name, generation, live.id if live else 0)
     _make_views(connection, store, name)
     connection.execute(
         t.generation.update()
@@ -60,7 +61,7 @@ def point(
 
 
 def newest_publication(store: Store, table: str) -> tuple[int, int] | None:
-    """Number and generation of the pointer's last move; both the generation's id in an older store."""
+    """Number and generation of the pointer's last move; in an older store both are the generation's id."""
     query = sa.select(publication.c.number, publication.c.generation)
     query = query.where(publication.c.table_name == table).order_by(publication.c.number.desc())
     with store.engine.connect() as connection:
@@ -81,7 +82,7 @@ def read_generation(
         query = sa.select(table).where(table.c.generation == generation)
         frame = pd.read_sql(query, connection)
     numbers = {c.name: "float64" for c in table.columns if isinstance(c.type, sa.Double)}
-    return frame.astype(numbers)  # a column of gaps would come as objects
+    return frame.astype(numbers)  # a column of nulls would have dtype object
 
 
 def read_classes(store: Store, problem: Problem, generation: int) -> pd.DataFrame:
@@ -91,13 +92,13 @@ def read_classes(store: Store, problem: Problem, generation: int) -> pd.DataFram
         return pd.read_sql(sa.select(table).where(table.c.generation == generation), connection)
 
 
-def _number(connection: sa.Connection, table: str, generation: int, before: int) -> None:
+def _count_publication(connection: sa.Connection, table: str, generation: int, before: int) -> None:
     """Count this move of the pointer.
 
-    The number rises with every move and is never below the generation's id: commit files of an older
-    format are numbered by that, and must stay behind.
+    The number rises with every move and is never below the generation's id, which numbers commit files
+    of an older format: they must sort before.
     """
-    own.create_all(connection)
+    metadata.create_all(connection)
     newest = sa.select(sa.func.max(publication.c.number)).where(publication.c.table_name == table)
     last = connection.scalar(newest) or before
     connection.execute(
@@ -133,7 +134,7 @@ def _live_view(store: Store, name: str, suffix: str) -> str:
 
 
 def _make_past(connection: sa.Connection, name: str, like: sa.Table) -> None:
-    """A table of the same columns; what a generations table lost by hand stays lost."""
+    """Create a table of the same columns."""
     columns = [
         sa.Column(
             c.name, c.type, primary_key=c.primary_key, autoincrement=False, nullable=c.nullable
@@ -146,10 +147,10 @@ def _make_past(connection: sa.Connection, name: str, like: sa.Table) -> None:
 def _history_view(connection: sa.Connection, store: Store, name: str, suffix: str) -> str:
     source, past = (quote(store, f"{name}{suffix}{kind}") for kind in ("_generations", "_past"))
     columns = [c.name for c in reflected(connection, f"{name}{suffix}_generations").columns]
-    said = ", ".join(quote(store, c) for c in columns)
-    mine = ", ".join(f"g.{quote(store, c)}" for c in columns)
+    selected = ", ".join(quote(store, c) for c in columns)
+    prefixed = ", ".join(f"g.{quote(store, c)}" for c in columns)
     return (
-        f"create view {quote(store, f'{name}{suffix}_history')} as select {mine} from {source} g "  # noqa: S608
+        f"create view {quote(store, f'{name}{suffix}_history')} as select {prefixed} from {source} g "  # noqa: S608
         "where exists (select 1 from automl_generation a where a.id = g.generation and a.state = 'published') "
-        f"union all select {said} from {past}"
+        f"union all select {selected} from {past}"
     )

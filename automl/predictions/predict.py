@@ -1,8 +1,8 @@
-"""Model and batch in, prediction frame out, in one piece or in many; no database, no MLflow.
+"""Model and batch in, predictions out, in one piece or in many; no database, no MLflow.
 
-Pieces answer to the last bit as the whole would, because a row's prediction depends on that row alone.
-That is so of every family here; it need not be of a user's own transformer, so with one there are no
-pieces.
+Predictions of pieces equal those of the whole to the last bit, because a row's prediction depends on
+that row alone. This holds for every family here but need not hold for a user's transformer; with a
+transformer the batch is one piece.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from automl.history import ROW_ID, UPDATED, Snapshot, learning_only, row_ids
 from automl.history.contract import Contract
 from automl.problem import Problem
 
-__all__ = ["fingerprint", "model_output", "predict", "predict_pieces", "read_pieces"]
+__all__ = ["Predictions", "fingerprint", "model_output", "predict", "predict_pieces", "read_pieces"]
 
-ROUNDING = 1e-6  # by which averaged probabilities may exceed 1
+ROUNDING = 1e-6  # averaged probabilities may exceed 1 by this much
 # Rows of a piece. A multiple of every vector width, so that linear algebra groups the rows of a piece as
-# it would group them in the whole; a last piece of less than half is added to the one before it.
+# those of the whole; a last piece of less than half the size is added to the piece before it.
 PIECE_ROWS = 131_072
 
-Predictions = tuple[pd.DataFrame, pd.DataFrame | None]
+Predictions = tuple[pd.DataFrame, pd.DataFrame | None]  # one row per key; one per key and class
 
 
 def predict(model: Any, batch: pd.DataFrame, problem: Problem, contract: Contract) -> Predictions:
@@ -49,7 +49,7 @@ def predict(model: Any, batch: pd.DataFrame, problem: Problem, contract: Contrac
     Raises
     ------
     PredictError
-        The model fails, or its output is not finite, no probability, or has the wrong shape.
+        The model fails, or its output is not finite, not a probability, or of the wrong shape.
     """
     output = model_output(model, batch, contract)
     keys = list(problem.history.key or (ROW_ID,))
@@ -78,11 +78,11 @@ def predict_pieces(
     *,
     workers: int = 1,
 ) -> Generator[Predictions, None, None]:
-    """Predictions of each piece, in the order of the pieces; up to `workers` at the same time.
+    """Predictions of each piece, in the order of the pieces, with up to `workers` threads.
 
-    Assumes that a fitted model answers several threads alike, as scikit-learn's, LightGBM's, XGBoost's
-    and CatBoost's do. While the caller does something with a piece, the next ones are predicted; no more
-    than `workers + 1` pieces are held.
+    Assumes that a fitted model may predict in several threads, as those of scikit-learn, LightGBM,
+    XGBoost and CatBoost. While the caller uses a piece, the next ones are predicted; at most
+    `workers + 1` pieces are in memory.
 
     Raises
     ------
@@ -99,8 +99,8 @@ def predict_pieces(
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            for left in waiting:
-                left.cancel()
+            for future in waiting:
+                future.cancel()
 
 
 def read_pieces(
@@ -108,8 +108,8 @@ def read_pieces(
 ) -> Iterator[pd.DataFrame]:
     """The rows of a frozen batch as `history.read` gives them, `rows` at a time.
 
-    Without a key rows are told apart by their content, and equal ones by their number, so those of one
-    part of the batch, whole days, come together. With a transformer of the user's there is one piece.
+    Without a key rows are identified by their content and the count of equal rows, so a piece is a whole
+    part of the batch, which holds whole days. With a user's transformer there is one piece.
     """
     if problem.transformer is not None:
         yield history.read(batch)
@@ -129,16 +129,16 @@ def read_pieces(
 
 
 def _regrouped(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """Tables of exactly `rows` rows, the last of half to one and a half times as many."""
-    held: list[pa.RecordBatch] = []
+    """Tables of exactly `rows` rows; the last has half to one and a half times as many."""
+    buffer: list[pa.RecordBatch] = []
     for batch in batches:
-        held.append(batch)
-        while sum(map(len, held)) >= rows + rows // 2:
-            table = pa.Table.from_batches(held)
+        buffer.append(batch)
+        while sum(map(len, buffer)) >= rows + rows // 2:
+            table = pa.Table.from_batches(buffer)
             yield table.slice(0, rows)
-            held = table.slice(rows).to_batches()
-    if held:
-        yield pa.Table.from_batches(held)
+            buffer = table.slice(rows).to_batches()
+    if buffer:
+        yield pa.Table.from_batches(buffer)
 
 
 def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray[np.float64]:
@@ -149,16 +149,16 @@ def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray
             f"the batch lacks column {', '.join(map(repr, missing))}; "
             f"found {', '.join(map(str, batch.columns))}",
             code="missing_column",
-            next_step="Bring the column back; the model was trained with it.",
+            next_step="Add the column to the batch; the model was trained with it.",
         )
     columns = batch[list(contract.features)]
     try:
-        answer = model.predict_proba(columns) if contract.classes else model.predict(columns)
-        output = np.asarray(answer, dtype="float64")
+        predicted = model.predict_proba(columns) if contract.classes else model.predict(columns)
+        output = np.asarray(predicted, dtype="float64")
     except Exception as error:
-        said = str(error).partition("\n")[0][:200]
+        first_line = str(error).partition("\n")[0][:200]
         raise PredictError(
-            f"the model cannot score the batch: {type(error).__name__}: {said}",
+            f"the model cannot score the batch: {type(error).__name__}: {first_line}",
             code="predict_failed",
             next_step="Compare the batch with the contract file; retrain if the source has changed.",
         ) from error
@@ -181,22 +181,22 @@ def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray
 def _for_all_classes(
     output: NDArray[np.float64], model: Any, contract: Contract
 ) -> NDArray[np.float64]:
-    """Probabilities of every class of the contract: 0 for one that the model has never seen."""
-    seen = list(getattr(model, "classes_", ()))
-    if output.ndim != 2 or output.shape[1] != len(seen) or len(seen) >= len(contract.classes):
+    """Probabilities of every class of the contract; 0 for classes that the model was not trained on."""
+    trained = list(getattr(model, "classes_", ()))
+    if output.ndim != 2 or output.shape[1] != len(trained) or len(trained) >= len(contract.classes):
         return output
-    if not set(seen) < set(contract.classes):
+    if not set(trained) < set(contract.classes):
         return output
-    every = np.zeros((len(output), len(contract.classes)))
-    every[:, [contract.classes.index(label) for label in seen]] = output
-    return every
+    complete = np.zeros((len(output), len(contract.classes)))
+    complete[:, [contract.classes.index(label) for label in trained]] = output
+    return complete
 
 
 def fingerprint(output: NDArray[np.float64], recipe: str) -> str:
     """sha256 of a recipe and its predictions on a fixed sample; equal for equal models."""
-    told = hashlib.sha256(recipe.encode())
-    told.update(np.ascontiguousarray(output).tobytes())
-    return told.hexdigest()
+    digest = hashlib.sha256(recipe.encode())
+    digest.update(np.ascontiguousarray(output).tobytes())
+    return digest.hexdigest()
 
 
 def _per_class(keys: pd.DataFrame, output: NDArray[np.float64], contract: Contract) -> pd.DataFrame:

@@ -1,7 +1,7 @@
-"""Retention: what is beyond `publish.keep` moves to the past, what nobody published goes.
+"""Retention: generations beyond `publish.keep` move to the past; unpublished ones are deleted.
 
-Never the live generation, never one whose labels were not yet judged, and not the standby: the former
-version's predictions of the live batch, by which a rollback is instant.
+Except the live generation, those whose realised performance is not yet known, and the standby: the
+previous version's predictions of the live batch, which make a rollback instant.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ __all__ = ["clean", "discard"]
 
 
 def clean(store: Store, hold: Hold, problem: Problem) -> int:
-    """Remove generations beyond `publish.keep`, and staged ones that no commit followed; returns how many.
+    """Remove generations beyond `publish.keep` and staged ones that were never published; returns how many.
 
-    What was published stays in `<table>_history`.
+    Published rows stay in `<table>_history`.
     """
     live = store.live(problem.table)
-    kept = {g.id for g in store.generations(problem.name, limit=problem.publish.keep)}
+    newest = {g.id for g in store.generations(problem.name, limit=problem.publish.keep)}
     with store.commit(hold) as connection:
         rows = connection.execute(
             sa.select(t.generation).where(
                 t.generation.c.problem == problem.name, t.generation.c.state != "removed"
             )
         ).all()
-        gone = [
+        removed = [
             r
             for r in rows
-            if r.id not in kept
+            if r.id not in newest
             and (live is None or r.id != live.id)
-            and (r.labelled_rows > 0 if r.state == "published" else not _stands_by(r, live))
+            and (r.labelled_rows > 0 if r.state == "published" else not _is_standby(r, live))
         ]
-        _remove(connection, store, problem, gone)
+        _remove(connection, store, problem, removed)
         fault("clean.in_commit")
     fault("clean.committed")
-    return len(gone)
+    return len(removed)
 
 
 def discard(store: Store, hold: Hold, problem: Problem, generation: int) -> None:
@@ -59,11 +59,11 @@ def discard(store: Store, hold: Hold, problem: Problem, generation: int) -> None
             sa.select(t.generation).where(t.generation.c.id == generation)
         ).all()
         if any(r.state == "published" for r in rows):
-            raise AssertionError("what was published is never discarded")
+            raise AssertionError("a published generation is never discarded")
         _remove(connection, store, problem, rows)
 
 
-def _stands_by(row: sa.Row[Any], live: Generation | None) -> bool:
+def _is_standby(row: sa.Row[Any], live: Generation | None) -> bool:
     return (
         live is not None
         and row.state == "staged"
@@ -74,30 +74,30 @@ def _stands_by(row: sa.Row[Any], live: Generation | None) -> bool:
 
 
 def _remove(
-    connection: sa.Connection, store: Store, problem: Problem, gone: Sequence[sa.Row[Any]]
+    connection: sa.Connection, store: Store, problem: Problem, removed: Sequence[sa.Row[Any]]
 ) -> None:
-    if not gone:
+    if not removed:
         return
     inspector = sa.inspect(connection)
-    past = [r.id for r in gone if r.state == "published"]
+    past = [r.id for r in removed if r.state == "published"]
     for suffix in SUFFIXES:
         table = f"{problem.table}{suffix}_generations"
         if not inspector.has_table(table):
             continue
         if past and inspector.has_table(f"{problem.table}{suffix}_past"):
             _move(connection, store, f"{problem.table}{suffix}", past)
-        delete = sa.text(f"delete from {quote(store, table)} where generation in :gone")  # noqa: S608
-        ids = [r.id for r in gone]
-        connection.execute(delete.bindparams(sa.bindparam("gone", ids, expanding=True)))
+        delete = sa.text(f"delete from {quote(store, table)} where generation in :removed")  # noqa: S608
+        ids = [r.id for r in removed]
+        connection.execute(delete.bindparams(sa.bindparam("removed", ids, expanding=True)))
     connection.execute(
         t.generation.update()
-        .where(t.generation.c.id.in_([r.id for r in gone]))
+        .where(t.generation.c.id.in_([r.id for r in removed]))
         .values(state="removed")
     )
 
 
 def _move(connection: sa.Connection, store: Store, name: str, past: Sequence[int]) -> None:
-    """Copy rows to where history reads them; the caller deletes them in the same transaction."""
+    """Copy rows to `<table>_past`; the caller deletes them in the same transaction."""
     source = reflected(connection, f"{name}_generations")
     columns = ", ".join(quote(store, c.name) for c in source.columns)
     move = sa.text(

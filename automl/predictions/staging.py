@@ -1,14 +1,15 @@
-"""A generation that nobody sees yet, written in one piece or in many.
+"""Staging: writing a generation that no reader sees yet, in one piece or in many.
 
-Each piece is one transaction with a fence check, so a long batch neither fills memory nor keeps other
-writers waiting. Until the last piece is there the generation is "staging"; then it is "staged".
+Each piece is one transaction with a fence check, so a long batch neither fills memory nor blocks other
+writers. Until the last piece is written the state of the generation is "staging"; then it is "staged".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
@@ -16,24 +17,24 @@ import sqlalchemy as sa
 from automl.predictions.bulk_load import write_rows
 from automl.predictions.key_checksum import KeySum, sum_keys
 from automl.predictions.parquet_copy import Draft
-from automl.predictions.tables import audited, check_columns, key_of, own, table_of
+from automl.predictions.predict import Predictions
+from automl.predictions.tables import audit_record, check_columns, key_of, metadata, table_of
 from automl.problem import Problem
 from automl.store import Hold, Release, Store, naive
 from automl.store import tables as t
 from automl.testing import fault
 from automl.workspace import now
 
-__all__ = ["Origin", "Piece", "stage", "stage_pieces"]
-
-Piece = Sequence[pd.DataFrame | None]  # predictions, and probabilities per class or None
+__all__ = ["Provenance", "stage", "stage_pieces"]
 
 
-class Origin(NamedTuple):
-    """What a generation is made of."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Release, batch and attempt that a generation comes from."""
 
     release: Release
     window: tuple[datetime, datetime]  # (as_of, until)
-    batch: str  # digest of the rows
+    batch: str  # digest of its rows
     attempt: int
     keys: KeySum | None = None  # of the batch; None: those of the predictions
 
@@ -43,39 +44,41 @@ def stage(
     hold: Hold,
     problem: Problem,
     release: Release,
-    predictions: Piece,
+    predictions: Predictions,
     *,
     window: tuple[datetime, datetime],
     batch: str,
     attempt: int,
 ) -> int:
-    """Write a generation that nobody sees yet; returns its id.
+    """Write a generation in one piece; returns its id.
 
-    `predictions` are the frames of `automl.predictions.predict.predict`; `window` is (as_of, until).
+    `window` is (as_of, until).
     """
-    origin = Origin(release, window, batch, attempt)
-    return stage_pieces(store, hold, problem, origin, [predictions])
+    provenance = Provenance(release=release, window=window, batch=batch, attempt=attempt)
+    return stage_pieces(store, hold, problem, provenance, [predictions])
 
 
 def stage_pieces(
-    store: Store, hold: Hold, problem: Problem, origin: Origin, pieces: Iterable[Piece]
+    store: Store,
+    hold: Hold,
+    problem: Problem,
+    provenance: Provenance,
+    pieces: Iterable[Predictions],
 ) -> int:
-    """Write a generation piece by piece as the pieces come; returns its id.
+    """Write a generation piece by piece; returns its id.
 
     Raises
     ------
     BusyError
-        Somebody has taken over; what was written so far is never seen, and cleaned up by them.
+        Another process has taken the hold; it removes what was written so far, which no reader sees.
     """
     writer: _Writer | None = None
     seen = KeySum()
     draft = None
     for predictions, classes in pieces:
-        if predictions is None:
-            raise AssertionError("a generation has predictions")
         with store.commit(hold) as connection:
             if writer is None:
-                writer = _Writer(store, problem, origin, predictions, classes)
+                writer = _Writer(store, problem, provenance, predictions, classes)
                 writer.begin(connection)
                 draft = Draft.of(store, problem, writer.generation)
             writer.write(connection, predictions, classes)
@@ -93,17 +96,17 @@ def stage_pieces(
 
 
 class _Writer:
-    """The tables of a problem, and the stamps that all rows of one generation carry."""
+    """Writes the rows of one generation, each with the generation's stamps."""
 
     def __init__(
         self,
         store: Store,
         problem: Problem,
-        origin: Origin,
+        provenance: Provenance,
         predictions: pd.DataFrame,
         classes: pd.DataFrame | None,
     ) -> None:
-        self.problem, self.origin = problem, origin
+        self.problem, self.provenance = problem, provenance
         self.main = table_of(f"{problem.table}_generations", predictions, problem)
         check_columns(store, self.main)
         self.per_class = None
@@ -113,22 +116,22 @@ class _Writer:
         self.scored_at = naive(now())
 
     def begin(self, connection: sa.Connection) -> None:
-        """Make what is missing, and the generation's own row."""
+        """Create missing tables and the row of the generation."""
         for table in (self.main, self.per_class):
             if table is not None:
                 table.create(connection, checkfirst=True)
-        own.create_all(connection)
-        (as_of, until), release = self.origin.window, self.origin.release
+        metadata.create_all(connection)
+        (as_of, until), release = self.provenance.window, self.provenance.release
         self.generation = t.inserted(
             connection,
             t.generation.insert().values(
                 problem=self.problem.name,
                 as_of=naive(as_of),
                 until=naive(until),
-                attempt=self.origin.attempt,
+                attempt=self.provenance.attempt,
                 model_version=release.model_version,
                 run_id=release.run_id,
-                batch=self.origin.batch,
+                batch=self.provenance.batch,
                 rows=0,
                 state="staging",
                 scored_at=self.scored_at,
@@ -138,17 +141,17 @@ class _Writer:
 
     @property
     def stamps(self) -> dict[str, Any]:
-        """What every row of the generation says of itself."""
+        """Values that all rows of the generation have in common."""
         return {
             "generation": self.generation,
-            "model_version": self.origin.release.model_version,
-            "run_id": self.origin.release.run_id,
-            "as_of": naive(self.origin.window[0]),
+            "model_version": self.provenance.release.model_version,
+            "run_id": self.provenance.release.run_id,
+            "as_of": naive(self.provenance.window[0]),
             "scored_at": self.scored_at,
         }
 
     def stamped(self, predictions: pd.DataFrame) -> pd.DataFrame:
-        """Rows as the table shows them."""
+        """Rows with their stamps, in the column order of the table."""
         columns = [c.name for c in self.main.columns]
         return predictions.assign(**self.stamps)[columns]
 
@@ -161,14 +164,14 @@ class _Writer:
             write_rows(connection, self.per_class, classes, self.stamps)
 
     def finish(self, connection: sa.Connection, seen: KeySum) -> None:
-        """All pieces are there: the audit may look at them."""
-        wanted = self.origin.keys or seen
-        mine = t.generation.c.id == self.generation
+        """Mark the generation as staged and record what the audit must find."""
+        wanted = self.provenance.keys or seen
+        this = t.generation.c.id == self.generation
         connection.execute(
-            t.generation.update().where(mine).values(state="staged", rows=wanted.rows)
+            t.generation.update().where(this).values(state="staged", rows=wanted.rows)
         )
         connection.execute(
-            audited.insert().values(
+            audit_record.insert().values(
                 generation=self.generation,
                 problem=self.problem.name,
                 rows=wanted.rows,

@@ -1,7 +1,7 @@
-"""What publishing makes in the database: names, columns, and whose they are.
+"""Tables and views of predictions: names, columns, and the problem that owns them.
 
-`automl_publication` counts every move of the pointer, `automl_audit` keeps what was found in each
-generation. Both are made with the first generation, so that an older store needs no migration.
+`automl_publication` counts every move of the pointer, `automl_audit` records the audit of each
+generation. Both are created with the first generation, so that an older store needs no migration.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from automl.store import tables as t
 __all__ = [
     "STAMPS",
     "SUFFIXES",
-    "audited",
+    "audit_record",
     "check_columns",
     "check_owner",
     "key_of",
-    "own",
+    "metadata",
     "publication",
     "quote",
     "reflected",
@@ -32,68 +32,79 @@ __all__ = [
 ]
 
 SUFFIXES = ("", "_classes")
-STAMPS = ("generation", "model_version", "run_id", "as_of", "scored_at")  # alike in all its rows
+STAMPS = (
+    "generation",
+    "model_version",
+    "run_id",
+    "as_of",
+    "scored_at",
+)  # equal in all rows of a generation
 KINDS = ("", "_generations", "_past", "_history")
 
-own = sa.MetaData()
+metadata = sa.MetaData()
 
 publication = sa.Table(
     "automl_publication",
-    own,
+    metadata,
     sa.Column("table_name", sa.Text, primary_key=True),
-    sa.Column("number", t.Id, primary_key=True, autoincrement=False),  # of the commit file, too
+    sa.Column("number", t.Id, primary_key=True, autoincrement=False),  # also of the commit file
     sa.Column("generation", t.Id, nullable=False),
     sa.Column("published_at", sa.DateTime, nullable=False),
 )
 
-audited = sa.Table(
+audit_record = sa.Table(
     "automl_audit",
-    own,
+    metadata,
     sa.Column("generation", t.Id, primary_key=True, autoincrement=False),
     sa.Column("problem", sa.Text, nullable=False),
     sa.Column("rows", t.Id, nullable=False),  # of the batch
     sa.Column("key_sum", sa.Text, nullable=False),  # of the batch, as `KeySum`
     sa.Column("mean", sa.Double),  # of probability, or of prediction
-    sa.Column("found", sa.JSON),  # every number that the audit looked at
+    sa.Column("found", sa.JSON),  # every number that the audit counted; null until it passed
 )
 
 
 def check_owner(store: Store, problem: Problem) -> None:
-    """Refuse to publish into a table that is not this problem's.
+    """Refuse to publish into a table that another problem or another program owns.
 
     Raises
     ------
     ProblemError
-        The name belongs to another problem, or to a table or view that we did not make.
+        The name belongs to another problem, or to a table or view that was not created here.
     """
-    name, mine = problem.table, _names(problem.table, classes=problem.task == "multiclass")
+    name = problem.table
+    names = _names(name, classes=problem.task == "multiclass")
     with store.engine.connect() as connection:
         inspector = sa.inspect(connection)
-        there = {*inspector.get_table_names(), *inspector.get_view_names(), *own.tables} & mine
+        existing = {
+            *inspector.get_table_names(),
+            *inspector.get_view_names(),
+            *metadata.tables,
+        } & names
         owners = {row.table_name: row.problem for row in connection.execute(sa.select(t.pointer))}
         staged = connection.scalar(
             sa.select(t.generation.c.id).where(t.generation.c.problem == problem.name).limit(1)
         )
     for table, owner in owners.items():
-        if owner != problem.name and there & _names(table, classes=True):
+        if owner != problem.name and existing & _names(table, classes=True):
             raise ProblemError(
                 f"publish.table {name!r} belongs to problem {owner!r}",
                 code="table_owner",
                 next_step="Choose another publish.table.",
             )
-    # before the first pointer there may be rows of ours that a dead run has staged, but no view
-    ours = mine if name in owners else _staged_names(name) if staged else set()
-    foreign = there - ours
+    # before the first publication an interrupted run may have staged rows, but created no view
+    owned = names if name in owners else _staged_names(name) if staged else set()
+    foreign = existing - owned
     if foreign:
         raise ProblemError(
-            f"publish.table {name!r}: {min(foreign)!r} exists and was not made by this product",
+            f"publish.table {name!r}: {min(foreign)!r} exists and was not created by automl",
             code="table_owner",
-            next_step="Choose another publish.table; nothing is ever dropped.",
+            next_step="Choose another publish.table; automl never drops a table.",
         )
 
 
 def table_of(name: str, frame: pd.DataFrame, problem: Problem) -> sa.Table:
-    """The table that generations of such a frame stand in."""
+    """The table that stores generations of such a frame."""
     keys = key_of(problem) + (["class"] if "class" in frame.columns else [])
     columns = [
         sa.Column("generation", t.Id, primary_key=True, autoincrement=False),
@@ -108,7 +119,7 @@ def table_of(name: str, frame: pd.DataFrame, problem: Problem) -> sa.Table:
 
 
 def reflected(connection: sa.Connection, name: str) -> sa.Table:
-    """A table as it stands in the database."""
+    """A table as it exists in the database."""
     return sa.Table(name, sa.MetaData(), autoload_with=connection)
 
 
@@ -118,7 +129,7 @@ def check_columns(store: Store, table: sa.Table) -> None:
     Raises
     ------
     ProblemError
-        The problem publishes other columns now than when the table was made.
+        The problem publishes other columns than when the table was created.
     """
     inspector = sa.inspect(store.engine)
     if inspector.has_table(table.name):
@@ -134,17 +145,17 @@ def check_columns(store: Store, table: sa.Table) -> None:
 
 
 def key_of(problem: Problem) -> list[str]:
-    """The columns that tell published rows apart."""
+    """The columns that identify a published row."""
     return list(problem.history.key or (ROW_ID,))
 
 
 def quote(store: Store, name: str) -> str:
-    """A name as this database wants it written."""
+    """A name quoted for this database."""
     return store.engine.dialect.identifier_preparer.quote(name)
 
 
 def _names(table: str, *, classes: bool) -> set[str]:
-    """Everything that publishing a table makes in the database."""
+    """Names of all tables and views that publishing creates."""
     return {f"{table}{suffix}{kind}" for suffix in SUFFIXES[: 1 + classes] for kind in KINDS}
 
 

@@ -1,4 +1,4 @@
-"""Personal columns: every cell holds a marker, and the marker is looked for wherever anything is left."""
+"""Personal columns: every cell holds a marker, which is searched for in everything that is written."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _refuse_to_pull(lived: Life, task: str) -> None:
 # ---------------------------------------------------------------- what two cycles leave
 
 
-def test_every_step_of_the_life_ended_as_it_should(life: Life) -> None:
+def test_every_step_ended_as_expected(life: Life) -> None:
     wanted = {"first": 0, "second": 0, "full": 1}
     if life.kind == "sqlite":
         wanted |= {"query": 3, "column": 3, "twins": 3, "kind": 3}
@@ -119,7 +119,7 @@ def test_every_step_of_the_life_ended_as_it_should(life: Life) -> None:
     assert life.codes == wanted
 
 
-def test_the_marker_stands_in_the_published_keys_and_nowhere_else(life: Life) -> None:
+def test_the_marker_is_in_the_published_keys_and_nowhere_else(life: Life) -> None:
     workspace = found(life.home, MARKER)
     copy = found(life.folder / "out", MARKER)
 
@@ -132,7 +132,7 @@ def test_the_marker_stands_in_the_published_keys_and_nowhere_else(life: Life) ->
     assert left <= {"problem.toml", "problem.contract.json", "world.db", "data", "out", ".automl"}
 
 
-def test_the_search_finds_a_marker_where_there_is_one(life: Life, tmp_path: Path) -> None:
+def test_the_search_finds_a_marker_that_exists(life: Life, tmp_path: Path) -> None:
     source = life.folder / ("world.db" if life.kind == "sqlite" else "data/part-0.parquet")
     shutil.copy(source, tmp_path)
     (tmp_path / "pickle").write_bytes(b"\x00" + MARKER.encode())
@@ -145,9 +145,9 @@ def test_the_search_finds_a_marker_where_there_is_one(life: Life, tmp_path: Path
     }
 
 
-def test_the_marker_was_never_said(life: Life) -> None:
-    assert "pulled" in life.said, "the log was heard"
-    assert "Traceback" in life.said, "so were the tracebacks"
+def test_the_marker_was_never_printed(life: Life) -> None:
+    assert "pulled" in life.said, "the log was captured"
+    assert "Traceback" in life.said, "and the tracebacks"
     assert MARKER not in life.said
 
 
@@ -163,17 +163,17 @@ def test_analysts_find_every_row_of_the_batch_under_its_plain_key(life: Life) ->
     assert {row[0] for row in life.rows("select badge from parcels")} == set(batch["badge"])
     assert set(read_predictions(life.folder / "out")["badge"]) == set(batch["badge"])
     if TASK[life.kind] == "multiclass":
-        told = life.rows(
+        found = life.rows(
             "select badge, count(*), sum(probability) from parcels_classes group by badge"
         )
-        assert {row[0] for row in told} == set(batch["badge"])
-        assert [row[1] for row in told] == [3] * len(batch)
-        assert [row[2] for row in told] == pytest.approx([1.0] * len(batch))
+        assert {row[0] for row in found} == set(batch["badge"])
+        assert [row[1] for row in found] == [3] * len(batch)
+        assert [row[2] for row in found] == pytest.approx([1.0] * len(batch))
 
 
-def test_published_predictions_are_judged_across_the_hash(life: Life) -> None:
-    [(generation, rows, judged, scores)] = life.rows(
-        "select id, rows, judged_rows, judged from automl_generation order by id limit 1"
+def test_published_predictions_are_scored_across_the_hash(life: Life) -> None:
+    [(generation, rows, labelled, scores)] = life.rows(
+        "select id, rows, labelled_rows, realised from automl_generation order by id limit 1"
     )
     world = people().set_index("badge")
     start = pd.Timestamp((AS_OF - WEEK).replace(tzinfo=None))
@@ -181,15 +181,15 @@ def test_published_predictions_are_judged_across_the_hash(life: Life) -> None:
     clashing = set(misfits(people(), typed=True)["badge"].dropna())
 
     assert rows == 7 * 18
-    assert judged == len(known) - len(clashing & set(known.index))
+    assert labelled == len(known) - len(clashing & set(known.index))
     published = dict(
         life.rows(
             f"select badge, probability from parcels_generations where generation = {generation}"
         )
     )
-    told = known.drop(index=sorted(clashing & set(known.index)))
+    labelled = known.drop(index=sorted(clashing & set(known.index)))
     if TASK[life.kind] == "binary":
-        late, fine = (told.index[told["late"] == c].map(published) for c in (1, 0))
+        late, fine = (labelled.index[labelled["late"] == c].map(published) for c in (1, 0))
         better = [(p > q) + 0.5 * (p == q) for p in late for q in fine]
         assert json.loads(str(scores))["roc_auc"] == pytest.approx(np.mean(better))
     else:
@@ -197,7 +197,7 @@ def test_published_predictions_are_judged_across_the_hash(life: Life) -> None:
             life.rows(f"select * from parcels_classes_generations where generation = {generation}"),
             columns=[c[1] for c in life.rows("pragma table_info(parcels_classes_generations)")],
         ).set_index(["badge", "class"])["probability"]
-        loss = -np.log([classes[key, fate] for key, fate in told["fate"].items()])
+        loss = -np.log([classes[key, fate] for key, fate in labelled["fate"].items()])
         assert json.loads(str(scores))["log_loss"] == pytest.approx(loss.mean())
 
 

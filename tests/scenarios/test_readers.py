@@ -36,24 +36,24 @@ MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 WEEK = timedelta(weeks=1)
 PUBLISH = 'origins = 2\n\n[publish]\nparquet = "copies"\nkeep = 4'
 
-# what every reader does: look until it is told to stop, count what it saw and what was torn
+# what every reader does: read until a stop file exists, count reads, values and torn reads
 LOOP = """
 import json, sys, time
 from pathlib import Path
 place, stop, ready = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 {look}
-told = {{"polls": 0, "torn": [], "seen": []}}
+observed = {{"polls": 0, "torn": [], "seen": []}}
 while not stop.exists():
     for rows in look():
         # (count, generations, versions, fewest and most rows that rows speak of, values that differ)
         whole = rows[1] == rows[2] == rows[5] == 1 and rows[0] == rows[3] == rows[4]
         if not whole:
-            told["torn"].append([str(x) for x in rows])
-        told["seen"].append(int(rows[3] or 0))
-    told["polls"] += 1
+            observed["torn"].append([str(x) for x in rows])
+        observed["seen"].append(int(rows[3] or 0))
+    observed["polls"] += 1
     ready.touch()
-told["seen"] = len(set(told["seen"]))
-print(json.dumps(told))
+observed["seen"] = len(set(observed["seen"]))
+print(json.dumps(observed))
 """
 COUNT = """count(*), count(distinct generation), count(distinct model_version), min(low), max(low),
     count(distinct probability)"""
@@ -105,10 +105,10 @@ def look():
         pass
 """
 # rows that a command has published say nothing of their number; the store and the commit file do
-ROWS_TOLD = "(select g.rows from automl_generation g where g.id = parcels.generation)"
-TOLD = f"""count(*), count(distinct generation), count(distinct model_version), min({ROWS_TOLD}),
-    max({ROWS_TOLD}), 1"""
-COPY_TOLD = """
+ROWS_SEEN = "(select g.rows from automl_generation g where g.id = parcels.generation)"
+GROWING = f"""count(*), count(distinct generation), count(distinct model_version), min({ROWS_SEEN}),
+    max({ROWS_SEEN}), 1"""
+COPY_GROWING = """
 import pandas as pd
 def look():
     commit = json.loads(sorted(Path(place, "_commits").glob("*.json"))[-1].read_text())
@@ -116,7 +116,7 @@ def look():
     yield (len(rows), rows["generation"].nunique(), rows["model_version"].nunique(), commit["rows"],
            commit["rows"], 1)
 """
-DUCKDB_TOLD = """
+DUCKDB_GROWING = """
 import duckdb
 def look():
     commit = json.loads(sorted(Path(place, "_commits").glob("*.json"))[-1].read_text())
@@ -161,9 +161,11 @@ class Publisher:
             labels_until=start,
             projected=True,
         )
-        origin = publish.Origin(release, (start, start + WEEK), "b", 1)
+        provenance = publish.Provenance(
+            release=release, window=(start, start + WEEK), batch="b", attempt=1
+        )
         with self.store.hold("parcels") as hold:
-            generation = publish.stage_pieces(self.store, hold, self.problem, origin, pieces)
+            generation = publish.stage_pieces(self.store, hold, self.problem, provenance, pieces)
             publish.audit(self.store, self.problem, generation)
         self.point(generation)
         self.store.record_realised(generation, rows, {})
@@ -187,8 +189,8 @@ class Publisher:
 
 @contextmanager
 def reading(folder: Path, *readers: tuple[str, str]) -> Iterator[dict[str, Any]]:
-    """Readers at work until the end of the block; what they saw is there afterwards."""
-    stop, told = folder / "stop", {}
+    """Run readers until the end of the block; yields their observations."""
+    stop, observed = folder / "stop", {}
     running = []
     for number, (text, place) in enumerate(readers):
         ready = folder / f"ready{number}"
@@ -200,32 +202,32 @@ def reading(folder: Path, *readers: tuple[str, str]) -> Iterator[dict[str, Any]]
         deadline = time.monotonic() + 60
         while not all(r.exists() for _, r, _ in running) and time.monotonic() < deadline:
             time.sleep(0.01)
-        yield told
+        yield observed
         stop.touch()
-        told |= {text: json.loads(p.communicate(timeout=60)[0]) for text, _, p in running}
+        observed |= {text: json.loads(p.communicate(timeout=60)[0]) for text, _, p in running}
     finally:
         for _, _, process in running:
             process.kill()
 
 
-def check(told: dict[str, Any], least: int) -> None:
-    """Nobody saw a torn answer, and everybody looked while things changed."""
-    assert told
-    for what, saw in told.items():
+def check(observed: dict[str, Any], least: int) -> None:
+    """No reader saw a torn read, and every reader read while generations changed."""
+    assert observed
+    for what, saw in observed.items():
         assert saw["torn"] == [], what
         assert saw["polls"] >= least
         assert saw["seen"] > 2, "it did look while generations changed"
 
 
-def test_a_torn_answer_would_be_seen(tmp_path: Path) -> None:
+def test_a_torn_read_would_be_seen(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "torn.db") as database:
         database.execute("create table parcels (generation, model_version, probability, low)")
         database.executemany("insert into parcels values (?, 1, 0.5, 2)", [(1,), (2,)])
 
-    with reading(tmp_path, (SQLITE, str(tmp_path / "torn.db"))) as told:
+    with reading(tmp_path, (SQLITE, str(tmp_path / "torn.db"))) as observed:
         pass
 
-    assert ["2", "2", "1", "2", "2", "1"] in told[SQLITE]["torn"]
+    assert ["2", "2", "1", "2", "2", "1"] in observed[SQLITE]["torn"]
 
 
 LENGTHS = [
@@ -235,7 +237,7 @@ LENGTHS = [
 
 
 @pytest.mark.parametrize(("weeks", "rows"), LENGTHS)
-def test_no_reader_of_sqlite_or_of_the_copy_sees_a_torn_answer(
+def test_no_reader_of_sqlite_or_of_the_copy_sees_a_torn_read(
     make_problem: Callable[..., Problem], workspace: Workspace, weeks: int, rows: int
 ) -> None:
     problem = make_problem(replace={"origins = 2": PUBLISH})
@@ -243,14 +245,14 @@ def test_no_reader_of_sqlite_or_of_the_copy_sees_a_torn_answer(
     publisher.publish(0)
 
     database, copies = str(workspace.home / "automl.db"), str(workspace.root / "copies")
-    with reading(workspace.root, (SQLITE, database), (PARQUET, copies)) as told:
+    with reading(workspace.root, (SQLITE, database), (PARQUET, copies)) as observed:
         publisher.live(weeks)
 
-    check(told, weeks)
+    check(observed, weeks)
 
 
 @pytest.mark.parametrize(("weeks", "rows"), LENGTHS)
-def test_no_reader_of_postgres_sees_a_torn_answer(
+def test_no_reader_of_postgres_sees_a_torn_read(
     postgres: PostgresServer,
     make_problem: Callable[..., Problem],
     workspace: Workspace,
@@ -261,38 +263,38 @@ def test_no_reader_of_postgres_sees_a_torn_answer(
     publisher = Publisher(Store(replace(workspace, database_url=url)), problem, rows)
     publisher.publish(0)
 
-    with reading(workspace.root, (POSTGRES, url.replace("+psycopg", ""))) as told:
+    with reading(workspace.root, (POSTGRES, url.replace("+psycopg", ""))) as observed:
         publisher.live(weeks)
 
-    check(told, weeks)
+    check(observed, weeks)
 
 
-def test_no_reader_with_duckdb_sees_a_torn_answer(
+def test_no_reader_with_duckdb_sees_a_torn_read(
     make_problem: Callable[..., Problem], workspace: Workspace
 ) -> None:
     problem = make_problem(replace={"origins = 2": PUBLISH})
     publisher = Publisher(Store(workspace), problem, 500)
     publisher.publish(0)
 
-    with reading(workspace.root, (DUCKDB, str(workspace.root / "copies"))) as told:
+    with reading(workspace.root, (DUCKDB, str(workspace.root / "copies"))) as observed:
         publisher.live(8)
 
-    check(told, 8)
+    check(observed, 8)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("database", DATABASES)
-def test_no_reader_sees_a_torn_answer_while_commands_are_killed(
+def test_no_reader_sees_a_torn_read_while_commands_are_killed(
     worlds: Worlds, database: str
 ) -> None:
     world = worlds.of(database, "cycle")
     folder, typed, before = world.file.parent, ("cycle", "--as-of", NOW), look(world)
-    store = (POSTGRES.replace(COUNT, TOLD), world.url.replace("+psycopg", ""))
+    store = (POSTGRES.replace(COUNT, GROWING), world.url.replace("+psycopg", ""))
     if not world.url:
-        store = (SQLITE.replace(COUNT, TOLD), str(folder / ".automl" / "automl.db"))
+        store = (SQLITE.replace(COUNT, GROWING), str(folder / ".automl" / "automl.db"))
 
     copy = str(folder / "out")
-    with reading(folder, store, (COPY_TOLD, copy), (DUCKDB_TOLD, copy)) as told:
+    with reading(folder, store, (COPY_GROWING, copy), (DUCKDB_GROWING, copy)) as observed:
         for point in ("stage.piece", "release.in_commit", "release.committed", "export.copied"):
             killed = worlds.run(world, *typed, AUTOML_FAULT=point)
             assert killed.code == -9, f"{point}: {killed.said}"
@@ -302,6 +304,6 @@ def test_no_reader_sees_a_torn_answer_while_commands_are_killed(
 
     assert violations(world, settled=True) == []
     assert len(look(world)["releases"]) == len(before["releases"]) + 2
-    for what, saw in told.items():
+    for what, saw in observed.items():
         assert saw["torn"] == [], what
         assert saw["polls"] > 20, "it did look while commands were killed"

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from automl.modeling.recipes import Blend, Recipe
-from automl.predictions import KeySum, Origin, Piece, audit, point, stage
+from automl.predictions import KeySum, Predictions, Provenance, audit, point, stage
 from automl.problem import Problem
 from automl.store import Hold, Release, Store
 from automl.workspace import Workspace
@@ -105,15 +105,16 @@ class Site:
         return {g for (g,) in self.select(f"select distinct generation from {self.problem.table}")}
 
 
-def pieces_of(frame: pd.DataFrame, rows: int) -> Iterator[Piece]:
+def pieces_of(frame: pd.DataFrame, rows: int) -> Iterator[Predictions]:
     """Predictions as `stage_pieces` takes them, `rows` at a time."""
     for start in range(0, len(frame), rows):
         yield frame.iloc[start : start + rows], None
 
 
-def origin_of(week: int = 0, keys: KeySum | None = None) -> Origin:
-    """Where the predictions of a week come from."""
-    return Origin(RELEASE, (MONDAY + week * WEEK, MONDAY + (week + 1) * WEEK), "b" * 64, 1, keys)
+def provenance_of(week: int = 0, keys: KeySum | None = None) -> Provenance:
+    """Provenance of the predictions of a week."""
+    window = MONDAY + week * WEEK, MONDAY + (week + 1) * WEEK
+    return Provenance(release=RELEASE, window=window, batch="b" * 64, attempt=1, keys=keys)
 
 
 def state_of(site: Site) -> dict[int, tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""Publishing: what is audited before readers see it, and whose table it may be."""
+"""Publishing: the audit before readers see a generation, and the owner of a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from automl.errors import PredictError, ProblemError
 from automl.predictions import audit, check_owner, stage_pieces, sum_keys
-from tests.support.sites import Site, frame_of, origin_of, pieces_of
+from tests.support.sites import Site, frame_of, pieces_of, provenance_of
 from tests.support.sites import make_site as make_site
 from tests.support.sites import site as site
 
@@ -47,7 +47,7 @@ from tests.support.sites import site as site
         "a row is there twice",
     ],
 )
-def test_audit_refuses_a_generation_that_is_not_whole(site: Site, harm: str, found: str) -> None:
+def test_audit_refuses_an_incomplete_generation(site: Site, harm: str, found: str) -> None:
     site.publish(9)
     _without_primary_key(site)
     with site.store.hold("parcels") as hold:
@@ -72,7 +72,7 @@ def test_audit_refuses_a_generation_that_is_not_whole(site: Site, harm: str, fou
         ("parcel = 99 where parcel = 12", "5 keys that are not those of the batch"),
     ],
 )  # fmt: skip
-def test_audit_refuses_what_no_model_may_say(site: Site, harm: str, found: str) -> None:
+def test_audit_refuses_impossible_predictions(site: Site, harm: str, found: str) -> None:
     site.publish(9)
     with site.store.hold("parcels") as hold:
         generation = site.stage(hold, frame_of(5, week=1), week=1)
@@ -85,11 +85,11 @@ def test_audit_refuses_what_no_model_may_say(site: Site, harm: str, found: str) 
         audit(site.store, site.problem, generation)
 
 
-def test_audit_refuses_other_keys_than_the_batch_has(site: Site) -> None:
+def test_audit_refuses_keys_that_are_not_in_the_batch(site: Site) -> None:
     batch = sum_keys(frame_of(6), ["parcel"])
     with site.store.hold("parcels") as hold:
         pieces = pieces_of(frame_of(5), 3)  # a row has got lost on the way
-        generation = stage_pieces(site.store, hold, site.problem, origin_of(0, batch), pieces)
+        generation = stage_pieces(site.store, hold, site.problem, provenance_of(0, batch), pieces)
 
     with pytest.raises(PredictError, match=r"found 5 rows, 5 keys, 0 empty .*; wanted 6 rows"):
         audit(site.store, site.problem, generation)
@@ -104,7 +104,7 @@ def publish_mean(site: Site, mean: float, week: int) -> int:
     return generation
 
 
-def test_a_jump_of_the_mean_is_told_and_refuses_nothing(
+def test_a_jump_of_the_mean_warns_and_refuses_nothing(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     for week, mean in enumerate([0.30, 0.32, 0.28, 0.31, 0.29, 0.33]):
@@ -117,7 +117,7 @@ def test_a_jump_of_the_mean_is_told_and_refuses_nothing(
     assert site.shown() == {far}
 
 
-def test_few_generations_say_nothing_about_a_jump(
+def test_few_generations_give_no_warning_of_a_jump(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     for week, mean in enumerate([0.30, 0.30, 0.30, 0.9]):
@@ -139,7 +139,7 @@ def _without_primary_key(site: Site) -> None:
             connection.execute(sa.text(statement))
 
 
-def test_a_key_that_is_there_twice_stages_nothing(site: Site) -> None:
+def test_a_duplicate_key_stages_nothing(site: Site) -> None:
     frame = pd.concat([frame_of(3), frame_of(1)])
 
     with (
@@ -179,7 +179,7 @@ def test_a_first_generation_that_was_only_staged_does_not_lock_its_owner_out(sit
         "create view parcels_classes as select 1 as parcel",
     ],
 )
-def test_a_table_that_somebody_else_made_is_refused_and_kept(
+def test_a_table_of_another_program_is_refused_and_kept(
     make_site: Callable[..., Site], statement: str
 ) -> None:
     site = make_site("multiclass")
@@ -191,7 +191,7 @@ def test_a_table_that_somebody_else_made_is_refused_and_kept(
 
     with pytest.raises(
         ProblemError,
-        match=r"publish.table 'parcels': 'parcels\w*' exists and was not made by this product",
+        match=r"publish.table 'parcels': 'parcels\w*' exists and was not created by automl",
     ):
         check_owner(site.store, site.problem)
 
@@ -206,7 +206,7 @@ def test_a_table_that_somebody_else_made_is_refused_and_kept(
 def test_a_table_of_the_store_itself_is_refused(make_site: Callable[..., Site], table: str) -> None:
     site = make_site(publish=f'table = "{table}"')
 
-    with pytest.raises(ProblemError, match="was not made by this product"):
+    with pytest.raises(ProblemError, match="was not created by automl"):
         check_owner(site.store, site.problem)
 
 
@@ -219,7 +219,7 @@ def test_a_table_of_another_problem_is_refused(make_site: Callable[..., Site], t
         check_owner(other.store, other.problem)
 
 
-def test_a_class_view_is_never_laid_over_another_problems_table(
+def test_a_class_view_never_replaces_another_problems_table(
     make_site: Callable[..., Site],
 ) -> None:
     make_site(name="letters", publish='table = "parcels_classes"').publish(3)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from automl.errors import PredictError
 from automl.predictions import export, read_generation, read_predictions, stage_pieces
-from tests.support.sites import Site, folder_of, frame_of, origin_of, pieces_of
+from tests.support.sites import Site, folder_of, frame_of, pieces_of, provenance_of
 from tests.support.sites import make_site as make_site
 from tests.support.sites import site as site
 
@@ -28,7 +28,7 @@ def commits(site: Site) -> list[int]:
     return sorted(int(p.stem) for p in (folder_of(site) / "_commits").iterdir())
 
 
-def test_the_copy_holds_what_the_table_shows(copied: Site) -> None:
+def test_the_copy_equals_the_table(copied: Site) -> None:
     generation = copied.publish(5)
 
     folder = export(copied.store, copied.problem)
@@ -96,7 +96,7 @@ def test_copies_beyond_keep_are_removed_and_the_newest_stays_readable(copied: Si
     assert len(read_predictions(folder_of(copied))) == 8
 
 
-def test_a_pointer_moved_to_an_older_generation_is_what_the_copy_answers_next(
+def test_a_pointer_moved_to_an_older_generation_moves_the_copy_too(
     copied: Site,
 ) -> None:
     first, second = copied.publish(5), copied.publish(7)  # the same as_of, decided anew
@@ -119,7 +119,7 @@ def test_a_pointer_moved_to_an_older_generation_is_what_the_copy_answers_next(
     assert commits(copied) == [second + 1, second + 2]
 
 
-def test_a_copy_of_the_older_format_is_read_and_carried_on(copied: Site) -> None:
+def test_a_copy_of_the_older_format_is_read_and_continued(copied: Site) -> None:
     first, second = copied.publish(5), copied.publish(7)
     export(copied.store, copied.problem)
     root = folder_of(copied)
@@ -153,7 +153,7 @@ def test_a_copy_of_the_older_format_is_read_and_carried_on(copied: Site) -> None
 def test_a_copy_in_several_files_is_one_generation(copied: Site) -> None:
     with copied.store.hold("parcels") as hold:
         pieces = pieces_of(frame_of(50), 4)
-        generation = stage_pieces(copied.store, hold, copied.problem, origin_of(), pieces)
+        generation = stage_pieces(copied.store, hold, copied.problem, provenance_of(), pieces)
         copied.point(hold, generation)
 
     export(copied.store, copied.problem)
@@ -196,7 +196,7 @@ def test_a_backfill_does_not_replace_the_copy_of_the_live_generation(copied: Sit
     assert set(read_predictions(folder_of(copied))["generation"]) == {live}
 
 
-def test_without_a_copy_to_make_nothing_is_made(
+def test_without_a_parquet_setting_no_copy_is_made(
     make_site: Callable[..., Site], copied: Site
 ) -> None:
     assert export(copied.store, copied.problem) is None  # nothing is live yet
@@ -209,7 +209,7 @@ def test_without_a_copy_to_make_nothing_is_made(
     assert not folder_of(plain).exists()
 
 
-def test_a_folder_that_cannot_be_written_is_told_and_mended_by_the_next_export(
+def test_a_read_only_folder_is_reported_and_written_by_the_next_export(
     copied: Site,
 ) -> None:
     folder_of(copied).write_text("a file where the folder should be")

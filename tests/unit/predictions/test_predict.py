@@ -1,4 +1,4 @@
-"""Predictions: fixed columns, rows in their order, and no number that is not one."""
+"""Predictions: fixed columns, rows in order, finite numbers only."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CLASSES: dict[str, tuple[str | int, ...]] = {
 
 
 class Model:
-    """Answers what it was given, row by row, and remembers the columns that it was asked about."""
+    """Predicts given values, row by row, and records the columns that it was called with."""
 
     def __init__(self, output: NDArray[np.float64]) -> None:
         self.output = output
@@ -137,7 +137,7 @@ def test_the_class_table_has_one_row_per_key_and_class(
 
 
 @pytest.mark.parametrize("task", CLASSES)
-def test_rows_keep_their_order_and_their_answers(
+def test_rows_keep_their_order_and_their_predictions(
     make_problem: Callable[..., Problem], task: str
 ) -> None:
     problem, batch, output = make_problem(task), batch_of(20), output_of(task, 20)
@@ -213,7 +213,7 @@ def test_an_output_of_another_shape_is_refused(task: str, shape: tuple[int, ...]
         model_output(Model(np.full(shape, 0.5)), batch_of(20), contract_of(task))
 
 
-def test_an_output_that_is_no_number_is_refused() -> None:
+def test_an_output_that_is_not_numeric_is_refused() -> None:
     with pytest.raises(
         PredictError, match="cannot score the batch: ValueError: could not convert string"
     ):
@@ -228,7 +228,7 @@ def test_a_batch_without_a_feature_is_refused_by_name(task: str) -> None:
         )
 
 
-def test_what_a_model_raises_is_told_in_one_line() -> None:
+def test_the_error_of_a_model_is_reported_in_one_line() -> None:
     class Failing:
         def predict_proba(self, _: pd.DataFrame) -> Any:
             raise RuntimeError("out of luck\nand a long tail")
@@ -237,7 +237,7 @@ def test_what_a_model_raises_is_told_in_one_line() -> None:
         model_output(Failing(), batch_of(20), contract_of("binary"))
 
 
-def test_a_model_that_raises_without_a_word_is_refused_too() -> None:
+def test_a_model_that_raises_without_a_message_is_refused_too() -> None:
     class Failing:
         def predict_proba(self, _: pd.DataFrame) -> Any:
             raise RuntimeError
@@ -249,14 +249,14 @@ def test_a_model_that_raises_without_a_word_is_refused_too() -> None:
 # ---------------------------------------------------------------- in pieces
 
 
-def test_averages_that_rounding_lifts_above_one_are_one() -> None:
+def test_averages_that_rounding_raises_above_one_are_one() -> None:
     output = np.array([[1 - 1e-9, 1e-9], [-0.0, 1 + 1e-9]])
 
     assert model_output(Model(output), batch_of(2), contract_of("binary"))[1].tolist() == [0.0, 1.0]
 
 
 class Linear:
-    """Answers by the row alone, and knows how many rows it was asked about at once."""
+    """Predicts from the row alone, and records how many rows each call had."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
@@ -267,20 +267,22 @@ class Linear:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_pieces_answer_as_the_whole_and_in_its_order(
+def test_predictions_of_pieces_equal_those_of_the_whole_in_order(
     make_problem: Callable[..., Problem], workers: int
 ) -> None:
     problem, contract, batch = make_problem("regression"), contract_of("regression"), batch_of(100)
     pieces = (batch.iloc[start : start + 9] for start in range(0, 100, 9))
 
-    told = list(predict_pieces(Linear(), pieces, problem, contract, workers=workers))
+    pieces_out = list(predict_pieces(Linear(), pieces, problem, contract, workers=workers))
 
-    assert len(told) == 12
+    assert len(pieces_out) == 12
     whole, _ = predict(Linear(), batch, problem, contract)
-    pd.testing.assert_frame_equal(pd.concat([frame for frame, _ in told]), whole, check_exact=True)
+    pd.testing.assert_frame_equal(
+        pd.concat([frame for frame, _ in pieces_out]), whole, check_exact=True
+    )
 
 
-def test_no_more_pieces_are_held_than_are_being_predicted(
+def test_at_most_the_pieces_being_predicted_are_in_memory(
     make_problem: Callable[..., Problem],
 ) -> None:
     read = []
@@ -290,10 +292,10 @@ def test_no_more_pieces_are_held_than_are_being_predicted(
             read.append(number)
             yield batch_of(4)
 
-    told = predict_pieces(
+    predictions = predict_pieces(
         Linear(), pieces(), make_problem("regression"), contract_of("regression"), workers=2
     )
-    for taken, _ in enumerate(told, start=1):
+    for taken, _ in enumerate(predictions, start=1):
         assert len(read) <= taken + 2
 
 

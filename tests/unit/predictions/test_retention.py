@@ -1,4 +1,4 @@
-"""Publishing: what is kept and what goes, and which version stands by for a rollback."""
+"""Publishing: which generations are kept, and the standby for a rollback."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.support.sites import (
     WEEK,
     Site,
     frame_of,
-    origin_of,
     pieces_of,
+    provenance_of,
     state_of,
 )
 from tests.support.sites import make_site as make_site
@@ -31,7 +31,7 @@ from tests.support.sites import site as site
 # ---------------------------------------------------------------- cleaning up
 
 
-def test_clean_removes_what_is_judged_beyond_keep_and_staged_by_the_dead(site: Site) -> None:
+def test_clean_removes_scored_generations_beyond_keep_and_those_of_dead_runs(site: Site) -> None:
     weeks = [site.publish(5, week=week) for week in range(5)]
     for generation in weeks[:2]:
         site.store.record_realised(generation, 5, {"roc_auc": 0.7})
@@ -44,7 +44,7 @@ def test_clean_removes_what_is_judged_beyond_keep_and_staged_by_the_dead(site: S
     assert state_of(site) == {
         weeks[0]: ("removed", 0),
         weeks[1]: ("removed", 0),
-        weeks[2]: ("published", 5),  # beyond keep, but nobody knows yet how it turned out
+        weeks[2]: ("published", 5),  # beyond keep, but its labels are not known yet
         weeks[3]: ("published", 5),
         weeks[4]: ("published", 5),
         dead: ("removed", 0),
@@ -103,8 +103,8 @@ def test_clean_also_removes_probabilities_of_classes(make_site: Callable[..., Si
 
 def staged_by(site: Site, hold: Hold, version: int, *, week: int) -> int:
     release = replace(RELEASE, model_version=version)
-    origin = origin_of(week)._replace(release=release)
-    return stage_pieces(site.store, hold, site.problem, origin, pieces_of(frame_of(5), 5))
+    provenance = replace(provenance_of(week), release=release)
+    return stage_pieces(site.store, hold, site.problem, provenance, pieces_of(frame_of(5), 5))
 
 
 def test_clean_keeps_the_former_versions_standby_for_the_live_batch_alone(site: Site) -> None:
@@ -128,7 +128,7 @@ def test_clean_keeps_the_former_versions_standby_for_the_live_batch_alone(site: 
     assert state_of(site)[standby] == ("removed", 0)
 
 
-def test_what_is_discarded_was_never_published(site: Site) -> None:
+def test_a_published_generation_is_never_discarded(site: Site) -> None:
     first = site.publish(5)
     with site.store.hold("parcels") as hold:
         second = site.stage(hold, frame_of(5, week=1), week=1)
@@ -142,7 +142,7 @@ def test_what_is_discarded_was_never_published(site: Site) -> None:
 def test_clean_leaves_other_problems_alone(make_site: Callable[..., Site]) -> None:
     other = make_site(name="letters")
     with other.store.hold("letters") as hold:
-        other.stage(hold, frame_of(2))  # somebody is at work on it
+        other.stage(hold, frame_of(2))  # a run of the other problem is under way
     site = make_site()
     site.publish(2)
 
@@ -155,7 +155,7 @@ def test_clean_leaves_other_problems_alone(make_site: Callable[..., Site]) -> No
     ]
 
 
-# ---------------------------------------------------------------- who stands by
+# ---------------------------------------------------------------- the standby
 
 
 def release_row(site: Site, version: int, week: int) -> None:
@@ -177,7 +177,7 @@ def scored(site: Site, week: int) -> None:
 
 
 def former(site: Site, week: int) -> int | None:
-    """The version that stands by while that week is scored."""
+    """The standby version while that week is scored."""
     as_of = MONDAY + week * WEEK
     champion = site.store.champion("parcels", at=as_of)
     assert champion is not None
@@ -185,7 +185,7 @@ def former(site: Site, week: int) -> int | None:
     return None if found is None else found.model_version
 
 
-def test_the_former_version_stands_by_for_three_scorings(site: Site) -> None:
+def test_the_previous_version_is_the_standby_for_three_scorings(site: Site) -> None:
     release_row(site, 1, week=0)
     assert former(site, 0) is None  # there is none
     release_row(site, 2, week=1)
@@ -206,7 +206,7 @@ def test_the_same_version_released_again_needs_no_standby(site: Site) -> None:
     assert former(site, 1) is None
 
 
-def test_before_a_release_the_standing_champion_is_the_former_one(site: Site) -> None:
+def test_before_a_release_the_current_champion_is_the_standby(site: Site) -> None:
     release_row(site, 1, week=0)
     champion = replace(RELEASE, id=0, as_of=MONDAY + WEEK, model_version=2)
 
@@ -216,7 +216,7 @@ def test_before_a_release_the_standing_champion_is_the_former_one(site: Site) ->
     assert found.model_version == 1
 
 
-def test_a_standby_that_fails_is_told_and_harms_nothing(
+def test_a_standby_that_fails_is_logged_and_changes_nothing(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     live = site.publish(5, week=1)

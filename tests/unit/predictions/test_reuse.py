@@ -1,4 +1,4 @@
-"""Mode "new": rows are taken over only if predicting them again would say the same, to the last bit."""
+"""Mode "new": rows are reused only if predicting them again gives the same values to the last bit."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Site:
         return self.score(as_of, again=True, reason="to compare")
 
     def rows(self, result: CycleResult, table: str = "parcels_generations") -> pd.DataFrame:
-        """A generation as it stands in the database."""
+        """A generation as stored in the database."""
         with Store(open_workspace(self.file)).engine.connect() as connection:
             frame = pd.read_sql(
                 sa.text(f"select * from {table} where generation = :it"),
@@ -100,7 +100,7 @@ class Site:
 
 
 class Counted:
-    """A model, and how many rows it was asked about at once."""
+    """A model that records the number of rows of each call."""
 
     def __init__(self, model: Any, asked: list[int]) -> None:
         self.model, self.asked = model, asked
@@ -116,15 +116,15 @@ class Counted:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The rows that models are asked about from now on."""
-    told: list[int] = []
+    """Numbers of rows of all calls of models from now on."""
+    counts: list[int] = []
     load = Registry.load
 
     def counted(self: Registry, *version: Any) -> Counted:
-        return Counted(load(self, *version), told)
+        return Counted(load(self, *version), counts)
 
     monkeypatch.setattr(Registry, "load", counted)
-    return told
+    return counts
 
 
 def make_site(folder: Path, task: str) -> Site:
@@ -138,7 +138,7 @@ def make_site(folder: Path, task: str) -> Site:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Site]:
-    """One site per task, made when it is first asked for."""
+    """One site per task, made when it is first needed."""
     sites: dict[str, Site] = {}
 
     def of(task: str) -> Site:
@@ -179,13 +179,13 @@ def test_a_generation_is_to_the_last_bit_what_mode_full_publishes(
     pd.testing.assert_frame_equal(copied, site.copy(), check_exact=True)
 
 
-def test_every_class_of_every_row_is_there(make: Callable[..., Site]) -> None:
+def test_every_class_of_every_row_is_published(make: Callable[..., Site]) -> None:
     site = make("multiclass")
     new, full = site.score(), site.score_fully()
 
-    told = [site.rows(result, "parcels_classes_generations") for result in (new, full)]
-    assert len(told[0]) == 3 * ROWS
-    pd.testing.assert_frame_equal(*told, check_exact=True)
+    classes = [site.rows(result, "parcels_classes_generations") for result in (new, full)]
+    assert len(classes[0]) == 3 * ROWS
+    pd.testing.assert_frame_equal(*classes, check_exact=True)
 
 
 def test_the_parquet_copy_has_files_of_one_schema(make: Callable[..., Site]) -> None:
@@ -199,7 +199,7 @@ def test_the_parquet_copy_has_files_of_one_schema(make: Callable[..., Site]) -> 
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
-def test_postgresql_gives_rows_back_as_they_were(
+def test_postgresql_returns_rows_unchanged(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task: str
 ) -> None:
     monkeypatch.setenv("AUTOML_DATABASE_URL", postgres.new_database())
@@ -231,7 +231,7 @@ def test_long_generations_are_read_in_slices(
         )
 
 
-def test_rows_without_a_key_are_known_by_their_content(tmp_path: Path) -> None:
+def test_rows_without_a_key_are_identified_by_their_content(tmp_path: Path) -> None:
     file = write_problem(
         tmp_path,
         replace={
@@ -257,7 +257,7 @@ def test_rows_without_a_key_are_known_by_their_content(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- what is predicted
 
 
-def test_the_model_is_asked_about_nothing_that_was_taken_over_but_spare_rows(
+def test_only_rows_that_fill_groups_are_predicted_although_reused(
     make: Callable[..., Site], asked: list[int]
 ) -> None:
     site = make()
@@ -269,7 +269,7 @@ def test_the_model_is_asked_about_nothing_that_was_taken_over_but_spare_rows(
     assert asked == [ROWS]
 
 
-def test_the_same_batch_again_asks_only_about_its_last_rows(
+def test_the_same_batch_again_predicts_only_its_last_rows(
     make: Callable[..., Site], asked: list[int]
 ) -> None:
     site = make()
@@ -281,7 +281,7 @@ def test_the_same_batch_again_asks_only_about_its_last_rows(
 
 
 @pytest.mark.parametrize("value", ["bat", None])
-def test_rows_with_another_value_are_predicted_anew(
+def test_rows_with_another_value_are_predicted_again(
     make: Callable[..., Site], value: str | None
 ) -> None:
     site = make()
@@ -295,7 +295,7 @@ def test_rows_with_another_value_are_predicted_anew(
     pd.testing.assert_frame_equal(site.rows(new), site.rows(full), check_exact=True)
 
 
-def test_what_no_feature_is_made_of_may_change(make: Callable[..., Site]) -> None:
+def test_columns_that_are_not_features_may_change(make: Callable[..., Site]) -> None:
     site = make()
     world = make_world().drop(columns=["fate", "hours"])
     write_world(world.assign(arrived_after=0.0), site.file.parent)
@@ -307,14 +307,14 @@ def test_what_no_feature_is_made_of_may_change(make: Callable[..., Site]) -> Non
     ("cell", "other"),
     [("nan", None), ("None", None), ("", None), (0.0, -0.0), (0.0, np.nan), ("1", "01")],
 )
-def test_values_that_a_model_may_tell_apart_have_different_hashes(cell: Any, other: Any) -> None:
+def test_values_that_a_model_can_distinguish_have_different_hashes(cell: Any, other: Any) -> None:
     kind = "str" if isinstance(cell, str) else "float64"
     frames = [pd.DataFrame({"it": pd.Series([c], dtype=kind)}) for c in (cell, other)]
 
     assert reuse._content(frames[0]) != reuse._content(frames[1])
 
 
-def test_a_new_version_predicts_all_and_its_standby_takes_over(
+def test_a_new_version_predicts_all_rows_and_its_standby_reuses_them(
     make: Callable[..., Site], caplog: pytest.LogCaptureFixture
 ) -> None:
     site = make()
@@ -328,7 +328,7 @@ def test_a_new_version_predicts_all_and_its_standby_takes_over(
 
 @pytest.mark.parametrize("rows", [0, 1, 63, 64, 65, 1000])
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
-def test_the_model_is_asked_about_whole_groups_and_the_last_rows(rows: int, share: float) -> None:
+def test_the_model_predicts_whole_groups_and_the_last_rows(rows: int, share: float) -> None:
     asked = np.random.default_rng(0).random(rows) < share
 
     filled = reuse._in_groups(asked)
@@ -361,7 +361,7 @@ def test_whole_groups_are_rounded_as_in_the_whole(columns: int) -> None:
         ('[features]\ntransformer = "mine.py"', "may look at several rows at once"),
     ],
 )
-def test_where_rows_cannot_be_compared_all_is_predicted(
+def test_all_rows_are_predicted_where_rows_cannot_be_compared(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, line: str, why: str
 ) -> None:
     (tmp_path / "mine.py").touch()
@@ -378,8 +378,8 @@ def test_where_rows_cannot_be_compared_all_is_predicted(
     assert re.search(f"all 7 rows are predicted: .*{why}", caplog.text)
 
 
-def told_of(site: Site, caplog: pytest.LogCaptureFixture) -> str:
-    """What a scoring says, which predicts every row and agrees with mode "full"."""
+def log_of(site: Site, caplog: pytest.LogCaptureFixture) -> str:
+    """The log of a scoring that predicts every row and agrees with mode "full"."""
     with caplog.at_level(logging.INFO, "automl"):
         new = site.score()
     assert "as before" not in new.reason
@@ -387,17 +387,17 @@ def told_of(site: Site, caplog: pytest.LogCaptureFixture) -> str:
     return caplog.text
 
 
-def test_without_the_earlier_batch_all_is_predicted(
+def test_without_the_earlier_batch_all_rows_are_predicted(
     make: Callable[..., Site], caplog: pytest.LogCaptureFixture
 ) -> None:
     site = make()
     shutil.rmtree(site.batches)
 
-    assert "are predicted: the frozen batch of generation 1 is gone" in told_of(site, caplog)
+    assert "are predicted: the frozen batch of generation 1 was removed" in log_of(site, caplog)
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda file: file.write_bytes(b"no parquet")])
-def test_without_the_rows_of_the_earlier_batch_all_is_predicted(
+def test_without_the_rows_of_the_earlier_batch_all_rows_are_predicted(
     make: Callable[..., Site], caplog: pytest.LogCaptureFixture, harm: Callable[[Path], object]
 ) -> None:
     site = make()
@@ -405,7 +405,7 @@ def test_without_the_rows_of_the_earlier_batch_all_is_predicted(
     for part in pd.read_json(manifest, typ="series")["parts"]:
         harm(site.batches.parent / "parts" / f"{part['name']}.parquet")
 
-    assert "all 252 rows are predicted" in told_of(site, caplog)
+    assert "all 252 rows are predicted" in log_of(site, caplog)
 
 
 def test_a_batch_of_other_columns_is_not_compared(
@@ -415,10 +415,10 @@ def test_a_batch_of_other_columns_is_not_compared(
     manifest = next(site.batches.glob("*.json"))
     manifest.write_text(manifest.read_text().replace('"weight": "number"', '"weight": "text"'))
 
-    assert "generation 1 was made of other columns" in told_of(site, caplog)
+    assert "the batch of generation 1 has other columns" in log_of(site, caplog)
 
 
-def test_rows_that_are_gone_from_the_table_are_predicted(make: Callable[..., Site]) -> None:
+def test_rows_deleted_from_the_table_are_predicted(make: Callable[..., Site]) -> None:
     site = make("multiclass")
     with Store(open_workspace(site.file)).writer.begin() as connection:
         some = "(select parcel from parcels_generations order by parcel limit 60)"
@@ -438,17 +438,17 @@ def test_rows_that_are_gone_from_the_table_are_predicted(make: Callable[..., Sit
         )
 
 
-def test_a_generation_that_no_audit_has_passed_is_not_used(
+def test_a_generation_without_a_passed_audit_is_not_reused(
     make: Callable[..., Site], caplog: pytest.LogCaptureFixture
 ) -> None:
     site = make()
     with Store(open_workspace(site.file)).writer.begin() as connection:
         connection.execute(sa.text("update automl_audit set found = null"))
 
-    assert "no generation of version 1 is there" in told_of(site, caplog)
+    assert "found no generation of version 1" in log_of(site, caplog)
 
 
-def test_a_table_that_cannot_be_read_costs_only_the_predictions(
+def test_an_unreadable_table_costs_only_predicting_again(
     make: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any) -> Any:
@@ -457,4 +457,4 @@ def test_a_table_that_cannot_be_read_costs_only_the_predictions(
     site = make()
     monkeypatch.setattr(reuse, "read_slices", broken)
 
-    assert "generation 1 cannot be read to its end: the disk has a hole" in told_of(site, caplog)
+    assert "generation 1 could only be read in part: the disk has a hole" in log_of(site, caplog)

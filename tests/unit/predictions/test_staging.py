@@ -1,4 +1,4 @@
-"""Publishing: readers see one whole generation, always the same one until the pointer moves."""
+"""Publishing: readers see one complete generation, the same until the pointer moves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from automl.errors import BusyError, PredictError
 from automl.predictions import (
-    Piece,
+    Predictions,
     audit,
     check_owner,
     clean,
@@ -39,8 +39,8 @@ from tests.support.sites import (
     classes_of,
     folder_of,
     frame_of,
-    origin_of,
     pieces_of,
+    provenance_of,
     state_of,
 )
 from tests.support.sites import make_site as make_site
@@ -78,7 +78,7 @@ def test_readers_see_the_generation_that_is_pointed_at_and_nothing_staged(site: 
     assert site.select("select count(*) from parcels") == [(7,)]
 
 
-def test_a_published_row_is_the_predicted_row_with_its_origin(site: Site) -> None:
+def test_a_published_row_is_the_predicted_row_with_its_stamps(site: Site) -> None:
     generation = site.publish(5)
 
     columns = [d[1] for d in site.select("pragma table_info(parcels)")]
@@ -119,13 +119,13 @@ def test_a_reader_never_sees_a_mix_while_thirty_generations_are_published(site: 
         for week in range(1, 31):
             wanted[site.publish(1_000 + week, week=week)] = 1_000 + week
         (folder / "stop").touch()
-        told = json.loads(reader.communicate(timeout=30)[0])
+        observed = json.loads(reader.communicate(timeout=30)[0])
     finally:
         reader.kill()
 
-    assert told["polls"] > 30
-    assert len(told["seen"]) > 5  # it did look while things changed
-    for rows, distinct, lowest, highest in told["seen"]:
+    assert observed["polls"] > 30
+    assert len(observed["seen"]) > 5  # it read while generations changed
+    for rows, distinct, lowest, highest in observed["seen"]:
         assert distinct == 1
         assert lowest == highest
         assert rows == wanted[lowest]
@@ -214,27 +214,31 @@ def test_a_generation_written_in_pieces_is_the_one_written_at_once(site: Site) -
 
     with site.store.hold("parcels") as hold:
         pieces = pieces_of(frame_of(50), 7)
-        generation = stage_pieces(site.store, hold, site.problem, origin_of(1), pieces)
+        generation = stage_pieces(site.store, hold, site.problem, provenance_of(1), pieces)
         audit(site.store, site.problem, generation)
 
-    said = [read_generation(site.store, site.problem, g) for g in (whole, generation)]
+    generations = [read_generation(site.store, site.problem, g) for g in (whole, generation)]
     pd.testing.assert_frame_equal(
-        *(f.drop(columns=["generation", "scored_at", "as_of"]) for f in said)
+        *(f.drop(columns=["generation", "scored_at", "as_of"]) for f in generations)
     )
 
 
-def failing(pieces: Iterator[Piece]) -> Iterator[Piece]:
+def failing(pieces: Iterator[Predictions]) -> Iterator[Predictions]:
     yield next(pieces)
     raise PredictError("the second piece cannot be scored")
 
 
-def test_half_a_generation_is_never_seen_and_cleaned_up(site: Site) -> None:
+def test_a_partial_generation_is_never_visible_and_is_removed(site: Site) -> None:
     first = site.publish(5)
 
     with site.store.hold("parcels") as hold:
         with pytest.raises(PredictError, match="the second piece"):
             stage_pieces(
-                site.store, hold, site.problem, origin_of(1), failing(pieces_of(frame_of(50), 7))
+                site.store,
+                hold,
+                site.problem,
+                provenance_of(1),
+                failing(pieces_of(frame_of(50), 7)),
             )
         assert state_of(site) == {first: ("published", 5), first + 1: ("staging", 7)}
         assert site.shown() == {first}
@@ -244,10 +248,10 @@ def test_half_a_generation_is_never_seen_and_cleaned_up(site: Site) -> None:
     assert state_of(site) == {first: ("published", 5), first + 1: ("removed", 0)}
 
 
-def test_another_writer_of_the_store_gets_its_turn_between_two_pieces(site: Site) -> None:
+def test_another_writer_can_write_between_two_pieces(site: Site) -> None:
     turns = []
 
-    def watched(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    def watched(pieces: Iterator[Predictions]) -> Iterator[Predictions]:
         for piece in pieces:
             with site.store.writer.begin() as connection:
                 turns.append(connection.scalar(sa.text("select 1")))
@@ -255,7 +259,7 @@ def test_another_writer_of_the_store_gets_its_turn_between_two_pieces(site: Site
 
     with site.store.hold("parcels") as hold:
         stage_pieces(
-            site.store, hold, site.problem, origin_of(), watched(pieces_of(frame_of(9), 3))
+            site.store, hold, site.problem, provenance_of(), watched(pieces_of(frame_of(9), 3))
         )
 
     assert turns == [1, 1, 1]
@@ -276,7 +280,7 @@ def test_history_shows_all_that_was_published_and_nothing_staged(site: Site) -> 
     assert history_of(site) == {weeks[0]: 5, weeks[1]: 6}
 
 
-def test_history_keeps_as_it_was_made_what_retention_removes(site: Site) -> None:
+def test_history_keeps_removed_generations_unchanged(site: Site) -> None:
     weeks = [site.publish(5 + week, week=week) for week in range(5)]
     query = "select * from parcels_history order by generation, parcel"
     before = site.select(query)
@@ -291,7 +295,7 @@ def test_history_keeps_as_it_was_made_what_retention_removes(site: Site) -> None
     assert history_of(site) == {g: 5 + week for week, g in enumerate(weeks)}
 
 
-def test_history_of_classes_stays_too(make_site: Callable[..., Site]) -> None:
+def test_history_of_classes_is_kept_too(make_site: Callable[..., Site]) -> None:
     site = make_site("multiclass")
     for week in range(4):
         site.store.record_realised(site.publish(2, week=week, classes=True), 2, {})
@@ -343,7 +347,7 @@ class ServerSite(Site):
             return connection.execute(query).fetchall()
 
 
-def test_postgres_holds_every_cell_as_it_was_predicted(server: Site) -> None:
+def test_postgres_stores_every_cell_as_predicted(server: Site) -> None:
     frame = frame_of(6, task="multiclass").assign(
         parcel=['a"b', "c,d", "e\nf", "g\\.", "ü 'h'", ""],
         low=[0.1, 1e-300, np.nan, -0.0, 1e300, 5],
@@ -353,8 +357,8 @@ def test_postgres_holds_every_cell_as_it_was_predicted(server: Site) -> None:
         audit(server.store, server.problem, generation)
         server.point(hold, generation)
 
-    told = server.select("select parcel, sent_at, prediction, probability, low, high from parcels")
-    rows = pd.DataFrame(told, columns=frame.columns).set_index("parcel").loc[frame["parcel"]]
+    found = server.select("select parcel, sent_at, prediction, probability, low, high from parcels")
+    rows = pd.DataFrame(found, columns=frame.columns).set_index("parcel").loc[frame["parcel"]]
     wanted = frame.set_index("parcel")
     assert rows["probability"].tolist() == wanted["probability"].tolist()
     assert rows["prediction"].tolist() == wanted["prediction"].tolist()
@@ -383,7 +387,7 @@ def test_postgres_keeps_history_and_copies_like_sqlite(server: Site) -> None:
     )
 
 
-def test_postgres_refuses_a_key_that_is_there_twice(server: Site) -> None:
+def test_postgres_refuses_a_duplicate_key(server: Site) -> None:
     frame = pd.concat([frame_of(3, task="multiclass"), frame_of(1, task="multiclass")])
 
     with (
