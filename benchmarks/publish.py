@@ -50,7 +50,7 @@ import pyarrow.csv  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 from tests.postgres import open_server  # noqa: E402
 
-from automl import predictions as publish  # noqa: E402
+from automl import predictions  # noqa: E402
 from automl.cycles.options import RunOptions  # noqa: E402
 from automl.modeling.recipes import Blend, Recipe  # noqa: E402
 from automl.problem import load_problem  # noqa: E402
@@ -203,14 +203,14 @@ def _publish(store: Any, problem: Any, frame: pd.DataFrame, week: int) -> dict[s
     with store.hold(problem.name) as hold:
         started = time.monotonic()
         window = (as_of, as_of + timedelta(weeks=1))
-        generation = publish.stage(
+        generation = predictions.stage(
             store, hold, problem, release, (frame, None), window=window, batch="b", attempt=1
         )
         staged = time.monotonic()
-        publish.audit(store, problem, generation)
+        predictions.audit(store, problem, generation)
         audited = time.monotonic()
         with store.commit(hold) as connection:
-            publish.point(connection, store, hold, problem, generation)
+            predictions.point(connection, store, hold, problem, generation)
         ended = time.monotonic()
     return {
         "publish": ended - started,
@@ -333,7 +333,9 @@ def _bare(folder: Path, threads: int) -> int:
 
 def _compare(folder: Path) -> dict[str, Any]:
     """How many published probabilities are those of the bare script, to the last bit."""
-    published = publish.read_predictions(folder / "out").set_index("id")["probability"].sort_index()
+    published = (
+        predictions.read_predictions(folder / "out").set_index("id")["probability"].sort_index()
+    )
     bare = pd.read_parquet(folder / "bare.parquet").set_index("id")["probability"].sort_index()
     return {"rows": len(published), "equal": int((published == bare).sum())}
 

@@ -10,7 +10,7 @@ from automl.errors import NoModelError, PredictError
 from automl.history import ROW_ID, Kind
 from automl.history.contract import Contract, load_contract
 from automl.history.rows.casting import as_kind
-from automl.predictions import read_generation
+from automl.predictions import read_classes, read_generation
 from automl.predictions.predict import predict
 from automl.problem import Problem
 from automl.store import Store
@@ -38,7 +38,8 @@ def live_predictions(problem: Problem, workspace: Workspace, *, classes: bool) -
             code="no_predictions",
             next_step="project.cycle()",
         )
-    return read_generation(store, problem, live.id, suffix="_classes" if classes else "")
+    read = read_classes if classes else read_generation
+    return read(store, problem, live.id)
 
 
 def predict_frame(problem: Problem, workspace: Workspace, frame: pd.DataFrame) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from automl.modeling.families import Family, Shape, load_family, recipe_of_start
 from automl.modeling.features import category_positions, make_encoder
 from automl.modeling.recipes import HALF_LIVES, RECENT, Params, Recipe
 from automl.modeling.training import predict, takes_later_weights
-from automl.predictions.predict import model_output
+from automl.predictions import model_output
 from automl.tracking import digest_folder, load_folder, save_folder
 
 __all__ = ["Findings", "check_family", "to_json"]

@@ -73,23 +73,23 @@ def newest_publication(store: Store, table: str) -> tuple[int, int] | None:
     return (live.id, live.id) if live else None
 
 
-def read_generation(
-    store: Store, problem: Problem, generation: int, *, suffix: str = ""
-) -> pd.DataFrame:
-    """All rows of a generation, whether live or not; `_classes` as suffix: a row per key and class."""
-    with store.engine.connect() as connection:
-        table = reflected(connection, f"{problem.table}{suffix}_generations")
-        query = sa.select(table).where(table.c.generation == generation)
-        frame = pd.read_sql(query, connection)
-    numbers = {c.name: "float64" for c in table.columns if isinstance(c.type, sa.Double)}
-    return frame.astype(numbers)  # a column of nulls would have dtype object
+def read_generation(store: Store, problem: Problem, generation: int) -> pd.DataFrame:
+    """All rows of a generation, whether live or not."""
+    return _read(store, f"{problem.table}_generations", generation)
 
 
 def read_classes(store: Store, problem: Problem, generation: int) -> pd.DataFrame:
     """Probabilities of a generation, one row per key and class."""
+    return _read(store, f"{problem.table}_classes_generations", generation)
+
+
+def _read(store: Store, name: str, generation: int) -> pd.DataFrame:
     with store.engine.connect() as connection:
-        table = reflected(connection, f"{problem.table}_classes_generations")
-        return pd.read_sql(sa.select(table).where(table.c.generation == generation), connection)
+        table = reflected(connection, name)
+        query = sa.select(table).where(table.c.generation == generation)
+        frame = pd.read_sql(query, connection)
+    numbers = {c.name: "float64" for c in table.columns if isinstance(c.type, sa.Double)}
+    return frame.astype(numbers)  # a column of nulls would have dtype object
 
 
 def _count_publication(connection: sa.Connection, table: str, generation: int, before: int) -> None:

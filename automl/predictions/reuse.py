@@ -132,8 +132,8 @@ class ReusedRows:
         n_classes = len(self.contract.classes)
         rows = max(1, PIECE_ROWS // n_classes)
         # both tables are in key order; where they are not, fewer rows are reused
-        slices = self._slices(main, rows), self._slices(per_class, rows * n_classes)
-        yield from zip(*slices, strict=False)
+        classes = self._slices(per_class, rows * n_classes)
+        yield from zip(self._slices(main, rows), classes, strict=False)
 
     def _slices(self, table: sa.Table, rows: int) -> Iterator[pd.DataFrame]:
         columns = [c for c in table.columns if c.name not in STAMPS]

@@ -8,15 +8,23 @@ from collections.abc import Generator, Iterable, Iterator
 
 import pandas as pd
 
-from automl import history
-from automl import predictions as publish
+from automl import history, predictions
 from automl.cycles.job import Job
 from automl.cycles.result import Staged
 from automl.cycles.steps import Runner, step
 from automl.errors import HistoryError, PredictError
 from automl.history import Snapshot
 from automl.history.contract import Contract, load_contract
-from automl.predictions.predict import Predictions, predict_pieces, read_pieces
+from automl.predictions import (
+    KeySum,
+    Predictions,
+    Provenance,
+    find_reusable,
+    predict_pieces,
+    read_pieces,
+    stage_pieces,
+    sum_keys,
+)
 from automl.problem import Problem
 from automl.score.notices import BatchNotices
 from automl.store import Release
@@ -28,7 +36,7 @@ SHRUNK, GROWN = 0.5, 3.0  # share of the rows that readers see; beyond, rows are
 COMPARED = 100  # rows; smaller batches halve and double by chance
 _log = logging.getLogger(__name__)
 
-audit = step("audit")(publish.audit)
+audit = step("audit")(predictions.audit)
 
 
 def stage_batch(job: Job, release: Release, run: Runner, batch: Snapshot | None = None) -> Staged:
@@ -79,18 +87,18 @@ def predict_batch(job: Job, release: Release, batch: Snapshot) -> Staged:
     def predict(frames: Iterable[pd.DataFrame]) -> Generator[Predictions, None, None]:
         return predict_pieces(model, frames, problem, contract, workers=job.workspace.workers)
 
-    reusable = publish.find_reusable(job.store, problem, release, batch, contract)
+    reusable = find_reusable(job.store, problem, release, batch, contract)
     pieces = reusable.complete(frames, predict) if reusable else predict(frames)
-    origin = publish.Origin(
-        release,
-        (job.as_of, problem.until(job.as_of)),
-        batch.digest,
-        job.cycle.attempt,
-        _keys(batch, problem),
+    provenance = Provenance(
+        release=release,
+        window=(job.as_of, problem.until(job.as_of)),
+        batch=batch.digest,
+        attempt=job.cycle.attempt,
+        keys=_keys(batch, problem),
     )
     with history.discreet(problem), contextlib.closing(pieces):
         rows = _with_plain_keys(job, notices.watch(pieces))
-        generation = publish.stage_pieces(job.store, job.hold, problem, origin, rows)
+        generation = stage_pieces(job.store, job.hold, problem, provenance, rows)
     notices.warn()
     fault("score.staged")
     reused = reusable.rows if reusable else 0
@@ -125,7 +133,7 @@ def _check_size(job: Job, batch: Snapshot) -> None:
         )
 
 
-def _keys(batch: Snapshot, problem: Problem) -> publish.KeySum | None:
+def _keys(batch: Snapshot, problem: Problem) -> KeySum | None:
     """Checksum of the keys of the frozen batch, read apart from the rows that are scored.
 
     None where published keys are not in the batch: made from the content, or hashed.
@@ -133,21 +141,23 @@ def _keys(batch: Snapshot, problem: Problem) -> publish.KeySum | None:
     key = list(problem.history.key)
     if not key or history.personal_keys(problem):
         return None
-    checksum = publish.KeySum()
+    checksum = KeySum()
     for part in history.scan(batch).to_batches(columns=key):
-        checksum += publish.sum_keys(part.to_pandas(), key)
+        checksum += sum_keys(part.to_pandas(), key)
     return checksum
 
 
-def _with_plain_keys(job: Job, pieces: Iterable[Predictions]) -> Iterator[publish.Piece]:
+def _with_plain_keys(job: Job, pieces: Iterable[Predictions]) -> Iterator[Predictions]:
     """Predictions under the keys that analysts know; only here are personal keys in plain text."""
     keys = history.plain_keys(job.problem, job.workspace, job.as_of)
     if keys is None:
         yield from pieces
         return
-    for predictions, classes in pieces:
-        rows = _plain(job.problem, predictions, keys)
-        yield rows, None if classes is None else _plain(job.problem, classes, keys)
+    for rows, classes in pieces:
+        yield (
+            _plain(job.problem, rows, keys),
+            None if classes is None else _plain(job.problem, classes, keys),
+        )
 
 
 def _plain(problem: Problem, rows: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from automl.history import Snapshot
 from automl.history.contract import Contract, Finding, check_batch
-from automl.predictions.predict import Predictions
+from automl.predictions import Predictions
 from automl.problem import Problem
 
 __all__ = ["BatchNotices"]

@@ -6,7 +6,7 @@ change in one transaction.
 
 from __future__ import annotations
 
-from automl import predictions as publish
+from automl import predictions
 from automl.cycles.job import Job, open_job
 from automl.cycles.options import RunOptions
 from automl.cycles.projections import export, follow_release
@@ -100,8 +100,8 @@ def publish_generation(job: Job, generation: int, reason: str) -> None:
 @step("export", io=True)
 def export_and_clean(job: Job) -> None:
     """Write the parquet copy and delete generations that are no longer kept."""
-    publish.export(job.store, job.problem)
-    publish.clean(job.store, job.hold, job.problem)
+    predictions.export(job.store, job.problem)
+    predictions.clean(job.store, job.hold, job.problem)
 
 
 def _champion(job: Job) -> Release:

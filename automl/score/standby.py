@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from automl import history
-from automl import predictions as publish
+from automl import history, predictions
 from automl.cycles.job import Job
 from automl.cycles.steps import Runner, step
 from automl.errors import PredictError
@@ -55,8 +54,8 @@ def stage_standby(job: Job, previous: Release, generation: int) -> None:
     """Stage the batch of a generation as scored by the previous release."""
     staged = predict_batch(job, previous, pull_batch(job)).generation
     try:
-        publish.audit(job.store, job.problem, staged)
+        predictions.audit(job.store, job.problem, staged)
     except PredictError:
-        publish.discard(job.store, job.hold, job.problem, staged)
+        predictions.discard(job.store, job.hold, job.problem, staged)
         raise
     _log.info("generation %d is the standby for generation %d", staged, generation)

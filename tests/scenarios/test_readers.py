@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from automl import predictions as publish
+from automl import predictions
 from automl.modeling.recipes import Blend, Recipe
 from automl.problem import Problem
 from automl.store import Release, Store
@@ -161,12 +161,14 @@ class Publisher:
             labels_until=start,
             projected=True,
         )
-        provenance = publish.Provenance(
+        provenance = predictions.Provenance(
             release=release, window=(start, start + WEEK), batch="b", attempt=1
         )
         with self.store.hold("parcels") as hold:
-            generation = publish.stage_pieces(self.store, hold, self.problem, provenance, pieces)
-            publish.audit(self.store, self.problem, generation)
+            generation = predictions.stage_pieces(
+                self.store, hold, self.problem, provenance, pieces
+            )
+            predictions.audit(self.store, self.problem, generation)
         self.point(generation)
         self.store.record_realised(generation, rows, {})
         return generation
@@ -175,9 +177,9 @@ class Publisher:
         """Let readers see it, bring the copy up, clean."""
         with self.store.hold("parcels") as hold:
             with self.store.commit(hold) as connection:
-                publish.point(connection, self.store, hold, self.problem, generation)
-            publish.export(self.store, self.problem)
-            publish.clean(self.store, hold, self.problem)
+                predictions.point(connection, self.store, hold, self.problem, generation)
+            predictions.export(self.store, self.problem)
+            predictions.clean(self.store, hold, self.problem)
 
     def live(self, weeks: int) -> None:
         """Weeks of two publications each, every third undone at once."""

@@ -16,7 +16,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from automl import predictions as publish
+from automl import predictions
 from automl.cycles.options import RunOptions
 from automl.cycles.result import CycleResult
 from automl.modeling.recipes import Blend, Recipe
@@ -149,7 +149,7 @@ def without_standby(file: Path) -> None:
     standby = store.staged("parcels", live, 1)
     assert standby is not None
     with store.hold("parcels") as hold:
-        publish.discard(store, hold, problem, standby)
+        predictions.discard(store, hold, problem, standby)
 
 
 BEFORE, NOW = f"{AS_OF - timedelta(days=7):%Y-%m-%d}", f"{AS_OF:%Y-%m-%d}"

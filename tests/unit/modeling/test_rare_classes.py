@@ -17,7 +17,7 @@ from automl.modeling.families import Shape, load_family
 from automl.modeling.features import CARRIED, make_encoder
 from automl.modeling.features.matrices import LEAST_OF_CLASS, Rows, thin
 from automl.modeling.training import predict
-from automl.predictions.predict import model_output
+from automl.predictions import model_output
 from automl.promotion.guards.worker import shares_of_gain
 from automl.tracking import digest_folder, load_folder, save_folder
 

@@ -69,7 +69,7 @@ def test_audit_refuses_an_incomplete_generation(site: Site, harm: str, found: st
         ("probability = -0.5 where parcel = 11", "probabilities between -0.5 and"),
         ("probability = 9e999 where parcel < 12", "found 2 values that are not finite"),
         ("probability = null where parcel = 11", r"1 empty predictions \(20.0%\)"),
-        ("parcel = 99 where parcel = 12", "5 keys that are not those of the batch"),
+        ("parcel = 99 where parcel = 12", "5 keys that differ from those of the batch"),
     ],
 )  # fmt: skip
 def test_audit_refuses_impossible_predictions(site: Site, harm: str, found: str) -> None:

@@ -102,20 +102,20 @@ class Site:
 class Counted:
     """A model that records the number of rows of each call."""
 
-    def __init__(self, model: Any, asked: list[int]) -> None:
-        self.model, self.asked = model, asked
+    def __init__(self, model: Any, predicted_rows: list[int]) -> None:
+        self.model, self.predicted_rows = model, predicted_rows
 
     def predict_proba(self, columns: pd.DataFrame) -> NDArray[np.float64]:
-        self.asked.append(len(columns))
+        self.predicted_rows.append(len(columns))
         return np.asarray(self.model.predict_proba(columns))
 
     def predict(self, columns: pd.DataFrame) -> NDArray[np.float64]:
-        self.asked.append(len(columns))
+        self.predicted_rows.append(len(columns))
         return np.asarray(self.model.predict(columns))
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def predicted_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of rows of all calls of models from now on."""
     counts: list[int] = []
     load = Registry.load
@@ -173,7 +173,7 @@ def test_a_generation_is_to_the_last_bit_what_mode_full_publishes(
     full = site.score_fully()
 
     assert f", {AGAIN} of them reused" in new.reason
-    assert "as before" not in full.reason
+    assert "reused" not in full.reason
     assert len(site.rows(new)) == ROWS
     pd.testing.assert_frame_equal(site.rows(new), site.rows(full), check_exact=True)
     pd.testing.assert_frame_equal(copied, site.copy(), check_exact=True)
@@ -258,26 +258,26 @@ def test_rows_without_a_key_are_identified_by_their_content(tmp_path: Path) -> N
 
 
 def test_only_rows_that_fill_groups_are_predicted_although_reused(
-    make: Callable[..., Site], asked: list[int]
+    make: Callable[..., Site], predicted_rows: list[int]
 ) -> None:
     site = make()
     site.score()
 
-    assert sum(asked) - (ROWS - AGAIN) in range(reuse.GROUP)
-    asked.clear()
+    assert sum(predicted_rows) - (ROWS - AGAIN) in range(reuse.GROUP)
+    predicted_rows.clear()
     site.score_fully()
-    assert asked == [ROWS]
+    assert predicted_rows == [ROWS]
 
 
 def test_the_same_batch_again_predicts_only_its_last_rows(
-    make: Callable[..., Site], asked: list[int]
+    make: Callable[..., Site], predicted_rows: list[int]
 ) -> None:
     site = make()
 
     result = site.score(FIRST, again=True, reason="to see")
 
     assert f", {WHOLE} of them reused" in result.reason
-    assert asked == [reuse.GROUP + ROWS - WHOLE]
+    assert predicted_rows == [reuse.GROUP + ROWS - WHOLE]
 
 
 @pytest.mark.parametrize("value", ["bat", None])
@@ -321,7 +321,7 @@ def test_a_new_version_predicts_all_rows_and_its_standby_reuses_them(
     with caplog.at_level(logging.INFO, "automl"):
         site.cycle(FIRST + 3 * DAY)
 
-    assert f"all {ROWS} rows are predicted: no generation of version 2 is there" in caplog.text
+    assert f"all {ROWS} rows are predicted: found no generation of version 2" in caplog.text
     both = WHOLE - 3 * A_DAY
     assert f"{both} of {ROWS} rows reused from generation 1" in caplog.text
 
@@ -329,15 +329,15 @@ def test_a_new_version_predicts_all_rows_and_its_standby_reuses_them(
 @pytest.mark.parametrize("rows", [0, 1, 63, 64, 65, 1000])
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
 def test_the_model_predicts_whole_groups_and_the_last_rows(rows: int, share: float) -> None:
-    asked = np.random.default_rng(0).random(rows) < share
+    predicted_rows = np.random.default_rng(0).random(rows) < share
 
-    filled = reuse._in_groups(asked)
+    filled = reuse._in_groups(predicted_rows)
 
     whole = rows // reuse.GROUP * reuse.GROUP
-    assert filled[asked].all()
+    assert filled[predicted_rows].all()
     assert filled[:whole].sum() % reuse.GROUP == 0
     assert filled[:whole].any() or not whole
-    assert filled.sum() - asked.sum() <= reuse.GROUP
+    assert filled.sum() - predicted_rows.sum() <= reuse.GROUP
 
 
 @pytest.mark.parametrize("columns", [3, 20, 60])
@@ -382,7 +382,7 @@ def log_of(site: Site, caplog: pytest.LogCaptureFixture) -> str:
     """The log of a scoring that predicts every row and agrees with mode "full"."""
     with caplog.at_level(logging.INFO, "automl"):
         new = site.score()
-    assert "as before" not in new.reason
+    assert "reused" not in new.reason
     pd.testing.assert_frame_equal(site.rows(new), site.rows(site.score_fully()), check_exact=True)
     return caplog.text
 
