@@ -93,7 +93,7 @@ def open_job(
             )
         check_owner(store, problem)
         registry = Registry(problem, workspace)
-        store.sweep_dead(hold, [found.id] if found else [])
+        store.close_dead(hold, [found.id] if found else [])
         registry.end_dead_runs()
         attempt = (found.attempt + (1 if found.ended else 0)) if found else 1
         cycle = store.open_cycle(problem.name, verb, as_of, attempt, problem.digest)

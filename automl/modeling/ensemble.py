@@ -18,6 +18,7 @@ from sklearn.preprocessing import LabelEncoder
 
 from automl.history.contract import Contract
 from automl.modeling.features import all_classes
+from automl.modeling.losses import DISCOUNT
 from automl.modeling.metrics import Metric
 
 __all__ = ["MOST_MEMBERS", "Candidate", "assemble", "block_weights", "greedy", "level"]
@@ -25,7 +26,6 @@ __all__ = ["MOST_MEMBERS", "Candidate", "assemble", "block_weights", "greedy", "
 MOST_MEMBERS = 5  # beyond five, simulations show no further gain
 ROUNDS = 12
 ANCHOR_VOTES = 3  # votes the champion starts with: the mix cannot fall far below it
-BLOCK_DISCOUNT = 0.85  # weight of a block against the next newer one
 TWINS = 0.999  # correlation above which two candidates are one
 
 Outputs = Sequence[NDArray[np.float64]]
@@ -42,7 +42,7 @@ class Candidate:
 
 def block_weights(n_blocks: int) -> NDArray[np.float64]:
     """Weights of blocks, newest first, sum 1."""
-    weights = BLOCK_DISCOUNT ** np.arange(n_blocks)
+    weights = DISCOUNT ** np.arange(n_blocks)
     return weights / weights.sum()
 
 

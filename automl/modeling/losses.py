@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-__all__ = ["BlockLoss", "Evidence", "kind_of"]
+__all__ = ["DISCOUNT", "BlockLoss", "Evidence", "kind_of"]
+
+DISCOUNT = 0.85  # weight of a block, or of a cycle's evidence, relative to the next newer one
 
 # out-of-sample: recipes and weights were fixed before the block's labels existed;
 # in-sample: the block took part in choosing either

@@ -1,6 +1,6 @@
-"""Evidence in, decision out; a pure function of numbers. A tie never promotes.
+"""Turn evidence into a decision: a pure function of numbers. A tie never promotes.
 
-Assumes that relative losses of neighbouring blocks vary alike for all challengers; if one is far
+Assumes that relative losses of neighbouring blocks are equally noisy for all challengers; if one is far
 noisier, its probability is too high. Sources: paired relative block differences, discounted by age and
 by how the evidence was made; noise from successive differences (`automl.promotion.noise`); shrinkage towards zero by
 the spread over challengers, by the method of moments (Morris 1983, JASA 78; DerSimonian and Laird 1986),
@@ -22,7 +22,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import ndtr, ndtri
 
-from automl.modeling.losses import BlockLoss
+from automl.modeling.losses import DISCOUNT, BlockLoss
 from automl.promotion.evidence import Duel, duels, gain_line, new_shares, shown_probability
 from automl.promotion.noise import Noise, block_noise, block_weights, independent
 
@@ -40,30 +40,31 @@ __all__ = [
     "probation",
 ]
 
-DISCOUNT = 0.85  # per cycle of age
-SHIFTED_DISCOUNT = 0.6  # after a sudden shift old blocks speak of another world
-IN_SAMPLE_CONFIDENCE = 0.95  # needed when no block is virgin
+SHIFTED_DISCOUNT = 0.6  # after a sudden shift old blocks say little about the present
+IN_SAMPLE_CONFIDENCE = 0.95  # needed while no block is out-of-sample
 REVERTED_CONFIDENCE = 0.9  # needed by a blend that was rolled back, for so many cycles
 REVERTED_CYCLES = 5
 PRIOR_SD = (0.003, 0.03)  # bounds of the prior's standard deviation of most true advantages
 FAR_SHARE = 0.1  # of challengers may differ from the champion by much
 FAR_SD = 0.1  # standard deviation of their true advantages
-YOUNG_CYCLES, YOUNG_CONFIDENCE = (
-    3,
-    0.7,
-)  # a problem's first champions have not proved themselves yet
-LEAST_NEW = (
-    0.2  # share of a blend that is not the champion, by which its gains are scaled, at least
-)
+# a problem's first champions have little evidence behind them: less is needed to replace them
+YOUNG_CYCLES, YOUNG_CONFIDENCE = 3, 0.7
+LEAST_NEW = 0.2  # lower bound of the share of a blend that is new; its gains are scaled by it
 MARGIN = 0.001  # cost of switching; none for a blend that holds a fifth of the champion
 ANCHORED = 0.2
 AGREEING = 0.5 - 1e-9  # share of the weight; of two equal blocks one is half
 MANY_BLOCKS = 4  # from here on, blocks of at least half of the weight must agree
-PROBATION_CYCLES = 3  # after a promotion, in which the old champion is held against the new one
-REVERT = 0.8  # probability that a new champion is worse than the old one, at which it goes
-REVERT_BLOCKS = 2  # virgin ones, at least
+PROBATION_CYCLES = (
+    3  # after a promotion, in which the new champion is compared with the previous one
+)
+REVERT = (
+    0.8  # probability that the new champion is worse than the previous one, at which it is reverted
+)
+REVERT_BLOCKS = 2  # out-of-sample blocks, at least
 FREEDOM_OF_DIFFERENCE = 2 / 3  # degrees; neighbouring differences share a block
-WHOLE = 0.1  # of a block that may lack where whole blocks are counted: an hour of a clock change
+WHOLE = (
+    0.1  # of a block that may be missing where whole blocks are counted: an hour of a clock change
+)
 Z90 = float(ndtri(0.95))  # standard deviations to either end of a 90 % interval
 
 
@@ -100,18 +101,18 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probation:
-    """How a new champion does against the one that it dethroned, on blocks that chose neither."""
+    """A new champion compared with the previous one, on blocks that chose neither."""
 
     outcome: Literal["revert", "stay"]
-    probability: float  # that the new one is worse
-    worse: float  # mean relative loss above the old one's, 0.01 = 1 %
+    probability: float  # that the new champion is worse
+    worse: float  # mean relative loss above the previous champion's, 0.01 = 1 %
     blocks: int
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """What all challengers together say: noise of a block, spread of true gains, memory."""
+    """Estimates from all challengers together: noise of a block, spread of true gains, discount."""
 
     noise: Noise
     tau2: float
@@ -129,7 +130,7 @@ def decide(
     others: Sequence[Duel] = (),
     shifted: bool = False,
 ) -> Decision:
-    """Judge every challenger against the champion.
+    """Compare every challenger with the champion, and decide.
 
     Parameters
     ----------
@@ -140,21 +141,21 @@ def decide(
     confidence
         Probability of being better that promotion needs, in (0.5, 1).
     champion_share
-        Share of each challenger that is the champion, 0..1: the weights that both give alike. Only the
-        rest can gain or lose, and its gains vary as much less as it is smaller; so they are weighed as
-        those of a whole switch, and told as they are.
-    sweep_confidence
-        Probability needed while no block is virgin; a first cycle, which has no champion to protect,
-        asks for no more than `confidence`.
+        Share of each challenger that is the champion, 0..1: the weight on recipes that both hold. Only
+        the rest can gain or lose, and the smaller it is, the less its gains vary; so gains are weighed as
+        those of a whole switch, and reported unscaled.
+    in_sample_confidence
+        Probability needed while no block is out-of-sample; in a first cycle, which has no champion to
+        protect, it is `confidence`.
     least
-        Probability that single challengers need at least, whatever their evidence: what was rolled
-        back before asks for `REVERTED_CONFIDENCE`.
+        Minimum probability of single challengers, whatever their evidence: a blend that was rolled back
+        needs `REVERTED_CONFIDENCE`.
     others
-        Duels of what else was tried. They cannot be promoted, but they tell how far apart recipes
-        are, and so how much of the best one's lead is luck. Those more than 3 % behind are left out:
-        how bad the bad ones are says nothing of how good a good one can be.
+        Duels of the sweep's other recipes. They cannot be promoted, but show how far apart recipes are,
+        and so how much of the best one's lead is luck. Those more than 3 % behind are left out: how bad
+        the bad ones are does not show how good a good one can be.
     shifted
-        The champion's newest loss is an outlier against its past: old blocks count less.
+        The champion's newest loss is an outlier compared with its past: old blocks count less.
     """
     new = {d.challenger: _new_part(champion_share.get(d.challenger, 0.0)) for d in duels}
     ordered = sorted(
@@ -170,7 +171,7 @@ def decide(
         best = passed[0]
         return Decision("promote", best.challenger, f"promoted: {_numbers(best)}", tuple(verdicts))
     if not verdicts:
-        return Decision("keep", champion, "kept: no challenger to judge", ())
+        return Decision("keep", champion, "kept: there was no challenger", ())
     best = max(verdicts, key=lambda v: v.shrunk)
     return Decision("keep", champion, f"kept: {best.reason}; {_numbers(best)}", tuple(verdicts))
 
@@ -178,37 +179,37 @@ def decide(
 def probation(
     losses: Iterable[BlockLoss], champion: str, previous_champion: str, since: datetime
 ) -> Probation:
-    """Whether a new champion must give its place back to the one that it dethroned.
+    """Whether a new champion must be reverted to the previous one.
 
-    Only virgin blocks that begin at or after `since`, the end of the labels that the promotion knew, count. There are two rivals
-    and no choice among many, so nothing is shrunk: P(worse) is Student's t of the mean difference, with
-    the freedom that all duels against the champion leave for the noise of a block. Assumes what
-    `decide` does; two equal champions are told apart wrongly about once in eight looks, which costs
-    a refit and no accuracy.
+    Only out-of-sample blocks that begin at or after `since`, the end of the labels that the promotion
+    knew, count. Two blends are compared and none is chosen among many, so nothing is shrunk: P(worse) is
+    Student's t of the mean difference, with the degrees of freedom of the noise of all duels with the
+    champion. Assumes what `decide` does; of two equal champions, about one comparison in eight reverts,
+    which costs a refit and no accuracy.
 
     Parameters
     ----------
     losses
-        All evidence; what other blends did on the blocks tells how noisy blocks are.
-    champion, dethroned
-        Blend ids of the new and of the old champion.
+        All evidence; losses of other blends show how noisy blocks are.
+    champion, previous_champion
+        Blend ids of the new and of the previous champion.
     """
     every = duels(losses, champion)
-    mine = next((_since(d, since) for d in every if d.challenger == previous_champion), None)
-    if mine is None or _whole(mine) < REVERT_BLOCKS - WHOLE:
-        blocks = len(mine.gains) if mine else 0
+    duel = next((_since(d, since) for d in every if d.challenger == previous_champion), None)
+    if duel is None or _whole(duel) < REVERT_BLOCKS - WHOLE:
+        blocks = len(duel.gains) if duel else 0
         reason = f"{blocks} out-of-sample blocks since the promotion, {REVERT_BLOCKS} needed"
         if blocks >= REVERT_BLOCKS:
             reason += " that do not overlap"
         return Probation(outcome="stay", probability=0.5, worse=0.0, blocks=blocks, reason=reason)
-    noise, blocks = block_noise(every), len(mine.gains)
-    worse = float(np.average(mine.gains, weights=block_weights(mine, DISCOUNT)))
-    se = float(np.sqrt(noise.variance / noise.effective(mine, DISCOUNT)))
+    noise, blocks = block_noise(every), len(duel.gains)
+    worse = float(np.average(duel.gains, weights=block_weights(duel, DISCOUNT)))
+    se = float(np.sqrt(noise.variance / noise.effective(duel, DISCOUNT)))
     freedom = max(1.0, noise.freedom * FREEDOM_OF_DIFFERENCE)
     probability = float(stats.t.cdf(worse / se, df=freedom))
     outcome: Literal["revert", "stay"] = "revert" if probability >= REVERT else "stay"
     reason = (
-        f"the new champion is {worse:+.2%} worse than the old one on {blocks} out-of-sample blocks, "
+        f"the new champion is {worse:+.2%} worse than the previous one on {blocks} out-of-sample blocks, "
         f"P(worse) {shown_probability(probability)}, {shown_probability(REVERT)} reverts"
     )
     return Probation(
@@ -222,18 +223,18 @@ def _whole(duel: Duel) -> float:
 
 
 def _since(duel: Duel, since: datetime) -> Duel:
-    kept = [
+    chosen = [
         i
         for i, (kind, start) in enumerate(zip(duel.kinds, duel.blocks, strict=True))
         if kind == "out_of_sample" and start >= since
     ]
     return Duel(
         challenger=duel.challenger,
-        gains=tuple(duel.gains[i] for i in kept),
-        kinds=tuple(duel.kinds[i] for i in kept),
-        ages=tuple(duel.ages[i] for i in kept),
-        blocks=tuple(duel.blocks[i] for i in kept),
-        ends=tuple(duel.ends[i] for i in kept) if duel.ends else (),
+        gains=tuple(duel.gains[i] for i in chosen),
+        kinds=tuple(duel.kinds[i] for i in chosen),
+        ages=tuple(duel.ages[i] for i in chosen),
+        blocks=tuple(duel.blocks[i] for i in chosen),
+        ends=tuple(duel.ends[i] for i in chosen) if duel.ends else (),
     )
 
 
@@ -241,29 +242,29 @@ def _needed(
     duel: Duel, confidence: float, in_sample_confidence: float, least: Mapping[str, float]
 ) -> float:
     out_of_sample = "out_of_sample" in duel.kinds
-    asked = confidence if out_of_sample else max(confidence, in_sample_confidence)
-    return max(asked, least.get(duel.challenger, 0.0))
+    needed = confidence if out_of_sample else max(confidence, in_sample_confidence)
+    return max(needed, least.get(duel.challenger, 0.0))
 
 
-def _field(judged: Sequence[Duel], others: Sequence[Duel], discount: float) -> _Field:
-    """Noise of a block and spread of true gains, over challengers and what else came near.
+def _field(rivals: Sequence[Duel], others: Sequence[Duel], discount: float) -> _Field:
+    """Noise of a block and spread of true gains, over challengers and recipes of similar loss.
 
-    var(m) holds the true spread and half of the noise: the champion's own half is in every mean alike.
-    What makes a single verdict more careful, sweep evidence and autocorrelation, adds nothing to var(m)
-    and is not taken off it.
+    The variance of the means holds the true spread and half of the noise: the champion's own half is
+    the same in every mean. In-sample evidence and autocorrelation make a single verdict more careful, but
+    add nothing to that variance and are not subtracted from it.
     """
-    names = {d.challenger for d in judged}
+    names = {d.challenger for d in rivals}
     rest = sorted(
         (d for d in others if d.gains and d.challenger not in names), key=lambda d: d.challenger
     )
     near = [d for d in rest if _mean(d, discount) >= -PRIOR_SD[1]]
-    known = [*judged, *near]
-    luck = block_noise(known, [*judged, *rest])
-    means = [_mean(d, discount) for d in known]
-    noise = [luck.variance / independent(d, discount) for d in known]
+    compared = [*rivals, *near]
+    block = block_noise(compared, [*rivals, *rest])
+    means = [_mean(d, discount) for d in compared]
+    noise = [block.variance / independent(d, discount) for d in compared]
     spread = float(np.var(means, ddof=1)) if len(means) > 1 else 0.0
     tau2 = spread - float(np.mean(noise or [0.0])) / 2
-    return _Field(luck, float(np.clip(tau2, PRIOR_SD[0] ** 2, PRIOR_SD[1] ** 2)), discount)
+    return _Field(block, float(np.clip(tau2, PRIOR_SD[0] ** 2, PRIOR_SD[1] ** 2)), discount)
 
 
 def _mean(duel: Duel, discount: float) -> float:
@@ -279,7 +280,7 @@ def _scaled(duel: Duel, factor: float) -> Duel:
 
 
 def _verdict(duel: Duel, field: _Field, needed: float, new: float) -> Verdict:
-    """`duel` holds the gains of a whole switch, of which `new` is made."""
+    """`duel` holds the gains of a whole switch; `new` is the share of the blend that is new."""
     mean, n = _mean(duel, field.discount), field.noise.effective(duel, field.discount)
     shrunk, sd, probability = _posterior(mean, field.noise.variance / n, field.tau2)
     verdict = Verdict(
@@ -306,8 +307,8 @@ def _verdict(duel: Duel, field: _Field, needed: float, new: float) -> Verdict:
 def _posterior(mean: float, se2: float, tau2: float) -> tuple[float, float, float]:
     """Mean and standard deviation of the true gain, and the probability that it is above zero.
 
-    A priori nine true gains in ten are N(0, tau2), and one is N(0, 10 %). A mean far above the noise is nearly surely of
-    the second sort, and hardly shrunk; one within the noise is nearly surely of the first.
+    A priori nine true gains in ten are N(0, tau2), and one is N(0, 10 %). A mean far above the noise almost surely belongs
+    to the second group, and is hardly shrunk; one within the noise almost surely belongs to the first.
     """
     tau2s = np.array([tau2, max(tau2, FAR_SD**2)])
     total = tau2s + se2
@@ -321,7 +322,7 @@ def _posterior(mean: float, se2: float, tau2: float) -> tuple[float, float, floa
 
 
 def _failed(verdict: Verdict, duel: Duel, field: _Field) -> str:
-    """The first rule that a challenger fails; empty if it keeps all."""
+    """The first rule that a challenger fails; empty if it passes all."""
     weights = block_weights(duel, field.discount)
     better = float(np.average(np.array(duel.gains) > 0, weights=weights))
     rules = [
@@ -343,7 +344,7 @@ def _failed(verdict: Verdict, duel: Duel, field: _Field) -> str:
             f"it was better on only {floor(100 * better)}% of the blocks, newer ones counting more",
         ),
     ]
-    return next((reason for holds, reason in rules if not holds), "")
+    return next((reason for passed, reason in rules if not passed), "")
 
 
 def _numbers(v: Verdict) -> str:

@@ -1,8 +1,8 @@
-"""Losses of blends on blocks, each with how it was made: virgin or sweep.
+"""Duels: challenger and champion compared block by block, out-of-sample or in-sample.
 
-A block is *virgin* for a blend if the blend was fixed before the block's labels existed, and *sweep* if
-the block took part in choosing it. Two blends are only ever compared on a block within one cycle, where
-both were fitted on the same rows.
+A block is *out-of-sample* for a blend if the blend was fixed before the block's labels existed, and
+*in-sample* if the block took part in choosing it. Two blends are only compared on a block within one
+cycle, where both were fitted on the same rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from math import floor, isfinite
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from automl.modeling.losses import BlockLoss, Evidence
 from automl.problem import LEAST_SHARE
@@ -25,11 +25,9 @@ __all__ = [
     "Attribution",
     "Duel",
     "attribute",
-    "bootstrap_interval",
     "correlations",
     "disjoint",
     "duels",
-    "e_value",
     "gain_line",
     "new_shares",
     "shown_probability",
@@ -38,8 +36,6 @@ __all__ = [
 Array = NDArray[np.float64]
 Span = tuple[datetime, datetime]  # of a block: start, end
 GAIN = "raw gain "  # begins the numbers of a decision
-BETS = 3.0  # block standard deviations at which a bet is capped
-MOST_STAKED = 0.5  # of the wealth, on one block
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +43,8 @@ class Duel:
     """Challenger against champion, block by block, newest block first.
 
     `gains` are relative: positive means the challenger lost less. `ages` are in whole blocks that do not
-    overlap, 0 for the newest block of any blend. A block is virgin only if it is virgin for both. `blocks`
-    are their starts; without `ends` no block overlaps another.
+    overlap, 0 for the newest block of any blend. A block is out-of-sample only if it is so for both.
+    `blocks` are their starts; without `ends` no block overlaps another.
     """
 
     challenger: str
@@ -63,12 +59,12 @@ class Duel:
 class Attribution:
     """What a gain is made of, relative to the loss of what was published; 0.01 = 1 %."""
 
-    fresh: float  # the champion's recipe, fitted again on newer rows
-    recipe: float  # the challenger instead of the refitted champion
+    fresh: float  # from refitting the champion's recipe on newer rows
+    recipe: float  # from the challenger's recipe instead of the refitted champion's
 
     @property
     def total(self) -> float:
-        """The challenger instead of what was published."""
+        """The challenger's gain over what was published."""
         return self.fresh + self.recipe
 
 
@@ -104,11 +100,11 @@ def duels(losses: Iterable[BlockLoss], champion: str) -> list[Duel]:
 
 def _duel(
     name: str,
-    mine: Sequence[BlockLoss],
+    losses: Sequence[BlockLoss],
     reference: dict[tuple[datetime, datetime], BlockLoss],
     ages: Mapping[datetime, int],
 ) -> Duel:
-    pairs = [(loss, reference[(loss.cycle, loss.start)]) for loss in mine]
+    pairs = [(loss, reference[(loss.cycle, loss.start)]) for loss in losses]
     both: list[Evidence] = [
         "out_of_sample" if a.kind == b.kind == "out_of_sample" else "in_sample" for a, b in pairs
     ]
@@ -191,80 +187,27 @@ def attribute(published: float, refit: float, challenger: float, baseline: float
     refit
         Loss of the champion's recipe, fitted on what was known at the block's start.
     challenger, baseline
-        Losses of the challenger and of the baseline, fitted alike.
+        Losses of the challenger and of the baseline, fitted on the same rows as `refit`.
 
-    The parts have one denominator and sum to the whole. Assumes that all three were judged on the same
-    rows; if not, the share of fresh data holds the difference.
+    The parts have one denominator and sum to the whole. Assumes that all three were scored on the
+    same rows; if not, the share of fresh data holds the difference.
     """
     unit = _unit(published, baseline)
     return Attribution((published - refit) / unit, (refit - challenger) / unit)
 
 
 def gain_line(verdict: Mapping[str, Any]) -> str:
-    """A verdict's gain, raw and shrunk, what promotion asks for, and on how many blocks, in one line."""
-    sure, asked = (shown_probability(verdict[name]) for name in ("probability", "needed"))
+    """A verdict in one line: gain, raw and shrunk, what promotion needs, and the number of blocks."""
+    probability, needed = (shown_probability(verdict[name]) for name in ("probability", "needed"))
     gain = f"{GAIN}{verdict['mean']:+.2%}, shrunk {verdict['shrunk']:+.2%}, {verdict['margin']:.2%} needed"
     interval = f"90 % interval {verdict['low']:+.2%} to {verdict['high']:+.2%}"
     blocks = f"{verdict['blocks']} blocks, {verdict['out_of_sample']} out-of-sample"
-    return f"{gain}; P(better) {sure}, {asked} needed; {interval}; {blocks}"
+    return f"{gain}; P(better) {probability}, {needed} needed; {interval}; {blocks}"
 
 
 def shown_probability(value: float) -> str:
-    """Three digits, rounded down: one that is not reached is not printed as if it were."""
+    """Three digits, rounded down, so that a limit that was missed is never printed as reached."""
     return f"{floor(1000 * value + 1e-9) / 1000:.3f}"
-
-
-def e_value(gains: Sequence[float], block_sd: float) -> float:
-    """Evidence that a challenger is better which may be looked at after every block; 10 is strong.
-
-    Starts with 1 and bets on each block what the earlier ones suggest; if the challenger is no better,
-    the chance that it ever reaches 10 is at most one in ten. Assumes virgin blocks, gains whose mean,
-    capped at three `block_sd`, is not above zero, and a `block_sd` not made of these gains.
-
-    Parameters
-    ----------
-    gains
-        Relative gains, newest block first, shape (n_blocks,).
-    block_sd
-        Standard deviation of a block's gain, from earlier cycles.
-
-    Source: Choe and Ramdas, "Comparing sequential forecasters", arXiv 2110.00115; bets as in Waudby-Smith
-    and Ramdas, "Estimating means of bounded random variables by betting", arXiv 2010.09686.
-    """
-    wealth, told = 1.0, list[float]()
-    for gain in reversed(gains):
-        outcome = float(np.clip(gain / (BETS * block_sd), -1, 1))
-        wealth *= 1 + _stake(told) * outcome
-        told.append(outcome)
-    return wealth
-
-
-def bootstrap_interval(
-    champion: ArrayLike, challenger: ArrayLike, *, seed: int, draws: int = 10_000
-) -> tuple[float, float]:
-    """90 % interval of the relative gain, by drawing whole blocks with replacement.
-
-    Rows of a block share its luck, so blocks are drawn and not rows. Assumes that blocks are
-    exchangeable; with fewer than about eight of them, or under drift, the interval is too narrow.
-
-    Parameters
-    ----------
-    champion, challenger
-        Losses per block, shape (n_blocks,) each, in the same order.
-
-    Source: Efron 1979; Field and Welsh 2007, "Bootstrapping clustered data", JRSS B 69.
-    """
-    mine, theirs = np.asarray(challenger, dtype="float64"), np.asarray(champion, dtype="float64")
-    chosen = np.random.default_rng(seed).integers(0, len(mine), (draws, len(mine)))
-    gains = 1 - mine[chosen].mean(axis=1) / np.maximum(theirs[chosen].mean(axis=1), 1e-12)
-    low, high = np.quantile(gains, [0.05, 0.95])
-    return float(low), float(high)
-
-
-def _stake(told: Sequence[float]) -> float:
-    """Share of the wealth to bet: mean / (variance + mean squared) of the outcomes so far."""
-    square = float(np.mean(np.square(told))) if told else 0.0  # variance + mean squared
-    return float(np.clip(np.mean(told) / square, 0.0, MOST_STAKED)) if square else 0.0
 
 
 def _unit(loss: float, baseline: float) -> float:

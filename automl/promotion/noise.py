@@ -1,4 +1,4 @@
-"""How much of a block's gain is luck, and how many independent blocks a duel is worth.
+"""The noise of a block's gain, and how many independent blocks a duel is worth.
 
 Noise is read from the differences of successive blocks (von Neumann, Kent, Bellinson and Hart 1941, "The mean
 square successive difference", Ann. Math. Stat. 12): a true gain that changes is in one difference only, while
@@ -19,14 +19,14 @@ from automl.promotion.evidence import Array, Duel, correlations, disjoint, new_s
 __all__ = ["Noise", "block_noise", "block_weights", "independent"]
 
 IN_SAMPLE_WEIGHT = 0.5  # of evidence that took part in choosing
-NOISE_FLOOR = 0.002  # block standard deviation is never believed to be smaller
-UNMEASURED = 0.01  # block standard deviation where nothing tells it
+LEAST_NOISE = 0.002  # lower bound of the block standard deviation
+UNMEASURED = 0.01  # block standard deviation where it cannot be estimated
 CUT = 2.5  # standard deviations of a difference; beyond is a change. Lowers the variance of normal noise by 2 %
 MEDIAN_SQUARE = 0.4549  # of a standard normal number
-ENOUGH_TO_CUT = 3  # differences, from which on one can be told to be unlike the others
+ENOUGH_TO_CUT = 3  # differences; with fewer, none can be called unlike the others
 TIED = 1e-9  # difference of two gains, up to which they are equal
 LEAST_FREEDOM = (
-    2.0  # differences; what is missing is filled with the spread of the rivals on one block
+    2.0  # differences; missing ones are filled with the spread of the rivals on one block
 )
 CORRELATION = 0.2  # of neighbouring blocks, before anything is measured
 CORRELATION_WORTH = 16  # pairs of differences; with fewer, equal rivals are promoted more often
@@ -36,14 +36,14 @@ NEIGHBOURS = 0.9  # of two blocks' span that must not overlap, where the correla
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Luck of one block's gain, for all rivals together."""
+    """Noise of one block's gain, for all rivals together."""
 
     variance: float
-    freedom: float  # differences that it was measured by
-    correlation: float  # of the luck of neighbouring blocks
+    freedom: float  # differences that it was estimated from
+    correlation: float  # of the noise of neighbouring blocks
 
     def effective(self, duel: Duel, discount: float) -> float:
-        """Blocks of evidence: fewer if alike, if all of it is old, and half if all of it is of a sweep.
+        """Blocks of evidence: fewer if correlated or all old, half if all in-sample.
 
         Autocorrelated blocks are worth n (1 - rho) / (1 + rho) (Bayley and Hammersley 1946, JRSS 8).
         """
@@ -80,9 +80,9 @@ def block_noise(duels: Sequence[Duel], rivals: Sequence[Duel] = ()) -> Noise:
         what is missing. It holds half of the noise and how far rivals are apart, so twice its square is rather
         too much. Without rivals nothing is filled in.
 
-    Assumes noise that is alike for all duels, and a correlation that falls off as in an autoregression of
+    Assumes the same noise for all duels, and a correlation that falls off as in an autoregression of
     order one: differences hold only 1 - rho of the variance, and neighbouring ones correlate by
-    -(1 - rho) / 2. Changes of less than about three standard deviations are not told from noise.
+    -(1 - rho) / 2. Changes of less than about three standard deviations count as noise.
     """
     steps = [_steps(d) for d in duels if len(d.gains) > 1]
     freedom = float(sum(s.weights.sum() for s in steps))
@@ -91,7 +91,7 @@ def block_noise(duels: Sequence[Duel], rivals: Sequence[Duel] = ()) -> Noise:
         squares += (LEAST_FREEDOM - freedom) * _apart(rivals)
         freedom = LEAST_FREEDOM
     rho = _correlation(steps)
-    variance = max(squares / freedom if freedom else UNMEASURED**2, NOISE_FLOOR**2)
+    variance = max(squares / freedom if freedom else UNMEASURED**2, LEAST_NOISE**2)
     return Noise(variance / (1 - rho), freedom, rho)
 
 
@@ -110,7 +110,7 @@ def _steps(duel: Duel) -> _Steps:
     gaps = np.maximum(1, np.diff(duel.ages))
     differences = np.diff(duel.gains) / np.sqrt(apart)
     squares = differences**2
-    unlike = squares[squares > TIED**2]  # ties tell nothing of how large a difference can be
+    unlike = squares[squares > TIED**2]  # ties do not show how large a difference can be
     cut = np.inf
     if len(unlike) >= ENOUGH_TO_CUT:
         cut = CUT**2 * float(np.median(unlike)) / MEDIAN_SQUARE
@@ -119,7 +119,7 @@ def _steps(duel: Duel) -> _Steps:
 
 
 def _correlation(steps: Sequence[_Steps]) -> float:
-    """Of neighbouring blocks, from neighbouring differences, drawn towards what is usual.
+    """Correlation of neighbouring blocks, from neighbouring differences, shrunk towards the usual value.
 
     A dozen blocks tell it to within a third, so the usual value counts as much as sixteen pairs do. Pairs across
     a gap count too: they read it a little low, but without them it is known worse.

@@ -14,6 +14,7 @@ from automl.cycles.options import RunOptions, default_as_of
 from automl.cycles.result import CycleResult, ended_result
 from automl.errors import ProblemError
 from automl.modeling.families import Family, load_family
+from automl.modeling.losses import DISCOUNT
 from automl.modeling.recipes import Recipe
 from automl.problem import METRICS, Problem, Slots, family_names
 from automl.store import UNSCORED, Cycle, Entry, Generation, Release, Store, ledger, naive
@@ -436,7 +437,7 @@ def _places(
 def _mean(scores: Sequence[float]) -> float | None:
     if not scores:
         return None
-    weights = [0.85**i for i in range(len(scores))]
+    weights = [DISCOUNT**i for i in range(len(scores))]
     return sum(w * s for w, s in zip(weights, scores, strict=True)) / sum(weights)
 
 

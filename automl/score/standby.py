@@ -10,12 +10,12 @@ from automl.cycles.job import Job
 from automl.cycles.steps import Runner, step
 from automl.errors import PredictError
 from automl.problem import Problem
+from automl.promotion.decide import PROBATION_CYCLES
 from automl.score.batch import predict_batch, pull_batch
 from automl.store import Release, Store
 
 __all__ = ["previous_release", "stage_standby", "try_standby"]
 
-PROBATION = 3  # scorings after a release during which a standby is staged
 _log = logging.getLogger(__name__)
 
 
@@ -44,7 +44,7 @@ def previous_release(
         for c in store.cycles(problem.name, limit=100)
         if c.verb == "score" and c.ended and champion.as_of <= c.as_of < as_of
     }
-    if not before or len(scored) >= PROBATION:
+    if not before or len(scored) >= PROBATION_CYCLES:
         return None
     return before[0] if before[0].model_version != champion.model_version else None
 

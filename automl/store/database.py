@@ -36,11 +36,10 @@ class Database:
         self.engine = sa.create_engine(
             url,
             connect_args=wait,
-            hide_parameters=True,  # they are rows, and an error's words are kept and shown
+            hide_parameters=True,  # they are rows, and error messages are stored and shown
         )
-        self.writer = self.engine.execution_options(
-            writing=True
-        )  # the same connections, for what changes rows
+        # the same connections, for transactions that write
+        self.writer = self.engine.execution_options(writing=True)
         if self.sqlite:
             _use_wal(self.engine)
         self._migrate()
@@ -60,7 +59,7 @@ class Database:
                 if found is None or (found <= t.SCHEMA_VERSION and not whole):
                     self._create(found)
         except sa.exc.DBAPIError as error:
-            raise self._silent(error) from error
+            raise self._unreachable(error) from error
         if found is not None and found > t.SCHEMA_VERSION:
             raise ProblemError(
                 f"the store has schema {found}; this version knows {t.SCHEMA_VERSION}",
@@ -86,7 +85,7 @@ class Database:
 
     @contextlib.contextmanager
     def hold(self, problem: str) -> Iterator[Hold]:
-        """Hold the problem's lock; it goes when the process dies.
+        """Hold the problem's lock; it is released when the process dies.
 
         Raises
         ------
@@ -106,11 +105,10 @@ class Database:
             except sa.exc.OperationalError as error:
                 if self.sqlite:
                     raise
-                if self.taken(
-                    hold
-                ):  # not the server, only our session had gone, and the lock with it
+                # the server runs, but the session ended, and the lock with it
+                if self.taken(hold):
                     raise _fenced(hold) from error
-                raise self._silent(error) from error
+                raise self._unreachable(error) from error
 
     @contextlib.contextmanager
     def _file_lock(self, problem: str) -> Iterator[None]:
@@ -142,11 +140,13 @@ class Database:
     def _busy(self, problem: str) -> BusyError:
         with self.engine.connect() as connection:
             row = connection.execute(sa.select(t.fence).where(t.fence.c.problem == problem)).first()
-        who = f"{row.holder} since {row.since:%Y-%m-%d %H:%M:%S} UTC" if row else "another process"
+        holder = (
+            f"{row.holder} since {row.since:%Y-%m-%d %H:%M:%S} UTC" if row else "another process"
+        )
         return BusyError(
-            f"{problem}: held by {who}",
+            f"{problem}: held by {holder}",
             code="busy",
-            next_step="Wait for it to end; if it is dead, its lock is gone with it.",
+            next_step="Wait for it to end; a process that dies releases its lock.",
         )
 
     def _next_fence(self, problem: str) -> int:
@@ -170,46 +170,46 @@ class Database:
 
     @contextlib.contextmanager
     def commit(self, hold: Hold) -> Iterator[sa.Connection]:
-        """One transaction that fails if somebody has taken the lock since."""
+        """One transaction that fails if another process has taken the lock since."""
         with self.writer.begin() as connection:
-            kept = connection.execute(
+            unchanged = connection.execute(
                 t.fence.update()
                 .where(t.fence.c.problem == hold.problem, t.fence.c.value == hold.fence)
                 .values(value=hold.fence)
             )
-            if kept.rowcount != 1:
+            if unchanged.rowcount != 1:
                 raise _fenced(hold)
             yield connection
 
     def taken(self, hold: Hold) -> bool:
-        """Whether somebody else has held the lock since: what the holder was at is theirs now."""
+        """Whether another process has held the lock since, and has taken over the work."""
         query = sa.select(t.fence.c.value).where(t.fence.c.problem == hold.problem)
-        return self._ask(lambda connection: connection.scalar(query)) != hold.fence
+        return self._read(lambda connection: connection.scalar(query)) != hold.fence
 
     def require(self, hold: Hold) -> None:
-        """Raise BusyError if somebody has taken over; asked before MLflow, which knows no fence, is told."""
+        """Raise BusyError if another process has taken over; called before MLflow, which has no fence, is written to."""
         if self.taken(hold):
             raise _fenced(hold)
 
     def _all(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
-        return self._ask(lambda connection: connection.execute(query).all())
+        return self._read(lambda connection: connection.execute(query).all())
 
-    def _ask(self, question: Callable[[sa.Connection], T]) -> T:
+    def _read(self, query: Callable[[sa.Connection], T]) -> T:
         try:
             with self.engine.connect() as connection:
-                return question(connection)
+                return query(connection)
         except sa.exc.OperationalError as error:
-            raise self._silent(error) from error
+            raise self._unreachable(error) from error
 
-    def _silent(self, error: sa.exc.DBAPIError) -> UnreachableError:
-        said = " ".join(redact(str(error.orig)).split())
-        todo = "the rights and space of the workspace folder"
+    def _unreachable(self, error: sa.exc.DBAPIError) -> UnreachableError:
+        message = " ".join(redact(str(error.orig)).split())
+        check = "the rights and space of the workspace folder"
         if not self.sqlite:
-            todo = "that PostgreSQL runs, and AUTOML_DATABASE_URL"
+            check = "that PostgreSQL runs, and AUTOML_DATABASE_URL"
         return UnreachableError(
-            f"the store {redact(self.workspace.database_url)} does not answer: {said}",
+            f"the store {redact(self.workspace.database_url)} does not answer: {message}",
             code="store_unreachable",
-            next_step=f"Check {todo}; then the same command again.",
+            next_step=f"Check {check}; then run the same command again.",
         )
 
 
@@ -217,12 +217,12 @@ def _fenced(hold: Hold) -> BusyError:
     return BusyError(
         f"{hold.problem}: another run has taken over; nothing was committed",
         code="fenced",
-        next_step="Nothing need be done: what the other run has left stands.",
+        next_step="Nothing to do: the result of the other run is in place.",
     )
 
 
 def _use_wal(engine: sa.Engine) -> None:
-    """Readers never wait for the writer, and what writes takes the write lock when it begins."""
+    """Let readers never wait for the writer, and writers take the write lock when they begin."""
 
     @sa.event.listens_for(engine, "connect")
     def connect(connection: Any, _: Any) -> None:

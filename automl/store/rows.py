@@ -1,4 +1,4 @@
-"""What the store hands out: holds, cycles and releases, and how they are read from rows."""
+"""The values that the store returns, and how they are read from rows."""
 
 from __future__ import annotations
 
@@ -29,19 +29,14 @@ __all__ = [
     "release_of",
 ]
 
-ENDED = (
-    "published",
-    "released",
-    "kept",
-    "waiting",
-    "skipped",
-)  # refused and failed cycles may run again
+# refused and failed cycles may run again
+ENDED = ("published", "released", "kept", "waiting", "skipped")
 UNSCORED = ("released", "kept", "waiting")  # how a retraining ends that published nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """The lock of a problem while we have it; commits carry its fence."""
+    """The lock of a problem, while this process holds it; commits check its fence."""
 
     problem: str
     fence: int
@@ -49,7 +44,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cycle:
-    """One (problem, verb, as_of, attempt) and what its finished steps left behind."""
+    """One (problem, verb, as_of, attempt), with the receipts of its finished steps."""
 
     id: int
     problem: str
@@ -124,12 +119,12 @@ class Generation:
 
 
 def naive(moment: datetime) -> datetime:
-    """UTC without zone, as tables hold it."""
+    """UTC without zone, as in the tables."""
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def aware(moment: datetime) -> datetime:
-    """UTC with its zone, as everybody else wants it."""
+    """UTC with its zone, as the rest of the code uses it."""
     return moment.replace(tzinfo=UTC)
 
 

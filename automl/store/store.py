@@ -1,12 +1,13 @@
-"""The truth: cycles, evidence, decisions, releases, generations, the pointer, the lock and its fence.
+"""The store: cycles, evidence, decisions, releases, generations, the pointer, the lock and its fence.
 
-Every change is one transaction. MLflow aliases and parquet copies are projections of what stands here.
-Nothing here decides anything.
+Every change is one transaction. MLflow aliases and parquet copies are projections of the store. Nothing
+here decides anything.
 
     tables     the tables, and the schema's version
-    rows       what is handed out
+    rows       the values that the store returns
     database   engine, schema, lock and fence
-    ledger     who made which version champion, and who waits
+    ledger     which version became champion when and why, and the waiting challenger
+    releases   the rows of a release, written in one transaction
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ __all__ = [
 
 
 class Store(Database):
-    """What one workspace knows; cheap to open, safe to open twice."""
+    """The store of one workspace; cheap to open, safe to open twice."""
 
     # ---- cycles
 
@@ -70,7 +71,7 @@ class Store(Database):
         verb: str | None = None,
         before: datetime | None = None,
     ) -> list[Cycle]:
-        """Newest first; of one verb, and earlier than an as_of, if they are given."""
+        """Newest first; of one verb, and before an as_of, if given."""
         query = sa.select(t.cycle).where(t.cycle.c.problem == problem)
         if verb is not None:
             query = query.where(t.cycle.c.verb == verb)
@@ -88,7 +89,7 @@ class Store(Database):
         return cycle_of(rows[0]) if rows else None
 
     def newest_as_of(self, problem: str, verb: str) -> datetime | None:
-        """as_of of the newest cycle that ended well."""
+        """as_of of the newest cycle that ended without an error."""
         query = sa.select(sa.func.max(t.cycle.c.as_of)).where(
             t.cycle.c.problem == problem, t.cycle.c.verb == verb, t.cycle.c.status.in_(ENDED)
         )
@@ -98,10 +99,10 @@ class Store(Database):
     def open_cycle(
         self, problem: str, verb: str, as_of: datetime, attempt: int, digest: str
     ) -> Cycle:
-        """Start a cycle, or go on with one that was interrupted or failed; one that ended stays as it is.
+        """Start a cycle, or resume one that was interrupted or failed; a finished one is unchanged.
 
-        A cycle whose data was refused, or whose problem file has changed since, starts from nothing: the
-        history it had frozen and its trials answer another question.
+        A cycle whose data was refused, or whose problem file has changed since, starts over: its frozen
+        history and its trials belong to another problem.
         """
         key = {"problem": problem, "verb": verb, "as_of": naive(as_of), "attempt": attempt}
         values: dict[str, Any] = {
@@ -129,19 +130,21 @@ class Store(Database):
         return opened
 
     def note(self, cycle: Cycle, **receipts: Any) -> None:
-        """Remember what a finished step left; a resumed cycle starts from there."""
+        """Record the receipts of a finished step; a resumed cycle starts from there."""
         with self.writer.begin() as connection:
-            kept = connection.scalar(sa.select(t.cycle.c.receipts).where(t.cycle.c.id == cycle.id))
+            earlier = connection.scalar(
+                sa.select(t.cycle.c.receipts).where(t.cycle.c.id == cycle.id)
+            )
             connection.execute(
                 t.cycle.update()
                 .where(t.cycle.c.id == cycle.id)
-                .values(receipts={**(kept or {}), **receipts})
+                .values(receipts={**(earlier or {}), **receipts})
             )
 
     def end_cycle(
         self, cycle: Cycle, status: str, reason: str, connection: sa.Connection | None = None
     ) -> None:
-        """Give the cycle its one ending."""
+        """Record how the cycle ended."""
         change = t.cycle.update().where(t.cycle.c.id == cycle.id)
         change = change.values(status=status, reason=reason[:4000], finished_at=naive(now()))
         if connection is not None:
@@ -150,8 +153,8 @@ class Store(Database):
         with self.writer.begin() as own:
             own.execute(change)
 
-    def sweep_dead(self, hold: Hold, keep: Sequence[int]) -> None:
-        """Close cycles that died in an earlier process; callers hold the lock, so nobody runs them."""
+    def close_dead(self, hold: Hold, keep: Sequence[int]) -> None:
+        """Close cycles whose process died; the caller holds the lock, so no process runs them."""
         with self.commit(hold) as connection:
             connection.execute(
                 t.cycle.update()
@@ -166,7 +169,7 @@ class Store(Database):
     # ---- trials and evidence
 
     def save_trial(self, cycle: Cycle, recipe: str, content: Mapping[str, Any]) -> None:
-        """Keep a finished trial, so that a killed sweep need not repeat it."""
+        """Save a finished trial, so that a killed sweep need not repeat it."""
         with self.writer.begin() as connection:
             connection.execute(
                 t.trial.delete().where(t.trial.c.cycle_id == cycle.id, t.trial.c.recipe == recipe)
@@ -176,7 +179,7 @@ class Store(Database):
             )
 
     def trials(self, cycle: Cycle) -> list[dict[str, Any]]:
-        """What `save_trial` kept."""
+        """The trials that `save_trial` saved."""
         return [
             row.content
             for row in self._all(sa.select(t.trial).where(t.trial.c.cycle_id == cycle.id))
@@ -259,14 +262,14 @@ class Store(Database):
 
     def ledger(self, problem: str) -> list[Entry]:
         """Every row of the ledger, oldest first."""
-        return self._ask(lambda connection: ledger.entries(connection, problem))
+        return self._read(lambda connection: ledger.entries(connection, problem))
 
     def waiting(self, problem: str) -> Waiting | None:
-        """The challenger that waits for a person, expired or not."""
-        return self._ask(lambda connection: ledger.waiting(connection, problem))
+        """The challenger that awaits approval, expired or not."""
+        return self._read(lambda connection: ledger.waiting(connection, problem))
 
     def shadows(self, problem: str) -> list[tuple[Blend, datetime]]:
-        """Challengers that wait for a virgin block, with the end of the labels that chose them."""
+        """Blends to be scored on the next block, with the end of the labels that chose them."""
         query = (
             sa.select(t.shadow).where(t.shadow.c.problem == problem).order_by(t.shadow.c.blend_id)
         )
@@ -275,7 +278,7 @@ class Store(Database):
     def referred(self, problem: str) -> set[str]:
         """Digests of snapshots and batches that a decision, a running cycle or a generation refers to."""
         cycles = self._all(sa.select(t.cycle).where(t.cycle.c.problem == problem))
-        kept = {
+        frozen = {
             row.receipts["snapshot"]["digest"]
             for row in cycles
             if row.status not in ("dry-run", "failed", "refused") and "snapshot" in row.receipts
@@ -285,7 +288,7 @@ class Store(Database):
                 t.generation.c.problem == problem, t.generation.c.state != "removed"
             )
         )
-        return kept | {row.batch for row in generations}
+        return frozen | {row.batch for row in generations}
 
     def projected(self, release: Release) -> None:
         """MLflow's aliases have followed this release."""
@@ -325,7 +328,7 @@ class Store(Database):
         return generation_of(rows[0]) if rows else None
 
     def record_realised(self, generation: int, rows: int, scores: Mapping[str, float]) -> None:
-        """How a generation has turned out, on the labels that have arrived."""
+        """Record the scores of a generation on the labels that have arrived."""
         with self.writer.begin() as connection:
             connection.execute(
                 t.generation.update()

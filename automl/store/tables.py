@@ -36,9 +36,8 @@ def inserted(connection: sa.Connection, insert: sa.Insert) -> int:
     return int(key[0])
 
 
-Id = sa.BigInteger().with_variant(
-    sa.Integer, "sqlite"
-)  # only INTEGER counts up by itself in SQLite
+# in SQLite only INTEGER counts up by itself
+Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 meta = sa.Table("automl_meta", metadata, sa.Column("version", sa.Integer, nullable=False))
 
@@ -46,7 +45,7 @@ fence = sa.Table(
     "automl_fence",
     metadata,
     sa.Column("problem", sa.Text, primary_key=True),
-    sa.Column("value", Id, nullable=False),  # goes up whenever somebody takes the lock
+    sa.Column("value", Id, nullable=False),  # goes up whenever a process takes the lock
     sa.Column("holder", sa.Text, nullable=False),
     sa.Column("since", sa.DateTime, nullable=False),
 )
@@ -58,11 +57,11 @@ cycle = sa.Table(
     sa.Column("problem", sa.Text, nullable=False),
     sa.Column("verb", sa.Text, nullable=False),  # retrain | score
     sa.Column("as_of", sa.DateTime, nullable=False),
-    sa.Column("attempt", sa.Integer, nullable=False),  # above 1: asked for again, with a reason
+    sa.Column("attempt", sa.Integer, nullable=False),  # above 1: run again, with a reason
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("problem_digest", sa.Text, nullable=False),
-    sa.Column("receipts", sa.JSON, nullable=False),  # what finished steps left: paths, digests, ids
+    sa.Column("receipts", sa.JSON, nullable=False),  # of finished steps: paths, digests, ids
     sa.Column("started_at", sa.DateTime, nullable=False),
     sa.Column("finished_at", sa.DateTime),
     sa.UniqueConstraint("problem", "verb", "as_of", "attempt"),
@@ -97,7 +96,7 @@ decision = sa.Table(
     sa.Column("problem", sa.Text, nullable=False),
     sa.Column("as_of", sa.DateTime, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
-    sa.Column("outcome", sa.Text, nullable=False),  # first | promote | keep
+    sa.Column("outcome", sa.Text, nullable=False),  # first | promote | revert | keep | stay | wait
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("content", sa.JSON, nullable=False),
     sa.Column("decided_at", sa.DateTime, nullable=False),
@@ -130,7 +129,7 @@ shadow = sa.Table(
     sa.Column("labels_until", sa.DateTime, nullable=False),
 )
 
-ledger = sa.Table(  # append-only: rows are inserted, and nothing changes or removes them
+ledger = sa.Table(  # append-only: rows are never changed or removed
     "automl_ledger",
     metadata,
     sa.Column("id", Id, primary_key=True, autoincrement=True),
@@ -144,20 +143,22 @@ ledger = sa.Table(  # append-only: rows are inserted, and nothing changes or rem
     sa.Column("to_version", sa.Integer),  # champion after
     sa.Column("decision_id", Id),  # whose evidence it rests on
     sa.Column("generation", Id),  # that was published in the same transaction
-    sa.Column("blend_id", sa.Text, nullable=False, default=""),  # put out, turned down, or waiting
+    sa.Column("blend_id", sa.Text, nullable=False, default=""),  # reverted, rejected, or waiting
 )
 
 waiting = sa.Table(
     "automl_waiting",
     metadata,
-    sa.Column("problem", sa.Text, primary_key=True),  # one waits at a time
+    sa.Column("problem", sa.Text, primary_key=True),  # one challenger at a time
     sa.Column("as_of", sa.DateTime, nullable=False),
     sa.Column("decision_id", Id, nullable=False),
     sa.Column("blend_id", sa.Text, nullable=False),
     sa.Column("blend", sa.JSON, nullable=False),
     sa.Column("labels_until", sa.DateTime, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),  # why it should be champion
-    sa.Column("losses", sa.JSON, nullable=False),  # of it and of the baseline, on the newest block
+    sa.Column(
+        "losses", sa.JSON, nullable=False
+    ),  # of the challenger and of the baseline, on the newest block
     sa.Column("waits_since", sa.DateTime, nullable=False),
     sa.Column("expires_at", sa.DateTime, nullable=False),  # wall clock
     sa.Column("model_version", sa.Integer, nullable=False),

@@ -29,13 +29,13 @@ def old(tmp_path: Path) -> Path:
 
 
 def document(file: Path, name: str, *arguments: Any) -> dict[str, Any]:
-    """What a command that looks things up answers."""
-    made = getattr(report, name)(load_problem(file), open_workspace(file), *arguments)
-    assert isinstance(made, dict)
-    return made
+    """The document of a command that looks things up."""
+    found = getattr(report, name)(load_problem(file), open_workspace(file), *arguments)
+    assert isinstance(found, dict)
+    return found
 
 
-def test_status_why_and_champion_say_what_they_said(old: Path) -> None:
+def test_status_why_and_champion_are_unchanged(old: Path) -> None:
     expected = json.loads((KEPT / "expected.json").read_text(encoding="utf-8"))
     status = document(old, "status")
     assert status["champion"]["model_version"] == expected["champion"]
@@ -46,8 +46,8 @@ def test_status_why_and_champion_say_what_they_said(old: Path) -> None:
     assert why["reason"] == expected["reason"]
     assert {block["kind"] for block in why["blocks"]} == {"out_of_sample", "in_sample"}
     for at, version in expected["champions"].items():
-        made = document(old, "champion", datetime.fromisoformat(at))
-        assert made["champion"]["model_version"] == version
+        found = document(old, "champion", datetime.fromisoformat(at))
+        assert found["champion"]["model_version"] == version
 
 
 def test_the_standby_is_pointed_at_and_the_waiting_challenger_can_be_approved(old: Path) -> None:
@@ -83,15 +83,15 @@ def test_the_next_cycle_goes_on_from_what_was_known(old: Path) -> None:
 
 
 def test_revisions_lead_from_the_first_schema_to_the_tables_of_this_one(tmp_path: Path) -> None:
-    made, grown = (
-        sa.create_engine(f"sqlite:///{tmp_path / name}") for name in ("made.db", "grown.db")
+    fresh, upgraded = (
+        sa.create_engine(f"sqlite:///{tmp_path / name}") for name in ("fresh.db", "upgraded.db")
     )
-    t.metadata.create_all(made)
+    t.metadata.create_all(fresh)
     later = {"automl_ledger", "automl_waiting"}  # tables that revisions make
     t.metadata.create_all(
-        grown, [table for name, table in t.metadata.tables.items() if name not in later]
+        upgraded, [table for name, table in t.metadata.tables.items() if name not in later]
     )
-    with grown.begin() as connection:
+    with upgraded.begin() as connection:
         upgrade(connection, 1, t.SCHEMA_VERSION)
 
     def shape(engine: sa.Engine) -> dict[str, list[tuple[str, str, bool]]]:
@@ -104,6 +104,6 @@ def test_revisions_lead_from_the_first_schema_to_the_tables_of_this_one(tmp_path
             for table in t.metadata.tables
         }
 
-    assert shape(grown) == shape(made)
-    for engine in (made, grown):
+    assert shape(upgraded) == shape(fresh)
+    for engine in (fresh, upgraded):
         engine.dispose()

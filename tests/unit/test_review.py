@@ -1,4 +1,4 @@
-"""Review mode: who is better waits for a person's word, and that word is effective as a whole."""
+"""Review mode: a better challenger waits for a person, and approval or rejection takes effect as a whole."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from tests.support.workspaces import let_wait, opened, standing, type_command, w
 
 def _promoting(rivals: Sequence[Duel], holder: str, *_: Any, **__: Any) -> Decision:
     """A rule that finds any challenger better."""
-    told = decide([d for d in rivals if d.challenger != holder], holder, 0.8, {}).verdicts
-    best = replace(told[0], passed=True, reason="")
-    return Decision("promote", best.challenger, "promoted: it gains", (best, *told[1:]))
+    verdicts = decide([d for d in rivals if d.challenger != holder], holder, 0.8, {}).verdicts
+    best = replace(verdicts[0], passed=True, reason="")
+    return Decision("promote", best.challenger, "promoted: it gains", (best, *verdicts[1:]))
 
 
-def test_in_review_mode_the_champion_is_refit_and_who_is_better_waits(
+def test_in_review_mode_the_champion_is_refit_and_a_better_challenger_waits(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = file.read_text(encoding="utf-8").replace("trials   = 2", "trials   = 5")
     file.write_text(text + '\n[promotion]\nmode = "review"\n', encoding="utf-8")
     problem, workspace, store = opened(file)
     before = standing(file)
-    held = store.champion("parcels")
-    assert held is not None
+    champion_before = store.champion("parcels")
+    assert champion_before is not None
     monkeypatch.setattr(pending, "decide", _promoting)
     shadow = Blend.single(Recipe("linear", {"C": 0.5, "alpha": 1.0}, 3))
     with store.writer.begin() as connection:
-        releases.replace_shadows(connection, "parcels", [(shadow, held.labels_until)])
+        releases.replace_shadows(connection, "parcels", [(shadow, champion_before.labels_until)])
 
     result = retrain(problem, workspace, RunOptions(as_of=AS_OF + timedelta(days=3), plan="full"))
 
@@ -55,22 +55,24 @@ def test_in_review_mode_the_champion_is_refit_and_who_is_better_waits(
     assert waiting is not None
     assert champion is not None
     assert (champion.model_version, waiting.model_version) == (3, 4)
-    assert champion.blend.id == held.blend.id != waiting.blend.id
+    assert champion.blend.id == champion_before.blend.id != waiting.blend.id
     assert _challenger(file) == 4
     assert waiting.expires_at - waiting.waits_since == timedelta(days=14)
     assert waiting.losses["model"] < waiting.losses["baseline"]
     assert store.decisions("parcels")[0].outcome == "wait"
-    assert waiting.blend.id in {b.id for b, _ in store.shadows("parcels")}, "and is judged again"
-    told = standing(file)
-    assert told["ledger"][len(before["ledger"]) :] == [("refit", 2, 3), ("wait", None, 4)]
-    assert told["live"] == before["live"]
+    assert waiting.blend.id in {b.id for b, _ in store.shadows("parcels")}, "and is scored again"
+    after = standing(file)
+    assert after["ledger"][len(before["ledger"]) :] == [("refit", 2, 3), ("wait", None, 4)]
+    assert after["live"] == before["live"]
     done = approve(problem, workspace, "yes")
     assert (done.model_version, store.champion("parcels").blend) == (4, waiting.blend)  # type: ignore[union-attr]
     assert [v for _, v, _ in standing(file)["live"]] == [4]
     assert _challenger(file) is None
     watched = previous_champion(store, problem, AS_OF + timedelta(days=4))
     assert watched is not None
-    assert watched.blend == champion.blend, "who was put out is held against who was let in"
+    assert watched.blend == champion.blend, (
+        "the approved champion is on probation, compared with the previous one"
+    )
 
 
 def _challenger(file: Path) -> int | None:
@@ -133,15 +135,15 @@ def test_a_tag_in_mlflow_approves_before_the_next_command(
     assert done.returncode == 0, done.stderr
     assert "version 1 was approved by a tag in MLflow" in done.stderr
     _, _, store = opened(file)
-    told = store.ledger("parcels")[-1]
-    assert (told.kind, told.actor, told.reason) == ("approve", "a tag in MLflow", reason)
+    entry = store.ledger("parcels")[-1]
+    assert (entry.kind, entry.actor, entry.reason) == ("approve", "a tag in MLflow", reason)
     assert [v for _, v, _ in standing(file)["live"]] == [1]
 
 
 @pytest.mark.parametrize("tag", ["no", "false", None])
 def test_a_tag_that_says_no_and_no_tag_approve_nobody(file: Path, tag: str | None) -> None:
     problem, workspace, store = opened(file)
-    assert approve_if_tagged(problem, workspace) is None, "nobody waits"
+    assert approve_if_tagged(problem, workspace) is None, "no challenger waits"
     let_wait(file)
     if tag is not None:
         uri = f"sqlite:///{file.parent / '.automl' / 'mlflow.db'}"

@@ -71,7 +71,7 @@ def test_a_champion_whose_family_is_no_longer_offered_is_refit_and_another_waits
     assert (done.status, done.model_version) == ("published", 2)
     assert done.leaderboard is not None
     carried = {t.recipe.family for t in done.leaderboard.trials if t.source == "carried"}
-    assert (carried, len(done.leaderboard.trials)) == ({"linear"}, 3), "it is judged, not searched"
+    assert (carried, len(done.leaderboard.trials)) == ({"linear"}, 3), "it is scored, not searched"
 
     reject(problem, workspace, "not this one")
     run_cycle(file, AS_OF + DAY, plan="full")
@@ -123,8 +123,8 @@ def test_a_champion_that_lost_a_recipe_in_its_refit_stays_as_it_was_released(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, store = opened(file)
-    held = store.champion("parcels")
-    assert held is not None
+    champion_before = store.champion("parcels")
+    assert champion_before is not None
     both = Blend(
         (Member(Recipe("linear", {"C": 1.0}, 3), 0.6), Member(Recipe("linear", {"C": 0.1}, 3), 0.4))
     )
@@ -142,11 +142,11 @@ def test_a_champion_that_lost_a_recipe_in_its_refit_stays_as_it_was_released(
 
     done = run_cycle(file, AS_OF + DAY, plan="refit")
 
-    assert (done.status, done.model_version) == ("published", held.model_version)
+    assert (done.status, done.model_version) == ("published", champion_before.model_version)
     assert "unchanged" in done.reason
     assert "out of time after 9.0 s" in done.reason
     assert store.champion("parcels").blend == both  # type: ignore[union-attr]
-    assert [v for _, v, _ in standing(file)["live"]] == [held.model_version]
+    assert [v for _, v, _ in standing(file)["live"]] == [champion_before.model_version]
 
 
 def test_what_a_person_approved_stays_champion_when_the_cycle_is_run_again(file: Path) -> None:

@@ -51,8 +51,8 @@ def test_a_rollback_brings_the_former_version_and_its_predictions(file: Path) ->
     assert len(batches) == 1
     old, new = store.releases("parcels")[-1], store.releases("parcels")[0]
     assert (new.digests, new.blend, new.run_id) == (old.digests, old.blend, old.run_id)
-    told = store.ledger("parcels")[-1]
-    assert (told.actor, told.reason, told.generation) == ("ann", "it shouts", done.generation)
+    entry = store.ledger("parcels")[-1]
+    assert (entry.actor, entry.reason, entry.generation) == ("ann", "it shouts", done.generation)
 
 
 def test_the_same_rollback_again_changes_nothing_and_another_must_say_where_to(file: Path) -> None:
@@ -66,8 +66,8 @@ def test_the_same_rollback_again_changes_nothing_and_another_must_say_where_to(f
         rollback(problem, workspace, "it whispers")
     assert standing(file) == after
 
-    there = rollback(problem, workspace, "it was the data", to=2)
-    assert (there.model_version, there.already) == (2, False)
+    again = rollback(problem, workspace, "it was the data", to=2)
+    assert (again.model_version, again.already) == (2, False)
     assert [v for _, v, _ in standing(file)["live"]] == [2]
 
 
@@ -97,16 +97,16 @@ def test_a_rollback_to_a_generation_made_beforehand_scores_nothing(
 def test_without_a_standby_the_frozen_batch_is_scored_first(file: Path) -> None:
     problem, workspace, store = opened(file)
     rollback(problem, workspace, "a", to=1)
-    told = rows(file, "select parcel, probability from parcels order by parcel")
+    scores = rows(file, "select parcel, probability from parcels order by parcel")
     rollback(problem, workspace, "b", to=2)
     with sqlite3.connect(file.parent / ".automl" / "automl.db") as database:
         database.execute("update automl_generation set state = 'removed' where model_version = 1")
-    (file.parent / "world.db").unlink()  # nothing is pulled anew
+    (file.parent / "world.db").unlink()  # nothing is pulled again
 
     done = rollback(problem, workspace, "c", to=1)
 
     assert (done.model_version, done.warnings) == (1, [])
-    assert rows(file, "select parcel, probability from parcels order by parcel") == told
+    assert rows(file, "select parcel, probability from parcels order by parcel") == scores
     assert store.ledger("parcels")[-1].generation == done.generation
 
 
@@ -184,7 +184,7 @@ def test_a_version_deleted_in_mlflow_stops_scoring_and_says_what_to_do(file: Pat
 
 
 @pytest.mark.parametrize(
-    ("by_hand", "told"),
+    ("by_hand", "message"),
     [
         ("nothing", "version 2 was released, the alias champion names 2"),
         ("moved", "version 2 was released, the alias champion names 1"),
@@ -192,7 +192,7 @@ def test_a_version_deleted_in_mlflow_stops_scoring_and_says_what_to_do(file: Pat
     ],
 )
 def test_doctor_sees_what_was_changed_in_mlflow_by_hand(
-    file: Path, by_hand: str, told: str
+    file: Path, by_hand: str, message: str
 ) -> None:
     uri = f"sqlite:///{file.parent / '.automl' / 'mlflow.db'}"
     client = mlflow.MlflowClient(uri, registry_uri=uri)
@@ -205,7 +205,7 @@ def test_doctor_sees_what_was_changed_in_mlflow_by_hand(
     checks = examine(problem, workspace, lambda: Registry(problem, workspace))
     (found,) = (c for c in checks if c.name == "champion")
 
-    assert found.found == told
+    assert found.found == message
     assert found.passed is (by_hand == "nothing")
     assert found.passed or "automl rollback" in found.remedy
 
@@ -215,12 +215,12 @@ def test_doctor_sees_what_was_changed_in_mlflow_by_hand(
 
 def test_what_people_type_names_who_and_why(file: Path) -> None:
     done = type_command(file, "rollback", "--reason", "it shouts")
-    told = json.loads(type_command(file, "champion").stdout)
+    shown = json.loads(type_command(file, "champion").stdout)
     early = json.loads(type_command(file, "champion", "--at", "2020-01-01").stdout)
 
     assert json.loads(done.stdout)["model_version"] == 1
-    assert told["champion"]["model_version"] == told["live"]["model_version"] == 1
-    assert (told["champion"]["kind"], told["champion"]["reason"]) == ("rollback", "it shouts")
-    assert told["champion"]["actor"]
+    assert shown["champion"]["model_version"] == shown["live"]["model_version"] == 1
+    assert (shown["champion"]["kind"], shown["champion"]["reason"]) == ("rollback", "it shouts")
+    assert shown["champion"]["actor"]
     assert early["champion"] is None
     assert type_command(file, "rollback").returncode == 2

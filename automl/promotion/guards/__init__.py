@@ -1,4 +1,4 @@
-"""What a model must hold before it is released: it is reloaded in a fresh process and examined there."""
+"""Guards that a model must pass before its release; it is loaded and examined in a fresh process."""
 
 from automl.promotion.guards.check import REFUSED, check_model, sample_rows
 from automl.promotion.guards.checks import Guard

@@ -1,7 +1,7 @@
 """What a model must pass before release, each guard with its number.
 
-The model is loaded from the registry in a fresh process, because that is how everybody else will get
-it. A guard that fails refuses the release; champion and predictions stay.
+The model is loaded from the registry in a fresh process, because every later use loads it that way. A
+guard that fails refuses the release; champion and predictions are unchanged.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ __all__ = ["REFUSED", "check_model", "sample_rows"]
 
 REFUSED = "guards"  # code of the error
 SAMPLE_ROWS = 200
-JUDGED_ROWS = 2000  # of the newest block, evenly thinned; enough for a mean and a correlation
-CONSTANT_SHARE = 0.99  # more equal predictions than this say nothing
+NEWEST_ROWS = 2000  # of the newest block, evenly thinned; enough for a mean and a correlation
+CONSTANT_SHARE = 0.99  # of equal predictions, at most
 Array = NDArray[np.float64]
 
 
 def sample_rows(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """The newest rows, features only: the fixed sample of fingerprints."""
+    """Features of the newest rows: the fixed sample of fingerprints."""
     return frame[list(contract.features)].tail(SAMPLE_ROWS).reset_index(drop=True)
 
 
@@ -56,7 +56,7 @@ def check_model(
     """Run all guards; returns them and the model's fingerprint.
 
     `losses` holds "model" and "baseline", the losses on the newest block. An `examiner` that was started
-    earlier has its libraries by now.
+    earlier has loaded its libraries by now.
 
     Raises
     ------
@@ -73,11 +73,11 @@ def check_model(
     }
     frames = {"sample": sample}
     if against.rows is not None:
-        judged = against.rows.iloc[rows][list(sample.columns)]
-        frames["judged"] = judged.reset_index(drop=True)
+        newest = against.rows.iloc[rows][list(sample.columns)]
+        frames["newest"] = newest.reset_index(drop=True)
     try:
         with examiner or Examiner(problem) as process:
-            told, outputs = process.ask(spec, frames)
+            measured, outputs = process.examine(spec, frames)
     except NoOutputError as error:
         found, wanted = error.args
         guard = Guard("fresh process", False, found, wanted)
@@ -88,20 +88,20 @@ def check_model(
         Guard(
             "loads in a fresh process, digests equal", True, f"{len(digests)} files", "all equal"
         ),
-        *_of_answers(outputs),
+        *_sample_guards(outputs),
         Guard("beats the baseline", better, beaten, wanted),
-        latency(told["seconds_per_1000"]),
-        size(told["megabytes"]),
-        leak(told["shares"]),
-        *_beside(against, rows, outputs, told["champion_lacks"]),
+        latency(measured["seconds_per_1000"]),
+        size(measured["megabytes"]),
+        leak(measured["shares"]),
+        *_comparison_guards(against, rows, outputs, measured["champion_lacks"]),
     ]
     if any(not g.passed for g in guards):
         raise _refused(guards, problem, against)
-    return guards, told["fingerprint"]
+    return guards, measured["fingerprint"]
 
 
-def _of_answers(outputs: Mapping[str, Array]) -> list[Guard]:
-    """What the sample's outputs say by themselves; that all are finite was checked where they were made."""
+def _sample_guards(outputs: Mapping[str, Array]) -> list[Guard]:
+    """Guards on the outputs for the sample; the process has checked that they are finite."""
     output, alone = outputs["output"], outputs["alone"]
     same = float(np.abs(alone - output[::40]).max())
     first = output if output.ndim == 1 else output[:, 0]
@@ -123,30 +123,30 @@ def _of_answers(outputs: Mapping[str, Array]) -> list[Guard]:
     ]
 
 
-def _beside(
+def _comparison_guards(
     against: Comparison, rows: NDArray[np.int64] | None, outputs: Mapping[str, Array], lacks: str
 ) -> list[Guard]:
-    """The guards that hold the model against champion, labels and sweep, as far as these are known."""
+    """Guards that compare the model with champion, labels and sweep, as far as these are known."""
     guards = []
     weight = None if against.weight is None else against.weight[rows]
     if weight is not None and (weight == weight[0]).all():
         weight = None
     if "champion" in outputs:
-        guards.append(drift(outputs["champion"], outputs["judged"], weight))
+        guards.append(drift(outputs["champion"], outputs["newest"], weight))
     elif lacks:
-        told = f"cannot be compared: {lacks}"[:200]
-        guards.append(Guard("drift against the champion", True, told, "told only"))
+        found = f"cannot be compared: {lacks}"[:200]
+        guards.append(Guard("drift against the champion", True, found, "a warning only"))
     if against.rows is not None and against.labels is not None:
-        guards.append(mean_level(outputs["judged"], against.labels, weight))
+        guards.append(mean_level(outputs["newest"], against.labels, weight))
     if against.rows is not None and against.outputs is not None:
-        guards.append(agreement(against.outputs[rows], outputs["judged"], weight))
+        guards.append(agreement(against.outputs[rows], outputs["newest"], weight))
     if against.slices:
         guards.append(worst_slice(against.slices))
     return guards
 
 
 def _thinned(n_rows: int) -> NDArray[np.int64]:
-    return np.unique(np.linspace(0, n_rows - 1, min(n_rows, JUDGED_ROWS)).astype(np.int64))
+    return np.unique(np.linspace(0, n_rows - 1, min(n_rows, NEWEST_ROWS)).astype(np.int64))
 
 
 def _refused(guards: list[Guard], problem: Problem, against: Comparison) -> AutomlError:

@@ -1,7 +1,7 @@
 """Each guard a small pure function: numbers in, the guard with its number out.
 
-Nothing here loads a model or reads a file. A guard that only tells passes whatever it finds; its words
-say what was wanted.
+Nothing here loads a model or reads a file. A guard that only warns always passes; its text says what
+was wanted.
 """
 
 from __future__ import annotations
@@ -31,26 +31,29 @@ __all__ = [
 ]
 
 BINS = 10
-DRIFTED, FOREIGN = 0.25, 1.0  # PSI told as a shift; PSI of a model that answers another question
+DRIFTED, FOREIGN = 0.25, 1.0  # PSI reported as a shift; PSI of a model that predicts something else
 ALIKE = 0.5  # correlation with the champion, above which a shift is one of level or spread
 LEVEL_SDS = 4.0  # block standard deviations between predictions' and labels' mean
-LEVEL_BLOCKS = 4  # fewer give no standard deviation worth the name
+LEVEL_BLOCKS = 4  # fewer give no usable standard deviation
 SLICE_LOSS = 0.02  # relative
 SLICE_SURE = 0.8
 SLICE_ROWS = 30  # of a slice in a block; a loss of fewer is mostly luck
 MOST_SLICES = 20  # values of a column, the most frequent
-NOISE_FLOOR = 0.002  # block standard deviation of a slice's gain is never believed to be smaller
-AGREED, OPPOSED = 0.9, -0.2  # correlation told as odd; correlation of swapped classes or columns
+LEAST_NOISE = 0.002  # lower bound of the block standard deviation of a slice's gain
+AGREED, OPPOSED = (
+    0.9,
+    -0.2,
+)  # correlation reported as low; correlation of swapped classes or columns
 LEAKS = 0.95  # share of a tree model's gain
 SLOWEST = 10.0  # seconds per 1,000 rows: a million rows would take three hours, a night's window
-LARGEST = 500  # MB: fetched, digested and loaded anew by every score, in about ten seconds
+LARGEST = 500  # MB: every score fetches, digests and loads them, in about ten seconds
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """One check and the number it was judged by."""
+    """One check, what it found and what it wanted."""
 
     name: str
     passed: bool
@@ -93,9 +96,9 @@ def psi(expected: Array, found: Array, weight: Array | None = None) -> float:
 def drift(champion: Array, found: Array, weight: Array | None = None) -> Guard:
     """Whether predictions moved away from the champion's on the same rows; the worst column counts.
 
-    Outputs have shape (n_rows,) or (n_rows, n_classes). A shift is told and not refused: a better model
-    may well answer differently, and where the base rate moves, a refit moves with it. What is also hardly
-    correlated with the champion answers another question.
+    Outputs have shape (n_rows,) or (n_rows, n_classes). A shift is reported and not refused: a better
+    model may well predict differently, and where the base rate moves, a refit moves with it. A model that
+    also hardly correlates with the champion predicts something else, and is refused.
     """
     columns = list(zip(_columns(champion).T, _columns(found).T, strict=True))
     found_psi = [psi(a, b, weight) for a, b in columns]
@@ -105,14 +108,14 @@ def drift(champion: Array, found: Array, weight: Array | None = None) -> Guard:
         for (a, b), p in zip(columns, found_psi, strict=True)
         if p == worst
     )
-    told = f"PSI {worst:.2f}" + (f", shifted, correlation {alike:.2f}" if worst > DRIFTED else "")
+    result = f"PSI {worst:.2f}" + (f", shifted, correlation {alike:.2f}" if worst > DRIFTED else "")
     wanted = f"below {DRIFTED:g}; refused above {FOREIGN:g} with a correlation below {ALIKE:g}"
     foreign = worst > FOREIGN and alike < ALIKE
-    return Guard("drift against the champion", not foreign, told, wanted)
+    return Guard("drift against the champion", not foreign, result, wanted)
 
 
 def mean_level(output: Array, labels: Array, weight: Array | None = None) -> Guard:
-    """Whether the predictions' mean is one that recent blocks have had.
+    """Whether the mean prediction is one that labels of recent blocks have had.
 
     Parameters
     ----------
@@ -136,11 +139,11 @@ def mean_level(output: Array, labels: Array, weight: Array | None = None) -> Gua
     spread = np.sqrt(means.var(axis=0, ddof=1) + noise)
     away = np.abs(mean - means.mean(axis=0)) / np.maximum(spread, 1e-12)
     worst = int(np.argmax(away))
-    told = (
+    result = (
         f"{mean[worst]:.4g}, labels {means[:, worst].mean():.4g}: "
         f"{away[worst]:.1f} block deviations"
     )
-    return Guard(name, bool(away[worst] <= LEVEL_SDS), told, wanted)
+    return Guard(name, bool(away[worst] <= LEVEL_SDS), result, wanted)
 
 
 def slice_gains(
@@ -154,25 +157,25 @@ def slice_gains(
     Parameters
     ----------
     columns
-        The declared slice columns of the judged rows, a frame per block, newest first.
+        The declared slice columns of the scored rows, a frame per block, newest first.
     champion, challenger
         (truth, output, weight) per block, for the same rows.
     """
-    told = []
+    slices = []
     for name in columns[0].columns if columns else ():
         for value in columns[0][name].value_counts().head(MOST_SLICES).index:
             found = [
                 (
-                    _gain(np.asarray(frame[name] == value), mine, theirs, metric),
+                    _gain(np.asarray(frame[name] == value), new, old, metric),
                     frame[name] == value,
                 )
-                for frame, theirs, mine in zip(columns, champion, challenger, strict=False)
+                for frame, old, new in zip(columns, champion, challenger, strict=False)
             ]
-            kept = [(gain, int(rows.sum())) for gain, rows in found if np.isfinite(gain)]
-            if kept:
-                gains, rows = zip(*kept, strict=True)
-                told.append(SliceGains(f"{name} = {value}", gains, rows))
-    return told
+            finite = [(gain, int(rows.sum())) for gain, rows in found if np.isfinite(gain)]
+            if finite:
+                gains, rows = zip(*finite, strict=True)
+                slices.append(SliceGains(f"{name} = {value}", gains, rows))
+    return slices
 
 
 def worst_slice(slices: Sequence[SliceGains]) -> Guard:
@@ -193,58 +196,58 @@ def worst_slice(slices: Sequence[SliceGains]) -> Guard:
         float(np.sum(np.array(s.rows) * (np.array(s.gains) - m) ** 2))
         for s, m in zip(slices, means, strict=True)
     )
-    se2 = np.maximum(squares / freedom / rows, NOISE_FLOOR**2 / blocks)
+    se2 = np.maximum(squares / freedom / rows, LEAST_NOISE**2 / blocks)
     tau2 = max(0.0, float(np.var(means, ddof=1) - se2.mean())) if len(slices) > 1 else 0.0
     trust = 1 / (tau2 + se2)
     centre = float(np.average(means, weights=trust))
-    kept = tau2 / (tau2 + se2)
-    shrunk = centre + (means - centre) * kept
-    sd = np.sqrt(kept * se2 + (1 - kept) ** 2 / trust.sum())
+    own = tau2 / (tau2 + se2)  # weight of a slice's own mean
+    shrunk = centre + (means - centre) * own
+    sd = np.sqrt(own * se2 + (1 - own) ** 2 / trust.sum())
     sure = stats.norm.cdf((-SLICE_LOSS - shrunk) / sd)
     worst = int(np.argmax(sure))
-    told = f"{slices[worst].name}: gain {shrunk[worst]:+.1%}, P(2 % worse) {sure[worst]:.2f}"
-    return Guard(name, bool(sure[worst] < SLICE_SURE), told, wanted)
+    result = f"{slices[worst].name}: gain {shrunk[worst]:+.1%}, P(2 % worse) {sure[worst]:.2f}"
+    return Guard(name, bool(sure[worst] < SLICE_SURE), result, wanted)
 
 
 def latency(seconds_per_1000: float) -> Guard:
-    """Whether the model answers in a batch's time."""
-    told, wanted = f"{seconds_per_1000:.2g} s per 1,000 rows", f"at most {SLOWEST:g} s"
-    return Guard("latency", seconds_per_1000 <= SLOWEST, told, wanted)
+    """Whether the model is fast enough to predict a batch."""
+    found, wanted = f"{seconds_per_1000:.2g} s per 1,000 rows", f"at most {SLOWEST:g} s"
+    return Guard("latency", seconds_per_1000 <= SLOWEST, found, wanted)
 
 
 def size(megabytes: float) -> Guard:
     """Whether the model's files may be fetched and loaded by every score."""
-    told, wanted = f"{megabytes:.1f} MB", f"at most {LARGEST} MB"
-    return Guard("size on disk", megabytes <= LARGEST, told, wanted)
+    found, wanted = f"{megabytes:.1f} MB", f"at most {LARGEST} MB"
+    return Guard("size on disk", megabytes <= LARGEST, found, wanted)
 
 
 def agreement(swept: Array, refitted: Array, weight: Array | None = None) -> Guard:
-    """Whether the refitted model says on the newest block what the sweep's fits had said.
+    """Whether the refitted model predicts the newest block as the sweep's fits did.
 
-    Both have shape (n_rows,) or (n_rows, n_classes); the worst column counts. Below 0.9 it is told and not
-    refused: the refit has seen these rows and the sweep's fits have not, so deep trees agree little on a
-    noisy target though nothing is wrong (0.15 for trees grown to single rows, 0.95 for leaves of twenty).
+    Both have shape (n_rows,) or (n_rows, n_classes); the worst column counts. Below 0.9 it is reported and
+    not refused: the refit has seen these rows and the sweep's fits have not, so deep trees correlate little on a
+    noisy target although nothing is wrong (0.15 for trees grown to single rows, 0.95 for leaves of twenty).
     Classes or columns that were swapped turn the sign.
     """
     pairs = zip(_columns(swept).T, _columns(refitted).T, strict=True)
     worst = min(_correlation(a, b, weight) for a, b in pairs)
-    told = f"correlation {worst:.2f}" + (", low" if worst < AGREED else "")
+    result = f"correlation {worst:.2f}" + (", low" if worst < AGREED else "")
     wanted = f"at least {AGREED:g}, refused below {OPPOSED:g}"
-    return Guard("refit agrees with the sweep", worst >= OPPOSED, told, wanted)
+    return Guard("refit agrees with the sweep", worst >= OPPOSED, result, wanted)
 
 
 def leak(shares: Mapping[str, float]) -> Guard:
-    """Whether one feature carries nearly all of a tree model's gain; told, never refused."""
+    """Whether one feature carries nearly all of a tree model's gain; a warning, never a refusal."""
     name, wanted = "leak alarm", f"no feature above {LEAKS:.0%} of the gain; a warning only"
     if not shares:
         return Guard(name, True, "no tree model", wanted)
     feature, share = max(shares.items(), key=lambda item: item[1])
-    told = f"{feature} {share:.0%}"
-    return Guard(name, True, told + (": is it known in time?" if share > LEAKS else ""), wanted)
+    question = ": is it known in time?" if share > LEAKS else ""
+    return Guard(name, True, f"{feature} {share:.0%}{question}", wanted)
 
 
 def _columns(values: Array) -> Array:
-    """Shape (n, n_outputs); of two classes the second says it all."""
+    """Shape (n, n_outputs); of two classes only the second."""
     table = np.asarray(values, dtype="float64")
     if table.ndim == 1:
         return table[:, None]
@@ -253,22 +256,22 @@ def _columns(values: Array) -> Array:
 
 def _gain(
     mask: NDArray[np.bool_],
-    mine: tuple[Array, Array, Array],
-    theirs: tuple[Array, Array, Array],
+    new: tuple[Array, Array, Array],
+    old: tuple[Array, Array, Array],
     metric: Metric,
 ) -> float:
     if mask.sum() < SLICE_ROWS:
         return float("nan")
     a, b = (
         metric.loss(metric.score(truth[mask], output[mask], weight[mask]))
-        for truth, output, weight in (mine, theirs)
+        for truth, output, weight in (new, old)
     )
     return (b - a) / max(b, 1e-12)
 
 
 def _correlation(a: Array, b: Array, weight: Array | None = None) -> float:
     if np.ptp(a) < 1e-12 or np.ptp(b) < 1e-12:
-        return 1.0  # a constant contradicts nobody; that it is one is another guard's affair
+        return 1.0  # a constant does not disagree; another guard refuses constants
     if weight is None:
         return float(np.corrcoef(a, b)[0, 1])
     (aa, ab), (_, bb) = np.cov(a, b, aweights=weight)

@@ -1,4 +1,4 @@
-"""What a cycle has that a new model can be held against; read from its work, nothing is fitted."""
+"""What a new model is compared with: champion, newest block, labels; nothing is fitted."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ from automl.sweep import Work, blend_outputs
 
 __all__ = ["Comparison", "compare"]
 
-RECENT_BLOCKS = 12  # whose labels say where predictions may lie; more would tell of another season
+RECENT_BLOCKS = (
+    12  # whose labels say where predictions may lie; older ones belong to another season
+)
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Comparison:
-    """What else a new model is held against; what is left out is not checked.
+    """What a new model is compared with; what is left out is not checked.
 
     `champion` is the version and the digests of the champion that it follows. `rows` are the newest
-    block's rows and `outputs` what the sweep's fits of the blend said on them, shape (n_rows,) or
+    block's rows and `outputs` the predictions of the sweep's fits of the blend for them, shape (n_rows,) or
     (n_rows, n_classes), `weight` how much each row counts. `labels` are the target's mean, or the classes' shares, per recent block, shape
     (n_blocks,) or (n_blocks, n_classes). `slices` are gains over the champion per declared slice.
     """
@@ -42,7 +44,7 @@ class Comparison:
 
 
 def compare(work: Work, blend: Blend, champion: Release | None) -> Comparison:
-    """What there is for a blend that was chosen in this work, beside the champion that it follows."""
+    """What to compare a blend with that was chosen in this work, and follows that champion."""
     outputs = blend_outputs(work, blend, blocks=1)
     return Comparison(
         champion=(champion.model_version, champion.digests) if champion else None,
@@ -58,11 +60,11 @@ def _slices(work: Work, blend: Blend, champion: Blend) -> list[SliceGains]:
     names = list(work.problem.metric.slices)
     if not names or blend.id == champion.id:
         return []
-    mine, theirs = blend_outputs(work, blend), blend_outputs(work, champion)
-    if not mine or not theirs:
+    new, old = blend_outputs(work, blend), blend_outputs(work, champion)
+    if not new or not old:
         return []
     columns = [work.frame[names].iloc[block.validation] for block in work.blocks]
-    return slice_gains(columns, theirs, mine, work.metric)
+    return slice_gains(columns, old, new, work.metric)
 
 
 def _labels(work: Work) -> Array:

@@ -1,4 +1,4 @@
-"""A fresh process that a model is loaded in, from this side; what it does there is in `fresh`."""
+"""Start and question the fresh process that a model is loaded in; `worker` is what runs there."""
 
 from __future__ import annotations
 
@@ -19,58 +19,58 @@ from automl.promotion.guards.worker import examine
 
 __all__ = ["Examiner", "NoOutputError"]
 
-SECONDS = 120  # a model that cannot answer 200 rows in this time serves nobody
+SECONDS = 120  # a model that needs longer for 200 rows is of no use
 
 
 class NoOutputError(Exception):
-    """The process did not answer: what was found, and what was wanted."""
+    """The process gave no output; its arguments are what was found and what was wanted."""
 
 
 class Examiner:
-    """A process that loads libraries beside whatever the caller does, then one model; a context."""
+    """A process that loads libraries while the caller goes on, then examines one model; a context."""
 
     def __init__(self, problem: Problem) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        self._here, there = context().Pipe()
+        self._connection, remote = context().Pipe()
         self._process = context().Process(
-            target=examine, args=(there, Path(self._folder.name), problem.file, dict(os.environ))
+            target=examine, args=(remote, Path(self._folder.name), problem.file, dict(os.environ))
         )
         start(self._process)
-        there.close()
+        remote.close()
 
     def __enter__(self) -> Self:
         """Itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the process, asked or not."""
-        end(self._process, self._here)
+        """End the process, whether it has examined a model or not."""
+        end(self._process, self._connection)
         self._folder.cleanup()
 
-    def ask(
+    def examine(
         self, spec: Mapping[str, Any], frames: Mapping[str, pd.DataFrame]
     ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
-        """What the process measured of a model, and its outputs on the frames; once.
+        """Measurements of a model, and its outputs on the frames; to be called once.
 
         Raises
         ------
-        NoAnswerError
-            It died, or took too long.
+        NoOutputError
+            The process died, or took too long.
         """
         place = Path(self._folder.name)
         for name, frame in frames.items():
             frame.to_parquet(place / f"{name}.parquet")
         (place / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
         try:
-            self._here.send("answer")
-            if not self._here.poll(SECONDS):
-                raise NoOutputError(f"no answer in {SECONDS} s", "an answer")
-            said = self._here.recv()
+            self._connection.send("examine")
+            if not self._connection.poll(SECONDS):
+                raise NoOutputError(f"no output in {SECONDS} s", "an output")
+            failure = self._connection.recv()
         except (EOFError, OSError):
-            said = f"the process died: {fate(self._process)}"
-        if said:
-            raise NoOutputError(said[:300], "the model loads and predicts")
-        answer = json.loads((place / "answer.json").read_text(encoding="utf-8"))
+            failure = f"the process died: {fate(self._process)}"
+        if failure:
+            raise NoOutputError(failure[:300], "the model loads and predicts")
+        measured = json.loads((place / "measured.json").read_text(encoding="utf-8"))
         with np.load(place / "outputs.npz") as arrays:
             outputs = {name: arrays[name] for name in arrays.files}
-        return answer, outputs
+        return measured, outputs

@@ -1,6 +1,6 @@
-"""The process that loads a model as everybody else will get it, asks it, and measures.
+"""The process that loads a model from the registry, predicts with it, and measures.
 
-It reads the question from a folder and writes the answer there. It judges nothing.
+It reads what to examine from a folder and writes outputs and measurements there. It decides nothing.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ __all__ = ["examine", "shares_of_gain"]
 
 
 def shares_of_gain(model: Any) -> dict[str, float]:
-    """Share of the gain per raw column of the most one-sided tree member; {} where no member tells.
+    """Share of the gain per raw column of the most one-sided tree member; {} without tree members.
 
     `model` averages pipelines of a column transformer and an estimator.
     """
-    told: dict[str, float] = {}
+    one_sided: dict[str, float] = {}
     for pipeline in getattr(model, "estimators_", ()):
         encoder, estimator = pipeline[0], pipeline[-1]
         if isinstance(estimator, carried.AllClasses):
@@ -47,18 +47,20 @@ def shares_of_gain(model: Any) -> dict[str, float]:
         shares: dict[str, float] = {}
         for name, gain in zip(_raw_columns(encoder, len(gains)), gains / gains.sum(), strict=True):
             shares[name] = shares.get(name, 0.0) + float(gain)
-        if max(shares.values()) > max(told.values(), default=0.0):
-            told = shares
-    return told
+        if max(shares.values()) > max(one_sided.values(), default=0.0):
+            one_sided = shares
+    return one_sided
 
 
 def _raw_columns(encoder: Any, width: int) -> list[str]:
-    """Of which raw column each encoded one is made; by position where the encoder does not tell."""
+    """The raw column of each encoded one; its position where the encoder does not name it."""
     names = [f"column {i}" for i in range(width)]
     for part, _, columns in getattr(encoder, "transformers_", ()):
         place = encoder.output_indices_.get(part, slice(0, 0))
         size = place.stop - place.start
-        if columns and size and size % len(columns) == 0:  # calendar numbers: some of each time
+        if (
+            columns and size and size % len(columns) == 0
+        ):  # several calendar numbers per time column
             names[place] = [str(c) for c in columns for _ in range(size // len(columns))]
     return names
 
@@ -73,31 +75,33 @@ def _gains(estimator: Any) -> np.ndarray | None:
     return None
 
 
-def examine(asked: Connection, folder: Path, file: Path, environment: Mapping[str, str]) -> None:
-    """The life of the process: get ready, wait until it is asked, say what went wrong, or nothing."""
+def examine(
+    connection: Connection, folder: Path, file: Path, environment: Mapping[str, str]
+) -> None:
+    """Load libraries, wait for a request, examine the model, and send the error or an empty text."""
     settle()
     os.environ.clear()
     os.environ.update(environment)
     warnings.simplefilter("ignore")
-    with contextlib.suppress(EOFError, OSError):  # whoever would have asked is gone
+    with contextlib.suppress(EOFError, OSError):  # the caller has died
         try:
-            _examine(asked, folder, file)
+            _examine(connection, folder, file)
         except (Exception, SystemExit) as error:  # noqa: BLE001  a user's estimator may raise anything
-            asked.send(
+            connection.send(
                 (f"{type(error).__name__}: {error}".strip().splitlines() or ["no message"])[-1]
             )
         else:
-            asked.send("")
+            connection.send("")
 
 
-def _examine(asked: Connection, folder: Path, file: Path) -> None:
+def _examine(connection: Connection, folder: Path, file: Path) -> None:
     problem = load_problem(file)
     contract = load_contract(problem)
     if contract is None:
         raise AssertionError("a model cannot be older than its contract")
     load_families(problem.sweep.families, problem.file.parent)
     registry = Registry(problem, open_workspace(problem.file))
-    asked.recv()
+    connection.recv()
     spec: dict[str, Any] = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as place:
         files = registry._download(spec["version"], place)
@@ -108,10 +112,10 @@ def _examine(asked: Connection, folder: Path, file: Path) -> None:
     outputs["alone"] = np.concatenate(
         [model_output(model, sample.iloc[[i]], contract) for i in range(0, len(sample), 40)]
     )
-    there = folder / "judged.parquet"
-    judged = pd.read_parquet(there) if there.exists() else sample
-    outputs["judged"] = model_output(model, judged, contract)
-    answer = {
+    file = folder / "newest.parquet"
+    newest = pd.read_parquet(file) if file.exists() else sample
+    outputs["newest"] = model_output(model, newest, contract)
+    measured = {
         "fingerprint": fingerprint(outputs["output"], spec["recipe"]),
         "megabytes": size / 1e6,
         "seconds_per_1000": _seconds(model, sample, contract),
@@ -122,15 +126,15 @@ def _examine(asked: Connection, folder: Path, file: Path) -> None:
         try:
             version, digests = spec["champion"]
             champion = registry.load(version, digests)
-            outputs["champion"] = model_output(champion, judged, contract)
-        except Exception as error:  # noqa: BLE001  other columns, other classes, deleted: told, not refused
-            answer["champion_lacks"] = (str(error).splitlines() or [type(error).__name__])[0]
+            outputs["champion"] = model_output(champion, newest, contract)
+        except Exception as error:  # noqa: BLE001  other columns, other classes, deleted: a warning
+            measured["champion_lacks"] = (str(error).splitlines() or [type(error).__name__])[0]
     np.savez(folder / "outputs.npz", allow_pickle=False, **outputs)
-    (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+    (folder / "measured.json").write_text(json.dumps(measured), encoding="utf-8")
 
 
 def _seconds(model: Any, sample: pd.DataFrame, contract: Contract) -> float:
-    """Per 1,000 rows, with everything loaded; a small batch's fixed costs are not counted five times."""
+    """Seconds per 1,000 rows, with everything loaded; fixed costs are counted once, not five times."""
     rows = sample.iloc[np.resize(np.arange(len(sample)), 1000)].reset_index(drop=True)
     started = time.perf_counter()
     model_output(model, rows, contract)

@@ -103,7 +103,7 @@ def slow_verdicts(rivals: Sequence[Duel]) -> dict[str, tuple[float, float, float
     centre = sum(m) / len(m)
     spread = sum((x - centre) ** 2 for x in m) / (len(m) - 1) if len(m) > 1 else 0.0
     tau2 = min(0.03**2, max(0.003**2, spread - s2 * sum(spread_noise) / len(spread_noise)))
-    answer = {}
+    posteriors = {}
     for d, mean, n, e in zip(rivals, m, n_eff, se2, strict=True):
         sorts = [(0.9, tau2), (0.1, 0.1**2)]  # most true gains, and large ones
         fits = [p * exp(-(mean**2) / 2 / (t + e)) / sqrt(t + e) for p, t in sorts]
@@ -120,8 +120,8 @@ def slow_verdicts(rivals: Sequence[Duel]) -> dict[str, tuple[float, float, float
             s * (1 + erf(x / sqrt(2 * v))) / 2
             for s, v, x in zip(shares, variances, means, strict=True)
         )
-        answer[d.challenger] = (mean, n, m_hat, sd, better)
-    return answer
+        posteriors[d.challenger] = (mean, n, m_hat, sd, better)
+    return posteriors
 
 
 @LAW
@@ -182,7 +182,7 @@ def test_the_order_of_challengers_changes_nothing(rivals: list[Duel], random: ob
     rivals = [
         *rivals,
         replace(rivals[0], challenger="equal"),
-    ]  # two that cannot be told apart by their numbers
+    ]  # two whose numbers are equal
     shuffled = list(rivals)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
 
@@ -207,12 +207,12 @@ def test_the_order_in_which_evidence_arrives_changes_nothing(seed: int, random: 
     st.integers(0, 5),
     st.lists(st.floats(-0.05, 0.05), min_size=2, max_size=6),
 )
-def test_one_more_virgin_block_of_the_same_gain_never_lowers_the_probability(
+def test_one_more_out_of_sample_block_of_the_same_gain_never_lowers_the_probability(
     gain: float, blocks: int, sweep: int, other: list[float]
 ) -> None:
     def probability(out_of_sample: int) -> float:
-        mine = duel("mine", [gain] * (out_of_sample + sweep), out_of_sample=out_of_sample)
-        return verdict_of(decide_on(mine, duel("other", other)), "mine").probability
+        own = duel("own", [gain] * (out_of_sample + sweep), out_of_sample=out_of_sample)
+        return verdict_of(decide_on(own, duel("other", other)), "own").probability
 
     assert probability(blocks + 1) >= probability(blocks) - 1e-12
 
@@ -247,7 +247,8 @@ def test_sweep_evidence_alone_needs_095() -> None:
     chosen_by_it = decide_on(duel("r", gains, out_of_sample=0))
 
     assert tested.blend == "r"
-    assert verdict_of(chosen_by_it, "r").probability > CONFIDENCE  # enough for virgin evidence
+    # enough for out-of-sample evidence
+    assert verdict_of(chosen_by_it, "r").probability > CONFIDENCE
     assert chosen_by_it.blend == "champion"
     assert "below 0.950" in chosen_by_it.reason
     assert "out-of-sample" in chosen_by_it.reason
@@ -427,11 +428,11 @@ def test_what_else_was_tried_is_never_promoted_and_moves_no_mean(
 ) -> None:
     others = [replace(d, challenger=f"tried {d.challenger}") for d in tried]
     alone = decide_on(*rivals)
-    beside = decide(rivals, "champion", CONFIDENCE, {}, others=others)
+    together = decide(rivals, "champion", CONFIDENCE, {}, others=others)
 
-    assert [v.challenger for v in beside.verdicts] == [v.challenger for v in alone.verdicts]
-    assert [v.mean for v in beside.verdicts] == [v.mean for v in alone.verdicts]
-    assert beside == decide(rivals, "champion", CONFIDENCE, {}, others=others[::-1])
+    assert [v.challenger for v in together.verdicts] == [v.challenger for v in alone.verdicts]
+    assert [v.mean for v in together.verdicts] == [v.mean for v in alone.verdicts]
+    assert together == decide(rivals, "champion", CONFIDENCE, {}, others=others[::-1])
 
 
 def test_a_lead_is_believed_less_where_all_that_was_tried_lies_close_together() -> None:

@@ -21,7 +21,7 @@ from tests.support.decisions import CONFIDENCE, FIRST, NOISE, decide_on, duel, w
 def block_losses(
     blend: str, losses: Sequence[float], kind: Evidence = "out_of_sample"
 ) -> list[BlockLoss]:
-    """One block a week from FIRST on, each judged in the cycle after it."""
+    """One block a week from FIRST on, each scored in the cycle after it."""
     weeks = [FIRST + timedelta(weeks=i) for i in range(len(losses) + 1)]
     return [
         BlockLoss(
@@ -76,27 +76,27 @@ def test_blocks_that_chose_one_of_the_two_revert_nothing() -> None:
     assert on_probation([0.32, 0.33, 0.32], [0.30, 0.30, 0.30], kind="in_sample") == "stay"
 
 
-def test_a_dethroned_champion_that_nobody_judged_again_reverts_nothing() -> None:
-    told = probation(block_losses("new", [0.3, 0.3]), "new", "old", FIRST)
+def test_a_previous_champion_without_new_losses_reverts_nothing() -> None:
+    found = probation(block_losses("new", [0.3, 0.3]), "new", "old", FIRST)
 
-    assert (told.outcome, told.blocks) == ("stay", 0)
-    assert "2 needed" in told.reason
+    assert (found.outcome, found.blocks) == ("stay", 0)
+    assert "2 needed" in found.reason
 
 
 def test_probation_equals_the_formula_computed_by_hand() -> None:
     losses = [*block_losses("new", [0.31, 0.33]), *block_losses("old", [0.30, 0.31])]
-    told = probation(losses, "new", "old", FIRST)
+    found = probation(losses, "new", "old", FIRST)
 
     newer, older = 0.02 / 0.33, 0.01 / 0.31
     mean = (newer + 0.85 * older) / 1.85
     variance = (newer - older) ** 2 / 2 / (1 - 0.2)  # neighbouring blocks correlate by 0.2
     n = 1.85**2 / (1 + 0.85**2) * (1 - 0.2) / (1 + 0.2)
-    assert told.worse == pytest.approx(mean)
+    assert found.worse == pytest.approx(mean)
     # one degree of freedom: Student's t is Cauchy's distribution
-    assert told.probability == pytest.approx(0.5 + atan(mean / sqrt(variance / n)) / pi)
+    assert found.probability == pytest.approx(0.5 + atan(mean / sqrt(variance / n)) / pi)
 
 
-def test_equal_champions_are_told_apart_wrongly_about_once_in_eight_looks() -> None:
+def test_equal_champions_are_reverted_about_once_in_eight_looks() -> None:
     rng, reverts = np.random.default_rng(11), 0
     for _ in range(400):
         rivals = 0.3 * (1 + rng.normal(0, NOISE / sqrt(2), (10, 6)))
@@ -208,7 +208,7 @@ def test_a_past_that_was_worse_is_forgotten_within_six_blocks(worse_for: int) ->
 @pytest.mark.parametrize("step", [1, 2, 4])
 @pytest.mark.parametrize("gain", [0.004, 0.02, -0.01])
 def test_the_same_days_in_more_blocks_change_nothing(gain: float, step: int) -> None:
-    def judged(starts: Sequence[int]) -> Verdict:
+    def verdict_on(starts: Sequence[int]) -> Verdict:
         at = [FIRST + timedelta(days=start) for start in starts]
         losses = [
             BlockLoss(
@@ -226,7 +226,7 @@ def test_the_same_days_in_more_blocks_change_nothing(gain: float, step: int) -> 
         ]
         return decide_on(*duels(losses, "champion")).verdicts[0]
 
-    once, often = judged(range(0, 80, 8)), judged(range(0, 73, step))
+    once, often = verdict_on(range(0, 80, 8)), verdict_on(range(0, 73, step))
 
     assert (often.passed, often.mean) == (once.passed, pytest.approx(once.mean))
     assert often.probability == pytest.approx(once.probability, abs=0.03)
@@ -270,13 +270,15 @@ def test_the_best_of_many_lucky_rivals_is_shrunk_far_below_its_mean() -> None:
         rivals = [duel(f"r{i}", list(rng.normal(0, NOISE, 4))) for i in range(10)]
         best.append(max(decide_on(*rivals).verdicts, key=lambda v: v.mean))
 
-    # nobody is better, yet the luckiest mean promises about +1 %
+    # no rival is better, yet the luckiest mean promises about +1 %
     assert np.mean([v.mean for v in best]) > 0.008
     assert np.mean([v.shrunk for v in best]) < 0.4 * np.mean([v.mean for v in best])
 
 
 @pytest.mark.slow
-def test_shadows_and_virgin_blocks_promote_few_equals_no_ties_and_most_of_the_better() -> None:
+def test_shadows_and_out_of_sample_blocks_promote_few_equals_no_ties_and_most_of_the_better() -> (
+    None
+):
     levels = np.zeros(RECIPES)
     levels[-1] = 2 * NOISE
     null = [live(world(seed, np.zeros(RECIPES)), 0)[1].promotions for seed in range(60)]

@@ -1,4 +1,4 @@
-"""Evidence: blends are compared only where both were judged alike, and never kinder than it was."""
+"""Evidence: blends are compared only on blocks where one cycle scored both, in the stricter kind."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from automl.modeling.losses import BlockLoss, Evidence, kind_of
 from automl.promotion.evidence import (
     Duel,
     attribute,
-    bootstrap_interval,
     correlations,
     disjoint,
     duels,
-    e_value,
     new_shares,
     shown_probability,
 )
@@ -66,27 +64,28 @@ def worlds(draw: st.DrawFn) -> list[BlockLoss]:
 
 
 def slow_duel(losses: Sequence[BlockLoss], challenger: str) -> Duel | None:
-    """The definition, read aloud: newest block first, newest cycle that judged both."""
+    """The definition as a slow loop: newest block first, newest cycle that scored both."""
     starts = sorted({x.start for x in losses}, reverse=True)
     gains, kinds, ages, blocks, ends = [], [], [], [], []
     for age, start in enumerate(starts):
         here = [x for x in losses if x.start == start]
         for cycle in sorted({x.cycle for x in here}, reverse=True):
-            mine = [x for x in here if x.cycle == cycle and x.blend == challenger]
-            theirs = [x for x in here if x.cycle == cycle and x.blend == CHAMPION]
-            if mine and theirs:
+            challengers = [x for x in here if x.cycle == cycle and x.blend == challenger]
+            champions = [x for x in here if x.cycle == cycle and x.blend == CHAMPION]
+            if challengers and champions:
                 gains.append(
-                    (theirs[0].loss - mine[0].loss)
-                    / max(theirs[0].loss, 0.05 * theirs[0].baseline_loss)
+                    (champions[0].loss - challengers[0].loss)
+                    / max(champions[0].loss, 0.05 * champions[0].baseline_loss)
                 )
                 kinds.append(
                     "out_of_sample"
-                    if mine[0].kind == "out_of_sample" and theirs[0].kind == "out_of_sample"
+                    if challengers[0].kind == "out_of_sample"
+                    and champions[0].kind == "out_of_sample"
                     else "in_sample"
                 )
                 ages.append(age)
                 blocks.append(start)
-                ends.append(mine[0].end)
+                ends.append(challengers[0].end)
                 break
     return (
         Duel(
@@ -140,13 +139,13 @@ def test_losses_of_different_cycles_are_never_compared() -> None:
     assert duels(losses, CHAMPION) == []
 
 
-def test_the_newest_cycle_that_judged_both_wins() -> None:
+def test_the_newest_cycle_that_scored_both_counts() -> None:
     losses = [
         entry(CHAMPION, 3, 0.50, cycle=4),
         entry("a", 3, 0.40, cycle=4),
         entry(CHAMPION, 3, 0.50, cycle=5),
         entry("a", 3, 0.45, cycle=5),
-        entry("a", 3, 0.01, cycle=6),  # the champion was not judged with it
+        entry("a", 3, 0.01, cycle=6),  # the champion was not scored with it
     ]
 
     (duel,) = duels(reversed(losses), CHAMPION)
@@ -163,7 +162,7 @@ def test_the_newest_cycle_that_judged_both_wins() -> None:
         ("in_sample", "in_sample", "in_sample"),
     ],
 )
-def test_a_block_is_virgin_only_if_it_is_for_both(
+def test_a_block_is_out_of_sample_only_if_it_is_for_both(
     champion: Evidence, challenger: Evidence, both: Evidence
 ) -> None:
     (duel,) = duels(
@@ -211,7 +210,7 @@ def test_a_champion_has_no_duel_with_itself() -> None:
 
 
 def spans(*days: tuple[int, int]) -> list[BlockLoss]:
-    """Champion and challenger on blocks that last from one day to another, all judged at the end."""
+    """Champion and challenger on blocks that last from one day to another, all scored at the end."""
     at = [(FIRST + timedelta(days=a), FIRST + timedelta(days=b)) for a, b in days]
     return [
         BlockLoss(
@@ -298,7 +297,7 @@ def test_a_probability_that_is_not_reached_is_not_shown_as_if_it_were(
         (week(2), "in_sample"),
     ],
 )
-def test_a_block_is_virgin_from_the_moment_at_which_the_known_labels_ended(
+def test_a_block_is_out_of_sample_from_the_end_of_the_known_labels(
     start: datetime, kind: Evidence
 ) -> None:
     assert kind_of(week(3), start) == kind
@@ -314,93 +313,16 @@ small_losses = st.floats(0.001, 5.0)
 def test_fresh_data_and_new_recipe_sum_to_the_whole_gain(
     published: float, refit: float, challenger: float
 ) -> None:
-    told = attribute(published, refit, challenger, baseline=1.0)
+    gain = attribute(published, refit, challenger, baseline=1.0)
 
-    assert told.total == pytest.approx((published - challenger) / max(published, 0.05), abs=1e-9)
+    assert gain.total == pytest.approx((published - challenger) / max(published, 0.05), abs=1e-9)
 
 
 def test_a_gain_is_split_at_the_champion_fitted_again() -> None:
-    told = attribute(0.50, 0.45, 0.40, baseline=1.0)
+    gain = attribute(0.50, 0.45, 0.40, baseline=1.0)
 
-    assert (told.fresh, told.recipe) == (pytest.approx(0.1), pytest.approx(0.1))
+    assert (gain.fresh, gain.recipe) == (pytest.approx(0.1), pytest.approx(0.1))
 
 
 def test_a_champion_that_is_kept_gains_from_fresh_data_alone() -> None:
     assert attribute(0.50, 0.45, 0.45, baseline=1.0).recipe == 0
-
-
-# ---------------------------------------------------------------- for the report
-
-LITTLE = st.lists(st.floats(-0.1, 0.1), max_size=12)
-
-
-def slow_e_value(gains: Sequence[float], block_sd: float) -> float:
-    """The definition, read aloud, oldest block first."""
-    outcomes = [min(1.0, max(-1.0, gain / (3 * block_sd))) for gain in reversed(gains)]
-    wealth = 1.0
-    for number, outcome in enumerate(outcomes):
-        past, stake = outcomes[:number], 0.0
-        centre = sum(past) / max(1, len(past))
-        variance = sum((x - centre) ** 2 for x in past) / max(1, len(past))
-        if variance + centre**2 > 0:
-            stake = min(0.5, max(0.0, centre / (variance + centre**2)))
-        wealth *= 1 + stake * outcome
-    return wealth
-
-
-@LAW
-@given(LITTLE, st.floats(0.002, 0.05))
-def test_e_values_equal_the_slow_reading_of_their_definition(
-    gains: list[float], block_sd: float
-) -> None:
-    assert e_value(gains, block_sd) == pytest.approx(slow_e_value(gains, block_sd), rel=1e-6)
-
-
-def test_an_e_value_rarely_ever_reaches_ten_without_a_gain_and_soon_with_one() -> None:
-    rng = np.random.default_rng(3)
-
-    def reaches(mean: float) -> float:
-        runs = [list(rng.normal(mean, 0.014, 40)) for _ in range(100)]
-        return float(
-            np.mean([max(e_value(g[-n:], 0.014) for n in range(5, 41, 5)) >= 10 for g in runs])
-        )
-
-    assert reaches(0.0) <= 0.1
-    assert reaches(0.014) >= 0.9
-
-
-def slow_interval(champion: list[float], challenger: list[float], seed: int, draws: int) -> tuple:
-    """Draw after draw."""
-    rng, gains = np.random.default_rng(seed), []
-    for _ in range(draws):
-        chosen = [int(rng.integers(0, len(champion))) for _ in champion]
-        mine = sum(challenger[i] for i in chosen)
-        theirs = sum(champion[i] for i in chosen)
-        gains.append((theirs - mine) / theirs)
-    gains.sort()
-    return gains[int(0.05 * draws)], gains[int(0.95 * draws)]
-
-
-def test_the_bootstrap_equals_a_slow_loop_but_for_its_own_noise() -> None:
-    rng = np.random.default_rng(1)
-    champion = list(0.3 + rng.normal(0, 0.02, 10))
-    challenger = list(np.array(champion) * 0.97 + rng.normal(0, 0.003, 10))
-
-    assert bootstrap_interval(champion, challenger, seed=1) == pytest.approx(
-        slow_interval(champion, challenger, 2, 4000), abs=0.001
-    )
-
-
-def test_the_bootstrap_covers_the_truth_nearly_as_often_as_it_says() -> None:
-    rng, covered = np.random.default_rng(7), 0
-    for seed in range(300):
-        champion = 0.3 + rng.normal(0, 0.02, 12)
-        challenger = 0.97 * champion + rng.normal(0, 0.004, 12)
-        low, high = bootstrap_interval(champion, challenger, seed=seed, draws=500)
-        covered += low <= 0.03 <= high
-
-    assert 0.80 <= covered / 300 <= 0.94  # a little too narrow, as its page says
-
-
-def test_twins_have_an_interval_of_nothing() -> None:
-    assert bootstrap_interval([0.3, 0.4], [0.3, 0.4], seed=0) == (0, 0)

@@ -69,13 +69,13 @@ def test_a_jump_of_80_percent_is_no_more_noise_than_one_of_20(since: int) -> Non
 
 def test_neighbours_that_are_alike_are_worth_less() -> None:
     def rivals(rho: float) -> list[Duel]:
-        made = []
+        simulated = []
         for seed in range(60):
             gains = luck(seed, 20, 0.05)
             for i in range(1, 20):
                 gains[i] = rho * gains[i - 1] + sqrt(1 - rho**2) * gains[i]
-            made.append(duel(f"r{seed}", list(gains)))
-        return made
+            simulated.append(duel(f"r{seed}", list(gains)))
+        return simulated
 
     found = {rho: block_noise(rivals(rho)) for rho in (0.0, 0.3, 0.5)}
 

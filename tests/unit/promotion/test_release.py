@@ -1,4 +1,4 @@
-"""Releases and their ledger: what is effective, and what is told of it, change together or not at all."""
+"""Releases and their ledger: both change together or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from automl import report
 from automl.errors import BusyError, PredictError
 from automl.modeling.recipes import Blend, Recipe
 from automl.problem import Problem
-from automl.promotion import release as room
+from automl.promotion import release as release_module
 from automl.promotion.release import PendingDecision, commit_release, commit_review, reconcile
 from automl.retrain.probation import doubted
 from automl.store import Entry, Hold, Release, Store, Waiting
@@ -45,7 +45,7 @@ def release_of(week: int, version: int, recipe: float = 1.0) -> Release:
     )
 
 
-class Desk:
+class DecidedStore:
     """A store in which cycles are decided by hand, an hour of the wall clock apart."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Desk:
     ) -> None:
         self.problem, self.workspace, self.store = problem, workspace, Store(workspace)
         self.clock = datetime(2026, 5, 1, tzinfo=UTC)
-        monkeypatch.setattr(room, "now", lambda: self.clock)
+        monkeypatch.setattr(release_module, "now", lambda: self.clock)
 
     def tick(self) -> None:
         self.clock += timedelta(hours=1)
@@ -64,8 +64,8 @@ class Desk:
         """A cycle that ends in a release."""
         self.tick()
         name = self.problem.name
-        made = release_of(week, version, recipe)
-        one = self.store.open_cycle(name, "retrain", made.as_of, attempt, "digest")
+        released = release_of(week, version, recipe)
+        cycle = self.store.open_cycle(name, "retrain", released.as_of, attempt, "digest")
         pending = PendingDecision(
             outcome=outcome,
             reason=f"{outcome} in week {week}",
@@ -76,7 +76,7 @@ class Desk:
         )
         with self.store.hold(name) as hold:
             return commit_release(
-                self.store, hold, self.problem, one, decision=pending, release=made
+                self.store, hold, self.problem, cycle, decision=pending, release=released
             )
 
     def undo(self, kind: str, target: Release, reverted_blend: str = "") -> Release:
@@ -84,7 +84,7 @@ class Desk:
         self.tick()
         champion = self.store.champion(self.problem.name)
         assert champion is not None
-        told = Entry(
+        entry = Entry(
             at=self.clock,
             as_of=champion.as_of,
             kind=kind,
@@ -92,32 +92,32 @@ class Desk:
             reason=f"{kind} it",
             blend_id=reverted_blend,
         )
-        made = replace(target, as_of=champion.as_of)
+        released = replace(target, as_of=champion.as_of)
         with self.store.hold(self.problem.name) as hold:
-            return commit_review(self.store, hold, self.problem, release=made, entry=told)
+            return commit_review(self.store, hold, self.problem, release=released, entry=entry)
 
     def version(self, at: datetime | None) -> int | None:
-        told = report.champion(self.problem, self.workspace, at)["champion"]
-        return told and told["model_version"]
+        champion = report.champion(self.problem, self.workspace, at)["champion"]
+        return champion and champion["model_version"]
 
 
 @pytest.fixture
 def session(
     make_problem: Callable[..., Problem], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> Desk:
-    return Desk(make_problem(), workspace, monkeypatch)
+) -> DecidedStore:
+    return DecidedStore(make_problem(), workspace, monkeypatch)
 
 
 @pytest.fixture
-def ten_cycles(session: Desk) -> Desk:
-    """Two promotions, a rejection, a rollback, a revert, and a backfill that nobody sees."""
+def ten_cycles(session: DecidedStore) -> DecidedStore:
+    """Two promotions, a rejection, a rollback, a revert, and a backfill that readers never see."""
     first = session.cycle(0, 1, "first", 1)
     session.cycle(1, 2, "keep", 1)
     third = session.cycle(2, 3, "promote", 2)
     session.undo("rollback", first, third.blend.id)
     session.cycle(3, 4, "keep", 1)
     session.tick()
-    told = Entry(
+    entry = Entry(
         at=session.clock,
         as_of=MONDAY + 3 * WEEK,
         kind="reject",
@@ -126,7 +126,7 @@ def ten_cycles(session: Desk) -> Desk:
         blend_id="abc",
     )
     with session.store.writer.begin() as connection:
-        room.ledger.write(connection, "parcels", told)
+        release_module.ledger.write(connection, "parcels", entry)
     fifth = session.cycle(4, 5, "keep", 1)
     session.cycle(5, 6, "promote", 3)
     session.undo("revert", fifth, blend_of(3).id)
@@ -136,7 +136,7 @@ def ten_cycles(session: Desk) -> Desk:
     return session
 
 
-def test_what_was_live_agrees_with_a_replay_of_the_ledger_by_hand(ten_cycles: Desk) -> None:
+def test_what_was_live_agrees_with_a_replay_of_the_ledger_by_hand(ten_cycles: DecidedStore) -> None:
     with sqlite3.connect(ten_cycles.workspace.home / "automl.db") as database:
         rows = database.execute(
             "select at, as_of, kind, to_version from automl_ledger order by id"
@@ -155,44 +155,44 @@ def test_what_was_live_agrees_with_a_replay_of_the_ledger_by_hand(ten_cycles: De
         for at, as_of, _, version in rows:  # a row without a version changes nothing
             if at <= stamp and version is not None and as_of >= newest:
                 live, newest = version, as_of
-        told = [(as_of, i, v) for i, (at, as_of, v) in enumerate(releases) if at <= stamp]
-        assert live == (max(told)[2] if told else None)
+        shown = [(as_of, i, v) for i, (at, as_of, v) in enumerate(releases) if at <= stamp]
+        assert live == (max(shown)[2] if shown else None)
         assert ten_cycles.version(moment) == live
     assert [ten_cycles.version(m) for m in moments] == [1, 2, 3, 1, 4, 4, 5, 6, 5, 5, 8, 9, 10, 11]
     assert ten_cycles.version(None) == 11
 
 
-def test_why_shows_the_rows_of_its_cycle(ten_cycles: Desk) -> None:
-    told = report.why(ten_cycles.problem, ten_cycles.workspace, MONDAY + 2 * WEEK)
+def test_why_shows_the_rows_of_its_cycle(ten_cycles: DecidedStore) -> None:
+    shown = report.why(ten_cycles.problem, ten_cycles.workspace, MONDAY + 2 * WEEK)
 
     assert [
-        (e["kind"], e["actor"], e["from_version"], e["to_version"]) for e in told["ledger"]
+        (e["kind"], e["actor"], e["from_version"], e["to_version"]) for e in shown["ledger"]
     ] == [
         ("promote", "schedule", 2, 3),
         ("rollback", "ann", 3, 1),
     ]
-    assert told["outcome"] == "promote"
+    assert shown["outcome"] == "promote"
 
 
-def test_before_the_first_release_nothing_was_live(ten_cycles: Desk) -> None:
-    told = report.champion(ten_cycles.problem, ten_cycles.workspace, MONDAY)
+def test_before_the_first_release_nothing_was_live(ten_cycles: DecidedStore) -> None:
+    shown = report.champion(ten_cycles.problem, ten_cycles.workspace, MONDAY)
 
-    assert (told["champion"], told["live"]) == (None, None)
-    assert told["first"] == "2026-05-01T01:00:00Z"
+    assert (shown["champion"], shown["live"]) == (None, None)
+    assert shown["first"] == "2026-05-01T01:00:00Z"
 
 
-def test_a_stale_holder_leaves_neither_release_nor_row(session: Desk) -> None:
+def test_a_stale_holder_leaves_neither_release_nor_row(session: DecidedStore) -> None:
     first = session.cycle(0, 1, "first")
     stale = Hold("parcels", 0)
-    told = Entry(at=session.clock, as_of=MONDAY, kind="rollback", actor="ann", reason="why")
+    entry = Entry(at=session.clock, as_of=MONDAY, kind="rollback", actor="ann", reason="why")
 
     with pytest.raises(BusyError, match="another run has taken over"):
-        commit_review(session.store, stale, session.problem, release=first, entry=told)
+        commit_review(session.store, stale, session.problem, release=first, entry=entry)
 
     assert len(session.store.releases("parcels")) == len(session.store.ledger("parcels")) == 1
 
 
-def test_a_store_without_a_ledger_gets_one_from_its_releases(ten_cycles: Desk) -> None:
+def test_a_store_without_a_ledger_gets_one_from_its_releases(ten_cycles: DecidedStore) -> None:
     before = ten_cycles.store.ledger("parcels")
     with ten_cycles.store.writer.begin() as connection:
         t.ledger.drop(connection)
@@ -201,24 +201,24 @@ def test_a_store_without_a_ledger_gets_one_from_its_releases(ten_cycles: Desk) -
 
     again = Store(ten_cycles.workspace)
 
-    told = [(e.at, e.as_of, e.from_version, e.to_version) for e in again.ledger("parcels")]
-    assert told == [
+    shown = [(e.at, e.as_of, e.from_version, e.to_version) for e in again.ledger("parcels")]
+    assert shown == [
         (e.at, e.as_of, e.from_version, e.to_version) for e in before if e.kind != "reject"
     ]
     with again.engine.connect() as connection:
         assert connection.scalar(sa.select(t.meta.c.version)) == t.SCHEMA_VERSION
-    assert len(Store(ten_cycles.workspace).ledger("parcels")) == len(told), "once"
+    assert len(Store(ten_cycles.workspace).ledger("parcels")) == len(shown), "once"
 
 
 def test_a_newer_challenger_takes_the_place_of_one_that_waits_and_the_ledger_says_so(
-    session: Desk,
+    session: DecidedStore,
 ) -> None:
     session.cycle(0, 1, "first")
     for week, number in ((1, 2.0), (2, 3.0)):
-        made = release_of(week, week + 1)
-        one = session.store.open_cycle("parcels", "retrain", made.as_of, 1, "digest")
+        released = release_of(week, week + 1)
+        cycle = session.store.open_cycle("parcels", "retrain", released.as_of, 1, "digest")
         waits = Waiting(
-            as_of=made.as_of, blend=blend_of(number), labels_until=MONDAY, reason="it gains", losses={}, waits_since=session.clock, expires_at=session.clock + WEEK,
+            as_of=released.as_of, blend=blend_of(number), labels_until=MONDAY, reason="it gains", losses={}, waits_since=session.clock, expires_at=session.clock + WEEK,
             model_version=10 + week,
         )  # fmt: skip
         pending = PendingDecision(
@@ -232,17 +232,17 @@ def test_a_newer_challenger_takes_the_place_of_one_that_waits_and_the_ledger_say
         )
         with session.store.hold("parcels") as hold:
             commit_release(
-                session.store, hold, session.problem, one, decision=pending, release=made
+                session.store, hold, session.problem, cycle, decision=pending, release=released
             )
 
     waiting = session.store.waiting("parcels")
     assert waiting is not None
     assert waiting.blend == blend_of(3.0)
-    told = [e for e in session.store.ledger("parcels") if e.kind == "wait"]
-    assert [e.blend_id for e in told] == [blend_of(2.0).id, blend_of(3.0).id]
-    assert "replaces version 11 of 2026-03-09" in told[1].reason
+    shown = [e for e in session.store.ledger("parcels") if e.kind == "wait"]
+    assert [e.blend_id for e in shown] == [blend_of(2.0).id, blend_of(3.0).id]
+    assert "replaces version 11 of 2026-03-09" in shown[1].reason
     assert [d.outcome for d in session.store.decisions("parcels")] == ["wait", "wait", "first"]
-    assert told[1].decision_id == waiting.decision_id
+    assert shown[1].decision_id == waiting.decision_id
 
 
 # ---------------------------------------------------------------- old evidence
@@ -250,7 +250,7 @@ def test_a_newer_challenger_takes_the_place_of_one_that_waits_and_the_ledger_say
 
 @pytest.mark.parametrize(("cycles", "still"), [(1, True), (5, True), (6, False)])
 def test_what_was_put_out_is_doubted_for_five_cycles(
-    session: Desk, cycles: int, still: bool
+    session: DecidedStore, cycles: int, still: bool
 ) -> None:
     first = session.cycle(0, 1, "first", 1)
     second = session.cycle(1, 2, "promote", 2)
@@ -292,11 +292,11 @@ class Pages:
 
 
 @pytest.mark.parametrize(
-    ("alias", "told"),
+    ("alias", "warning"),
     [(1, "was moved to version 1 by hand"), (None, "was removed by hand"), (2, "")],
 )
 def test_an_alias_moved_by_hand_is_told_of_and_put_back(
-    session: Desk, caplog: pytest.LogCaptureFixture, alias: int | None, told: str
+    session: DecidedStore, caplog: pytest.LogCaptureFixture, alias: int | None, warning: str
 ) -> None:
     pages = Pages(None, (1, 2))
     for week, version in ((0, 1), (1, 2)):
@@ -309,17 +309,17 @@ def test_an_alias_moved_by_hand_is_told_of_and_put_back(
         assert reconcile(session.store, pages, session.problem) is (alias != 2)  # type: ignore[arg-type]
 
     assert pages.alias == 2
-    assert told in caplog.text
-    assert ("registry_tampered" in caplog.text) is bool(told)
+    assert warning in caplog.text
+    assert ("registry_tampered" in caplog.text) is bool(warning)
 
 
 def test_an_alias_that_only_lags_is_no_news(
-    session: Desk, caplog: pytest.LogCaptureFixture
+    session: DecidedStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     pages = Pages(None, (1, 2, 3))
     session.cycle(0, 1, "first")
     reconcile(session.store, pages, session.problem)  # type: ignore[arg-type]
-    for version in (2, 3):  # two cycles that died before they told MLflow
+    for version in (2, 3):  # two cycles that died before MLflow was updated
         session.cycle(version, version, "keep")
 
     assert reconcile(session.store, pages, session.problem)  # type: ignore[arg-type]
@@ -327,7 +327,7 @@ def test_an_alias_that_only_lags_is_no_news(
     assert (pages.alias, caplog.text) == (3, "")
 
 
-def test_a_champion_whose_version_was_deleted_is_an_error(session: Desk) -> None:
+def test_a_champion_whose_version_was_deleted_is_an_error(session: DecidedStore) -> None:
     session.cycle(0, 1, "first")
 
     with pytest.raises(PredictError, match="version 1 was deleted"):

@@ -1,4 +1,4 @@
-"""The store: one truth for many processes; what a dead or late one leaves behind harms nobody."""
+"""The store: one truth for many processes, whatever a dead or late one leaves behind."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_store_of_a_newer_version_is_refused_and_left_alone(
 def test_a_file_that_is_no_database_is_unreachable_not_overwritten(workspace: Workspace) -> None:
     workspace.home.mkdir()
     file = workspace.home / "automl.db"
-    file.write_bytes(b"not a database, but somebody's notes" * 100)
+    file.write_bytes(b"not a database, but a text file" * 100)
     before = file.read_bytes()
 
     with pytest.raises(UnreachableError, match="file is not a database"):
@@ -137,7 +137,7 @@ def test_a_file_that_is_no_database_is_unreachable_not_overwritten(workspace: Wo
     assert file.read_bytes() == before
 
 
-def test_the_password_of_a_database_that_does_not_answer_is_not_told(workspace: Workspace) -> None:
+def test_the_password_of_a_database_that_does_not_answer_is_not_shown(workspace: Workspace) -> None:
     url = "postgresql+psycopg://me:secret@127.0.0.1:9/automl"
     pytest.importorskip("psycopg")
 
@@ -150,7 +150,7 @@ def test_the_password_of_a_database_that_does_not_answer_is_not_told(workspace: 
 # ---------------------------------------------------------------- lock and fence
 
 
-def test_a_second_process_is_refused_and_told_who_holds_the_lock(
+def test_a_second_process_is_refused_with_the_holder_of_the_lock(
     store: Store, tmp_path: Path
 ) -> None:
     with holder(tmp_path) as (process, _):
@@ -186,8 +186,8 @@ def test_one_process_cannot_hold_a_problem_twice(store: Store, workspace: Worksp
 
 
 def test_the_lock_is_released_when_its_holder_raises(store: Store) -> None:
-    with pytest.raises(ValueError, match="mine"), store.hold(NAME):
-        raise ValueError("mine")
+    with pytest.raises(ValueError, match="open_cycle"), store.hold(NAME):
+        raise ValueError("open_cycle")
 
     with store.hold(NAME) as hold:
         assert hold.fence == 2
@@ -341,18 +341,18 @@ def test_the_newest_as_of_counts_only_cycles_that_ended_well(store: Store) -> No
 
 
 def test_cycles_whose_process_died_are_closed_by_the_next_holder(store: Store) -> None:
-    dead, mine = open_one(store), open_one(store, as_of=MONDAY + WEEK)
+    dead, open_cycle = open_one(store), open_one(store, as_of=MONDAY + WEEK)
     ended = open_one(store, as_of=MONDAY + 2 * WEEK)
     store.end_cycle(ended, "published", "well")
     foreign = store.open_cycle("other", "retrain", MONDAY, 1, "digest")
 
     with store.hold(NAME) as hold:
-        store.sweep_dead(hold, [mine.id])
+        store.close_dead(hold, [open_cycle.id])
 
     status = {c.id: (c.status, c.reason) for c in [*store.cycles(NAME), *store.cycles("other")]}
     assert status == {
         dead.id: ("failed", "its process died"),
-        mine.id: ("running", ""),
+        open_cycle.id: ("running", ""),
         ended.id: ("published", "well"),
         foreign.id: ("running", ""),
     }

@@ -1,4 +1,4 @@
-"""Guards: each is a number with a limit; sound models pass, and what serves nobody does not."""
+"""Guards: each is a number with a limit; sound models pass, and useless ones do not."""
 
 from __future__ import annotations
 
@@ -71,18 +71,18 @@ def examiner(make_problem: Callable[..., Problem]) -> Iterator[Examiner]:
 
 def test_a_process_that_dies_over_a_model_says_how(examiner: Examiner) -> None:
     os.kill(examiner._process.pid, signal.SIGSEGV)
-    with pytest.raises(NoOutputError) as told:
-        examiner.ask({}, {})
-    assert told.value.args[0] == "the process died: SIGSEGV"
+    with pytest.raises(NoOutputError) as raised:
+        examiner.examine({}, {})
+    assert raised.value.args[0] == "the process died: SIGSEGV"
 
 
 def test_a_model_that_cannot_be_loaded_is_named_with_the_reason(examiner: Examiner) -> None:
     with pytest.raises(NoOutputError, match="PredictError: model version 7 of parcels"):
-        examiner.ask({"version": 7, "digests": {}}, {})
+        examiner.examine({"version": 7, "digests": {}}, {})
 
 
-def test_a_process_that_nobody_will_ask_any_more_ends(examiner: Examiner) -> None:
-    examiner._here.close()
+def test_a_process_whose_caller_has_died_ends(examiner: Examiner) -> None:
+    examiner._connection.close()
     examiner._process.join(30)
     assert examiner._process.exitcode == 0
 
@@ -214,16 +214,16 @@ def test_gains_of_slices_are_those_of_their_own_rows() -> None:
     challenger = truth + np.where(carrier == "UA", 0.5, 2.0)
     columns, weight = [pd.DataFrame({"carrier": carrier})] * 2, np.ones(200)
 
-    told = slice_gains(
+    slices = slice_gains(
         columns, [(truth, champion, weight)] * 2, [(truth, challenger, weight)] * 2, metric
     )
 
-    assert [(s.name, s.rows) for s in told] == [
+    assert [(s.name, s.rows) for s in slices] == [
         ("carrier = UA", (120, 120)),
         ("carrier = AA", (80, 80)),
     ]
-    assert told[0].gains == pytest.approx([0.5, 0.5])
-    assert told[1].gains == pytest.approx([-1.0, -1.0])
+    assert slices[0].gains == pytest.approx([0.5, 0.5])
+    assert slices[1].gains == pytest.approx([-1.0, -1.0])
 
 
 def test_slices_of_few_rows_or_one_class_are_no_evidence() -> None:
@@ -232,9 +232,9 @@ def test_slices_of_few_rows_or_one_class_are_no_evidence() -> None:
     columns = [pd.DataFrame({"c": ["both"] * 80 + ["one"] * 50 + ["few"] * 10})]
     output, weight = two_classes(RNG.random(140)), np.ones(140)
 
-    told = slice_gains(columns, [(truth, output, weight)], [(truth, output, weight)], metric)
+    slices = slice_gains(columns, [(truth, output, weight)], [(truth, output, weight)], metric)
 
-    assert [s.name for s in told] == ["c = both"]
+    assert [s.name for s in slices] == ["c = both"]
 
 
 # ---------------------------------------------------------------- the rest
@@ -250,13 +250,13 @@ def test_a_model_too_large_to_fetch_is_refused() -> None:
     assert not size(501).passed
 
 
-def test_a_refit_with_swapped_classes_is_refused_and_a_deep_one_is_told() -> None:
+def test_a_refit_with_swapped_classes_is_refused_and_a_deep_one_is_reported() -> None:
     swept = two_classes(SKEWED)
     deep = two_classes(np.clip(0.3 * SKEWED + 0.7 * (RNG.random(400) < SKEWED), 0, 1))
 
     assert agreement(swept, swept).found == "correlation 1.00"
-    told = agreement(swept, deep)
-    assert (told.passed, "low" in told.found) == (True, True)
+    guard = agreement(swept, deep)
+    assert (guard.passed, "low" in guard.found) == (True, True)
     assert not agreement(swept, two_classes(1 - SKEWED)).passed
 
 
@@ -328,23 +328,23 @@ def test_a_cycle_offers_its_newest_rows_the_labels_of_its_blocks_and_its_slices(
         projected=False,
     )
 
-    told = compare(work, blend, release)
+    compared = compare(work, blend, release)
 
-    assert told.champion == (4, {"a": "b"})
+    assert compared.champion == (4, {"a": "b"})
     newest = work.blocks[0].validation
-    assert told.rows is not None
-    assert list(told.rows.index) == list(newest)
-    assert told.outputs is not None
-    assert told.outputs.shape == (len(newest), 2)
-    assert told.labels is not None
+    assert compared.rows is not None
+    assert list(compared.rows.index) == list(newest)
+    assert compared.outputs is not None
+    assert compared.outputs.shape == (len(newest), 2)
+    assert compared.labels is not None
     target = work.frame[work.problem.history.target].to_numpy()
-    for mean, block in zip(told.labels, work.blocks, strict=False):
+    for mean, block in zip(compared.labels, work.blocks, strict=False):
         assert mean[1] == pytest.approx(
             (target[block.validation] == work.contract.classes[1]).mean()
         )
-    assert len(told.labels) > len(work.blocks)
+    assert len(compared.labels) > len(work.blocks)
     carriers = work.frame["carrier"].iloc[newest].nunique()
-    assert len({s.name for s in told.slices}) == carriers
+    assert len({s.name for s in compared.slices}) == carriers
 
 
 def test_a_first_model_and_a_refit_of_the_champion_have_no_slices_to_fear(work: Work) -> None:
