@@ -1,7 +1,7 @@
 """Bring a store of an older release up to date; every step is a revision of Alembic.
 
-A revision bears the number of the schema that it makes; `automl_meta` says which one a store has.
-New stores are made whole, without revisions.
+A revision has the number of the schema that it makes; `automl_meta` holds that of the store. New stores
+are created in one step, without revisions.
 """
 
 from __future__ import annotations

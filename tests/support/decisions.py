@@ -1,4 +1,4 @@
-"""Duels on blocks, and what the decision says of them."""
+"""Duels on blocks, and the decisions on them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from math import sqrt
 import numpy as np
 
 from automl.modeling.losses import BlockLoss, Evidence
-from automl.promotion.decide import Decision, decide
+from automl.promotion.decide import Decision, Verdict, decide
 from automl.promotion.evidence import Duel
 
 FIRST = datetime(2026, 1, 5, tzinfo=UTC)
@@ -17,7 +17,7 @@ CONFIDENCE = 0.8
 
 
 def duel(name: str, gains: Sequence[float], *, out_of_sample: int | None = None) -> Duel:
-    """A duel on the newest blocks, the newest `virgin` of which (default: all) are virgin."""
+    """A duel on the newest blocks, the newest `out_of_sample` of which (default: all) are out-of-sample."""
     n = len(gains)
     kinds: tuple[Evidence, ...] = tuple(
         "out_of_sample" if out_of_sample is None or i < out_of_sample else "in_sample"
@@ -35,13 +35,17 @@ def decide_on(
     return decide(rivals, "champion", confidence, share or {})
 
 
+def verdict_of(decision: Decision, name: str) -> Verdict:
+    return next(v for v in decision.verdicts if v.challenger == name)
+
+
 NOISE = 0.014  # paired block sd of relative losses, as in the simulations the rule was chosen by
 
 
 def week_of_losses(
     rng: np.random.Generator, advantage: np.ndarray, *, block: int, noise: float = NOISE
 ) -> list[BlockLoss]:
-    """One virgin block: recipe i loses 0.3 (1 - advantage_i + noise); differences of two have sd `noise`."""
+    """One out-of-sample block: recipe i loses 0.3 (1 - advantage_i + noise); differences of two have sd `noise`."""
     start = FIRST + timedelta(weeks=block)
     losses = 0.3 * (1 - advantage + rng.normal(0, noise / sqrt(2), len(advantage)))
     return [

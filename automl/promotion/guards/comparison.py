@@ -19,9 +19,7 @@ from automl.sweep import Work, blend_outputs
 
 __all__ = ["Comparison", "compare"]
 
-RECENT_BLOCKS = (
-    12  # whose labels say where predictions may lie; older ones belong to another season
-)
+RECENT_BLOCKS = 12  # whose labels bound the mean prediction; older ones belong to another season
 Array = NDArray[np.float64]
 
 
