@@ -9,6 +9,7 @@ from datetime import datetime
 import numpy as np
 
 from automl.cycles.job import Job
+from automl.modeling.losses import DISCOUNT
 from automl.modeling.recipes import Recipe
 from automl.sweep import Past, PlanKind, Trial, Work
 
@@ -24,7 +25,6 @@ __all__ = [
 
 MEMORY = 10  # searches whose trials are remembered
 PAGE = 200  # cycles read at once while searches are looked for
-DISCOUNT = 0.85  # per cycle of age
 UNKNOWN, UNKNOWN_WEIGHT = 1.03, 0.3  # relative loss assumed of a recipe without looks; weight of it
 # relative loss behind the best up to which a dropped recipe may come back
 POOL_MARGIN = 0.01
