@@ -1,18 +1,18 @@
-"""Every way this product says no, drawn first; nothing here knows how to print or exit.
+"""All errors, as one tree; nothing here prints or exits.
 
     AutomlError                 1  the command failed
     ├── ProblemError            2  wrong usage or problem file
     │   └── SpaceError          2  a family file that cannot be used
-    ├── HistoryError            3  the data was refused
-    │   └── ContractError       3  ... because it breaks the schema the champion was trained on
-    ├── NoModelError            4  no valid trial, and no champion to fall back on
+    ├── HistoryError            3  the data were refused
+    │   └── ContractError       3  ... because they break the contract
+    ├── NoModelError            4  no valid trial, and no champion to keep
     ├── UnreachableError        5  MLflow, a source or a database does not answer
     ├── PredictError            6  scoring or publishing failed
     │   └── DigestError         6  ... because the model's files are not the ones that were decided
     └── BusyError               7  another run holds the cycle
 
-The number is the exit code of the command line. A message says where, found, wanted; `next_step`
-says what to type or change. What stayed unchanged is added by the command line, which looks it up.
+The number is the exit code of the command line. A message says where, what was found, and what was wanted;
+`next_step` says what to type or change. The command line adds what stayed unchanged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class AutomlError(Exception):
-    """Base of all errors a user can cause or meet.
+    """Base of all errors that a user may see.
 
     `code` is a stable short name (`single_class`, `missing_column`) that scripts and tests rely on.
     """
@@ -45,7 +45,7 @@ class AutomlError(Exception):
         self.next_step = next_step
 
     def __reduce__(self) -> tuple[object, ...]:
-        # keyword-only arguments would be lost when an error crosses a process border
+        # keyword-only arguments would be lost when an error is pickled for another process
         return (_rebuild, (type(self), str(self), self.code, self.next_step))
 
 
@@ -64,17 +64,17 @@ class SpaceError(ProblemError):
 
 
 class HistoryError(AutomlError):
-    """The data was refused before any model was touched."""
+    """The data were refused before any model was touched."""
 
     exit_code = 3
 
 
 class ContractError(HistoryError):
-    """The data does not have the shape that was agreed at the first pull."""
+    """The data break the contract of the problem."""
 
 
 class NoModelError(AutomlError):
-    """No trial ended well, and there is no champion to refit."""
+    """No trial succeeded, and there is no champion to refit."""
 
     exit_code = 4
 

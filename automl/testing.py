@@ -1,9 +1,9 @@
-"""Named points at which a test may stop the world; without a test they do nothing.
+"""Fault points: named places at which a test can kill or stop the process; without a test they do nothing.
 
 `AUTOML_FAULT=name` kills the process with SIGKILL at that point, as a power cut would;
-`AUTOML_FAULT=name:stop` halts it there with SIGSTOP, as a machine that sleeps would, and SIGCONT lets it
-go on. Points are named `story.step`, and `POINTS` collects the names that this process has passed, so
-that a test can compare them with the names it has covered.
+`AUTOML_FAULT=name:stop` stops it there with SIGSTOP, as a sleeping machine would, until SIGCONT. Points
+are named `pipeline.step`. `POINTS` collects the names that this process has passed, so that a test can
+compare them with the names it covers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ARMED = os.environ.get("AUTOML_FAULT", "")
 
 
 def fault(name: str) -> None:
-    """Die or halt here if the environment says so."""
+    """Kill or stop this process here if AUTOML_FAULT names this point."""
     POINTS.add(name)
     if name == _ARMED:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,7 +1,9 @@
-"""Where things lie and which settings hold: environment over `mlflow.env` over defaults.
+"""Folders of a problem file, and settings: environment over `mlflow.env` over defaults.
 
-The environment is read here and nowhere else; values are passed inward. Relative paths and the
-workspace resolve against the problem file, never against the current folder.
+Settings are read here and passed on as values. Other modules read only the environment variables that
+belong to them: the secret of personal keys, `${NAME}` references of a source, MLflow's own settings, the
+fault point of a test. Relative paths and the workspace resolve against the problem file, never against the
+current folder.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ __all__ = ["Settings", "Workspace", "export_settings", "now", "open_workspace", 
 
 MLFLOW_ENV = "mlflow.env"
 
-# Set for this process and its children unless the user has said otherwise. The thread settings must
-# stand before numpy or LightGBM is loaded: spinning OpenMP threads made fits 10-25 times slower on
-# shared cores, and a fork per core with one thread each uses the machine fully.
+# Set for this process and its children unless the user has set them. The thread settings must be set
+# before numpy or LightGBM is loaded: spinning OpenMP threads made fits 10-25 times slower on shared
+# cores, and a process per core with one thread each uses the machine fully.
 DEFAULTS: Mapping[str, str] = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -38,7 +40,7 @@ DEFAULTS: Mapping[str, str] = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # leases kept in server memory leak a deployment's slot for good when holder and server both die
+    # with leases in server memory, a deployment's slot leaks for good if holder and server both die
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 
@@ -55,9 +57,9 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str = Field(default="", description="an MLflow server, or a database URL")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
-    """All places of one problem file."""
+    """The folders and addresses of one problem file."""
 
     root: Path  # folder of the problem file
     home: Path  # .automl/ or AUTOML_HOME
@@ -72,7 +74,7 @@ class Workspace:
 
     @property
     def artifacts(self) -> Path:
-        """Where artifacts go when no server keeps them."""
+        """Folder of artifacts without an MLflow server."""
         return self.home / "mlartifacts"
 
     def history(self, name: str) -> Path:
@@ -80,15 +82,15 @@ class Workspace:
         return self.home / "history" / name
 
     def scratch(self, name: str) -> Path:
-        """Matrices and predictions of a running sweep; removed when its cycle has ended."""
+        """Matrices and predictions of a running sweep; removed when its cycle ends."""
         return self.home / "scratch" / name
 
     def fit_cache(self, name: str) -> Path:
-        """Fitted recipes kept from one cycle to the next; may be thrown away."""
+        """Fitted recipes, cached from one cycle to the next; may be deleted."""
         return self.home / "fit_cache" / name
 
     def lock(self, name: str) -> Path:
-        """The file whose lock a running cycle holds."""
+        """The file that a running cycle locks."""
         return self.home / "locks" / f"{name}.lock"
 
     def resolve(self, path: str) -> Path:
@@ -97,38 +99,39 @@ class Workspace:
 
 
 def now() -> datetime:
-    """Wall clock in UTC; the only clock that stories read."""
+    """Wall clock in UTC; the only clock that commands read."""
     return datetime.now(UTC)
 
 
 def export_settings(start: Path) -> Path | None:
-    """Put `mlflow.env` and our defaults into the environment, under what is already there.
+    """Add `mlflow.env` and the defaults to the environment; variables that are set stay unchanged.
 
-    Must run before mlflow, prefect, numpy or lightgbm is imported: they read the environment once.
+    Must run before mlflow, prefect, numpy or lightgbm is imported: they read the environment on import.
     Returns the `mlflow.env` that was used: AUTOML_MLFLOW_ENV, or the nearest one at or above `start`.
 
     Raises
     ------
     ProblemError
-        AUTOML_MLFLOW_ENV names a file that is not there.
+        AUTOML_MLFLOW_ENV names a file that does not exist.
     """
     start = start.resolve()
     chosen = os.environ.get("AUTOML_MLFLOW_ENV")
     if chosen and not (start / chosen).is_file():
-        raise ProblemError(f"AUTOML_MLFLOW_ENV: no file at {start / chosen}", code="no_environment")
+        raise ProblemError(
+            f"AUTOML_MLFLOW_ENV: found no file at {start / chosen}",
+            code="no_environment",
+            next_step="Set AUTOML_MLFLOW_ENV to the path of an mlflow.env, or unset it.",
+        )
     folders = [start, *start.parents]
-    found = (
-        start / chosen
-        if chosen
-        else next((f / MLFLOW_ENV for f in folders if (f / MLFLOW_ENV).is_file()), None)
-    )
-    for key, value in {**DEFAULTS, **(_read_env(found) if found else {})}.items():
+    nearest = next((f / MLFLOW_ENV for f in folders if (f / MLFLOW_ENV).is_file()), None)
+    file = start / chosen if chosen else nearest
+    for key, value in {**DEFAULTS, **(_read_env(file) if file else {})}.items():
         os.environ.setdefault(key, value)
-    return found
+    return file
 
 
 def open_workspace(problem_file: Path, settings: Settings | None = None) -> Workspace:
-    """The workspace of a problem file; folders are created when first written to."""
+    """The workspace of a problem file; folders are created on first use."""
     settings = settings or _settings()
     root = problem_file.resolve().parent
     home = (root / (settings.automl_home or ".automl")).resolve()
@@ -142,7 +145,13 @@ def open_workspace(problem_file: Path, settings: Settings | None = None) -> Work
 
 
 def redact(text: str) -> str:
-    """Passwords in URLs replaced by `***`; rather too much of an odd URL than too little."""
+    """The text with passwords in URLs replaced by `***`; of an unusual URL rather too much than too little.
+
+    Examples
+    --------
+    >>> redact("cannot reach postgresql://me:secret@host/db")
+    'cannot reach postgresql://me:***@host/db'
+    """
     hidden = re.sub(r"(\w+://[^\s:/@]*:)\S+@", r"\1***@", text)
     return re.sub(r"([?&]password=)[^\s&]+", r"\1***", hidden)
 
@@ -154,7 +163,11 @@ def _settings() -> Settings:
         lines = [
             f"{str(e['loc'][0]).upper()}: found {e['input']!r}; {e['msg']}" for e in error.errors()
         ]
-        raise ProblemError("environment: " + "; ".join(lines), code="environment") from None
+        raise ProblemError(
+            "environment: " + "; ".join(lines),
+            code="environment",
+            next_step="Fix these variables in the environment or in mlflow.env.",
+        ) from None
 
 
 def _read_env(path: Path) -> dict[str, str]:

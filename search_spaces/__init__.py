@@ -1,1 +1,1 @@
-"""Families that ship with the product: one file each, loaded by name, never imported by the engine."""
+"""Families that ship with the product: one file each, loaded by name, never imported by `automl`."""

@@ -1,4 +1,4 @@
-"""Baseline: the prior of the classes, or the median or mean; the floor every model must beat."""
+"""Baseline: a constant prediction: class shares, mean or median; every model must beat it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from automl import Family, Params, Shape, Suggests
 
 
 def space(trial: Suggests, shape: Shape) -> Params:
-    """Regression may answer the mean or the median: which one wins depends on the metric."""
+    """Regression: the mean or the median; which of them wins depends on the metric."""
     if shape.task != "regression":
         return {}
     return {"strategy": trial.suggest_categorical("strategy", ["mean", "median"])}  # rmse | mae
 
 
 def build(params: Params, shape: Shape, seed: int) -> Any:
-    """scikit-learn's dummies; they answer without looking at a feature."""
+    """scikit-learn's dummies; they predict without reading a feature."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
     if shape.task != "regression":
@@ -28,7 +28,7 @@ family = Family(
     short="base",
     tasks={"binary", "multiclass", "regression"},
     encoding="dense",
-    start=[(0, {})],  # first of all: it costs nothing and every other trial is measured against it
+    start=[(0, {})],  # first, because it costs nothing and all other trials are compared with it
     space=space,
     build=build,
 )

@@ -8,7 +8,7 @@ from automl import Family, Params, Shape, Suggests
 
 
 def space(trial: Suggests, shape: Shape) -> Params:
-    """Ranges after TabArena's CatBoost space; depth is what it costs."""
+    """Ranges after TabArena's CatBoost space; cost grows with depth."""
     return {
         "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.2, log=True),  # below: too slow here
         "iterations": trial.suggest_int("iterations", 50, 500, log=True),  # with the rate: searched, not stopped
@@ -19,7 +19,7 @@ def space(trial: Suggests, shape: Shape) -> Params:
 
 
 def build(params: Params, shape: Shape, seed: int) -> Any:
-    """Codes are read as numbers: its own category statistics want strings, and ten times the time."""
+    """Category codes are read as numbers: CatBoost's own category statistics take ten times as long."""
     from catboost import CatBoostClassifier, CatBoostRegressor
 
     kind = CatBoostRegressor if shape.task == "regression" else CatBoostClassifier

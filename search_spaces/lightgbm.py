@@ -1,4 +1,4 @@
-"""LightGBM: boosted trees; reads gaps and categories as they are. Ke et al. 2017, NeurIPS."""
+"""LightGBM: boosted trees; reads missing cells and categories directly. Ke et al. 2017, NeurIPS."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ RANDOM = {"learning_rate": 0.03, "num_leaves": 40, "min_child_samples": 5, "subs
 
 def space(trial: Suggests, shape: Shape) -> Params:
     """Ranges follow TabArena's and AutoGluon's LightGBM spaces, narrowed for small budgets."""
-    most = max(8, min(256, shape.rows // 20))  # of leaves, about 20 rows in each; of rows in a leaf
+    largest = max(8, min(256, shape.rows // 20))  # number of leaves, about 20 rows in each; rows in a leaf
     return {
         "learning_rate": trial.suggest_float("learning_rate", 0.02, 0.15, log=True),  # below: slower, not better
         "n_estimators": trial.suggest_int("n_estimators", 40, 600, log=True),  # searched: stopped early, it would end too soon when the base rate drifts
-        "num_leaves": trial.suggest_int("num_leaves", 4, most, log=True),  # 4: nearly additive
-        "min_child_samples": trial.suggest_int("min_child_samples", 2, most, log=True),  # 20 is the default
+        "num_leaves": trial.suggest_int("num_leaves", 4, largest, log=True),  # 4: nearly additive
+        "min_child_samples": trial.suggest_int("min_child_samples", 2, largest, log=True),  # 20 is the default
         "colsample_bytree": trial.suggest_float("colsample_bytree", 0.4, 1.0),  # below: noise only
         "subsample": trial.suggest_float("subsample", 0.7, 1.0),  # below: loses rows that drift needs
         "reg_lambda": trial.suggest_float("reg_lambda", 1e-4, 10.0, log=True),  # above: no leaf moves
@@ -35,9 +35,9 @@ def build(params: Params, shape: Shape, seed: int) -> Any:
     return kind(**lightgbm_hooks.FIXED, **params, random_state=seed)
 
 
-def recent(estimator: Any, X: Any, y: Any, **more: Any) -> None:
-    """Sixty more trees for what the newest rows show beyond the forest: follows a drift at little cost."""
-    estimator.set_params(n_estimators=60).fit(X, y, init_model=estimator.booster_, **more)
+def recent(estimator: Any, X: Any, y: Any, **options: Any) -> None:
+    """Add sixty trees fitted on the newest rows: follows drift at little cost."""
+    estimator.set_params(n_estimators=60).fit(X, y, init_model=estimator.booster_, **options)
 
 
 family = Family(

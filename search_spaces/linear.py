@@ -8,14 +8,14 @@ from automl import Family, Params, Shape, Suggests
 
 
 def space(trial: Suggests, shape: Shape) -> Params:
-    """One number: how hard the weights are pulled to zero."""
+    """One number: how strongly the weights are shrunk to zero."""
     if shape.task == "regression":
         return {"alpha": trial.suggest_float("alpha", 1e-3, 1e4, log=True)}  # scaled columns: 1e4 is nearly the mean
-    return {"C": trial.suggest_float("C", 1e-4, 1e2, log=True)}  # below: the prior; above: no pull at all
+    return {"C": trial.suggest_float("C", 1e-4, 1e2, log=True)}  # below: the prior; above: no shrinkage
 
 
 def build(params: Params, shape: Shape, seed: int) -> Any:
-    """L-BFGS and Cholesky are deterministic; the seed is passed for form."""
+    """L-BFGS and Cholesky are deterministic; the seed has no effect."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
     if shape.task == "regression":
@@ -29,7 +29,7 @@ family = Family(
     short="lin",
     tasks={"binary", "multiclass", "regression"},
     encoding="dense",
-    # names a task does not know are ignored: `C` for classes, `alpha` for numbers
+    # names that a task does not use are ignored: `C` is for classes, `alpha` for numbers
     start=[(2, {"C": 1.0, "alpha": 1.0}), (10, {"C": 0.03, "alpha": 100.0})],
     space=space,
     build=build,

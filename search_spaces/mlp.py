@@ -18,7 +18,7 @@ def space(trial: Suggests, shape: Shape) -> Params:
 
 
 def build(params: Params, shape: Shape, seed: int) -> Any:
-    """Numbers are standardised inside, or a target in thousands would never be reached."""
+    """A numeric target is standardised; a target in the thousands would not be reached otherwise."""
     from sklearn.compose import TransformedTargetRegressor
     from sklearn.neural_network import MLPClassifier, MLPRegressor
     from sklearn.preprocessing import StandardScaler
@@ -45,5 +45,5 @@ family = Family(
     start=[(8, {"width": 64, "alpha": 1e-3, "learning_rate_init": 1e-3, "epochs": 12})],
     space=space,
     build=build,
-    weights=False,  # TransformedTargetRegressor passes none on
+    weights=False,  # TransformedTargetRegressor does not pass weights on
 )

@@ -22,7 +22,7 @@ from automl.api.frames import Table, listed
 from automl.api.guess_values import Guess, Guesses
 from automl.errors import ProblemError
 from automl.history.contract import MIN_PER_CLASS, MIN_ROWS
-from automl.history.contract.checks import LEAK, LEAK_ROWS, tells_alone
+from automl.history.contract.leaks import LEAK, LEAK_ROWS, predictive_strength
 from automl.problem import METRICS, Span, did_you_mean
 
 __all__ = ["guess"]
@@ -293,7 +293,7 @@ def _telling(sample: _Sample, task: str) -> list[str]:
             continue
         number = pd.api.types.is_numeric_dtype(column.dtype)
         cells = column.astype("float64" if number else "object")
-        if tells_alone(cells, truth, classes) > LEAK:
+        if predictive_strength(cells, truth, classes) > LEAK:
             found.append(name)
     return found
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from automl.api.frames import plain_column
 from automl.errors import NoModelError, PredictError
-from automl.history import ROW_ID, Kind
+from automl.history import ROW_ID, ColumnKind
 from automl.history.contract import Contract, load_contract
 from automl.history.rows.casting import as_kind
 from automl.predictions import read_classes, read_generation
@@ -84,7 +84,7 @@ def _batch(frame: pd.DataFrame, problem: Problem, contract: Contract) -> pd.Data
     return pd.DataFrame({**numbers, **time, **columns}, index=range(len(frame)))
 
 
-def _cells(column: pd.Series, kind: Kind, problem: Problem, contract: Contract) -> pd.Series:
+def _cells(column: pd.Series, kind: ColumnKind, problem: Problem, contract: Contract) -> pd.Series:
     plain, _ = plain_column(column.reset_index(drop=True))
     if plain is None:
         raise _misfit(column, kind, "cells that are no numbers, texts or times")
@@ -96,7 +96,7 @@ def _cells(column: pd.Series, kind: Kind, problem: Problem, contract: Contract) 
     return cast.cells.to_pandas()
 
 
-def _misfit(column: pd.Series, kind: Kind, found: str) -> PredictError:
+def _misfit(column: pd.Series, kind: ColumnKind, found: str) -> PredictError:
     return PredictError(
         f"column {column.name!r}: found {found}; wanted {kind}",
         code="kind_changed",

@@ -18,7 +18,7 @@ import optuna
 import pandas as pd
 
 from automl.diagnostics.check import Check
-from automl.history import Kind
+from automl.history import ColumnKind
 from automl.history.contract import Contract
 from automl.modeling.ensemble import assemble
 from automl.modeling.families import Family, Shape, load_family, recipe_of_start, refuse_missing
@@ -35,7 +35,12 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 ROWS, DRAWS = 200, 50
 # ranges may depend on the number of rows; start points are meant for a table of this size
 TYPICAL_ROWS = 20_000
-FEATURES: Mapping[str, Kind] = {"size": "number", "gap": "number", "colour": "text", "seen": "time"}
+FEATURES: Mapping[str, ColumnKind] = {
+    "size": "number",
+    "gap": "number",
+    "colour": "text",
+    "seen": "time",
+}
 CLASSES = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c"), "regression": ()}
 Task = Literal["binary", "multiclass", "regression"]
 
@@ -302,7 +307,7 @@ def _shape(family: Family, task: str) -> Shape:
 
 
 def _contract(task: str) -> Contract:
-    return Contract(dict(FEATURES), {}, CLASSES[task])
+    return Contract(features=dict(FEATURES), classes=CLASSES[task])
 
 
 def _rows() -> pd.DataFrame:

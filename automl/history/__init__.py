@@ -19,9 +19,17 @@ from __future__ import annotations
 
 from automl.history.batch import plain_keys, pull_batch, sample
 from automl.history.pull import pull
-from automl.history.rows.casting import ROW_ID, Kind, Kinds, learning_only, utc_naive
-from automl.history.rows.personal import KEY_SECRET, discreet, hashed, personal_keys, words
-from automl.history.rows.shaping import UPDATED
+from automl.history.rows.kinds import ColumnKind, ColumnKinds
+from automl.history.rows.local_time import utc_naive
+from automl.history.rows.names import UPDATED
+from automl.history.rows.personal import (
+    KEY_SECRET,
+    error_text,
+    hashed,
+    hide_error_text,
+    personal_keys,
+)
+from automl.history.rows.roles import ROW_ID, learning_only
 from automl.history.storage.snapshots import (
     Folders,
     Pull,
@@ -38,15 +46,16 @@ __all__ = [
     "KEY_SECRET",
     "ROW_ID",
     "UPDATED",
+    "ColumnKind",
+    "ColumnKinds",
     "Folders",
-    "Kind",
-    "Kinds",
     "Pull",
     "Snapshot",
     "clean",
-    "discreet",
+    "error_text",
     "frozen_batch",
     "hashed",
+    "hide_error_text",
     "learning_only",
     "personal_keys",
     "plain_keys",
@@ -58,5 +67,4 @@ __all__ = [
     "sample",
     "scan",
     "utc_naive",
-    "words",
 ]

@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from automl.errors import HistoryError
 from automl.history.continuation import LastPull
 from automl.history.increments import Tally, elsewhere, fetch
-from automl.history.rows.casting import utc_naive
+from automl.history.rows.layout import Layout
+from automl.history.rows.local_time import utc_naive
 from automl.history.rows.quarantine import key_text, keys_aside
-from automl.history.rows.shaping import Layout, Shaper, Window
+from automl.history.rows.shaping import Shaper, Window
 from automl.history.rows.versions import Delta, resolve
 from automl.history.sources import Since, Source
 from automl.history.storage.parts import (

@@ -11,28 +11,16 @@ import pyarrow as pa
 
 from automl.history import sources
 from automl.history.limits import accounted, empty_batch, nothing_left, within_limit
-from automl.history.rows.casting import (
-    Kinds,
-    also_named,
-    as_kind,
-    as_times,
-    require,
-    unread,
-    utc_naive,
-)
-from automl.history.rows.names import refuse_names
-from automl.history.rows.personal import discreet, hashed, personal_keys, require_secret
+from automl.history.rows.casting import as_kind, as_times
+from automl.history.rows.kinds import ColumnKinds
+from automl.history.rows.layout import Layout, Widen, kinds_to_pull, refuse_vanished
+from automl.history.rows.local_time import utc_naive
+from automl.history.rows.names import UPDATED, refuse_names
+from automl.history.rows.personal import hashed, hide_error_text, personal_keys, require_secret
 from automl.history.rows.quarantine import keep_aside
-from automl.history.rows.shaping import (
-    UPDATED,
-    Layout,
-    Shaper,
-    Widen,
-    Window,
-    leave_out,
-    refuse_vanished,
-)
-from automl.history.rows.versions import without_twins
+from automl.history.rows.roles import also_named, require, unread
+from automl.history.rows.shaping import Shaper, Window
+from automl.history.rows.versions import one_row_per_key
 from automl.history.sources import Since, Source
 from automl.history.storage.disk import writing
 from automl.history.storage.parts import digest_of
@@ -49,7 +37,7 @@ def pull_batch(
     workspace: Workspace,
     as_of: datetime,
     *,
-    kinds: Kinds,
+    kinds: ColumnKinds,
     nulls: Sequence[str] = (),
 ) -> Snapshot:
     """Pull the rows to predict, `as_of <= time < until`, without target and ignored columns.
@@ -60,7 +48,7 @@ def pull_batch(
         As for `pull`; also if the window has no row, or a key twice.
     """
     require_secret(problem)
-    with discreet(problem), writing(workspace.history(problem.name)):
+    with hide_error_text(problem), writing(workspace.history(problem.name)):
         return _pull_batch(problem, workspace, as_of, kinds, nulls)
 
 
@@ -77,7 +65,7 @@ def sample(
         As for `pull`.
     """
     require_secret(problem)
-    with discreet(problem):
+    with hide_error_text(problem):
         return _sample(problem, workspace, as_of, since)
 
 
@@ -111,12 +99,16 @@ def plain_keys(problem: Problem, workspace: Workspace, as_of: datetime) -> pd.Da
 
 
 def _pull_batch(
-    problem: Problem, workspace: Workspace, as_of: datetime, kinds: Kinds, nulls: Sequence[str]
+    problem: Problem,
+    workspace: Workspace,
+    as_of: datetime,
+    kinds: ColumnKinds,
+    nulls: Sequence[str],
 ) -> Snapshot:
     h = problem.history
     until = problem.until(as_of)
     folders = Folders(workspace.history(problem.name))
-    layout = Layout(leave_out(problem, kinds, batch=True), tuple(nulls))
+    layout = Layout(kinds_to_pull(problem, kinds, batch=True), tuple(nulls))
     source = _open_batch(problem, workspace, as_of)
     writer = None
     try:
@@ -139,7 +131,7 @@ def _pull_batch(
         within_limit(problem, shaper, sum(map(len, aside)))
         if not shaper.taken and not shaper.reasons:
             raise empty_batch(problem, as_of, until, shaper)
-        parts = without_twins(writer, problem, shaper, aside, batch=True)
+        parts = one_row_per_key(writer, problem, shaper, aside, batch=True)
         if not parts:
             raise empty_batch(problem, as_of, until, shaper)
         snapshot = freeze(folders.batches, problem, layout.kinds, parts, digest_of(schema, parts))

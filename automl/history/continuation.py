@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from automl.errors import HistoryError
 from automl.history.increments import FullPullError
-from automl.history.rows.casting import Kinds
+from automl.history.rows.kinds import ColumnKinds
 from automl.history.rows.personal import hashed, personal_keys
 from automl.history.rows.shaping import Window
 from automl.history.sources import Since
@@ -38,7 +38,7 @@ class LastPull:
     schema: pa.Schema
 
 
-def recipe_digest(problem: Problem, kinds: Kinds | None, nulls: Sequence[str]) -> str:
+def recipe_digest(problem: Problem, kinds: ColumnKinds | None, nulls: Sequence[str]) -> str:
     """Digest of everything that decides which rows and columns are wanted, and what they look like."""
     h = problem.history
     settings = h.model_dump(
@@ -56,7 +56,7 @@ def last_pull(
     problem: Problem,
     folders: Folders,
     window: Window,
-    kinds: Kinds | None,
+    kinds: ColumnKinds | None,
     nulls: Sequence[str],
     *,
     verify: bool,

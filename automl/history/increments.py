@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from automl.history.rows.casting import Kind, unread
+from automl.history.rows.kinds import ColumnKind
 from automl.history.rows.local_time import FIRST, LAST, utc_naive
-from automl.history.rows.shaping import UPDATED, Rows, Shaper, Window
+from automl.history.rows.names import UPDATED
+from automl.history.rows.roles import unread
+from automl.history.rows.shaping import Rows, Shaper, Window
 from automl.history.rows.versions import Delta, resolve
 from automl.history.sources import Since, Source
 from automl.history.storage.parts import identities, stamps
@@ -111,7 +113,7 @@ def _key_shaper(shaper: Shaper) -> Shaper | None:
     h = shaper.problem.history
     if not h.key or not h.updated_at or shaper.layout is None:
         return None
-    kinds: dict[str, Kind] = {k: shaper.layout.kinds[k] for k in (*h.key, h.time)}
+    kinds: dict[str, ColumnKind] = {k: shaper.layout.kinds[k] for k in (*h.key, h.time)}
     all_time = Window(FIRST.to_pydatetime(), LAST.to_pydatetime(), LAST.to_pydatetime())
     layout = replace(shaper.layout, kinds=kinds)
     return Shaper(shaper.problem, all_time, shaper.names, batch=True, layout=layout)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from automl.errors import HistoryError
-from automl.history.rows.names import corrected_words
+from automl.history.rows.names import correction_warnings
 from automl.history.rows.shaping import Shaper
 from automl.history.storage.snapshots import Snapshot
 from automl.problem import Problem
@@ -40,7 +40,7 @@ def within_limit(problem: Problem, shaper: Shaper, count: int, *, stored: int = 
     if count and count > max(limit * total, min(SMALL_INCREMENT, limit * stored)):
         worst = max(shaper.reasons, key=lambda r: (shaper.reasons[r], r))
         reasons = "; ".join(
-            r.told(n) for r, n in sorted(shaper.reasons.items(), key=lambda i: -i[1])[:5]
+            r.describe(n) for r, n in sorted(shaper.reasons.items(), key=lambda i: -i[1])[:5]
         )
         raise HistoryError(
             f"{reasons} ({count} of {total} rows do not fit; at most {limit:.1%} are set aside)",
@@ -53,7 +53,7 @@ def first_reason(problem: Problem, shaper: Shaper, code: str) -> HistoryError:
     """The error for a batch with rows that were set aside for the reason `code`."""
     reason, count = next((r, n) for r, n in shaper.reasons.items() if r.code == code)
     return HistoryError(
-        f"batch of {problem.name}: {reason.told(count)}", code=code, next_step=_ADVICE[code]
+        f"batch of {problem.name}: {reason.describe(count)}", code=code, next_step=_ADVICE[code]
     )
 
 
@@ -102,5 +102,5 @@ def accounted(snapshot: Snapshot, shaper: Shaper, names: Sequence[str]) -> Snaps
         quarantined=dict(quarantined),
         unused=dict(shaper.layout.unused) if shaper.layout else {},
         offered=tuple(names),
-        warnings=tuple(corrected_words(shaper.mended, shaper.problem.history.timezone)),
+        warnings=tuple(correction_warnings(shaper.corrections, shaper.problem.history.timezone)),
     )

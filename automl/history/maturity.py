@@ -1,8 +1,8 @@
-"""The age at which labels are complete, where `history.label_time` says when each became known.
+"""Estimate the age at which labels are complete, where `history.label_time` says when each became known.
 
-Where a delay depends on the outcome, a young cohort holds almost only the outcome that is known early: a
-cancellation is known when it happens, "not cancelled" only at the end. So rows are learned from and judged
-once their cohort is *mature*, and the maturity age is estimated here from the delays of old cohorts.
+Where the delay depends on the outcome, young rows show almost only the outcome that is known early: a
+cancellation is known when it happens, "not cancelled" only at the end. So rows are used for training and
+evaluation once they are *mature*, and the maturity age is estimated from the delays of old rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from automl.errors import HistoryError
-from automl.history.rows.casting import utc_naive
+from automl.history.rows.local_time import utc_naive
 from automl.problem import Problem, Span
 
 __all__ = [
@@ -30,22 +30,24 @@ __all__ = [
 ]
 
 SHARE = 0.99  # of each outcome's labels that are known at the maturity age
-OLD = (0.5, 0.25, 0.1)  # oldest share of rows to estimate on; the first that can tell
+OLD = (0.5, 0.25, 0.1)  # oldest share of rows to estimate from; the first that suffices is used
 LONGEST = 2 / 3  # of the youngest old row's age; as_of may have cut off longer delays
-LEAST = 20  # rows of an outcome whose quantile is looked at by itself
-LEAST_NEWER = 100  # ... among newer rows, where the quantile of a few would only add noise
+LEAST = 20  # rows of an outcome from which its quantile is estimated
+LEAST_NEWER = 100  # ... among newer rows, where the quantile of few rows would only add noise
 TENTHS = 10  # groups of outcomes of a regression
-EXPECTED = 50  # rows of a class in a block, from which on half of them missing is no chance
-SLACK = 0.25  # how much too long the last cycle's age may be and is kept, so that blocks meet
+EXPECTED = 50  # rows of a class in a block; from here on, half of them missing is not chance
+SLACK = (
+    0.25  # the last cycle's age is kept if it is at most this share too long, so that blocks meet
+)
 STEPS = (7 * 86400, 86400, 6 * 3600, 3600, 15 * 60, 60, 1)  # seconds that an age is rounded up to
 MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Maturity:
-    """The age from which on the labels of a cohort count as complete.
+    """The age from which on labels count as complete.
 
-    `age` is None where every label is known with its row. `declared` says that the problem file names it.
+    `age` is None where every label is known with its row. `declared`: the problem file sets it.
     """
 
     age: Span | None
@@ -59,13 +61,13 @@ class Maturity:
         return cls(age, content["seconds"], content["declared"])
 
     def to_json(self) -> dict[str, Any]:
-        """As a receipt of the cycle."""
+        """As JSON, for the receipt of the cycle."""
         age = str(self.age) if self.age else None
         return {"age": age, "seconds": self.seconds, "declared": self.declared}
 
     @property
     def in_words(self) -> str:
-        """For a log, a run and `automl history`."""
+        """As text, for logs, MLflow runs and `automl history`."""
         if self.age is None:
             return "complete at once"
         if self.declared:
@@ -79,16 +81,16 @@ class Maturity:
 def complete_after(
     ages: NDArray[np.int64], delays: NDArray[np.int64], outcomes: NDArray[np.int64]
 ) -> int | None:
-    """The age by which 99 % of the labels of every outcome are known; None if the rows cannot tell.
+    """The age by which 99 % of the labels of every outcome are known; None if it cannot be estimated.
 
-    A delay is seen only if it is shorter than the age of its row: young rows show short delays alone. The
-    oldest half of the rows is free of that as far as its quantile lies well below the age of its youngest
-    row (at most two thirds of it); otherwise the oldest quarter, then the oldest tenth is tried. Outcomes
-    are looked at one by one, so that a rare one that is known late counts. Rows between the estimate and
+    A delay is observed only if it is shorter than the age of its row, so young rows show only short delays.
+    The oldest half of the rows is not affected as long as its quantile lies well below the age of its
+    youngest row (at most two thirds of it); otherwise the oldest quarter, then the oldest tenth is tried.
+    Each outcome has its own quantile, so that a rare and late outcome counts. Rows between the estimate and
     the old ones raise it where delays have grown since.
 
-    Assumes that delays of an outcome change slowly against the age, and that every outcome does become
-    known within the history: a mode of delays longer than the history cannot be seen by anybody.
+    Assumes that delays of an outcome change slowly compared with the age, and that every outcome becomes
+    known within the history: delays longer than the history cannot be observed.
 
     Parameters
     ----------
@@ -117,20 +119,20 @@ def complete_after(
 def estimate(
     frame: pd.DataFrame, problem: Problem, as_of: datetime, previous: Span | None = None
 ) -> Maturity:
-    """When labels are complete: as declared, or from the delays of rows known at `as_of`.
+    """The maturity age: `history.label_delay`, or an estimate from the delays of rows known at `as_of`.
 
     The age is rounded up to whole steps of at most a quarter of a block. `previous`, the age that the last
-    cycle used, is kept as long as it is not too short and at most a quarter too long.
+    cycle used, is kept if it is not too short and at most a quarter too long.
 
     Raises
     ------
     HistoryError
-        The history is too short against the delays, and `history.label_delay` does not say it.
+        The history is too short compared with the delays, and `history.label_delay` is not set.
     """
     h = problem.history
     if h.label_delay or not h.label_time:
         return Maturity(h.label_delay, h.label_delay.seconds if h.label_delay else 0.0, True)
-    frame = frame[frame[h.label_time].notna()]  # the year 1 stands for no time at all
+    frame = frame[frame[h.label_time].notna()]  # placeholder dates are missing
     times = frame[h.time].to_numpy("datetime64[us]").astype("int64")
     delays = frame[h.label_time].to_numpy("datetime64[us]").astype("int64") - times
     ages = np.datetime64(utc_naive(as_of), "us").astype("int64") - times
@@ -144,7 +146,7 @@ def estimate(
 
 
 def with_maturity(problem: Problem, maturity: Maturity) -> Problem:
-    """The problem with the maturity age as its label delay, so that `mature` tells it."""
+    """The problem with the maturity age as its label delay, so that `Problem.mature` uses it."""
     if problem.history.label_delay:
         return problem
     history = problem.history.model_copy(update={"label_delay": maturity.age})
@@ -157,17 +159,17 @@ def mature_rows(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> pd.Da
     Raises
     ------
     HistoryError
-        No row is.
+        No row is mature.
     """
     times = frame[problem.history.time].to_numpy()
     end = problem.mature(as_of)
     count = int(np.searchsorted(times, utc_naive(end).to_datetime64()))
     if not count:
         raise HistoryError(
-            f"history: found {len(frame)} labelled rows, all after {end:%Y-%m-%d %H:%M}; wanted rows that "
-            f"are older than {problem.history.label_delay}, when their labels are complete",
+            f"history: found {len(frame)} labelled rows, all after {end:%Y-%m-%d %H:%M}; wanted rows older "
+            f"than {problem.history.label_delay}, whose labels are complete",
             code="none_mature",
-            next_step="Wait for more history, or raise history.keep.",
+            next_step="Wait for more history, or increase history.keep.",
         )
     return frame if count == len(frame) else frame.iloc[:count]
 
@@ -175,7 +177,7 @@ def mature_rows(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> pd.Da
 def missing_outcomes(frame: pd.DataFrame, problem: Problem) -> list[str]:
     """Classes that are much rarer in the newest block of mature rows than before, as warnings.
 
-    Where labels of one class suddenly take longer, no delay shows it yet, for none of them is known.
+    If the labels of one class suddenly take longer, the delays do not show it yet: none of them is known.
     """
     h = problem.history
     if not h.label_time or problem.task == "regression":
@@ -189,7 +191,7 @@ def missing_outcomes(frame: pd.DataFrame, problem: Problem) -> list[str]:
     rare = before.index[(wanted >= EXPECTED) & (found < wanted / 2)]
     return [
         f"history.label_time: class {label!r} has {found[label]} rows in the newest block of mature rows, where "
-        f"about {wanted[label]:.0f} were expected; if its labels take longer than they did, declare so in history.label_delay"
+        f"about {wanted[label]:.0f} were expected; if its labels now take longer, set history.label_delay"
         for label in rare.tolist()
     ]
 
@@ -197,7 +199,7 @@ def missing_outcomes(frame: pd.DataFrame, problem: Problem) -> list[str]:
 def _slowest(
     delays: NDArray[np.int64], outcomes: NDArray[np.int64], least: int, *, alone: bool = False
 ) -> int:
-    """The largest of the outcomes' quantiles; `alone`: without that of all rows, which `least` may lack."""
+    """The largest quantile of any outcome with `least` rows; unless `alone`, of all rows together too."""
     groups = [
         delays[outcomes == g]
         for g, n in zip(*np.unique(outcomes, return_counts=True), strict=True)
@@ -205,12 +207,12 @@ def _slowest(
     ]
     if len(delays) and not alone:
         groups.append(delays)
-    told = [int(np.quantile(g, SHARE, method="inverted_cdf")) for g in groups]
-    return max(told, default=np.iinfo("int64").min)
+    quantiles = [int(np.quantile(g, SHARE, method="inverted_cdf")) for g in groups]
+    return max(quantiles, default=np.iinfo("int64").min)
 
 
 def _outcomes(target: pd.Series, problem: Problem) -> NDArray[np.int64]:
-    """Classes, or tenths of a number."""
+    """Number of the class, or of the tenth of a numeric target."""
     if problem.task != "regression":
         return np.asarray(pd.factorize(target)[0], dtype="int64")
     values = target.to_numpy("float64")
@@ -219,7 +221,7 @@ def _outcomes(target: pd.Series, problem: Problem) -> NDArray[np.int64]:
 
 
 def _rounded(seconds: float, block: Span, previous: Span | None) -> Span:
-    """Up to whole steps; the previous age, if it is long enough and not much too long."""
+    """The age rounded up to whole steps; or the previous age, if long enough and not much too long."""
     step = next((s for s in STEPS if s <= block.seconds / 4), STEPS[-1])
     if previous and seconds <= previous.seconds <= seconds + max(step, SLACK * seconds):
         return previous
@@ -232,11 +234,11 @@ def _rounded(seconds: float, block: Span, previous: Span | None) -> Span:
 
 def _refused(history: int, slowest: int) -> HistoryError:
     return HistoryError(
-        f"history.label_time: found labels that became known {_days(slowest)} after their row and later, "
-        f"in a history of {_days(history)}; wanted a history long enough to tell when the labels of a cohort "
-        f"are complete: at least a tenth of its rows {1 / LONGEST:g} times as old as the slowest outcome is late",
+        f"history.label_time: found labels that became known {_days(slowest)} after their row or later, "
+        f"in a history of {_days(history)}; wanted a history long enough to estimate when labels are complete: "
+        f"a tenth of its rows at least {1 / LONGEST:g} times as old as the slowest outcome's delay",
         code="label_time_open",
-        next_step="Set history.label_delay beside label_time: the age at which every label is known. Or raise "
+        next_step="Set history.label_delay as well: the age at which every label is known. Or increase "
         "history.keep, or wait for more history.",
     )
 

@@ -22,19 +22,15 @@ from automl.history.audit import Audit
 from automl.history.continuation import LastPull, last_pull, recipe_digest
 from automl.history.increments import FullPullError, Tally, elsewhere, fetch, wanted
 from automl.history.limits import accounted, nothing_left, within_limit
-from automl.history.rows.casting import Kinds, also_named, require, utc_naive
+from automl.history.rows.kinds import ColumnKinds
+from automl.history.rows.layout import Layout, Widen, kinds_to_pull, refuse_vanished
+from automl.history.rows.local_time import utc_naive
 from automl.history.rows.names import refuse_names
-from automl.history.rows.personal import discreet, require_secret
+from automl.history.rows.personal import hide_error_text, require_secret
 from automl.history.rows.quarantine import keep_aside, still_aside
-from automl.history.rows.shaping import (
-    Layout,
-    Shaper,
-    Widen,
-    Window,
-    leave_out,
-    refuse_vanished,
-)
-from automl.history.rows.versions import Delta, without_twins
+from automl.history.rows.roles import also_named, require
+from automl.history.rows.shaping import Shaper, Window
+from automl.history.rows.versions import Delta, one_row_per_key
 from automl.history.sources import Source
 from automl.history.storage.disk import writing
 from automl.history.storage.parts import Part, digest_of, stamps
@@ -54,7 +50,7 @@ def pull(
     workspace: Workspace,
     as_of: datetime,
     *,
-    kinds: Kinds | None = None,
+    kinds: ColumnKinds | None = None,
     nulls: Sequence[str] = (),
     verify: bool = False,
 ) -> Snapshot:
@@ -74,7 +70,7 @@ def pull(
         The URL or callable is wrong; a personal key needs a secret.
     """
     require_secret(problem)
-    with discreet(problem), writing(workspace.history(problem.name)):
+    with hide_error_text(problem), writing(workspace.history(problem.name)):
         job = _Pulling(
             problem=problem,
             workspace=workspace,
@@ -103,7 +99,7 @@ class _Pulling:
     problem: Problem
     workspace: Workspace
     window: Window
-    kinds: Kinds | None
+    kinds: ColumnKinds | None
     nulls: tuple[str, ...]
     verify: bool
     started: float = field(default_factory=time.monotonic)
@@ -161,7 +157,7 @@ class _Pulling:
         require(names, roles, also_named(self.problem))
         layout = None
         if self.kinds is not None:
-            layout = Layout(leave_out(self.problem, self.kinds, batch=False), self.nulls)
+            layout = Layout(kinds_to_pull(self.problem, self.kinds, batch=False), self.nulls)
             if h.updated_at not in (h.time, h.target):
                 layout.kinds.pop(h.updated_at, None)
             refuse_vanished(layout.kinds, names)
@@ -194,7 +190,7 @@ class _Pulling:
             within_limit(self.problem, shaper, sum(map(len, self.aside)))
             if writer is None:
                 raise nothing_left(self.problem, self.as_of, shaper)
-            parts = without_twins(writer, self.problem, shaper, self.aside, unlabelled)
+            parts = one_row_per_key(writer, self.problem, shaper, self.aside, unlabelled)
             self.tally.counts["new"] = sum(p.rows for p in parts)
             return self._finish(source, shaper, writer, parts, full=why)
         finally:

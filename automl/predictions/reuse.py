@@ -52,7 +52,7 @@ def find_reusable(
     try:
         found = _search(store, problem, release, batch, contract)
     except Exception as error:  # noqa: BLE001  without reuse all rows are predicted
-        found = history.words(error, problem)
+        found = history.error_text(error, problem)
     if isinstance(found, str):
         _log.info("all %d rows are predicted: %s", batch.rows, found)
         return None
@@ -106,7 +106,7 @@ class ReusedRows:
             _log.warning(
                 "generation %d could only be read in part: %s [no_reuse]",
                 self.generation,
-                history.words(error, self.problem),
+                history.error_text(error, self.problem),
             )
 
     def _with_classes(

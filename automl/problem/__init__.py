@@ -1,6 +1,6 @@
-"""The problem file as one frozen value; outside text meets validation here and nowhere else.
+"""The problem file as one frozen value.
 
-Every mistake of a file is reported at once, with the key, what was found, what was wanted, and a
+All mistakes of a file are reported at once, each with its key, what was found, what was wanted, and a
 suggestion for a typo. Nothing here opens a database, reads data or loads a family.
 """
 

@@ -1,4 +1,4 @@
-"""From a file to a frozen value, or to one error that lists every mistake."""
+"""Read a problem file into a frozen value, or raise one error that lists every mistake."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def load_problem(path: str | Path) -> Problem:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ProblemError(
-            f"{path}: no such problem file",
+            f"{path}: this problem file does not exist",
             code="no_file",
-            next_step="Give the path of a TOML file; examples/flights/problem.toml is one.",
+            next_step="Give the path of a TOML file, for example examples/flights/problem.toml.",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ProblemError(f"{path}: cannot be read: {error}", code="no_file") from None
@@ -45,6 +45,6 @@ def load_problem(path: str | Path) -> Problem:
             f"{path}: {len(lines)} mistake{'s' if len(lines) > 1 else ''}\n"
             + "\n".join(f"  {line}" for line in lines),
             code="problem",
-            next_step=f"Mend the lines above, then: automl check {path}",
+            next_step=f"Fix these keys, then run: automl check {path}",
         )
     return problem

@@ -1,6 +1,6 @@
-"""Every mistake of a problem file at once: keys that contradict each other, files that are not there.
+"""Find every mistake of a problem file at once: wrong values, contradicting keys, missing files.
 
-Reads what the file says before it is valid, and tells a reader what was found, wanted, and meant.
+Works on the raw content of the file, before it is valid.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from automl.problem.sections import METRICS, Problem, did_you_mean
 
 __all__ = ["conflicts", "explain"]
 
-# Columns of every predictions table beside key and time
+# Columns of every predictions table besides key and time
 PUBLISHED = {
     "prediction", "probability", "low", "high", "generation", "model_version", "run_id", "as_of", "scored_at", "class",
 }  # fmt: skip
 
-LONGEST_NAME = 63  # bytes of a column's name that PostgreSQL keeps
+LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer column names
 
 
 def conflicts(content: Mapping[str, Any], file: Path) -> list[str]:
-    """Keys that contradict each other; reads raw values, so that it speaks up beside other mistakes."""
+    """Keys that contradict each other, found even if the file has other mistakes."""
     task, h, sweep = content.get("task"), _section(content, "history"), _section(content, "sweep")
     wrong = ["file: unknown key"] if "file" in content else []
     if h:
@@ -38,8 +38,8 @@ def conflicts(content: Mapping[str, Any], file: Path) -> list[str]:
             f"metric.slices: found {', '.join(hidden)}, which history.ignore keeps from being read"
         )
     wrong += [
-        f"history.personal: found {name!r}, which is {role}; wanted columns that nothing else names, or "
-        "a key"
+        f"history.personal: found {name!r}, which is {role}; wanted key columns, or columns without another "
+        "role"
         for role, names in (
             ("history.time", [h.get("time")]),
             ("the target", [h.get("target")]),
@@ -55,7 +55,7 @@ def conflicts(content: Mapping[str, Any], file: Path) -> list[str]:
     if task in METRICS:
         named = [("metric.name", [metric.get("name")]), ("metric.also", metric.get("also"))]
         wrong += [
-            f"{where}: {name!r} does not fit task {task!r}; wanted one of "
+            f"{where}: found {name!r}, which does not fit task {task!r}; wanted one of "
             f"{', '.join(METRICS[task])}{did_you_mean(name, METRICS[task])}"
             for where, names in named
             for name in _texts(names)
@@ -65,26 +65,32 @@ def conflicts(content: Mapping[str, Any], file: Path) -> list[str]:
     if sweep and "budget" not in sweep and "trials" not in sweep:
         wrong.append('sweep: found neither budget nor trials; wanted for example budget = "3m"')
     if _section(content, "batch").get("query") and h and not h.get("source"):
-        wrong.append("batch.query: found a query; wanted none, because history has no source URL")
+        wrong.append("batch.query: found a query; wanted none, because history.source is not set")
     if task in ("multiclass", "regression") and h.get("positive") is not None:
-        wrong.append(f"history.positive: found {h['positive']!r}; only task 'binary' has one")
+        wrong.append(
+            f"history.positive: found {h['positive']!r}; wanted none, because only task 'binary' uses it"
+        )
     return wrong
 
 
 def _missing_files(content: Mapping[str, Any], file: Path) -> list[str]:
-    """Families and transformers that are not where the file says."""
+    """Families and transformers whose file does not exist."""
     wrong = []
     for entry in _texts([_section(content, "features").get("transformer")]):
         if entry and not (file.parent / entry).is_file():
-            wrong.append(f"features.transformer: {entry!r} is not a file beside {file.name}")
+            wrong.append(
+                f"features.transformer: found {entry!r}, which is not a file in the folder of {file.name}"
+            )
     for entry in _texts(_section(content, "sweep").get("families")):
         if not _is_path(entry) and entry not in family_names():
             wrong.append(
-                f"sweep.families: {entry!r} is no family; wanted one of {', '.join(family_names())}, "
+                f"sweep.families: found {entry!r}; wanted one of {', '.join(family_names())}, "
                 f"or the path of a .py file{did_you_mean(entry, family_names())}"
             )
         elif _is_path(entry) and not (file.parent / entry).is_file():
-            wrong.append(f"sweep.families: {entry!r} is not a file beside {file.name}")
+            wrong.append(
+                f"sweep.families: found {entry!r}, which is not a file in the folder of {file.name}"
+            )
     return wrong
 
 
@@ -98,27 +104,29 @@ def _history_conflicts(h: Mapping[str, Any]) -> list[str]:
     if h.get("source") and not h.get("query"):
         wrong.append('found source without query; wanted query = "select ..."')
     if h.get("query") and not h.get("source"):
-        wrong.append("found query without source; a query needs a database URL in source")
+        wrong.append("found query without source; wanted a database URL in source")
     if h.get("source") and not h.get("key"):
-        wrong.append("found no key; wanted the columns that make a row of the source unique")
+        wrong.append("found no key; wanted the columns that identify a row of the source")
     roles = _texts([h.get("time"), h.get("target"), *_texts(h.get("ignore"))])
     twice = sorted({name for name in roles if roles.count(name) > 1})
     if twice:
-        wrong.append(f"column {', '.join(twice)} has two roles among time, target and ignore")
+        wrong.append(
+            f"found column {', '.join(twice)} in two of time, target and ignore; wanted one role for each column"
+        )
     published = {*_texts([h.get("time")]), *_texts(h.get("key"))}
-    ours = sorted(name for name in published if name.casefold() in PUBLISHED)
+    reserved = sorted(name for name in published if name.casefold() in PUBLISHED)
     long = sorted(n for n in published if len(n.encode()) > LONGEST_NAME)
     if long:
         wrong.append(
-            f"column {long[0]!r} is published and longer than {LONGEST_NAME} bytes, which PostgreSQL would "
-            "cut; rename it in the query"
+            f"found the published column {long[0]!r}, longer than {LONGEST_NAME} bytes; PostgreSQL would cut its "
+            "name; rename it in the query"
         )
-    if ours:
+    if reserved:
         wrong.append(
-            f"column {', '.join(ours)} is also a column of the predictions; rename it in the query"
+            f"found column {', '.join(reserved)}, a reserved column of the predictions; rename it in the query"
         )
     if h.get("target") in _texts(h.get("key")):
-        wrong.append(f"target {h['target']!r} cannot be part of key")
+        wrong.append(f"found target {h['target']!r} in key; wanted a key without the target")
     return wrong
 
 
@@ -132,31 +140,31 @@ def _texts(values: object) -> list[str]:
 
 
 def explain(error: ValidationError) -> list[str]:
-    """What a section refused, in our words: one line per mistake, each beginning with its key."""
+    """The errors of pydantic in plain words: one line per mistake, each beginning with its key."""
     lines: list[str] = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
         kind, found = item["type"], item.get("input")
         if kind == "extra_forbidden":
-            known = _known_keys(item["loc"])
+            keys = _keys_of_section(item["loc"])
             lines.append(
-                f"{where}: unknown key; wanted one of {', '.join(known)}"
-                f"{did_you_mean(str(item['loc'][-1]), known)}"
+                f"{where}: unknown key; wanted one of {', '.join(keys)}"
+                f"{did_you_mean(str(item['loc'][-1]), keys)}"
             )
         elif kind == "missing":
             lines.append(f"{where}: missing; wanted a value")
         elif kind == "value_error":
             lines.append(f"{where}: {item['ctx']['error']}")
         else:
-            said = item["msg"][0].lower() + item["msg"][1:]
+            message = item["msg"][0].lower() + item["msg"][1:]
             hint = did_you_mean(str(found), re.findall(r"'([^']+)'", item["msg"]))
             lines.append(
-                f"{where}: found {found!r}; {said.replace('input should be', 'wanted')}{hint}"
+                f"{where}: found {found!r}; {message.replace('input should be', 'wanted')}{hint}"
             )
     return lines
 
 
-def _known_keys(loc: tuple[int | str, ...]) -> tuple[str, ...]:
+def _keys_of_section(loc: tuple[int | str, ...]) -> tuple[str, ...]:
     model: type[BaseModel] = Problem
     for part in loc[:-1]:
         inner = model.model_fields[str(part)].annotation

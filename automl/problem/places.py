@@ -1,4 +1,4 @@
-"""Where the families are that ship with this product."""
+"""The families that ship with this product: their folder and their names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ def family_folder() -> Path:
     """The folder of the families that ship with this product."""
     spec = importlib.util.find_spec("search_spaces")
     if spec is None or not spec.submodule_search_locations:
-        raise ProblemError("the package search_spaces is not installed", code="installation")
+        raise ProblemError(
+            "the package search_spaces is not installed",
+            code="installation",
+            next_step="Install automl-retrain again.",
+        )
     return Path(next(iter(spec.submodule_search_locations)))
 
 

@@ -1,4 +1,4 @@
-"""The sections of a problem file as frozen values; each value is checked by itself."""
+"""The sections of a problem file as frozen values; each key is validated by itself."""
 
 from __future__ import annotations
 
@@ -22,22 +22,19 @@ __all__ = ["LEAST_SHARE", "METRICS", "Problem", "did_you_mean"]
 
 Task = Literal["binary", "multiclass", "regression"]
 
-LEAST_SHARE = 0.05  # of the loss of who knows nothing: losses are told apart in no finer unit
+LEAST_SHARE = 0.05  # of the constant baseline's loss, the least unit of a relative loss
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("roc_auc", "average_precision", "log_loss", "brier"),
     "multiclass": ("log_loss", "accuracy", "balanced_accuracy", "f1_macro"),
     "regression": ("rmse", "mae", "mape", "r2"),
 }
 
-OF_THE_MACHINE = (
-    "Factory",
-    "localtime",
-)  # zones that say nothing elsewhere, and that Prefect refuses
+# zones that depend on the machine; Prefect refuses them
+OF_THE_MACHINE = ("Factory", "localtime")
 MIN_OVERLAP = 300  # seconds; a shorter one loses rows of slow transactions
 _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")
-_TABLE = re.compile(
-    r"^[a-z][a-z0-9_]{0,39}$"
-)  # leaves room for suffixes below PostgreSQL's 63 bytes
+# 40 characters leave room for suffixes within PostgreSQL's 63 bytes
+_TABLE = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
 
 
 class _Table(BaseModel):
@@ -77,12 +74,11 @@ class HistorySection(_Table):
     @field_validator("source")
     @classmethod
     def _no_password(cls, value: str) -> str:
-        match = re.search(
-            r"://[^:/@\s]*:([^@]+)@", value
-        )  # as SQLAlchemy reads it: a slash may be part of it
+        # as SQLAlchemy reads a URL: a password may contain a slash
+        match = re.search(r"://[^:/@\s]*:([^@]+)@", value)
         if match and not re.fullmatch(r"(\$\{\w+\})+", match[1]):
             raise ValueError(
-                "holds a password; wanted a reference to the environment such as ${PGPASSWORD}"
+                "found a password; wanted a reference to an environment variable, such as ${PGPASSWORD}"
             )
         return value
 
@@ -98,13 +94,13 @@ class HistorySection(_Table):
     def _overlap(cls, value: Span | None) -> Span | None:
         if value and value.seconds < MIN_OVERLAP:
             raise ValueError(
-                f"found {value}; wanted at least 5m, longer than any transaction of the source"
+                f"found {value}; wanted at least 5m, and longer than any transaction of the source"
             )
         return value
 
 
 class BatchSection(_Table):
-    """The rows to predict: `as_of <= time < as_of + horizon`."""
+    """The rows to predict: from `as_of` to the next slot, or to `as_of + horizon`."""
 
     query: str = ""
     horizon: Duration | None = None
@@ -112,7 +108,7 @@ class BatchSection(_Table):
 
 
 class MetricSection(_Table):
-    """What is optimised, what is reported beside it."""
+    """The metric that is optimised, and metrics that are reported in addition."""
 
     name: str
     also: tuple[str, ...] = ()
@@ -120,13 +116,13 @@ class MetricSection(_Table):
 
 
 class FeaturesSection(_Table):
-    """What becomes of the columns before they are encoded."""
+    """How columns are transformed before they are encoded."""
 
     transformer: str = ""
 
 
 class SweepSection(_Table):
-    """How much search a cycle may spend."""
+    """How much a cycle may search."""
 
     families: tuple[str, ...] = (
         "baseline",
@@ -146,7 +142,7 @@ class SweepSection(_Table):
         if not value:
             raise ValueError("found none; wanted at least one name or path")
         if len(set(value)) < len(value):
-            raise ValueError("found a family twice")
+            raise ValueError("found a family twice; wanted each once")
         return value
 
     @field_validator("budget")
@@ -165,14 +161,14 @@ class ValidationSection(_Table):
 
 
 class PromotionSection(_Table):
-    """When the challenger takes the champion's place."""
+    """When a challenger replaces the champion."""
 
     mode: Literal["auto", "review"] = "auto"
     confidence: float = Field(default=0.8, gt=0.5, lt=1)
 
 
 class PublishSection(_Table):
-    """Where analysts read."""
+    """Where predictions are published."""
 
     table: str = ""
     parquet: str = ""
@@ -183,17 +179,19 @@ class PublishSection(_Table):
     @classmethod
     def _table(cls, value: str) -> str:
         if value and not _TABLE.match(value):
-            raise ValueError(f"{value!r}: wanted lower-case letters, digits and _, at most 40")
+            raise ValueError(
+                f"found {value!r}; wanted lower-case letters, digits and _, at most 40"
+            )
         return value
 
 
 class ScheduleSection(_Table):
-    """Cron lines, and the zone in which they are meant."""
+    """Cron lines and their time zone."""
 
     timezone: str = "UTC"
     retrain: str = ""
     score: str = ""
-    approvals: str = ""  # when to look for the tag `approved` in MLflow, beside every other command
+    approvals: str = ""  # when to look for the tag `approved` in MLflow; other commands look too
 
     @field_validator("timezone")
     @classmethod
@@ -230,18 +228,18 @@ class Problem(_Table):
     def _name(cls, value: str) -> str:
         if not _NAME.match(value):
             raise ValueError(
-                f"{value!r}: wanted a letter, then letters, digits, - or _, at most 63"
+                f"found {value!r}; wanted a letter, then letters, digits, - or _, at most 63"
             )
         return value
 
     @property
     def table(self) -> str:
-        """The table analysts read; default: the name with `_` for `-`."""
+        """The published table; default: the name with `_` for `-`."""
         return self.publish.table or re.sub(r"[^a-z0-9_]", "_", self.name.lower())[:40]
 
     @property
     def transformer(self) -> Path | None:
-        """The file of the user's own columns."""
+        """The Python file of `features.transformer`."""
         given = self.features.transformer
         return (self.file.parent / given).resolve() if given else None
 
@@ -252,13 +250,14 @@ class Problem(_Table):
 
     @property
     def zone(self) -> ZoneInfo:
-        """Where days begin: the schedule's zone, or the history's if there is no schedule."""
+        """The zone in which days begin: the schedule's, or without a schedule the history's."""
         scheduled = self.schedule.retrain or self.schedule.score
         return ZoneInfo(self.schedule.timezone if scheduled else self.history.timezone)
 
     def slots(self, verb: str) -> Slots | None:
-        """When `verb` is scheduled: `score` on its own cron, all else on that of retraining; each falls back
-        on the other. None without a schedule.
+        """The slots of `verb`: `score` has its own cron line, all others that of `retrain`.
+
+        Each falls back to the other line. None without a schedule.
         """
         s = self.schedule
         cron = (s.score or s.retrain) if verb == "score" else (s.retrain or s.score)
@@ -267,7 +266,7 @@ class Problem(_Table):
     def until(self, as_of: datetime) -> datetime:
         """End of the batch that starts at `as_of`: the next slot of scoring, so that batches meet.
 
-        A declared horizon that is longer lets them overlap. Without a schedule, `as_of` plus the horizon.
+        A longer declared horizon makes them overlap. Without a schedule: `as_of` plus the horizon.
         """
         slots = self.slots("score")
         if slots is None:
@@ -277,25 +276,23 @@ class Problem(_Table):
         return max(meets, declared.after(as_of, zone=self.zone)) if declared else meets
 
     def mature(self, as_of: datetime) -> datetime:
-        """Rows before this moment have their label at `as_of` (with `label_time` alone: at the latest)."""
+        """Rows before this moment have their label at `as_of`; without a label delay, `as_of` itself."""
         delay = self.history.label_delay
         return delay.before(as_of, zone=self.zone) if delay else as_of
 
     def block_edges(self, as_of: datetime) -> Iterator[datetime]:
         """Ends and starts of the blocks that are known at `as_of`, newest first, without end.
 
-        Where a block is as long as retrainings are apart, a block is what became mature between two slots:
-        it begins where the cycle before knew labels to. Elsewhere edges are multiples of the block, counted
-        back from what is mature now.
+        If a block is as long as the time between retrainings, a block holds the rows that became mature
+        between two slots. Otherwise edges are multiples of the block, counted back from what is mature now.
         """
         block, cron = self.validation.block, self.schedule.retrain
         slots = Slots(cron, self.schedule.timezone) if cron else None
         if slots is not None and slots.apart_by(block):
             newer = None
             for edge in map(self.mature, slots.backwards(as_of)):
-                if (
-                    newer is None or edge <= newer
-                ):  # a month before the 29th is the 28th, at any hour
+                # a month before the 29th is the 28th, at any hour
+                if newer is None or edge <= newer:
                     yield edge
                     newer = edge
             return
@@ -305,12 +302,12 @@ class Problem(_Table):
             yield block.before(anchor, times, zone=self.zone)
 
     def newest_block_end(self, as_of: datetime) -> datetime:
-        """End of the newest block at `as_of`: later labels take part in no choice."""
+        """End of the newest block at `as_of`: labels of later rows are not used to choose."""
         return next(self.block_edges(as_of))
 
     @property
     def digest(self) -> str:
-        """sha256 of what the file says; comments and order do not count."""
+        """sha256 of the content of the file; comments and order do not count."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -319,13 +316,19 @@ def _known_zone(value: str) -> str:
     if value in OF_THE_MACHINE or value not in available_timezones():
         hint = did_you_mean(value, tuple(available_timezones()))
         raise ValueError(
-            f"{value!r} is not a time zone; wanted for example UTC or Europe/Zurich{hint}"
+            f"found {value!r}; wanted a time zone, for example UTC or Europe/Zurich{hint}"
         )
     ZoneInfo(value)
     return value
 
 
 def did_you_mean(word: str, known: tuple[str, ...] | list[str]) -> str:
-    """A question to add to a refusal; empty if nothing known is close."""
+    """A question to add to a message; empty if no known word is close.
+
+    Examples
+    --------
+    >>> did_you_mean("lightgb", ["linear", "lightgbm"])
+    ". Did you mean 'lightgbm'?"
+    """
     close = get_close_matches(word, known, n=1, cutoff=0.6)
     return f". Did you mean {close[0]!r}?" if close else ""

@@ -1,8 +1,8 @@
-"""Slots of a cron line: the moments at which a schedule starts a run, each read as Prefect reads it.
+"""Slots of a cron line: the moments at which a schedule starts a run, computed as Prefect computes them.
 
-Cron lines speak of local time. A slot whose local time comes twice is the first of the two; one whose local
-time is skipped is moved by as much as the clock is. What Prefect cannot run, or reads differently from one
-day to the next, is no cron line here.
+Cron lines are in local time. Of a local time that occurs twice, the slot is the first; a skipped local time
+is moved by as much as the clock. Cron lines that Prefect cannot run, or reads differently from one day to
+the next, are refused.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from functools import lru_cache
 from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
+from croniter import croniter
+
 from automl.problem.spans import Span
 
 __all__ = ["Slots", "cron_mistake"]
 
 # Prefect moves a skipped slot back with Python below 3.13 (pendulum), and forward from there on (whenever)
 SKIPPED_FOLD = 1 if sys.version_info < (3, 13) else 0
-NARROWEST, WIDEST = (
-    timedelta(hours=4),
-    timedelta(days=4 * 3653),
-)  # windows in which slots are looked for
-FEW = 10  # slots in a window, below which the next one is wider
-COMPARED = 400  # neighbouring slots that say how far apart slots are
+# windows that are searched for slots
+NARROWEST, WIDEST = timedelta(hours=4), timedelta(days=4 * 3653)
+FEW = 10  # with fewer slots in a window, the next window is wider
+COMPARED = 400  # neighbouring slots from which the distance of slots is computed
 COMPARED_MONTHS = 40
 LONGEST_DAY_OF_ALL_MONTHS = 28
 WANTED = 'wanted five fields such as "0 3 * * 1"'
@@ -34,7 +34,7 @@ WANTED = 'wanted five fields such as "0 3 * * 1"'
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """The slots of one cron line in one zone; every moment that comes out is UTC.
+    """The slots of one cron line in one zone; all returned moments are in UTC.
 
     Examples
     --------
@@ -52,12 +52,12 @@ class Slots:
         Raises
         ------
         ValueError
-            There was none within forty years.
+            There is none in the last forty years.
         """
-        found = next(self.backwards(moment), None)
-        if found is None:
+        slot = next(self.backwards(moment), None)
+        if slot is None:
             raise ValueError(f"{self.cron!r} has no slot in the forty years before {moment}")
-        return found
+        return slot
 
     def after(self, moment: datetime) -> datetime:
         """The first slot that is later than `moment`."""
@@ -70,7 +70,7 @@ class Slots:
             slot = _instant(wall, zone)
             if slot > moment and (best is None or slot < best):
                 best = slot
-                # around a clock change slots may change their order
+                # around a clock change the order of slots may change
                 last = last or wall + _swing(slot, zone)
         if best is None:
             raise ValueError(f"{self.cron!r} has no slot after {moment}")
@@ -80,67 +80,69 @@ class Slots:
         """Slots later than `start` and not later than `end`, oldest first."""
         zone = ZoneInfo(self.zone)
         last = _local(end, zone) + _swing(end, zone)
-        found = set()
+        slots = set()
         for wall in _walls(self.cron, _local(start, zone) - _swing(start, zone)):
             if wall > last:
                 break
-            found.add(_instant(wall, zone))
-        return sorted(slot for slot in found if start < slot <= end)
+            slots.add(_instant(wall, zone))
+        return sorted(slot for slot in slots if start < slot <= end)
 
     def backwards(self, moment: datetime) -> Iterator[datetime]:
-        """Slots from the newest that is not later than `moment`, newest first, as long as any come."""
+        """Slots not later than `moment`, newest first."""
         end, width = moment.astimezone(UTC), NARROWEST
         while width <= WIDEST:
             start = end - width
-            found = self.between(start, end)
-            yield from reversed(found)
+            slots = self.between(start, end)
+            yield from reversed(slots)
             end = start
-            if len(found) < FEW:
+            if len(slots) < FEW:
                 width *= 4
 
     def apart_by(self, span: Span) -> bool:
         """Whether neighbouring slots are always this span apart in local time.
 
-        Months count by the calendar: the last days of every month are one month apart.
+        Months are calendar months: the last days of all months are one month apart.
         """
         return _apart_by(self.cron, span)
 
 
 def cron_mistake(line: str) -> str:
-    """Why the line cannot be a schedule; empty if it can."""
-    from croniter import croniter  # noqa: PLC0415  most commands never need it
+    """Why the line cannot be a schedule; empty if it can.
 
+    Examples
+    --------
+    >>> cron_mistake("0 3 * * 1")
+    ''
+    """
     fields = line.split()
     if len(fields) != 5:  # Prefect reads a sixth as seconds
-        return f"{line!r} is not a cron line; {WANTED}"
+        return f"found {line!r}, which is not a cron line; {WANTED}"
     if not croniter.is_valid(line) or any(field.casefold() in ("r", "h") for field in fields):
         hint = ' (the last Friday is "L5")' if any(c.upper() == "L" for c in fields[4]) else ""
-        return f"{line!r} is not a cron line that Prefect can run; {WANTED}{hint}"
-    days = f"0 0 {' '.join(fields[2:])}"  # which days a line names has nothing to do with the hour
+        return f"found {line!r}, which Prefect cannot run; {WANTED}{hint}"
+    days = f"0 0 {' '.join(fields[2:])}"  # the days of a line do not depend on its hour
     try:
         next(_walls(days, datetime(2026, 1, 1)))  # noqa: DTZ001  local time
         steady = _steady(days)
     except ValueError:
-        return f"{line!r} names a day that no month has; {WANTED}"
+        return f"found {line!r}, a day that no month has; {WANTED}"
     if not steady:
         return (
-            f"{line!r}: Prefect leaves out a day at the beginning of March; wanted days of the month that "
-            f'all months have, such as "1,15"'
+            f"found {line!r}, of which Prefect skips a day at the beginning of March; wanted days that every "
+            f'month has, such as "1,15"'
         )
     return ""
 
 
 def _walls(cron: str, start: datetime) -> Iterator[datetime]:
     """Local times of slots from `start` on."""
-    from croniter import croniter  # noqa: PLC0415  most commands never need it
-
     slots = croniter(cron, start - timedelta(seconds=1))
     while True:
         yield slots.get_next(datetime)
 
 
 def _instant(wall: datetime, zone: ZoneInfo) -> datetime:
-    """When a local time of a cron line comes."""
+    """The moment of a slot at this local time."""
     moment = wall.replace(tzinfo=zone).astimezone(UTC)
     if _local(moment, zone) != wall:
         moment = wall.replace(tzinfo=zone, fold=SKIPPED_FOLD).astimezone(UTC)
@@ -152,11 +154,11 @@ def _local(moment: datetime, zone: ZoneInfo) -> datetime:
 
 
 def _swing(moment: datetime, zone: ZoneInfo) -> timedelta:
-    """By how much clocks change within a day of a moment."""
+    """By how much the clock changes within a day of a moment."""
     day = timedelta(days=1)
     offsets = [(moment + shift).astimezone(zone).utcoffset() for shift in (-day, timedelta(0), day)]
-    known = [offset for offset in offsets if offset is not None]
-    return max(known) - min(known)
+    present = [offset for offset in offsets if offset is not None]
+    return max(present) - min(present)
 
 
 @lru_cache
@@ -170,9 +172,9 @@ def _apart_by(cron: str, span: Span) -> bool:
 
 
 def _steady(days: str) -> bool:
-    """Whether the same days are slots around the end of February, wherever the search for them begins."""
-    named = days.split()[2]
-    if named == "*" or not any(int(n) > LONGEST_DAY_OF_ALL_MONTHS for n in _numbers(days)):
+    """Whether the slots around the end of February do not depend on where their search begins."""
+    field = days.split()[2]
+    if field == "*" or not any(int(n) > LONGEST_DAY_OF_ALL_MONTHS for n in _numbers(days)):
         return True
     for year in (2027, 2028):
         start = datetime(year, 2, 1)  # noqa: DTZ001  local time
@@ -186,7 +188,4 @@ def _steady(days: str) -> bool:
 
 def _numbers(days: str) -> list[int]:
     """The days of the month that a line names by number."""
-    from croniter import croniter  # noqa: PLC0415  most commands never need it
-
-    named = croniter.expand(days)[0][2]
-    return [n for n in named if isinstance(n, int)]
+    return [n for n in croniter.expand(days)[0][2] if isinstance(n, int)]

@@ -1,4 +1,4 @@
-"""Durations as people write them; days, months and quarters follow the calendar of a zone."""
+"""Durations such as `7d`; days, months and quarters follow the calendar of a zone."""
 
 from __future__ import annotations
 
@@ -15,38 +15,44 @@ __all__ = ["Duration", "Span"]
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "mo": "months", "q": "months"}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _CALENDAR = ("d", "mo", "q")  # units that a clock change makes longer or shorter
-_LONGEST = 200 * 365.25 * 86400  # longer ones leave the calendar when they are counted back
+_LONGEST = 200 * 365.25 * 86400  # longer durations leave the calendar when counted back
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A duration as people write it: `90m 12h 7d 1mo 1q`; days and longer follow the calendar."""
+    """A duration, written `90m 12h 7d 1mo 1q`; days and longer units follow the calendar."""
 
     count: int
     unit: str
 
     @classmethod
     def parse(cls, text: object) -> Span:
-        """Read `7d`; raises ValueError with the forms that are allowed."""
+        """Read a text such as `7d`; raises ValueError with the allowed forms.
+
+        Examples
+        --------
+        >>> Span.parse("2q").months
+        6
+        """
         if isinstance(text, Span):
             return text
         match = re.fullmatch(r"(\d+)\s*(mo|s|m|h|d|q)", str(text).strip())
         if not match or int(match[1]) < 1:
             raise ValueError(
-                f"{text!r} is not a duration; wanted for example 90s, 90m, 12h, 7d, 1mo, 1q"
+                f"found {text!r}; wanted a duration, for example 90s, 90m, 12h, 7d, 1mo, 1q"
             )
         span = cls(int(match[1]), match[2])
         if span.seconds > _LONGEST:
-            raise ValueError(f"{text!r} is longer than 200 years")
+            raise ValueError(f"found {text!r}; wanted at most 200 years")
         return span
 
     def after(self, moment: datetime, times: int = 1, *, zone: tzinfo = UTC) -> datetime:
-        """`moment` plus `times` of this span, in UTC; a moment without zone is local time and stays it.
+        """`moment` plus `times` of this span, in UTC; a moment without zone stays without.
 
         Seconds, minutes and hours are elapsed time. Days, months and quarters are added to the local time of
-        `zone`, all at once: a month that lacks the day gives its last one, and a week across a clock
-        change has an hour more or less. A local time that is skipped is the moment of the clock change,
-        one that comes twice is its first pass: so a later moment never leads to an earlier one.
+        `zone`, all at once: in a month without the day the last day is used, and a week across a clock
+        change has an hour more or less. A skipped local time becomes the moment of the clock change, a
+        repeated one its first pass, so that a later moment never gives an earlier result.
 
         Examples
         --------
@@ -69,12 +75,12 @@ class Span:
 
     @property
     def months(self) -> int:
-        """Length in months; 0 if it is not counted in months."""
+        """Length in months; 0 for units shorter than a month."""
         return {"mo": 1, "q": 3}.get(self.unit, 0) * self.count
 
     @property
     def seconds(self) -> float:
-        """Length in seconds; a month counts 30.44 days (only for budgets and estimates)."""
+        """Length in seconds; a month has 30.44 days (only for budgets and estimates)."""
         if self.unit in _SECONDS:
             return float(self.count * _SECONDS[self.unit])
         return self.count * 30.44 * 86400 * (3 if self.unit == "q" else 1)
@@ -84,10 +90,10 @@ class Span:
 
 
 def _instant(wall: datetime, zone: tzinfo) -> datetime:
-    """When a local time comes, in UTC; where it is skipped, when the clocks change."""
+    """The moment of a local time, in UTC; if it is skipped, the moment of the clock change."""
     later = wall.replace(tzinfo=zone).astimezone(UTC)
     earlier = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
-    if earlier >= later:  # the two passes of a local time that comes twice, or the only one
+    if earlier >= later:  # two passes of a repeated local time, or the only one
         return later
     before = earlier.astimezone(zone).utcoffset()
     while later - earlier > timedelta(seconds=1):

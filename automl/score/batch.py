@@ -96,7 +96,7 @@ def predict_batch(job: Job, release: Release, batch: Snapshot) -> Staged:
         attempt=job.cycle.attempt,
         keys=_keys(batch, problem),
     )
-    with history.discreet(problem), contextlib.closing(pieces):
+    with history.hide_error_text(problem), contextlib.closing(pieces):
         rows = _with_plain_keys(job, notices.watch(pieces))
         generation = stage_pieces(job.store, job.hold, problem, provenance, rows)
     notices.warn()

@@ -29,7 +29,7 @@ def try_standby(job: Job, champion: Release, generation: int, run: Runner) -> No
         if previous is not None:
             run(stage_standby, job, previous, generation)
     except Exception as error:  # noqa: BLE001  the previous version may fail in any way
-        _log.warning("no standby: %s [no_standby]", history.words(error, job.problem))
+        _log.warning("no standby: %s [no_standby]", history.error_text(error, job.problem))
 
 
 def previous_release(

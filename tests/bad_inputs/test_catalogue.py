@@ -1,4 +1,4 @@
-"""Every row of the catalogue of bad inputs is a case, or says which test covers it."""
+"""Every row of the catalogue of bad inputs has a case, or names the test that covers it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ROWS = set(range(1, 87))
 NOT_HERE: dict[int, str] = {}  # row -> why it has no case, and which test covers it
 
 
-def test_every_row_of_the_catalogue_has_a_case_or_says_where_it_is() -> None:
-    here = {case.row for case in CASES}
-    assert here & set(NOT_HERE) == set()
-    assert here | set(NOT_HERE) == ROWS
-    assert len(here) >= 70
+def test_every_row_of_the_catalogue_has_a_case_or_names_its_test() -> None:
+    covered = {case.row for case in CASES}
+    assert covered & set(NOT_HERE) == set()
+    assert covered | set(NOT_HERE) == ROWS
+    assert len(covered) >= 70
 
 
-def test_no_two_cases_have_one_name() -> None:
+def test_case_names_are_unique() -> None:
     assert [name for name, count in Counter(map(str, CASES)).items() if count > 1] == []

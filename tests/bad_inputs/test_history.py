@@ -32,7 +32,7 @@ CASES = Catalogue()
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_bad_history_is_refused_or_told(
+def test_bad_history_is_refused_or_reported(
     case: Case, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     case.outcome.proves(lambda: case.run(Place(tmp_path, request)))
@@ -55,7 +55,7 @@ def _(place: Place) -> Seen:
 
 @CASES(2, "no-new-rows", Works())
 def _(place: Place) -> None:
-    # a cycle without new rows still judges and refits; the pull alone has nothing to do
+    # a cycle without new rows still scores and refits; only the pull has nothing to do
     problem = place.problem()
     first = place.agree(problem, good())
     place.cycle(problem)
@@ -75,7 +75,7 @@ def _(place: Place) -> Seen:
     return place.agree(place.problem(), good(late=lambda i: int(i < 9)))
 
 
-@CASES(4, "one-class", Refused("single_class", "every row is 1; wanted at least two classes"))
+@CASES(4, "one-class", Refused("single_class", "found 1 in every row; wanted at least two"))
 def _(place: Place) -> Seen:
     return place.agree(place.problem(), good(late=1))
 
@@ -95,8 +95,8 @@ def fate(i: int) -> str:
     return ("fine", "late", "lost")[i % 3]
 
 
-# stricter than a warning: a champion cannot name a class that it never saw, so a person decides first
-@CASES(6, "new-class", Refused("new_class", "class 'stolen'; the contract knows 'fine', 'late'"))
+# stricter than a warning: a champion cannot predict a class that it never saw, so a user decides first
+@CASES(6, "new-class", Refused("new_class", "class 'stolen'; the contract lists 'fine', 'late'"))
 def _(place: Place) -> Seen:
     problem = place.problem(task="multiclass")
     place.agree(problem, good(late=fate))
@@ -104,7 +104,9 @@ def _(place: Place) -> Seen:
     return place.cycle(problem)
 
 
-@CASES(6, "new-label-of-two", Refused("new_class", "found class 2; the contract knows 0, 1"))
+@CASES(
+    6, "new-label-of-two", Refused("new_class", "found the new class 2; the contract lists 0, 1")
+)
 def _(place: Place) -> Seen:
     problem = place.problem()
     place.agree(problem, good())
@@ -113,7 +115,7 @@ def _(place: Place) -> Seen:
 
 
 # stricter than a warning: probabilities of a class without rows cannot be learned again
-@CASES(7, "class-vanished", Refused("class_vanished", "class 'lost' has vanished"))
+@CASES(7, "class-vanished", Refused("class_vanished", "class 'lost' is missing"))
 def _(place: Place) -> Seen:
     problem = place.problem(task="multiclass")
     place.agree(problem, good(late=fate))
@@ -121,7 +123,7 @@ def _(place: Place) -> Seen:
     return place.cycle(problem)
 
 
-# a row without a label is one whose label has not come; nobody must declare that
+# a row without a label is a row whose label is not known yet; that needs no declaration
 @CASES(8, "no-label", LeftOut("no_label", 4))
 def _(place: Place) -> Seen:
     return place.agree(place.problem(), some(good(), 4, late=None))
@@ -139,7 +141,7 @@ def _(place: Place) -> Seen:
     return place.agree(place.problem(task="regression"), rows)
 
 
-@CASES(10, "constant-target", Refused("constant_target", "every row holds 7.0"))
+@CASES(10, "constant-target", Refused("constant_target", "found 7.0 in every row"))
 def _(place: Place) -> Seen:
     return place.agree(place.problem(task="regression"), good(late=7.0))
 
@@ -152,7 +154,7 @@ def _(place: Place) -> Seen:
     return place.cycle(problem)
 
 
-@CASES(11, "text-target", Refused("kind_changed", "column 'late': found 300 values that are no"))
+@CASES(11, "text-target", Refused("kind_changed", "column 'late': found 300 values that are not"))
 def _(place: Place) -> Seen:
     problem = place.problem(task="regression")
     place.agree(problem, good(late=hours))
@@ -160,18 +162,22 @@ def _(place: Place) -> Seen:
     return place.cycle(problem)
 
 
-@CASES(11, "text-target-at-first", Refused("target_kind", "found text; task regression wants num"))
+@CASES(
+    11,
+    "text-target-at-first",
+    Refused("target_kind", "found text; wanted numbers, because task is"),
+)
 def _(place: Place) -> Seen:
     return place.agree(place.problem(task="regression"), good(late=fate))
 
 
-@CASES(12, "target-times-100", Refused("target_jump", r"median went from 26 to 2[5-7]00 in the"))
+@CASES(12, "target-times-100", Refused("target_jump", r"median changed from 26 to 2[5-7]00 in the"))
 def _(place: Place) -> Seen:
     rows = good(late=lambda i: hours(i) * (100 if i >= 250 else 1))
     return place.agree(place.problem(task="regression"), rows)
 
 
-@CASES(12, "target-times-10", Warned(r"median went from 26 to 2[5-7]0 .*\[target_shifted\]"))
+@CASES(12, "target-times-10", Warned(r"median changed from 26 to 2[5-7]0 .*\[target_shifted\]"))
 def _(place: Place) -> Seen:
     rows = good(late=lambda i: hours(i) * (10 if i >= 250 else 1))
     return place.agree(place.problem(task="regression"), rows)
@@ -180,7 +186,7 @@ def _(place: Place) -> Seen:
 # ---------------------------------------------------------------- keys
 
 
-@CASES(16, "same-row-twice", Warned("2 rows came more than once and are kept once"))
+@CASES(16, "same-row-twice", Warned("2 rows repeat another row exactly and were dropped"))
 def _(place: Place) -> Seen:
     seen = place.agree(place.problem(), [*good(), *good()[5:7]])
     assert seen.snapshot.rows == 300
@@ -204,7 +210,7 @@ def _(place: Place) -> Seen:
     )
 
 
-# equal rows without a key may both have happened, so they are kept, counted and told
+# equal rows without a key may be separate events, so they are kept, counted and reported
 @CASES(19, "same-rows-without-key", Warned(r"6 rows \(2\.0%\) equal another.*\[same_row\]"))
 def _(place: Place) -> Seen:
     problem = place.problem("parquet", key="")
@@ -216,7 +222,7 @@ def _(place: Place) -> Seen:
     return place.agree(place.problem("parquet"), some(good(), 3, parcel=None), "parquet")
 
 
-@CASES(20, "many-null-keys", Refused("null_key", "'parcel': found 4 rows without it"))
+@CASES(20, "many-null-keys", Refused("null_key", "'parcel': found 4 rows without a value"))
 def _(place: Place) -> Seen:
     return place.agree(place.problem(), some(good(), 4, parcel=None))
 
@@ -229,7 +235,7 @@ def at(*times: str) -> Rows:
     return [{**parcel(900 + i, AS_OF), "sent_at": when} for i, when in enumerate(times)]
 
 
-# left out, not set aside: nothing about a row of the future may be looked at, not even its kinds
+# left out, not set aside: no cell of a future row may be read, not even to infer a kind
 @CASES(21, "future-rows", LeftOut("not_before_as_of", 5))
 def _(place: Place) -> Seen:
     future = [parcel(1000 + i, AS_OF + i * DAY, weight="junk") for i in range(5)]
@@ -264,7 +270,7 @@ def _(place: Place) -> Seen:
     return place.agree(place.problem(label_delay='"90d"'), good())
 
 
-# UTC is the documented zone of times that name none; the problem file says otherwise
+# times without a zone are UTC unless the problem file sets history.timezone
 @CASES(26, "naive-times", Works())
 def _(place: Place) -> None:
     utc = place.agree(place.problem(), good()).frame["sent_at"]
@@ -277,12 +283,12 @@ def _(place: Place) -> None:
     rows = good()
     utc = place.agree(place.problem(), rows).frame["sent_at"].tolist()
     zones = ("+02:00", "Z", "-05:30")
-    told = [
+    written = [
         {**row, "sent_at": pd.Timestamp(row["sent_at"], tz="UTC").tz_convert(zone).isoformat()}
         for row, zone in zip(rows, (("Etc/GMT-2", "UTC", "Asia/Kolkata") * 100), strict=True)
     ]
-    assert any(zones[0] in row["sent_at"] for row in told)
-    place.source().holds(told)
+    assert any(zones[0] in row["sent_at"] for row in written)
+    place.source().holds(written)
     assert place.cycle(place.problem()).frame["sent_at"].tolist() == utc
 
 
@@ -297,7 +303,7 @@ def _(place: Place) -> Seen:
     return seen
 
 
-@CASES(29, "times-that-stand-for-none", SetAside("bad_time", 2))
+@CASES(29, "placeholder-times", SetAside("bad_time", 2))
 def _(place: Place) -> Seen:
     odd = ["1970-01-01 00:00:00", "0001-01-01 00:00:00"]
     rows = [*good(), *at(*odd)]
@@ -309,7 +315,9 @@ def _(place: Place) -> Seen:
     return place.agree(place.problem(), [*good(), *at("9999-12-31 23:59:59")])
 
 
-@CASES(29, "dates-of-a-feature", Warned("'ends': 2 dates such as .* are taken for gaps"))
+@CASES(
+    29, "dates-of-a-feature", Warned("'ends': 2 placeholder dates such as .* are read as missing")
+)
 def _(place: Place) -> Seen:
     rows = good(ends=lambda i: "9999-12-31" if i < 2 else f"2026-01-{i % 28 + 1:02}")
     seen = place.agree(place.problem(), rows)
@@ -358,16 +366,16 @@ def _(place: Place) -> Seen:
     return seen
 
 
-@CASES(75, "source-behind", Refused("source_behind", "newest labelled row is of 2026-02-28 .* as_"))
+@CASES(75, "source-behind", Refused("source_behind", "no labelled row after 2026-02-28 .* as_of"))
 def _(place: Place) -> Seen:
-    # not waited for: the scheduler runs the same command again
+    # the command does not wait: the scheduler runs it again
     place.source().holds(good())
     return place.cycle(place.problem(), AS_OF + 3 * WEEK)
 
 
 @CASES(75, "season-without-rows", Works())
 def _(place: Place) -> None:
-    # a gap as long as one the history has shown before is a season
+    # a gap no longer than an earlier gap of the history is a season
     spring = [
         {**row, "parcel": 2000 + i, "sent_at": f"{pd.Timestamp(row['sent_at']) - 90 * DAY}"}
         for i, row in enumerate(good())

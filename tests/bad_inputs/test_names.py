@@ -1,4 +1,4 @@
-"""Bad inputs, rows 53 to 64: names with any characters, names that collide, too few or too many columns."""
+"""Bad inputs, rows 53 to 64: names with any characters, colliding names, too few or too many columns."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LONG = "naïve_" * 9 + "s"  # 64 bytes
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_bad_names_are_refused_or_just_names(
+def test_bad_names_are_refused_or_used_unchanged(
     case: Case, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     case.outcome.proves(lambda: case.run(Place(tmp_path, request)))
@@ -46,7 +46,7 @@ def renamed(*names: str) -> Rows:
 
 
 def fits(problem: Problem, seen: Seen) -> None:
-    """LightGBM and a linear model learn from the columns, travel to disk and back, and predict."""
+    """LightGBM and a linear model fit on the columns; saved and loaded again, they predict the same."""
     contract = load_contract(problem)
     assert contract is not None
     rows, members = Matrix.of(seen.frame, problem, contract), []
@@ -89,7 +89,7 @@ any_names(56, "any-script", "sqlite", "🚚", "вес", "_lead", "1st", "it's", 
 any_names(59, "injection", "sqlite", 'x"; DROP TABLE rows; --', "'); DROP TABLE rows; --")
 
 
-# left out instead of renamed: in practice it is the row number that a frame's index left in the file
+# left out, not renamed: usually it is the row number that pandas wrote as the index
 @CASES(55, "empty-name", Warned(r"a column without a name is not used.*\[column_nameless\]"))
 def _(place: Place) -> Seen:
     seen = place.agree(place.problem("csv"), renamed("", "carrier"), "csv")
@@ -104,7 +104,7 @@ def _(place: Place) -> None:
         assert connection.execute("select count(*) from rows").fetchone() == (300,)
 
 
-# ---------------------------------------------------------------- names that are not free
+# ---------------------------------------------------------------- names that are taken
 
 
 @CASES(57, "same-but-for-case", Refused("names_collide", "'Weight' and 'weight' differ only in", 2))
@@ -112,7 +112,7 @@ def _(place: Place) -> Seen:
     return place.agree(place.problem("parquet"), renamed("Weight", "carrier", "weight"), "parquet")
 
 
-@CASES(57, "same-but-for-unicode", Refused("names_collide", "differ only in case or in how", 2))
+@CASES(57, "same-but-for-unicode", Refused("names_collide", "differ only in case or in their", 2))
 def _(place: Place) -> Seen:
     names = ("Gr\u00f6\u00dfe", "carrier", "Gro\u0308sse")
     return place.agree(place.problem("csv"), renamed(*names), "csv")
@@ -143,14 +143,14 @@ def _(place: Place) -> Seen:
     return place.cycle(problem)
 
 
-@CASES(60, "long-published-name", Refused("problem", "published and longer than 63 bytes", 2))
+@CASES(60, "long-published-name", Refused("problem", "published column .*longer than 63 bytes", 2))
 def _(place: Place) -> Problem:
     return place.problem(key=f'["{LONG}"]')
 
 
 @CASES(60, "long-feature-name", Works())
 def _(place: Place) -> None:
-    # a feature is never published, so only the source's own limit counts
+    # features are not published, so only the source limits their names
     seen = place.agree(place.problem("parquet"), renamed(LONG, "carrier"), "parquet")
     assert LONG in seen.frame.columns
 
@@ -166,26 +166,34 @@ def _(place: Place) -> None:
         place.problem(), {"sqlite:///rows.db": server.new_database(), "select * from rows": query}
     )
     names = [n for n in place.cycle(problem).frame.columns if n.startswith("naïve")]
-    assert [len(n.encode()) for n in names] == [63]  # PostgreSQL's own, told in the contract
+    assert [len(n.encode()) for n in names] == [
+        63
+    ]  # cut by PostgreSQL, so the contract lists the short name
 
 
-@CASES(61, "published-name", Refused("problem", "generation is also a column of the pred", 2))
+@CASES(
+    61, "published-name", Refused("problem", "column generation, a reserved column of the pred", 2)
+)
 def _(place: Place) -> Problem:
     return place.problem(key='["generation"]')
 
 
-@CASES(61, "published-name-in-capitals", Refused("problem", "As_Of is also a column of the", 2))
+@CASES(
+    61,
+    "published-name-in-capitals",
+    Refused("problem", "column As_Of, a reserved column of the", 2),
+)
 def _(place: Place) -> Problem:
     return place.problem(time='"As_Of"')
 
 
-@CASES(61, "row-id-without-key", Refused("name_taken", "'row_id': this name is one of ours", 2))
+@CASES(61, "row-id-without-key", Refused("name_taken", "'row_id': this name is reserved", 2))
 def _(place: Place) -> Seen:
     rows = good(row_id=lambda i: f"r{i}")
     return place.agree(place.problem("csv", key=""), rows, "csv")
 
 
-@CASES(61, "feature-named-like-ours", Works())
+@CASES(61, "feature-named-like-a-predictions-column", Works())
 def _(place: Place) -> None:
     seen = place.agree(place.problem("parquet"), renamed("prediction", "class"), "parquet")
     assert {"prediction", "class"} <= {*seen.frame.columns}
@@ -222,15 +230,15 @@ def _(place: Place) -> Seen:
 
 
 def change_features(problem: Problem, change: Callable[[dict[str, object]], object]) -> None:
-    """Edit the contract file as a person would."""
+    """Edit the contract file as a user would."""
     file = contract_file(problem)
-    told = json.loads(file.read_text(encoding="utf-8"))
-    told["features"] = change(told["features"])
-    file.write_text(json.dumps(told), encoding="utf-8")
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["features"] = change(content["features"])
+    file.write_text(json.dumps(content), encoding="utf-8")
 
 
-# no estimate of seconds: what a fit costs is known after the first one, and the sweep keeps to its budget
-@CASES(64, "many-columns", Warned(r"1,0\d\d columns: fits take long.*\[many_columns\]"))
+# the warning estimates no seconds: the cost of a fit is known after the first, and the sweep keeps its budget
+@CASES(64, "many-columns", Warned(r"1,0\d\d feature columns make fits slow.*\[many_columns\]"))
 def _(place: Place) -> Seen:
     frame = pd.DataFrame(good())
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Bad inputs, rows 22 and 65 to 86: odd batches and models; and whatever is refused changes nothing."""
+"""Bad inputs, rows 22 and 65 to 86: odd batches and models; a refused command changes nothing."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ class Site:
         """Champion, alias, pointer, and every cell of the predictions."""
         problem, workspace = load_problem(self.file), open_workspace(self.file)
         with closing(sqlite3.connect(self.file.parent / ".automl" / "automl.db")) as store:
-            told = [
+            tables = [
                 store.execute(f"select * from {table} order by 1, 2").fetchall()
                 for table in ("parcels", "automl_pointer", "automl_release", "automl_generation")
             ]
         alias = Registry(problem, workspace).client.get_model_version_by_alias(
             problem.name, "champion"
         )
-        return (*told, alias.version, alias.run_id)
+        return (*tables, alias.version, alias.run_id)
 
     def cycle(self, as_of: datetime = AS_OF, **options: Any) -> object:
         """`automl cycle` from this folder."""
@@ -88,7 +88,7 @@ class Site:
 
 
 def world() -> pd.DataFrame:
-    """The made-up world, its features under names that no library likes."""
+    """The generated world, its features under names that are hard for libraries."""
     named = make_world().rename(columns={"weight": WEIGHT, "carrier": CARRIER})
     return named.drop(columns=["fate", "hours"])
 
@@ -104,12 +104,12 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.fixture
 def site(published: Site, tmp_path: Path) -> Site:
-    """A copy of the published site that a test may spoil; models stay where they were logged."""
+    """A copy of the published site that a test may change; models stay where they were logged."""
     shutil.copytree(published.file.parent, tmp_path / "site")
     return Site(tmp_path / "site" / published.file.name)
 
 
-# ---------------------------------------------------------------- after every refusal all is as it was
+# ---------------------------------------------------------------- a refusal changes nothing
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ REFUSALS = [
     Refusal("new-class", "too_many_classes", 3, with_cells("late", 2, slice(*NEW))),
     Refusal("no-labels", "no_history", 3, with_cells("late", None)),
     Refusal("kind-changed", "kind_changed", 3, with_cells(WEIGHT, "heavy", slice(*NEW))),
-    Refusal("feature-falls-silent", "feature_empty", 3, with_cells(CARRIER, None, slice(*NEW))),
+    Refusal("feature-turns-empty", "feature_empty", 3, with_cells(CARRIER, None, slice(*NEW))),
     Refusal("null-keys", "null_key", 3, with_cells("parcel", None, slice(*NEW))),
     Refusal("same-keys", "duplicate_key", 3, with_cells("parcel", 7, slice(*NEW))),
     Refusal("leak", "leak", 3, lambda s: s.edit('"select * from parcels"', LEAK)),
@@ -164,12 +164,12 @@ def test_after_a_refused_cycle_champion_alias_and_predictions_are_the_same_to_th
     site: Site, refusal: Refusal
 ) -> None:
     before = site.standing
-    told = site.file.read_bytes()
+    problem_file = site.file.read_bytes()
     refusal.harm(site)
     with pytest.raises(AutomlError) as caught:
         site.cycle(refusal.as_of)
     assert (caught.value.code, caught.value.exit_code) == (refusal.code, refusal.exit_code)
-    site.file.write_bytes(told)
+    site.file.write_bytes(problem_file)
     assert site.standing == before
 
 
@@ -177,14 +177,14 @@ def test_after_a_refused_cycle_champion_alias_and_predictions_are_the_same_to_th
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_bad_batches_and_models_are_refused_or_told(
+def test_bad_batches_and_models_are_refused_or_reported(
     case: Case, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     case.outcome.proves(lambda: case.run(Place(tmp_path, request)))
 
 
 def unchanged(place: Place, run: Callable[[Site], object], harm: Callable[[Site], Any]) -> object:
-    """A command on a spoilt copy of the site, after which all stands as before."""
+    """Run a command on a changed copy of the site; champion and predictions must be unchanged."""
     site: Site = place.request.getfixturevalue("site")
     before = site.standing
     harm(site)
@@ -201,7 +201,7 @@ def _(place: Place) -> object:
 
 @CASES(65, "empty-batch", Refused("empty_batch", "wanted rows with 2026-03-02 00:00 <= sent_at"))
 def _(place: Place) -> object:
-    # never an empty generation: readers would see nothing at all
+    # an empty generation is never published: readers would see no rows
     before = AS_OF.replace(tzinfo=None)
     return unchanged(place, Site.score, lambda s: s.holds(lambda f: f[f["sent_at"] < before]))
 
@@ -214,12 +214,12 @@ def _(place: Place) -> object:
 
 @CASES(66, "batch-grew", Refused("batch_size", r"found 960 rows, generation 1 has 252; wanted b"))
 def _(place: Place) -> object:
-    def more(frame: pd.DataFrame) -> pd.DataFrame:
+    def fourfold(frame: pd.DataFrame) -> pd.DataFrame:
         after = frame[frame["sent_at"] >= AS_OF.replace(tzinfo=None)]
         copies = [after.assign(parcel=after["parcel"] + 10_000 * i) for i in range(1, 4)]
         return pd.concat([frame, *copies])
 
-    return unchanged(place, Site.score, lambda s: s.holds(more))
+    return unchanged(place, Site.score, lambda s: s.holds(fourfold))
 
 
 @CASES(66, "batch-may-grow", Works())
@@ -232,12 +232,12 @@ def _(place: Place) -> None:
 
 
 def vars_of(result: Any) -> dict[str, Any]:
-    """What a story answered."""
+    """The status and row count of a result."""
     return {"status": result.status, "rows": result.rows}
 
 
 def agreed_with_batch(place: Place, **other: Any) -> Any:
-    """A contract made on good rows, and rows to predict beside them."""
+    """A contract made from good rows, and rows to predict as well."""
     problem = place.problem()
     place.agree(problem, good())
     place.source().holds([*good(**other), *coming(**other)])
@@ -254,7 +254,7 @@ def _(place: Place) -> Seen:
     return place.batch(problem)
 
 
-@CASES(67, "column-missing-in-batch", Refused("missing_column", "column 'weight' vanished"))
+@CASES(67, "column-missing-in-batch", Refused("missing_column", "column 'weight' is missing"))
 def _(place: Place) -> Seen:
     problem = place.problem()
     place.agree(problem, good())
@@ -272,9 +272,9 @@ def _(place: Place) -> Seen:
 @CASES(69, "columns-in-another-order", Works())
 def _(place: Place) -> None:
     problem = agreed_with_batch(place)
-    told = place.batch(problem).snapshot.digest
+    digest = place.batch(problem).snapshot.digest
     place.source().holds([dict(reversed(row.items())) for row in [*good(), *coming()]])
-    assert place.batch(problem).snapshot.digest == told
+    assert place.batch(problem).snapshot.digest == digest
 
 
 @CASES(
@@ -289,8 +289,8 @@ def _(place: Place) -> Seen:
     return seen
 
 
-class Answers:
-    """A model that answers the same for every row."""
+class Constant:
+    """A model that predicts the same for every row."""
 
     def __init__(self, probability: float) -> None:
         self.probability = probability
@@ -300,28 +300,28 @@ class Answers:
         return np.tile([1 - self.probability, self.probability], (len(frame), 1))
 
 
-def answering(place: Place, probability: float) -> None:
-    """From now on every champion answers this."""
+def predicting(place: Place, probability: float) -> None:
+    """Make every champion predict this probability."""
     patched: pytest.MonkeyPatch = place.request.getfixturevalue("monkeypatch")
-    patched.setattr(Registry, "load", lambda *_: Answers(probability))
+    patched.setattr(Registry, "load", lambda *_: Constant(probability))
 
 
 @CASES(71, "predictions-not-finite", Refused("predict_not_finite", "values that are not finite", 6))
 def _(place: Place) -> object:
-    answering(place, float("nan"))
+    predicting(place, float("nan"))
     return unchanged(place, Site.score, lambda _: None)
 
 
 @CASES(71, "probabilities-out-of-range", Refused("predict_out_of_range", "wanted 0 to 1", 6))
 def _(place: Place) -> object:
-    answering(place, 1.25)
+    predicting(place, 1.25)
     return unchanged(place, Site.score, lambda _: None)
 
 
-# published all the same: a calm week may have one answer, and the guards have seen the model vary
+# published nevertheless: a quiet week may have equal predictions, and the guards have checked that the model varies
 @CASES(71, "constant-predictions", Works())
 def _(place: Place) -> None:
-    answering(place, 0.25)
+    predicting(place, 0.25)
     caplog: pytest.LogCaptureFixture = place.request.getfixturevalue("caplog")
     site: Site = place.request.getfixturevalue("site")
     with caplog.at_level(logging.WARNING):
@@ -330,7 +330,7 @@ def _(place: Place) -> None:
     assert "predictions are 0.25 [constant_predictions]" in caplog.text
 
 
-# pulling is pulling, whatever it is for: exit code 3, as for a full disk in a retraining
+# a pull for scoring fails like a pull for retraining: exit code 3
 @CASES(82, "disk-full-while-scoring", Refused("disk_full", "No space left on device"))
 def _(place: Place) -> object:
     def full(site: Site) -> None:
@@ -349,7 +349,7 @@ def _(place: Place) -> object:
 
 @CASES(83, "copy-cannot-be-written", Refused("parquet", "publish.parquet .*: Read-only file", 6))
 def _(place: Place) -> object:
-    # the table has been published by then; the copy follows with the next command
+    # the table is already published; the next command writes the copy
     site: Site = place.request.getfixturevalue("site")
     site.edit("[metric]", '[publish]\nparquet = "out"\n\n[metric]')
     patched: pytest.MonkeyPatch = place.request.getfixturevalue("monkeypatch")
@@ -379,12 +379,12 @@ def _(place: Place) -> object:
 
 @CASES(85, "model-gone", Refused("digest_mismatch", r"'MLmodel' is not .* files differ", 6))
 def _(place: Place) -> object:
-    there = artifacts(place.request.getfixturevalue("published"))
-    aside = there.rename(there.with_name("aside"))
+    folder = artifacts(place.request.getfixturevalue("published"))
+    moved = folder.rename(folder.with_name("moved"))
     try:
         return unchanged(place, Site.score, lambda _: None)
     finally:
-        aside.rename(there)
+        moved.rename(folder)
 
 
 @CASES(
@@ -392,12 +392,12 @@ def _(place: Place) -> object:
 )
 def _(place: Place) -> object:
     patched: pytest.MonkeyPatch = place.request.getfixturevalue("monkeypatch")
-    known = models.version
+    installed = models.version
 
     def version(name: str) -> str:
         if name == "lightgbm":
             raise PackageNotFoundError(name)
-        return known(name)
+        return installed(name)
 
     patched.setattr(models, "version", version)
     return unchanged(place, Site.score, lambda _: None)

@@ -37,7 +37,7 @@ def test_bad_sources_are_refused_and_leave_no_half_pull(
 
 
 def patch(place: Place) -> pytest.MonkeyPatch:
-    """What pytest undoes after the case."""
+    """Patches that pytest undoes after the case."""
     patched: pytest.MonkeyPatch = place.request.getfixturevalue("monkeypatch")
     return patched
 
@@ -49,13 +49,13 @@ def of_postgres(place: Place, query: str = "", user: str = "") -> Problem:
     """The good rows as PostgreSQL makes them."""
     server: PostgresServer = place.request.getfixturevalue("postgres")
     url = sa.make_url(server.new_database())
-    told = (url.set(username=user) if user else url).render_as_string(hide_password=False)
+    source = (url.set(username=user) if user else url).render_as_string(hide_password=False)
     rows = (
         "select i as parcel, timestamp '2026-02-28' - i * interval '4 hours' as sent_at, "
         "i % 3 % 2 as late, i % 7 as weight from generate_series(1, 300) as i"
     )
     return place.edited(
-        place.problem(), {"sqlite:///rows.db": told, "select * from rows": query or rows}
+        place.problem(), {"sqlite:///rows.db": source, "select * from rows": query or rows}
     )
 
 
@@ -110,7 +110,7 @@ def _(place: Place) -> Seen:
 
 @CASES(74, "connection-lost", Refused("source_unreachable", "does not respond", 5))
 def _(place: Place) -> Seen:
-    # nothing of a torn pull is kept; the scheduler tries again
+    # an interrupted pull keeps nothing; the scheduler runs the command again
     lost = """'''select i as parcel, timestamp '2026-02-28' - i * interval '1 second' as sent_at,
         case when i = 150000 then pg_terminate_backend(pg_backend_pid())::int else i % 2 end as late
         from generate_series(1, 200000) as i'''"""
@@ -130,7 +130,7 @@ def csv(place: Place, text: str) -> Problem:
     return place.problem("csv")
 
 
-# a last line that is cut within its last cell cannot be told from a whole one; files are renamed into place
+# a last line that is cut within its last cell looks complete: write files elsewhere, then rename them into place
 @CASES(76, "short-last-line", Refused("bad_file", r"rows.csv: .*[Ee]xpected 6 columns, got 3"))
 def _(place: Place) -> Seen:
     return place.cycle(csv(place, "900,2026-02-01 10:00:00,4"))
@@ -181,7 +181,7 @@ def _(place: Place) -> Seen:
 
 @CASES(79, "corrupt-pages", Refused("bad_file", "b.parquet: cannot be read"))
 def _(place: Place) -> Seen:
-    # one good file beside it is not enough: never a part of what was asked for
+    # one valid file is not enough: a pull reads all files or none
     problem = in_folder(place, {"a": {}, "b": {"parcel": lambda n: n + 300}})
     file = place.folder / "rows" / "b.parquet"
     content = bytearray(file.read_bytes())
@@ -249,7 +249,7 @@ def broken_disk(place: Place, number: int) -> Problem:
 
 
 def fails_and_leaves_all(place: Place, number: int) -> Seen:
-    """A pull on a broken disk; what was there before is there after it."""
+    """A pull on a broken disk; all earlier files are unchanged."""
     problem = broken_disk(place, number)
     history = open_workspace(problem.file).history(problem.name)
     before = {f: f.read_bytes() for f in history.rglob("*") if f.is_file()}
@@ -259,7 +259,7 @@ def fails_and_leaves_all(place: Place, number: int) -> Seen:
         assert {f: f.read_bytes() for f in history.rglob("*") if f.is_file()} == before
 
 
-# no check of free space beforehand: what a pull will write is not known, and nothing half-written stays
+# free space is not checked first: the size of a pull is not known, and half-written files are removed
 @CASES(82, "disk-full", Refused("disk_full", "cannot be written: No space left on device"))
 def _(place: Place) -> Seen:
     return fails_and_leaves_all(place, errno.ENOSPC)
@@ -282,7 +282,7 @@ def _(place: Place) -> Seen:
 
 
 def with_role(place: Place, name: str, options: str) -> Problem:
-    """The problem as another role of the server sees it, who may read nothing."""
+    """The problem, read by a role of the server that has no rights."""
     server: PostgresServer = place.request.getfixturevalue("postgres")
     with server.superuser.connect() as connection:
         connection.exec_driver_sql(f"drop role if exists {name}")

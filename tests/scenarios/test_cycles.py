@@ -334,7 +334,7 @@ def test_refused_data_leave_champion_and_predictions(
     first = run_cycle(file, AS_OF - WEEK)
     before = rows(file, "select * from parcels order by parcel")
     write_problem(tmp_path, frame=make_world().drop(columns="weight"))
-    with pytest.raises(HistoryError, match="'weight' vanished"):
+    with pytest.raises(HistoryError, match="'weight' is missing"):
         run_cycle(file, AS_OF)
     assert rows(file, "select * from parcels order by parcel") == before
     champion = Store(open_workspace(file)).champion("parcels")

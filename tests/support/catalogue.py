@@ -1,7 +1,7 @@
-"""The catalogue of bad inputs: one numbered row per way in which data go wrong, and what must follow.
+"""The catalogue of bad inputs: one numbered row per way in which data go wrong, and the required outcome.
 
-A case builds the bad input on a small real source and runs what a cycle runs. What must follow is said
-beside it: refused, set aside, left out, told, or simply used.
+A case builds the bad input on a small real source and runs what a cycle runs. Each case names its outcome:
+refused, set aside, left out, warned of, or simply used.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Seen:
 
 
 class Place:
-    """A folder with one source, a problem file and a contract; the fixtures a case may ask for."""
+    """A folder with one source, a problem file and a contract, and the fixtures that a case may use."""
 
     def __init__(self, folder: Path, request: pytest.FixtureRequest) -> None:
         self.folder = folder
@@ -68,7 +68,7 @@ class Place:
         return load_problem(problem.file)
 
     def agree(self, problem: Problem, rows: Rows | None = None, kind: str = "sqlite") -> Seen:
-        """A first cycle on good rows: it writes the contract."""
+        """A first cycle on good rows, which writes the contract."""
         if rows is not None:
             self.source(kind).holds(rows)
         return self.cycle(problem)
@@ -88,8 +88,8 @@ class Place:
         if contract is None:
             contract = infer(frame, problem, snapshot.unused)
             save_contract(problem, contract)
-        found = check(frame, contract, problem, snapshot.offered, as_of=as_of)
-        return Seen(snapshot, frame, [*map(str, found), *snapshot.warnings])
+        findings = check(frame, contract, problem, snapshot.offered, as_of=as_of)
+        return Seen(snapshot, frame, [*map(str, findings), *snapshot.warnings])
 
     def batch(self, problem: Problem, as_of: datetime = AS_OF) -> Seen:
         """Pull and check the rows to predict as a cycle does."""
@@ -103,8 +103,8 @@ class Place:
             nulls=contract.nulls,
         )
         frame = read(snapshot)
-        found = check_batch(frame, contract, problem, snapshot.offered)
-        return Seen(snapshot, frame, [*map(str, found), *snapshot.warnings])
+        findings = check_batch(frame, contract, problem, snapshot.offered)
+        return Seen(snapshot, frame, [*map(str, findings), *snapshot.warnings])
 
     def execute(self, *statements: str) -> None:
         """Change the SQLite source by hand."""
@@ -114,12 +114,12 @@ class Place:
 
 
 def good(count: int = 300, every: timedelta = DAY / 6, **other: Any) -> Rows:
-    """Rows that nothing is wrong with, known at AS_OF; `other` are columns, values or functions of the row."""
+    """Valid rows, known at AS_OF; `other` are further columns: values, or functions of the row number."""
     last = AS_OF - 2 * DAY
     rows = []
     for i in range(count):
-        more = {name: value(i) if callable(value) else value for name, value in other.items()}
-        rows.append(parcel(i, last - (count - 1 - i) * every, **more))
+        cells = {name: value(i) if callable(value) else value for name, value in other.items()}
+        rows.append(parcel(i, last - (count - 1 - i) * every, **cells))
     return rows
 
 
@@ -133,7 +133,7 @@ def some(rows: Rows, count: int, **cells: Any) -> Rows:
     return [{**row, **cells} if i < count else row for i, row in enumerate(rows)]
 
 
-# ---------------------------------------------------------------- what must follow
+# ---------------------------------------------------------------- outcomes
 
 
 @dataclass(frozen=True)
@@ -141,12 +141,12 @@ class Refused:
     """The cycle is refused with this code; champion and predictions are not touched."""
 
     code: str
-    told: str
+    match: str
     exit_code: int = 3
 
     def proves(self, run: Callable[[], Any]) -> None:
         """Run the case."""
-        with pytest.raises(AutomlError, match=self.told) as caught:
+        with pytest.raises(AutomlError, match=self.match) as caught:
             run()
         assert (caught.value.code, caught.value.exit_code) == (self.code, self.exit_code)
         assert EXITS[self.exit_code] in {base.__name__ for base in type(caught.value).__mro__}
@@ -154,13 +154,13 @@ class Refused:
 
 @dataclass(frozen=True)
 class SetAside:
-    """So many rows are quarantined for this reason; the others are used."""
+    """`count` rows are quarantined for this reason; the others are used."""
 
     code: str
     count: int = 1
 
     def proves(self, run: Callable[[], Any]) -> None:
-        """Run the case, which answers what the cycle has seen."""
+        """Run the case, which returns what the cycle has seen."""
         seen = run()
         assert seen.snapshot.quarantined == {self.code: self.count}
         assert seen.snapshot.rows == len(seen.frame) > 0
@@ -168,13 +168,13 @@ class SetAside:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """So many rows are not looked at, and are counted."""
+    """`count` rows are left out without being read, and are counted."""
 
     why: str
     count: int
 
     def proves(self, run: Callable[[], Any]) -> None:
-        """Run the case, which answers what the cycle has seen."""
+        """Run the case, which returns what the cycle has seen."""
         seen = run()
         assert seen.snapshot.dropped[self.why] == self.count
         assert seen.snapshot.quarantined == {}
@@ -182,19 +182,19 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Warned:
-    """The cycle goes on and says this."""
+    """The cycle continues with this warning."""
 
-    told: str
+    match: str
 
     def proves(self, run: Callable[[], Any]) -> None:
-        """Run the case, which answers what the cycle has seen."""
+        """Run the case, which returns what the cycle has seen."""
         warnings = run().warnings
-        assert [w for w in warnings if re.search(self.told, w)], warnings
+        assert [w for w in warnings if re.search(self.match, w)], warnings
 
 
 @dataclass(frozen=True)
 class Works:
-    """The input is used as what it stands for; the case itself says how."""
+    """The input is used as it is meant; the case itself asserts how."""
 
     def proves(self, run: Callable[[], Any]) -> None:
         """Run the case."""
@@ -206,7 +206,7 @@ Outcome = Refused | SetAside | LeftOut | Warned | Works
 
 @dataclass(frozen=True)
 class Case:
-    """One way in which a row of the catalogue shows."""
+    """One example of a row of the catalogue."""
 
     row: int
     name: str
@@ -218,7 +218,7 @@ class Case:
 
 
 class Catalogue(list[Case]):
-    """Cases in order; called as a decorator it takes one more."""
+    """Cases in order; as a decorator it adds a case."""
 
     def __call__(self, row: int, name: str, outcome: Outcome) -> Callable[[Any], Any]:
         """Add the decorated function as a case of this row."""

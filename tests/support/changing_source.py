@@ -16,8 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
-from automl.history import Folders, Kinds, Pull, Snapshot, pull, pulls, read
-from automl.history.rows.shaping import Chunk
+from automl.history import ColumnKinds, Folders, Pull, Snapshot, pull, pulls, read
+from automl.history.rows.layout import Chunk
 from automl.history.sources import Since, base
 from automl.problem import Problem, load_problem
 from automl.workspace import open_workspace
@@ -26,7 +26,7 @@ START = datetime(2026, 1, 5, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 NAMES = ("id", "code", "at", "changed", "known_at", "x", "kind", "y")
 TIMES = ("at", "changed", "known_at")
-KINDS: Kinds = {
+KINDS: ColumnKinds = {
     "id": "whole",
     "code": "text",
     "at": "time",

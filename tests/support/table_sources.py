@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from automl.history import Kinds, Snapshot, pull, pull_batch
+from automl.history import ColumnKinds, Snapshot, pull, pull_batch
 from automl.problem import Problem, load_problem
 from automl.workspace import open_workspace
 from tests.support.parcels import AS_OF
@@ -28,7 +28,7 @@ ORIGIN = {
     "python": 'python = "{module}:rows"',
 }
 DAY = timedelta(days=1)
-KINDS: Kinds = {
+KINDS: ColumnKinds = {
     "parcel": "whole",
     "sent_at": "time",
     "weight": "number",
@@ -70,14 +70,17 @@ class Source:
         return load_problem(self.folder / "problem.toml")
 
     def pull(
-        self, problem: Problem | None = None, as_of: datetime = AS_OF, kinds: Kinds | None = None
+        self,
+        problem: Problem | None = None,
+        as_of: datetime = AS_OF,
+        kinds: ColumnKinds | None = None,
     ) -> Snapshot:
         """`pull` from this folder."""
         problem = problem or self.problem()
         return pull(problem, open_workspace(problem.file), as_of, kinds=kinds)
 
     def batch(
-        self, problem: Problem | None = None, as_of: datetime = AS_OF, kinds: Kinds = KINDS
+        self, problem: Problem | None = None, as_of: datetime = AS_OF, kinds: ColumnKinds = KINDS
     ) -> Snapshot:
         """`pull_batch` from this folder."""
         problem = problem or self.problem()

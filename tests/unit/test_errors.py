@@ -23,7 +23,7 @@ EXIT_CODES = {  # what the command line and its callers rely on
 }
 
 
-def test_the_tree_holds_exactly_the_documented_errors() -> None:
+def test_the_tree_has_exactly_the_documented_errors() -> None:
     assert set(errors.__all__) == set(EXIT_CODES)
 
 
@@ -49,14 +49,14 @@ def test_a_narrow_error_is_caught_as_the_wider_one(narrow: str, wide: str) -> No
 
 @pytest.mark.parametrize("name", EXIT_CODES)
 def test_an_error_survives_pickling_with_code_and_next_step(name: str) -> None:
-    told = getattr(errors, name)("found 1; wanted 2", code="single_class", next_step="Wait.")
-    back = pickle.loads(pickle.dumps(told))
+    error = getattr(errors, name)("found 1; wanted 2", code="single_class", next_step="Wait.")
+    back = pickle.loads(pickle.dumps(error))
     assert (type(back), str(back), back.code, back.next_step, back.exit_code) == (
-        type(told),
+        type(error),
         "found 1; wanted 2",
         "single_class",
         "Wait.",
-        told.exit_code,
+        error.exit_code,
     )
 
 

@@ -1,4 +1,4 @@
-"""Settings come from the environment, then mlflow.env, then defaults; places hang on the problem file."""
+"""Settings come from the environment, then mlflow.env, then defaults; paths resolve against the problem file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from automl.workspace import DEFAULTS, Settings, Workspace, now, open_workspace,
 from tests.support.parcels import write_problem
 
 ROOT = Path(__file__).parents[2]
-ASKED = ("MLFLOW_TRACKING_URI", "OMP_NUM_THREADS", "MLFLOW_HTTP_REQUEST_TIMEOUT", "EMPTY")
+VARIABLES = ("MLFLOW_TRACKING_URI", "OMP_NUM_THREADS", "MLFLOW_HTTP_REQUEST_TIMEOUT", "EMPTY")
 
 
 def exported(start: Path, cwd: Path, **environment: str) -> dict[str, str | None]:
@@ -26,7 +26,7 @@ def exported(start: Path, cwd: Path, **environment: str) -> dict[str, str | None
     code = (
         "import json, os, sys; from pathlib import Path; from automl.workspace import export_settings\n"
         "used = export_settings(Path(sys.argv[1]))\n"
-        f"print(json.dumps({{n: os.environ.get(n) for n in {ASKED!r}}} | {{'used': used and str(used)}}))"
+        f"print(json.dumps({{n: os.environ.get(n) for n in {VARIABLES!r}}} | {{'used': used and str(used)}}))"
     )
     plain = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment}
     done = subprocess.run(
@@ -37,17 +37,17 @@ def exported(start: Path, cwd: Path, **environment: str) -> dict[str, str | None
         text=True,
         check=True,
     )
-    told: dict[str, str | None] = json.loads(done.stdout)
-    return told
+    found: dict[str, str | None] = json.loads(done.stdout)
+    return found
 
 
-def test_environment_stands_over_mlflow_env_over_defaults(tmp_path: Path) -> None:
+def test_environment_wins_over_mlflow_env_and_that_over_defaults(tmp_path: Path) -> None:
     file = tmp_path / "mlflow.env"
     file.write_text(
         "MLFLOW_TRACKING_URI=http://file\nOMP_NUM_THREADS=2\nEMPTY=\n", encoding="utf-8"
     )
-    told = exported(tmp_path, tmp_path, OMP_NUM_THREADS="3")
-    assert told == {
+    found = exported(tmp_path, tmp_path, OMP_NUM_THREADS="3")
+    assert found == {
         "OMP_NUM_THREADS": "3",
         "MLFLOW_TRACKING_URI": "http://file",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": DEFAULTS["MLFLOW_HTTP_REQUEST_TIMEOUT"],
@@ -72,17 +72,17 @@ def test_the_nearest_mlflow_env_at_or_above_the_problem_is_used_from_any_folder(
 def test_a_named_mlflow_env_is_used_instead_of_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "mlflow.env").write_text("MLFLOW_TRACKING_URI=http://near\n", encoding="utf-8")
     (tmp_path / "other.env").write_text("MLFLOW_TRACKING_URI=http://other\n", encoding="utf-8")
-    told = exported(tmp_path, ROOT, AUTOML_MLFLOW_ENV="other.env")
-    assert told["MLFLOW_TRACKING_URI"] == "http://other"
+    found = exported(tmp_path, ROOT, AUTOML_MLFLOW_ENV="other.env")
+    assert found["MLFLOW_TRACKING_URI"] == "http://other"
 
 
-def test_a_named_mlflow_env_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_named_mlflow_env_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError, match="non-zero exit status") as caught:
         exported(tmp_path, tmp_path, AUTOML_MLFLOW_ENV="typo.env")
-    assert f"AUTOML_MLFLOW_ENV: no file at {tmp_path / 'typo.env'}" in caught.value.stderr
+    assert f"AUTOML_MLFLOW_ENV: found no file at {tmp_path / 'typo.env'}" in caught.value.stderr
 
 
-def test_places_hang_on_the_problem_file_and_not_on_the_current_folder(
+def test_paths_resolve_against_the_problem_file_not_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
@@ -117,7 +117,11 @@ def test_settings_of_the_environment_reach_the_workspace(
     monkeypatch.setenv("AUTOML_WORKERS", "3")
     found = open_workspace(tmp_path / "problem.toml")
     assert found == Workspace(
-        tmp_path, tmp_path / "absolute", "postgresql://db/automl", "http://mlflow", 3
+        root=tmp_path,
+        home=tmp_path / "absolute",
+        database_url="postgresql://db/automl",
+        tracking_uri="http://mlflow",
+        workers=3,
     )
     assert not found.local_mlflow
 
@@ -130,8 +134,8 @@ def test_a_wrong_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_two_problems_of_one_workspace_share_no_folder(tmp_path: Path) -> None:
     found = open_workspace(tmp_path / "problem.toml", Settings())
-    places = [found.history, found.scratch, found.lock]
-    assert len({place(name) for place in places for name in ("one", "two")}) == 6
+    folders = [found.history, found.scratch, found.lock]
+    assert len({folder(name) for folder in folders for name in ("one", "two")}) == 6
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
-"""What the columns of a problem are: kinds, classes, what may be missing; written once, checked at every pull."""
+"""The contract of a problem: column kinds and classes, written at the first pull, checked at every pull."""
 
-from automl.history.contract.checks import MIN_PER_CLASS, MIN_ROWS, check, check_batch, counted
-from automl.history.contract.inference import accept, changes, infer
+from automl.history.contract.checks import check, check_batch
+from automl.history.contract.inference import infer
+from automl.history.contract.revision import accept, changes
+from automl.history.contract.target import MIN_PER_CLASS, MIN_ROWS, counted
 from automl.history.contract.values import (
     Contract,
     Finding,

@@ -1,4 +1,4 @@
-"""The contract as a value, and the file it lives in."""
+"""The contract as a value, and its file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 from automl.errors import ProblemError
 from automl.files import replacing
-from automl.history.rows.casting import Kind
+from automl.history.rows.kinds import ColumnKind
 from automl.problem import Problem
 
 __all__ = ["Contract", "Finding", "contract_file", "load_contract", "save_contract"]
@@ -19,7 +19,7 @@ VERSION = 1
 
 
 class Finding(NamedTuple):
-    """Something about the data that a person should know: a stable code, and words."""
+    """Something about the data that is worth a warning: a stable code and a text."""
 
     code: str
     text: str
@@ -28,47 +28,58 @@ class Finding(NamedTuple):
         return f"{self.text} [{self.code}]"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
-    """Kinds of the columns that features are made of, and the classes of the target.
+    """The kinds of the feature columns, and the classes of the target.
 
-    `features` are used; `unused` says why a column is not. `classes` is empty for regression; for
-    binary problems the positive class comes second. `roles` are the kinds of columns that are no
-    features: key, target, group. `nulls` are texts that mean a gap. `categories` and `ranges` say what
-    was seen when the contract was written; `allowed` names findings that a person has accepted, as
-    column -> {code: reason}.
+    Attributes
+    ----------
+    features
+        Columns that models use, with their kinds.
+    unused
+        Columns that they do not use: column -> reason.
+    classes
+        Classes of the target; of a binary problem the positive one comes second. Empty for regression.
+    roles
+        ColumnKinds of key, target and group columns.
+    nulls
+        Texts that are read as missing.
+    categories, ranges
+        Values of each feature when the contract was written.
+    allowed
+        Findings that a user has accepted: column -> {code: reason}.
     """
 
-    features: dict[str, Kind]
-    unused: dict[str, str]
+    features: dict[str, ColumnKind]
+    unused: dict[str, str] = field(default_factory=dict)
     classes: tuple[str | int, ...]
-    roles: dict[str, Kind] = field(default_factory=dict)
+    roles: dict[str, ColumnKind] = field(default_factory=dict)
     nulls: tuple[str, ...] = ()
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     allowed: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def kinds(self, problem: Problem) -> dict[str, Kind]:
-        """Every column a pull must bring, with its kind."""
+    def kinds(self, problem: Problem) -> dict[str, ColumnKind]:
+        """Every column that a pull must return, with its kind."""
         h = problem.history
         named = [*h.key, *h.group, *problem.metric.slices]
-        roles: dict[str, Kind] = {
+        roles: dict[str, ColumnKind] = {
             name: self.roles.get(name, self.features.get(name, "text")) for name in named
         }
         roles |= dict.fromkeys((n for n in h.key if n in h.personal), "text")  # a hash
         roles |= dict.fromkeys((n for n in (h.weight,) if n), "number")
         roles |= dict.fromkeys((n for n in (h.label_time,) if n), "time")
         whole = bool(self.classes) and all(isinstance(c, int) for c in self.classes)
-        target: Kind = "whole" if whole else "text" if self.classes else "number"
+        target: ColumnKind = "whole" if whole else "text" if self.classes else "number"
         return {**roles, **self.features, h.time: "time", h.target: target}
 
     def allows(self, column: str, code: str) -> bool:
-        """Whether a person has accepted this finding about a column."""
+        """Whether the contract allows this finding about a column."""
         return code in self.allowed.get(column, {})
 
 
 def contract_file(problem: Problem) -> Path:
-    """`problem.toml` -> `problem.contract.json` beside it."""
+    """`problem.toml` -> `problem.contract.json` in the same folder."""
     return problem.file.with_suffix(".contract.json")
 
 
@@ -78,7 +89,7 @@ def load_contract(problem: Problem) -> Contract | None:
     Raises
     ------
     ProblemError
-        The file is there but is not a contract.
+        The file exists but is not a contract.
     """
     path = contract_file(problem)
     if not path.exists():
@@ -92,7 +103,7 @@ def load_contract(problem: Problem) -> Contract | None:
         raise ProblemError(
             f"{path}: not a contract file: {error}",
             code="contract_file",
-            next_step="Restore it from version control, or delete it so that the next pull infers it anew.",
+            next_step="Restore it from version control, or delete it so that the next pull infers a new one.",
         ) from error
     if wrong:
         raise ProblemError(
@@ -104,28 +115,28 @@ def load_contract(problem: Problem) -> Contract | None:
 
 
 def save_contract(problem: Problem, contract: Contract) -> None:
-    """Write the contract beside the problem file, one line per column."""
+    """Write the contract next to the problem file, one line per column."""
     path = contract_file(problem)
-    with replacing(path) as aside:
-        aside.write_text(_as_text(problem, contract), encoding="utf-8")
+    with replacing(path) as staged:
+        staged.write_text(_as_text(problem, contract), encoding="utf-8")
 
 
 def _wrong_kinds(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns whose entry is none, or names a kind that there is not."""
+    """Columns whose entry is malformed or has an unknown kind."""
     wrong = {
         name: entry.get("kind") if isinstance(entry, dict) else entry
         for name, entry in data["features"].items()
-        if not isinstance(entry, dict) or entry.get("kind") not in get_args(Kind)[:3]
+        if not isinstance(entry, dict) or entry.get("kind") not in get_args(ColumnKind)[:3]
     }
     roles = data.get("roles", {})
-    return wrong | {name: kind for name, kind in roles.items() if kind not in get_args(Kind)}
+    return wrong | {name: kind for name, kind in roles.items() if kind not in get_args(ColumnKind)}
 
 
 def _from_json(data: Mapping[str, Any]) -> Contract:
     features, roles = data["features"], data.get("roles", {})
-    columns = {name: dict(told) for name, told in features.items()}
+    columns = {name: dict(entry) for name, entry in features.items()}
     return Contract(
-        features={name: told["kind"] for name, told in columns.items()},
+        features={name: entry["kind"] for name, entry in columns.items()},
         unused=dict(data["unused"]),
         classes=tuple(data["classes"]),
         roles=dict(roles),

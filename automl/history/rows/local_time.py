@@ -1,8 +1,8 @@
-"""Naive local times as UTC, and moments as bounds of naive local times, also where clocks change.
+"""Convert naive local times to UTC, and moments to bounds of naive local times, across clock changes.
 
-A time without an offset is read as PostgreSQL and DuckDB read it: one that a clock change repeats with the
-offset after the change, one that a clock change skips with the offset before it. The reading of a time
-depends on nothing but that time and its zone.
+A time without an offset is read as PostgreSQL and DuckDB read it: a time that a clock change repeats gets the
+offset after the change, a time that it skips the offset before. The result depends on that time and its zone
+only.
 """
 
 from __future__ import annotations
@@ -26,22 +26,31 @@ __all__ = [
     "utc_naive",
 ]
 
-FIRST, LAST = pd.Timestamp("0001-01-02"), pd.Timestamp("9999-12-30")  # no zone moves these off
+FIRST, LAST = (
+    pd.Timestamp("0001-01-02"),
+    pd.Timestamp("9999-12-30"),
+)  # no offset moves these off the calendar
 AMBIGUOUS, SKIPPED = "ambiguous_time", "skipped_time"
 DAY = timedelta(days=1)  # no clock was ever changed by more
-Counts = tuple[tuple[str, int], ...]  # why cells were changed to fit, and how many
+Counts = tuple[tuple[str, int], ...]  # why cells were corrected, and how many
 
 
 def utc_naive(moment: datetime) -> pd.Timestamp:
-    """A moment as frames hold it: UTC without zone."""
+    """A moment as it is stored in frames: UTC without zone.
+
+    Examples
+    --------
+    >>> str(utc_naive(datetime.fromisoformat("2026-03-02T01:00:00+01:00")))
+    '2026-03-02 00:00:00'
+    """
     stamp = pd.Timestamp(moment)
     return stamp.tz_convert("UTC").tz_localize(None) if stamp.tzinfo else stamp
 
 
 def local_to_utc(local: pd.Series, zone: str) -> tuple[pd.Series, Counts]:
-    """Naive local times as UTC without zone; and how many of them a clock change repeats or skips.
+    """Naive local times as UTC without zone, and how many of them a clock change repeats or skips.
 
-    Times at or beyond `FIRST` and `LAST` become those: they stand for "always" and are in no zone.
+    Times outside `FIRST` to `LAST` are clipped to those and not converted: they are placeholders such as 9999-12-31.
     """
     local = local.astype("datetime64[us]").clip(FIRST, LAST)
     if zone == "UTC":
@@ -61,7 +70,7 @@ def local_to_utc(local: pd.Series, zone: str) -> tuple[pd.Series, Counts]:
 
 
 def _at_clock_change(wall: pd.Timestamp, zone: ZoneInfo) -> tuple[datetime, str]:
-    """UTC of a local time that exists twice or not at all, and which of both."""
+    """UTC of a local time that exists twice or not at all, and which of the two cases it is."""
     at = wall.to_pydatetime()
     before, after = (
         (at.replace(tzinfo=zone, fold=fold).utcoffset() or timedelta(0)) for fold in (0, 1)
@@ -70,7 +79,7 @@ def _at_clock_change(wall: pd.Timestamp, zone: ZoneInfo) -> tuple[datetime, str]
 
 
 def first_pass(utc: datetime, zone: str) -> datetime | None:
-    """When the clock first showed what it shows at `utc`; None unless it then shows it a second time."""
+    """The first moment with the local time of `utc`; None unless `utc` is its second pass."""
     local = utc.replace(tzinfo=UTC).astimezone(ZoneInfo(zone))
     if not local.fold:
         return None
@@ -78,11 +87,11 @@ def first_pass(utc: datetime, zone: str) -> datetime | None:
 
 
 def local_bound(moment: datetime, zone: str, *, upper: bool) -> pd.Timestamp:
-    """The local time before which (`upper`: after which) no row of a window from (up to) `moment` is written.
+    """The earliest local time of the rows from `moment` on; `upper`: the latest of the rows before it.
 
-    Between clock changes the local time of `moment`. Near one, rows of the window may be written with
-    earlier (later) local times: the hour after the clock goes back repeats the one before, and a skipped
-    local time stands for one that is later by the change.
+    Between clock changes this is the local time of `moment`. Near a change, rows may have earlier (later)
+    local times: the hour after the clock goes back repeats the hour before, and a skipped local time is
+    read as later by the change.
     """
     utc = utc_naive(moment)
     before, now, after = (

@@ -1,6 +1,6 @@
-"""Names and types that no pull takes, times that stand for nothing, and words for cells that were mended.
+"""Refuse column names and types that no pull accepts; find placeholder times; describe corrected cells.
 
-Nothing here looks at a row that may not be known; the caller has left those out.
+Callers first remove the rows that are not known yet; nothing here reads them.
 """
 
 from __future__ import annotations
@@ -15,33 +15,34 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from automl.errors import ProblemError
-from automl.history.rows.casting import ROW_ID, Column, ignored, utc_naive
-from automl.history.rows.local_time import AMBIGUOUS, SKIPPED
+from automl.history.rows.kinds import Column
+from automl.history.rows.local_time import AMBIGUOUS, SKIPPED, utc_naive
+from automl.history.rows.roles import ROW_ID, ignored
 from automl.problem import Problem
 
-__all__ = ["UPDATED", "corrected_words", "no_moment", "refuse_names", "refuse_type"]
+__all__ = ["UPDATED", "correction_warnings", "placeholder_times", "refuse_names", "refuse_type"]
 
-UPDATED = "__updated_at"  # when a row last changed, kept beside the columns to tell versions apart
+UPDATED = "__updated_at"  # column with the time of a row's last change, which orders its versions
 _NESTED = (list, tuple, set, dict, np.ndarray, timedelta, time)
 _WORDS: Mapping[str, str] = {
-    "infinite": "infinite numbers are taken for gaps",
-    "nul": "texts held NUL bytes, which were left out",
-    "shortened": "texts longer than a million characters were cut",
-    "no_date": "dates such as 0001-01-01 or 9999-12-31 are taken for gaps",
-    "same_row": "rows came more than once and are kept once",
+    "infinite": "infinite numbers are read as missing",
+    "nul": "texts contained NUL bytes, which were removed",
+    "shortened": "texts were cut to a million characters",
+    "no_date": "placeholder dates such as 0001-01-01 or 9999-12-31 are read as missing",
+    "same_row": "rows repeat another row exactly and were dropped",
     AMBIGUOUS: "local times occur twice in {zone}, where the clock goes back; read as the second pass "
     "[ambiguous_time]",
-    "two_passes": "rows share their key with the other pass of the clock over the same hour; in the order in "
-    "which they came they are its first and its second pass [two_passes]",
-    SKIPPED: "local times do not exist in {zone}, where the clock goes forward; read as if it had not "
-    "[skipped_time]",
+    "two_passes": "rows share their key within the hour that the clock repeats; the first row of each pair is "
+    "read as the first pass, the other as the second [two_passes]",
+    SKIPPED: "local times do not exist in {zone}, where the clock goes forward; read with the offset before "
+    "the change [skipped_time]",
 }
 
 
 def refuse_names(problem: Problem, names: Sequence[str]) -> None:
-    """Raise ProblemError for names that cannot be told apart, or that are ours.
+    """Raise ProblemError for names that differ only in case or Unicode form, and for reserved names.
 
-    Databases and people take `Größe` in two spellings of Unicode, or `Size` and `size`, for one name.
+    Databases treat `Size` and `size`, or `Größe` in two Unicode forms, as the same name.
     """
     seen: dict[str, str] = {}
     for name in names:
@@ -50,16 +51,16 @@ def refuse_names(problem: Problem, names: Sequence[str]) -> None:
         other = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
         if other != name:
             raise ProblemError(
-                f"columns {other!r} and {name!r} differ only in case or in how Unicode spells them; "
-                "wanted names that can be told apart",
+                f"columns {other!r} and {name!r} differ only in case or in their Unicode form; "
+                "wanted distinct names",
                 code="names_collide",
-                next_step="Rename one in history.query, or name it in history.ignore.",
+                next_step="Rename one of them in history.query, or list it in history.ignore.",
             )
-    ours = [UPDATED] if problem.history.key else [UPDATED, ROW_ID]
-    taken = [name for name in names if name in ours]
+    reserved = [UPDATED] if problem.history.key else [UPDATED, ROW_ID]
+    taken = [name for name in names if name in reserved]
     if taken:
         raise ProblemError(
-            f"column {taken[0]!r}: this name is one of ours; wanted another",
+            f"column {taken[0]!r}: this name is reserved; wanted another name",
             code="name_taken",
             next_step="Rename it in history.query.",
         )
@@ -87,25 +88,25 @@ def refuse_type(name: str, column: Column) -> None:
         raise ProblemError(
             f"column {name!r}: found {found}; wanted numbers, texts or times",
             code="bad_type",
-            next_step="Cast it in history.query, or name it in history.ignore.",
+            next_step="Cast it in history.query, or list it in history.ignore.",
         )
 
 
-def no_moment(stamps: NDArray[np.datetime64], zone: str) -> NDArray[np.bool_]:
-    """Times that programs write where they know none: the year 1, and the second at which Unix began.
+def placeholder_times(stamps: NDArray[np.datetime64], zone: str) -> NDArray[np.bool_]:
+    """Times that programs write where they have none: the year 1, and 1970-01-01 00:00 in UTC or `zone`.
 
-    Assumes that no row became true in that very second; one that did is set aside.
+    Assumes that no row became true in that very second; such a row is set aside.
     """
     began = pd.Timestamp("1970-01-01")
     epochs = {began, utc_naive(began.tz_localize(zone).to_pydatetime())}
-    standing = np.isin(stamps, np.array([e.to_datetime64() for e in epochs], "datetime64[us]"))
-    return np.asarray(standing | (stamps < np.datetime64("0002-01-01", "us")))
+    epoch = np.isin(stamps, np.array([e.to_datetime64() for e in epochs], "datetime64[us]"))
+    return np.asarray(epoch | (stamps < np.datetime64("0002-01-01", "us")))
 
 
-def corrected_words(mended: Mapping[tuple[str, str], int], zone: str) -> list[str]:
-    """What was mended, one line per column and reason; `zone` is that of naive times."""
+def correction_warnings(corrections: Mapping[tuple[str, str], int], zone: str) -> list[str]:
+    """One line per column and reason for the corrected cells; `zone` is that of naive times."""
     return [
         (f"column {name!r}: " if name else "") + f"{count} {_WORDS[why].format(zone=zone)}"
-        for (why, name), count in sorted(mended.items())
+        for (why, name), count in sorted(corrections.items())
         if count
     ]

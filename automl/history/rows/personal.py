@@ -1,6 +1,6 @@
-"""What may be said of personal columns: of keys a keyed hash, of errors their kind and place.
+"""Keep personal cells private: hash personal keys, and hide the text of errors that may quote a cell.
 
-Nothing here decides which columns are read; `columns.unread` does.
+Which columns are read is decided by `roles.unread`.
 """
 
 from __future__ import annotations
@@ -18,31 +18,38 @@ import pyarrow as pa
 from automl.errors import AutomlError, ProblemError
 from automl.problem import Problem
 
-__all__ = ["KEY_SECRET", "discreet", "hashed", "personal_keys", "require_secret", "words"]
+__all__ = [
+    "KEY_SECRET",
+    "error_text",
+    "hashed",
+    "hide_error_text",
+    "personal_keys",
+    "require_secret",
+]
 
 KEY_SECRET = "AUTOML_KEY_SECRET"  # noqa: S105  the name of a variable, not its value
-SHORTEST = 16  # characters; fewer can be tried out by whoever holds one hash
+SHORTEST = 16  # characters; a shorter secret can be guessed by trying, given one hash
 
 
 def personal_keys(problem: Problem) -> list[str]:
-    """Key columns that stand as a hash everywhere but in the publish target."""
+    """Key columns that are stored as a hash everywhere except in the publish target."""
     h = problem.history
     return [name for name in h.key if name in h.personal]
 
 
 def require_secret(problem: Problem) -> None:
-    """Raise ProblemError if keys must be hashed and the environment holds no secret."""
+    """Raise ProblemError if keys must be hashed and AUTOML_KEY_SECRET is not set."""
     if personal_keys(problem):
         _secret()
 
 
 def hashed(cells: pa.Array) -> pa.Array:
-    """HMAC-SHA256 of each cell, first 128 bits in hex, under the secret of the environment.
+    """HMAC-SHA256 of each cell, first 128 bits in hex, keyed with AUTOML_KEY_SECRET.
 
     Raises
     ------
     ProblemError
-        The environment holds no secret.
+        AUTOML_KEY_SECRET is not set or too short.
     """
     key = _secret()
     plain = cells.cast(pa.string()).to_pylist()
@@ -55,23 +62,23 @@ def hashed(cells: pa.Array) -> pa.Array:
     )
 
 
-def words(error: BaseException, problem: Problem) -> str:
-    """What an error says; with personal columns only its kind and place, for it may quote a cell."""
+def error_text(error: BaseException, problem: Problem) -> str:
+    """The text of an error; with personal columns only its type and place, because the text may quote a cell."""
     if not problem.history.personal:
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place} (its words may quote a personal cell and are not shown)"
+    return f"{type(error).__name__}{place} (its text may quote a personal cell and is not shown)"
 
 
 @contextmanager
-def discreet(problem: Problem) -> Iterator[None]:
-    """Where personal cells are at hand, an unforeseen error leaves without its words.
+def hide_error_text(problem: Problem) -> Iterator[None]:
+    """Replace the text of unexpected errors in the block if the problem has personal columns.
 
     Raises
     ------
     AutomlError
-        Instead of an error that is not ours, if the problem has personal columns.
+        Instead of an error that is no AutomlError.
     """
     try:
         yield
@@ -81,9 +88,9 @@ def discreet(problem: Problem) -> Iterator[None]:
         if not problem.history.personal:
             raise
         raise AutomlError(
-            words(error, problem),
+            error_text(error, problem),
             code="unexpected",
-            next_step="Look at the named line; the rows themselves were not written anywhere.",
+            next_step="Look at the named line. The rows themselves were not written anywhere.",
         ) from None
 
 
@@ -94,7 +101,7 @@ def _secret() -> bytes:
             f"history.personal: {KEY_SECRET} is {'not set' if not secret else 'too short'}; wanted a "
             f"secret of at least {SHORTEST} characters in the environment, so that keys can be hashed",
             code="no_key_secret",
-            next_step=f"export {KEY_SECRET}=..., the same on every machine, and keep it: with another "
-            "one every history is pulled anew.",
+            next_step=f"export {KEY_SECRET}=..., the same on every machine, and keep it: after a change "
+            "every history is pulled again from the beginning.",
         )
     return secret.encode()

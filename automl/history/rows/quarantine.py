@@ -1,6 +1,6 @@
-"""Rows that do not fit: set aside with their reason, key and content as text, never dropped in silence.
+"""Quarantine: rows that do not fit are written to a file with their reason, key and content as text.
 
-Nothing here decides what fits; nothing that is set aside comes back by itself.
+What fits is decided elsewhere. A quarantined row returns only when the source delivers it again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from automl.files import replacing
-from automl.history.rows.casting import Column, as_kind, utc_naive
+from automl.history.rows.casting import as_kind
+from automl.history.rows.kinds import Column
+from automl.history.rows.local_time import utc_naive
 from automl.history.rows.names import UPDATED
 from automl.history.rows.personal import hashed
 from automl.problem import Problem
@@ -37,7 +39,7 @@ __all__ = [
     "untimed_table",
 ]
 
-REASON = "__reason"  # beside the columns of a chunk, until its rows are set aside
+REASON = "__reason"  # a column of a chunk until its rows are set aside
 
 
 class Reason(NamedTuple):
@@ -47,14 +49,14 @@ class Reason(NamedTuple):
     column: str
     detail: str = ""
 
-    def told(self, count: int) -> str:
-        """The reason in words, for so many rows."""
+    def describe(self, count: int) -> str:
+        """The reason as text, for `count` rows."""
         if self.code == "kind_changed":
             return f"column {self.column!r}: found {count} {self.detail}"
         if self.code == "null_time":
-            return f"{self.column}: found {count} empty times; wanted none"
+            return f"{self.column}: found {count} rows without a time"
         if self.code == "null_key":
-            return f"history.key {self.column!r}: found {count} rows without it"
+            return f"history.key {self.column!r}: found {count} rows without a value"
         if self.code == "infinite_target":
             return f"target {self.column!r}: found {count} infinite values; wanted numbers"
         return f"{self.column}: {self.detail}"
@@ -66,24 +68,24 @@ class Refused:
 
     bad: NDArray[np.bool_]
     counts: Counter[Reason]
-    told: dict[int, Reason] = field(default_factory=dict)
+    reasons: dict[int, Reason] = field(default_factory=dict)
 
     def add(self, mask: NDArray[np.bool_], reason: Reason) -> None:
-        """Set rows aside; those that are already keep their reason."""
+        """Set rows aside; rows that already are keep their first reason."""
         fresh = np.flatnonzero(mask & ~self.bad)
         if len(fresh):
             self.counts[reason] += len(fresh)
-            self.told.update(dict.fromkeys(fresh.tolist(), reason))
+            self.reasons.update(dict.fromkeys(fresh.tolist(), reason))
             self.bad[fresh] = True
 
     def column(self) -> pa.Array:
-        """The reasons by row, as text."""
-        told = (self.told.get(i) for i in range(len(self.bad)))
-        return pa.array([None if r is None else json.dumps(r) for r in told], pa.string())
+        """The reasons by row, as JSON."""
+        reasons = (self.reasons.get(i) for i in range(len(self.bad)))
+        return pa.array([None if r is None else json.dumps(r) for r in reasons], pa.string())
 
 
 def refused_table(problem: Problem, cells: Mapping[str, pa.Array]) -> pa.Table:
-    """Rows of a chunk to set aside, each for the reason beside it."""
+    """Rows of a chunk to set aside, each for the reason in its `REASON` column."""
     reasons = [Reason(*json.loads(v)) for v in cells[REASON].to_pylist()]
     shown = {n: c for n, c in cells.items() if n not in (REASON, UPDATED)}
     rows = pa.table(shown).to_pylist()
@@ -97,7 +99,7 @@ def refused_table(problem: Problem, cells: Mapping[str, pa.Array]) -> pa.Table:
 
 
 def untimed_table(problem: Problem, reason: Reason, chunk: Mapping[str, Column]) -> pa.Table:
-    """Rows whose time cannot be read; `chunk` has their keys and their time as written alone."""
+    """Rows whose time cannot be read; `chunk` holds only their keys and their time as written."""
     h = problem.history
     shown = {n: as_kind(column, "text").cells for n, column in chunk.items()}
     for name in {*h.personal} & {*shown}:
@@ -110,25 +112,25 @@ def untimed_table(problem: Problem, reason: Reason, chunk: Mapping[str, Column])
 def aside_table(problem: Problem, reason: Reason, rows: pa.Table) -> pa.Table:
     """Rows to set aside, all for one reason."""
     h = problem.history
-    told = rows.select([n for n in rows.column_names if n != UPDATED]).to_pylist()
-    keys = [{k: row.get(k) for k in h.key} for row in told]
-    return _aside([reason] * len(told), keys, [row[h.time] for row in told], told)
+    content = rows.select([n for n in rows.column_names if n != UPDATED]).to_pylist()
+    keys = [{k: row.get(k) for k in h.key} for row in content]
+    return _aside([reason] * len(content), keys, [row[h.time] for row in content], content)
 
 
 def still_aside(
     file: Path,
     key: Sequence[str],
-    spoken: Sequence[pa.Table],
+    delivered: Sequence[pa.Table],
     since: datetime | None,
     aside: Sequence[pa.Table],
 ) -> pa.Table:
-    """Rows of `file`, set aside by earlier pulls, that are so still.
+    """Rows of `file`, set aside by earlier pulls, that remain set aside.
 
-    Left out are those whose key this pull has `spoken` of, those that it set `aside` itself, and those
-    before `since`.
+    Left out are rows whose key this pull has `delivered`, rows that it set `aside` itself, and rows before
+    `since`.
     """
     table = pq.read_table(file)
-    told = {key_text(k) for t in spoken if len(t) for k in t.select(list(key)).to_pylist()}
+    keys = {key_text(k) for t in delivered if len(t) for k in t.select(list(key)).to_pylist()}
     again = {
         (row["reason"], row["column"], row["key"], row["row"])
         for t in aside
@@ -136,7 +138,7 @@ def still_aside(
     }
     keep = np.array(
         [
-            row["key"] not in told
+            row["key"] not in keys
             and (row["reason"], row["column"], row["key"], row["row"]) not in again
             for row in table.to_pylist()
         ],
@@ -149,7 +151,7 @@ def still_aside(
 
 
 def keep_aside(folder: Path, name: str, aside: Sequence[pa.Table]) -> str:
-    """Write the rows set aside as one file; returns its name, empty without rows."""
+    """Write the rows set aside to one file; return its name, or "" without rows."""
     tables = [t for t in aside if t.column_names and len(t)]
     if not tables:
         return ""
@@ -166,7 +168,7 @@ def keys_aside(aside: Sequence[pa.Table]) -> set[str]:
 
 
 def key_text(key: Mapping[str, Any]) -> str:
-    """A key, or a whole row, as rows set aside tell it."""
+    """A key, or a whole row, as it is written in the quarantine file."""
     return json.dumps(key, default=str, ensure_ascii=False, sort_keys=True)
 
 
@@ -180,7 +182,7 @@ def _aside(
         {
             "reason": pa.array([r.code for r in reasons], pa.string()),
             "column": pa.array([r.column for r in reasons], pa.string()),
-            "detail": pa.array([r.told(1) for r in reasons], pa.string()),
+            "detail": pa.array([r.describe(1) for r in reasons], pa.string()),
             "key": pa.array([key_text(k) for k in keys], pa.string()),
             "time": pa.array(times, pa.timestamp("us")),
             "row": pa.array([key_text(r) for r in rows], pa.string()),

@@ -1,14 +1,14 @@
-"""From what a source says to rows that may be learned from: known at as_of, of declared kinds, or set aside.
+"""Shape the chunks of one pull into rows that may be used: known at as_of, of known kinds, or set aside.
 
-One chunk at a time. A row that cannot be known yet is never looked at, a row that does not fit is
-quarantined with its reason, and nothing about a row depends on the others.
+One chunk at a time. Cells of a row that is not yet known are never read, a row that does not fit is
+quarantined with its reason, and each row is shaped independently of the others.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -18,89 +18,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from automl.errors import ContractError, HistoryError
-from automl.history.rows.casting import (
-    ARROW,
-    Cast,
-    Column,
-    Kind,
-    Kinds,
-    as_kind,
-    as_times,
-    infer_key,
-    infer_kind,
-    infer_label,
-    learning_only,
-    objects,
-    unread,
-    utc_naive,
-)
-from automl.history.rows.names import UPDATED, no_moment, refuse_type
+from automl.history.rows.casting import Cast, as_kind, as_times
+from automl.history.rows.kinds import Column, ColumnKind, objects
+from automl.history.rows.layout import Chunk, Layout, Widen, infer_layout
+from automl.history.rows.local_time import utc_naive
+from automl.history.rows.names import UPDATED, placeholder_times, refuse_type
 from automl.history.rows.personal import hashed
 from automl.history.rows.quarantine import REASON, Reason, Refused, refused_table, untimed_table
 from automl.problem import Problem
 
-__all__ = [
-    "UPDATED",
-    "Chunk",
-    "Layout",
-    "Rows",
-    "Shaper",
-    "Widen",
-    "Window",
-    "leave_out",
-    "refuse_vanished",
-]
-
-Chunk = dict[str, Column]
-MOST_DISTINCT = 0.5  # share of rows above which a text is an id or free text, not a category
+__all__ = ["Rows", "Shaper", "Window"]
 
 
 class Window(NamedTuple):
-    """Which rows of a source are looked at: `since <= time < until`, known before `known_before`."""
+    """Which rows of a source are used: `since <= time < until`, known before `known_before`."""
 
     since: datetime | None
     until: datetime
     known_before: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The columns that are kept and their kinds.
-
-    `inferring` is set at the first pull alone: kinds may still widen to text. `unused` says why an
-    offered column is left out.
-    """
-
-    kinds: dict[str, Kind]
-    nulls: tuple[str, ...] = ()
-    inferring: bool = False
-    unused: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def names(self) -> list[str]:
-        """Kept columns, in name order."""
-        return sorted(self.kinds)
-
-    def schema(self, *, updated: bool) -> pa.Schema:
-        """The Arrow schema of kept rows."""
-        fields = [pa.field(name, ARROW[self.kinds[name]]) for name in self.names]
-        return pa.schema(fields + ([pa.field(UPDATED, ARROW["time"])] if updated else []))
-
-
-class Widen(Exception):  # noqa: N818  not an error: the pull starts again with these kinds
-    """A later chunk of the first pull shows that a column is text."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-
 class Rows(NamedTuple):
-    """A chunk, sorted out: rows to keep, keys that must go, rows set aside."""
+    """A chunk, sorted: rows to keep, keys whose label was withdrawn, rows set aside."""
 
     kept: pa.Table
-    unlabelled: pa.Table  # key columns alone
+    unlabelled: pa.Table  # key columns only
     aside: pa.Table  # reason, key, time and content as text
 
 
@@ -110,25 +52,27 @@ class Shaper:
 
     problem: Problem
     window: Window
-    names: Sequence[str]  # all that the source offers
+    names: Sequence[str]  # all columns of the source
+    _: KW_ONLY
     batch: bool = False
-    loose: bool = False  # the source writes everything as text
+    loose: bool = False  # the source returns only texts
     layout: Layout | None = None
-    every: bool = False  # also columns that no feature should be made of
+    every: bool = False  # also nearly unique texts
     dropped: Counter[str] = field(default_factory=Counter)
     reasons: Counter[Reason] = field(default_factory=Counter)
-    mended: Counter[tuple[str, str]] = field(default_factory=Counter)  # (why, column) -> cells
+    # (why, column) -> cells
+    corrections: Counter[tuple[str, str]] = field(default_factory=Counter)
     seen: int = 0
     taken: int = 0  # rows that may be used
     span: tuple[pd.Timestamp, pd.Timestamp] | None = None
 
     def shape(self, chunk: Chunk) -> Rows | None:
-        """Rows of a chunk that may be used; None when nothing of it may be known.
+        """Rows of a chunk that may be used; None if none of its rows is known yet.
 
         Raises
         ------
         Widen
-            At a first pull: a column turned out to be text, start again.
+            At a first pull: a column turned out to be text, so the pull must start again.
         """
         h = self.problem.history
         self.seen += len(chunk[h.time])
@@ -137,7 +81,9 @@ class Shaper:
         if len(times) == 0:
             return Rows(_no_rows(), _no_rows(), _joined(aside)) if aside else None
         if self.layout is None:
-            self.layout = self._infer(chunk)
+            self.layout = infer_layout(
+                self.problem, chunk, self.names, loose=self.loose, every=self.every
+            )
         cells, bad, updated = self._cast(chunk, times)
         if bad.any():
             keep = ~bad
@@ -161,15 +107,21 @@ class Shaper:
         return Rows(table, unlabelled, _joined(aside))
 
     def widened(self, name: str) -> Shaper:
-        """A shaper for the same pull, from its beginning, that takes the column for text."""
+        """A shaper for the same pull, from its beginning, that reads the column as text."""
         assert self.layout is not None
-        kinds: dict[str, Kind] = {**self.layout.kinds, name: "text"}
+        kinds: dict[str, ColumnKind] = {**self.layout.kinds, name: "text"}
         return self.start(replace(self.layout, kinds=kinds))
 
     def start(self, layout: Layout | None) -> Shaper:
         """A shaper for the same pull, from its beginning, with another layout."""
         return Shaper(
-            self.problem, self.window, self.names, self.batch, self.loose, layout, every=self.every
+            self.problem,
+            self.window,
+            self.names,
+            batch=self.batch,
+            loose=self.loose,
+            layout=layout,
+            every=self.every,
         )
 
     # ------------------------------------------------------------ rows that may be known
@@ -180,36 +132,36 @@ class Shaper:
         times = as_times(chunk[h.time], h.timezone)
         stamps = _stamps(times.cells)
         empty = _mask(times.cells.is_null()) & ~times.bad
-        standing = no_moment(stamps, h.timezone)
-        unreadable = times.bad | empty | standing
+        placeholder = placeholder_times(stamps, h.timezone)
+        unreadable = times.bad | empty | placeholder
         if unreadable.any():
             self._untimed(
                 chunk,
                 {
                     Reason("bad_time", h.time, times.detail or "cannot be read"): times.bad,
-                    Reason("bad_time", h.time, "found 1970-01-01 00:00 or the year 1"): standing,
+                    Reason("bad_time", h.time, "found 1970-01-01 00:00 or the year 1"): placeholder,
                     Reason("null_time", h.time): empty,
                 },
                 aside,
             )
         if len(stamps) and not unreadable.all():
             low, high = stamps[~unreadable].min(), stamps[~unreadable].max()
-            told = self.span or (pd.Timestamp(low), pd.Timestamp(high))
-            self.span = (min(told[0], pd.Timestamp(low)), max(told[1], pd.Timestamp(high)))
+            span = self.span or (pd.Timestamp(low), pd.Timestamp(high))
+            self.span = (min(span[0], pd.Timestamp(low)), max(span[1], pd.Timestamp(high)))
         keep = ~unreadable
         for name, mask in self._too_late(stamps):
             self.dropped[name] += int((mask & keep).sum())
             keep &= ~mask
-        # from here on no cell of a later row is looked at
+        # from here on no cell of a later row is read
         chunk = {name: _filter(column, keep) for name, column in chunk.items()}
-        known = _filter(times.cells, keep)
-        for name, mask in self._unknown(chunk, _stamps(known)):
+        cells = _filter(times.cells, keep)
+        for name, mask in self._unknown(chunk, _stamps(cells)):
             self.dropped[name] += int(mask.sum())
             chunk = {n: _filter(column, ~mask) for n, column in chunk.items()}
-            known = _filter(known, ~mask)
-        if times.mended:  # counted again, without the rows that are left out
+            cells = _filter(cells, ~mask)
+        if times.corrections:  # counted again, without the rows that are left out
             self._count(h.time, as_times(chunk[h.time], h.timezone))
-        return chunk, known
+        return chunk, cells
 
     def _too_late(self, stamps: NDArray[np.datetime64]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         since, until, as_of = self._limits()
@@ -230,7 +182,7 @@ class Shaper:
             immature = stamps >= until
             if h.label_time:
                 known_at = _stamps(as_times(chunk[h.label_time], h.timezone).cells)
-                immature = immature | ~(known_at < as_of)  # without a time it is not known
+                immature = immature | ~(known_at < as_of)  # without a time the label is unknown
             yield "label_not_known_yet", immature
             left &= ~immature
             if since is not None:
@@ -248,38 +200,6 @@ class Shaper:
         return since, until, np.datetime64(utc_naive(window.known_before), "us")
 
     # ------------------------------------------------------------ kinds
-
-    def _infer(self, chunk: Chunk) -> Layout:
-        """Kinds from the first rows that may be known; a later contradiction widens them."""
-        h = self.problem.history
-        kinds: dict[str, Kind] = {}
-        unused: dict[str, str] = {}
-        left_out = unread(self.problem) | (
-            {h.updated_at} - {h.target, h.time, h.label_time, *h.key}
-        )
-        for name in self.names:
-            if name in left_out or name not in chunk:
-                continue
-            column = chunk[name]
-            refuse_type(name, column)
-            if name in h.key and name != h.time:
-                kinds[name] = "text" if name in h.personal else infer_key(column, loose=self.loose)
-            elif name in (h.time, h.label_time):
-                kinds[name] = "time"
-            elif name == h.weight:
-                kinds[name] = "number"
-            elif name == h.target:
-                kinds[name] = (
-                    "number" if _is_number_target(self.problem, column) else infer_label(column)
-                )
-            else:
-                kinds[name] = infer_kind(column)
-                roles = {*h.group, *self.problem.metric.slices}
-                hidden = not self.every and name not in roles
-                if hidden and kinds[name] == "text" and _nearly_unique(column):
-                    unused[name] = "nearly unique text"
-                    del kinds[name]
-        return Layout(kinds, inferring=True, unused=unused)
 
     def _cast(
         self, chunk: Chunk, times: pa.Array
@@ -301,18 +221,18 @@ class Shaper:
             cells[REASON] = refused.column()
         return cells, refused.bad, updated
 
-    def _cast_one(self, name: str, given: Column, refused: Refused) -> pa.Array:
+    def _cast_one(self, name: str, column: Column, refused: Refused) -> pa.Array:
         assert self.layout is not None
         h, kind = self.problem.history, self.layout.kinds[name]
-        refuse_type(name, given)
-        column = self._without_nulls(given)
+        refuse_type(name, column)
+        column = self._without_nulls(column)
         if name == h.target and kind == "number":
             refused.add(_infinite(column), Reason("infinite_target", name))
         cast = as_kind(column, kind, h.timezone)
         if cast.bad.any():
             if self._may_widen(name, kind):
                 raise Widen(name)
-            detail = cast.detail or f"values that are no {kind}"
+            detail = cast.detail or f"values that are not of kind {kind}"
             refused.add(cast.bad, Reason("kind_changed", name, detail))
         if name != h.target:
             self._count(name, cast)
@@ -322,17 +242,17 @@ class Shaper:
         return hashed(cast.cells) if name in h.personal else cast.cells
 
     def _count(self, name: str, cast: Cast) -> None:
-        self.mended.update({(why, name): count for why, count in cast.mended})
+        self.corrections.update({(why, name): count for why, count in cast.corrections})
 
-    def _may_widen(self, name: str, kind: Kind) -> bool:
-        """Whether a cell that does not fit says that the column is text."""
+    def _may_widen(self, name: str, kind: ColumnKind) -> bool:
+        """Whether a cell that does not fit shows that the column is text."""
         h = self.problem.history
         if not (self.layout and self.layout.inferring) or kind == "text":
             return False
         return kind == "whole" if name == h.target else name not in (h.weight, h.label_time)
 
     def _without_nulls(self, column: Column) -> Column:
-        """The cells, without those that the contract declares to mean nothing."""
+        """The cells; those that the contract lists as nulls become missing."""
         assert self.layout is not None
         nulls = [token for token in self.layout.nulls if token]
         if not nulls:
@@ -348,7 +268,7 @@ class Shaper:
     def _untimed(
         self, chunk: Chunk, masks: Mapping[Reason, NDArray[np.bool_]], aside: list[pa.Table]
     ) -> None:
-        """Rows without a usable time; of a whole history asked for a batch they are none of its rows."""
+        """Set aside rows without a usable time; in a batch read from the history query, drop them."""
         for reason, mask in masks.items():
             if mask.any() and self.batch and not self.problem.batch.query:
                 self.dropped["without_time"] += int(mask.sum())
@@ -358,37 +278,6 @@ class Shaper:
                 named = [n for n in dict.fromkeys([*h.key, h.time]) if n in chunk]
                 rows = {n: _filter(chunk[n], mask) for n in named}
                 aside.append(untimed_table(self.problem, reason, rows))
-
-
-def refuse_vanished(layout_kinds: Kinds, names: Sequence[str]) -> None:
-    """Raise HistoryError if a declared column is not offered any more; names the likely new name."""
-    from difflib import get_close_matches  # noqa: PLC0415
-
-    missing = [name for name in layout_kinds if name not in names]
-    if not missing:
-        return
-    fresh = [n for n in names if n not in layout_kinds]
-    hints = [(n, get_close_matches(n, fresh, n=1, cutoff=0.6)) for n in missing]
-    renamed = "".join(f". Was {old!r} renamed to {new[0]!r}?" for old, new in hints if new)
-    raise HistoryError(
-        f"column {', '.join(map(repr, missing))} vanished; found {', '.join(names)}{renamed}",
-        code="missing_column",
-        next_step="Bring the column back, or take the change: automl contract FILE --accept",
-    )
-
-
-def _is_number_target(problem: Problem, column: Column) -> bool:
-    return problem.task == "regression" and infer_kind(column) == "number"
-
-
-def _nearly_unique(column: Column) -> bool:
-    count = len(column)
-    distinct = (
-        pc.count_distinct(column).as_py()
-        if isinstance(column, pa.Array)
-        else column.astype("str").nunique()
-    )
-    return bool(distinct > max(100, MOST_DISTINCT * count))
 
 
 def _infinite(column: Column) -> NDArray[np.bool_]:
@@ -423,23 +312,3 @@ def _no_rows() -> pa.Table:
 
 def _joined(tables: list[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables) if tables else _no_rows()
-
-
-def leave_out(problem: Problem, kinds: Kinds, *, batch: bool) -> dict[str, Kind]:
-    """Of declared kinds those that this pull brings; a batch has neither target nor label columns.
-
-    Raises
-    ------
-    ContractError
-        The contract declares a column that the problem file keeps from being read.
-    """
-    hidden = sorted({*kinds} & {*problem.history.personal} - {*problem.history.key})
-    if hidden:
-        raise ContractError(
-            f"column {', '.join(map(repr, hidden))}: found in the contract; history.personal keeps it from "
-            "being read",
-            code="contract",
-            next_step=f"Take it out: automl contract {problem.file.name} --accept",
-        )
-    later = learning_only(problem) if batch else []
-    return {name: kind for name, kind in kinds.items() if name not in later}

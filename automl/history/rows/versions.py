@@ -1,4 +1,4 @@
-"""One row per key: of several versions the newest, of equal twins one, and rows that clash are set aside."""
+"""One row per key: the newest version wins, equal rows count once, and rows that conflict are set aside."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ import pyarrow.parquet as pq
 
 from automl.history.limits import first_reason, within_limit
 from automl.history.rows.local_time import AMBIGUOUS, FIRST, first_pass
+from automl.history.rows.names import UPDATED
 from automl.history.rows.quarantine import Reason, aside_table
-from automl.history.rows.shaping import UPDATED, Shaper
+from automl.history.rows.shaping import Shaper
 from automl.history.storage.parts import Part, all_differ, identities, in_order, read_parts
 from automl.history.storage.writer import PartWriter
 from automl.problem import Problem
 
-__all__ = ["Delta", "resolve", "without_twins"]
+__all__ = ["Delta", "one_row_per_key", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Rows of an increment, one per key, and every key that the increment speaks of."""
+    """Rows of an increment, one per key, and every key that the increment contains."""
 
     rows: pa.Table
     keys: pa.Table
-    # key and change of all versions
+    # key and time of change of all versions
     changed: pa.Table = field(default_factory=lambda: pa.table({}))
 
 
@@ -39,9 +40,9 @@ def resolve(
     aside: list[pa.Table],
     taken: np.ndarray | None = None,
 ) -> Delta:
-    """Of several versions of a key the newest; equal twins are one; others that tie are set aside.
+    """Of several versions of a key the newest; equal rows count once; others that tie are set aside.
 
-    `taken` are the identities of all keys, if not those of `kept` alone.
+    `taken` are the identities of all keys; default: those of `kept`.
     """
     h = problem.history
     assert shaper.layout is not None
@@ -62,16 +63,16 @@ def resolve(
     keys = pa.concat_tables(t.select(list(dict.fromkeys(names))) for t in [rows, *unlabelled])
     if not frame.duplicated(key).any():
         return Delta(rows, keys)
-    told = frame[UPDATED].fillna(FIRST) if updated else pd.Series(FIRST, index=frame.index)
-    newest = told.groupby([frame[k] for k in key], sort=False, dropna=False).transform("max")
-    old = (told < newest).to_numpy()
+    changed = frame[UPDATED].fillna(FIRST) if updated else pd.Series(FIRST, index=frame.index)
+    newest = changed.groupby([frame[k] for k in key], sort=False, dropna=False).transform("max")
+    old = (changed < newest).to_numpy()
     shaper.dropped["older_version"] += int((old & (frame["__row"] >= 0)).sum())
     winners = frame.loc[~old & (frame["__row"] >= 0).to_numpy(), "__row"].to_numpy()
     rows = rows.take(pa.array(np.sort(winners)))
     return Delta(_one_each(problem, shaper, rows, aside), keys)
 
 
-def without_twins(
+def one_row_per_key(
     writer: PartWriter,
     problem: Problem,
     shaper: Shaper,
@@ -80,66 +81,80 @@ def without_twins(
     *,
     batch: bool = False,
 ) -> list[Part]:
-    """All parts with one row per key; versions and twins are rare and looked at alone."""
+    """All parts with one row per key; only parts with a repeated key are read and written again.
+
+    `unlabelled` are keys and changes of versions without a label: newer than a row, they withdraw it.
+    """
     parts = writer.finish()
     key = list(problem.history.key)
     if not key or not parts:
         return parts
-    without = pa.concat_tables(list(unlabelled)) if unlabelled else None
-    versions = UPDATED in writer.schema.names and without is not None and len(without)
-    if not versions and all_differ(parts):
+    withdrawn = pa.concat_tables(list(unlabelled)) if unlabelled else pa.table({})
+    if UPDATED not in writer.schema.names or not len(withdrawn):
+        withdrawn = None
+    if withdrawn is None and all_differ(parts):
         return parts
     ids = [identities(_keys(writer, p, key), key) for p in parts]
     every = np.concatenate(ids)
-    twice = _repeated(every)
-    if versions:
-        assert without is not None
-        taken_back = identities(without, key)
-        twice = np.union1d(twice, taken_back[np.isin(taken_back, every)])
-    if not len(twice):
+    repeated = _repeated(every)
+    versions: list[pa.Table] = []
+    if withdrawn is not None:
+        withdrawn_ids = identities(withdrawn, key)
+        repeated = np.union1d(repeated, withdrawn_ids[np.isin(withdrawn_ids, every)])
+        versions = [withdrawn.filter(pa.array(np.isin(withdrawn_ids, repeated)))]
+    if not len(repeated):
         return parts
     before = sum(map(len, aside))
-    hit = [p for p, i in zip(parts, ids, strict=True) if np.isin(i, twice).any()]
-    again = writer.over(parts)
-    again.written = writer.written
+    hit = [p for p, i in zip(parts, ids, strict=True) if np.isin(i, repeated).any()]
+    candidates, rests = _split(writer, hit, key, repeated)
+    resolved = resolve(problem, shaper, candidates, versions, aside, every)
+    rewritten = _replaced(writer, parts, hit, [*rests, resolved.rows])
+    if sum(map(len, aside)) > before and batch:
+        raise first_reason(problem, shaper, "duplicate_key")
+    within_limit(problem, shaper, sum(map(len, aside)))
+    return rewritten
+
+
+def _split(
+    writer: PartWriter, parts: Sequence[Part], key: list[str], repeated: np.ndarray
+) -> tuple[list[pa.Table], list[pa.Table]]:
+    """Of each part the rows with a repeated key, and the others."""
     candidates, rests = [], []
-    for part in hit:
+    for part in parts:
         table = read_parts(writer.folder, [part], writer.schema)
-        mask = np.isin(identities(table, key), twice)
+        mask = np.isin(identities(table, key), repeated)
         candidates.append(table.filter(pa.array(mask)))
         rests.append(table.filter(pa.array(~mask)))
-    told = (
-        [without.filter(pa.array(np.isin(identities(without, key), twice)))]
-        if versions and without
-        else []
-    )
-    resolved = resolve(problem, shaper, candidates, told, aside, every)
-    again.take_out(hit)
-    for table in [*rests, resolved.rows]:
-        again.add(in_order(table, writer.time, key) if len(table) else table)
+    return candidates, rests
+
+
+def _replaced(
+    writer: PartWriter, parts: list[Part], old: Sequence[Part], tables: Sequence[pa.Table]
+) -> list[Part]:
+    """All parts, `old` ones replaced by parts of these rows."""
+    again = writer.over(parts)
+    again.written = writer.written
+    again.take_out(old)
+    for table in tables:
+        again.add(in_order(table, writer.time, writer.key) if len(table) else table)
     try:
-        found = again.finish()
+        return again.finish()
     finally:
         again.close()
         writer.written = again.written
-    apart = sum(map(len, aside)) - before
-    if apart and batch:
-        raise first_reason(problem, shaper, "duplicate_key")
-    within_limit(problem, shaper, sum(map(len, aside)))
-    return found
 
 
 def _two_passes(
     problem: Problem, shaper: Shaper, rows: pa.Table, taken: np.ndarray | None
 ) -> pa.Table:
-    """Rows in the order they came; of two that share a key with its local time the first is the first pass.
+    """Of two rows that share a key and its repeated local time, the first is moved to the first pass.
 
-    Assumes that a source brings the first pass first, as meters and tills write them. Equal rows may be one
-    row that came twice and are left as they are.
+    Assumes that the source returns the first pass first, in the order of writing. Equal rows may be one row
+    that was delivered twice and are not moved.
     """
     h = problem.history
     key, zone = list(h.key), h.timezone
-    if h.time not in key or not shaper.mended[AMBIGUOUS, h.time]:
+    if h.time not in key or not shaper.corrections[AMBIGUOUS, h.time]:
         return rows
     frame = rows.to_pandas()
     frame = frame[~frame.duplicated()]
@@ -158,20 +173,20 @@ def _two_passes(
         not len(moved)
         or np.isin(identities(shifted.take(moved.index.to_numpy()), key), others).any()
     ):
-        return rows  # times with and without offsets side by side: they clash
-    shaper.mended["two_passes", h.time] += 2 * len(moved)
+        return rows  # times with and without offsets are mixed: the rows conflict
+    shaper.corrections["two_passes", h.time] += 2 * len(moved)
     return shifted
 
 
 def _one_each(problem: Problem, shaper: Shaper, rows: pa.Table, aside: list[pa.Table]) -> pa.Table:
-    """One row per key: equal ones are one, ones that differ are set aside together."""
+    """One row per key: equal rows count once, rows that differ are all set aside."""
     key = list(problem.history.key)
     names = [n for n in rows.column_names if n != UPDATED]
     frame = rows.select(names).to_pandas()
     if not frame.duplicated(key).any():
         return rows
     first = ~frame.duplicated(names).to_numpy()
-    shaper.mended["same_row", ""] += int((~first).sum())
+    shaper.corrections["same_row", ""] += int((~first).sum())
     clash = frame[first].duplicated(key, keep=False)
     positions = np.flatnonzero(first)
     keep = positions[~clash.to_numpy()]
@@ -190,14 +205,14 @@ def _one_each(problem: Problem, shaper: Shaper, rows: pa.Table, aside: list[pa.T
 
 
 def _off_the_clock(problem: Problem, shaper: Shaper) -> str:
-    """What may be behind it, where the time is part of the key and the source does not follow the zone's clock."""
+    """A hint for keys with a time: the source may not follow the clock changes of its zone."""
     h = problem.history
-    skipped = shaper.mended["skipped_time", h.time] if h.time in h.key else 0
+    skipped = shaper.corrections["skipped_time", h.time] if h.time in h.key else 0
     if not skipped:
         return ""
     return (
-        f". {skipped} local times do not exist in {h.timezone}: if the source's clock is not set forward, "
-        "history.timezone must name the zone that it shows, for example UTC or Etc/GMT-1"
+        f". {skipped} local times do not exist in {h.timezone}: if the source ignores clock changes, set "
+        "history.timezone to the zone that it uses, for example UTC or Etc/GMT-1"
     )
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from automl.errors import HistoryError
-from automl.history.rows.shaping import Chunk
+from automl.history.rows.layout import Chunk
 
 __all__ = ["CHUNK_ROWS", "Since", "Source", "once"]
 

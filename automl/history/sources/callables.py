@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 
 from automl.errors import AutomlError, HistoryError, ProblemError, UnreachableError
-from automl.history.rows.casting import Column
-from automl.history.rows.personal import words
-from automl.history.rows.shaping import Chunk
+from automl.history.rows.kinds import Column
+from automl.history.rows.layout import Chunk
+from automl.history.rows.personal import error_text
 from automl.history.sources import base
 from automl.history.sources.base import Since, once
 from automl.problem import Problem
@@ -112,7 +112,7 @@ class CallableSource:
 
     def _failure(self, error: Exception) -> AutomlError:
         """The error of the user's function as ours; without values of personal columns."""
-        entry, text = self.problem.history.python, words(error, problem=self.problem)
+        entry, text = self.problem.history.python, error_text(error, problem=self.problem)
         if isinstance(error, ImportError):
             return self._no_function(text)
         if isinstance(error, OSError):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from automl.errors import AutomlError, HistoryError, UnreachableError
-from automl.history.rows.personal import words
+from automl.history.rows.personal import error_text
 from automl.problem import Problem
 from automl.workspace import redact
 
@@ -85,6 +85,6 @@ class Failure:
     @property
     def _shown(self) -> Sequence[str]:
         """Lines of the error; after a query they may quote a cell, so not with personal columns."""
-        discreet = self.connected and self.problem.history.personal
-        text = words(self.error, self.problem) if discreet else self._text
+        hidden = self.connected and self.problem.history.personal
+        text = error_text(self.error, self.problem) if hidden else self._text
         return text.splitlines() or [""]

@@ -22,9 +22,9 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from automl.errors import AutomlError, ProblemError, UnreachableError
-from automl.history.rows.casting import Column
+from automl.history.rows.kinds import Column
+from automl.history.rows.layout import Chunk
 from automl.history.rows.local_time import local_bound
-from automl.history.rows.shaping import Chunk
 from automl.history.sources import base
 from automl.history.sources.base import Since, once
 from automl.history.sources.database_errors import Failure, from_driver

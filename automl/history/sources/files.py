@@ -18,9 +18,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from automl.errors import HistoryError, UnreachableError
-from automl.history.rows.casting import Column, as_times, utc_naive
-from automl.history.rows.personal import words
-from automl.history.rows.shaping import Chunk
+from automl.history.rows.casting import as_times
+from automl.history.rows.kinds import Column
+from automl.history.rows.layout import Chunk
+from automl.history.rows.local_time import utc_naive
+from automl.history.rows.personal import error_text
 from automl.history.sources import base
 from automl.history.sources.base import Since, once
 from automl.problem import Problem
@@ -142,7 +144,7 @@ class FileSource:
             if not self.problem.history.personal:
                 raise refusal from error
             raise HistoryError(
-                f"{file}: cannot be read: {words(error, self.problem)}",
+                f"{file}: cannot be read: {error_text(error, self.problem)}",
                 code=refusal.code,
                 next_step=refusal.next_step,
             ) from None

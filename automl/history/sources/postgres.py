@@ -15,7 +15,7 @@ from uuid import UUID
 import pyarrow as pa
 import sqlalchemy as sa
 
-from automl.history.rows.casting import utc_naive
+from automl.history.rows.local_time import utc_naive
 
 __all__ = [
     "FLOAT4",

@@ -23,7 +23,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from automl.history.rows.shaping import UPDATED
+from automl.history.rows.names import UPDATED
 
 __all__ = [
     "Part",

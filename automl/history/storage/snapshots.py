@@ -15,8 +15,10 @@ import pyarrow.dataset as ds
 
 from automl.errors import HistoryError
 from automl.files import is_abandoned, write_json
-from automl.history.rows.casting import ARROW, ROW_ID, Kind, learning_only, utc_naive
-from automl.history.rows.shaping import UPDATED
+from automl.history.rows.kinds import ARROW, ColumnKind
+from automl.history.rows.local_time import utc_naive
+from automl.history.rows.names import UPDATED
+from automl.history.rows.roles import ROW_ID, learning_only
 from automl.history.storage.parts import Part, open_parts, read_parts, utc_moment
 from automl.problem import Problem
 
@@ -134,7 +136,11 @@ def pull_name(as_of: datetime, at: datetime) -> str:
 
 
 def freeze(
-    folder: Path, problem: Problem, kinds: Mapping[str, Kind], parts: Sequence[Part], digest: str
+    folder: Path,
+    problem: Problem,
+    kinds: Mapping[str, ColumnKind],
+    parts: Sequence[Part],
+    digest: str,
 ) -> Snapshot:
     """Write the manifest of a snapshot; it replaces one of the same rows in other parts or versions."""
     folder.mkdir(parents=True, exist_ok=True)

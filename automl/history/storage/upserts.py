@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from automl.history.rows.local_time import FIRST, LAST, utc_naive
-from automl.history.rows.shaping import UPDATED
+from automl.history.rows.names import UPDATED
 from automl.history.storage import writer as part_writer
 from automl.history.storage.parts import (
     Part,

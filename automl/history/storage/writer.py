@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from automl.files import replacing
-from automl.history.rows.shaping import UPDATED
+from automl.history.rows.names import UPDATED
 from automl.history.storage.parts import Part, day_digests, in_order, plain, read_parts
 
 __all__ = ["PART_ROWS", "PartWriter"]

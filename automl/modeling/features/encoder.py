@@ -19,7 +19,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from automl.history import Kind
+from automl.history import ColumnKind
 from automl.modeling.families import Encoding
 
 __all__ = ["CARRIED", "all_classes", "carried", "category_positions", "make_encoder"]
@@ -35,7 +35,7 @@ CLIP = 5.0  # standard deviations; an outlier must not own a linear model
 
 
 def make_encoder(
-    features: Mapping[str, Kind],
+    features: Mapping[str, ColumnKind],
     encoding: Encoding,
     classes: int = 0,
     block: int = 0,
@@ -76,7 +76,7 @@ def all_classes(estimator: Any, classes: int) -> Any:
     return answering
 
 
-def category_positions(features: Mapping[str, Kind], encoding: Encoding) -> tuple[int, ...]:
+def category_positions(features: Mapping[str, ColumnKind], encoding: Encoding) -> tuple[int, ...]:
     """Positions of category codes in the encoded matrix."""
     if encoding == "dense":
         return ()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 
 from automl.errors import SpaceError
-from automl.history import Kind
+from automl.history import ColumnKind
 from automl.modeling.families import load_file
 
 __all__ = ["Columns", "kinds_of", "load_columns"]
@@ -85,9 +85,9 @@ def load_columns(path: Path | None) -> Columns | None:
     return Columns(path, transformer)
 
 
-def kinds_of(frame: pd.DataFrame) -> Mapping[str, Kind]:
-    """Kinds by column of made rows: numbers and booleans, times, and the rest as text."""
-    kinds: dict[str, Kind] = {}
+def kinds_of(frame: pd.DataFrame) -> Mapping[str, ColumnKind]:
+    """ColumnKinds by column of made rows: numbers and booleans, times, and the rest as text."""
+    kinds: dict[str, ColumnKind] = {}
     for name, dtype in frame.dtypes.items():
         if pd.api.types.is_numeric_dtype(dtype):
             kinds[str(name)] = "number"

@@ -100,12 +100,12 @@ def query(select: str) -> dict[str, str]:
 TWICE = f"""select {COLUMNS}, late from parcels
 union all select parcel, sent_at, weight + 1, carrier, arrived_after, late from parcels where parcel < 30"""
 REFUSALS: dict[str, tuple[dict[str, str], int, str]] = {
-    "constant target": (REGRESSION, 3, "target 'hours': every row holds 12.5"),
+    "constant target": (REGRESSION, 3, "target 'hours': found 12.5 in every row"),
     "no labelled rows": (query(f"select {COLUMNS}, null as late from parcels"), 3, "no label"),
     "a column vanished": (
         query("select parcel, sent_at, carrier, arrived_after, late from parcels"),
         3,
-        "column 'weight' vanished",
+        "column 'weight' is missing",
     ),
     "duplicate keys": (
         {'"select * from parcels"': f'"""{TWICE}"""'},
@@ -146,7 +146,7 @@ def test_a_single_class_is_refused_in_one_json_document_with_code_and_what_is_un
 
     error = result.document["error"]
     assert (result.code, error["exit_code"], error["code"]) == (3, 3, "single_class")
-    assert "target 'late': every row is" in error["message"]
+    assert "target 'late': found" in error["message"]
     assert (
         "champion is still version 1; table parcels still shows generation 1" in error["unchanged"]
     )

@@ -88,8 +88,11 @@ def test_importing_the_package_loads_no_heavy_library(tmp_path: Path) -> None:
             ("cycle", "FILE", "--as-of", "yesterday"),
             "--as-of: found 'yesterday'; wanted a time such as",
         ),
-        (("cycle", "FILE", "--budget", "5 parsecs"), "--budget: '5 parsecs' is not a duration"),
-        (("check", "nowhere.toml"), "nowhere.toml: no such problem file"),
+        (
+            ("cycle", "FILE", "--budget", "5 parsecs"),
+            "--budget: found '5 parsecs'; wanted a duration",
+        ),
+        (("check", "nowhere.toml"), "nowhere.toml: this problem file does not exist"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -123,12 +126,12 @@ def test_an_invalid_problem_file_exits_2_and_lists_every_mistake(place: Place) -
     assert result.code == 2
     assert "5 mistakes" in result.err
     for mistake in (
-        "history.label_delay: 'soon' is not a duration",
+        "history.label_delay: found 'soon'; wanted a duration",
         "sweep.sede: unknown key",
         "Did you mean 'seed'?",
         "validation.origins: found 99",
-        "metric.name: 'rmse' does not fit task 'binary'",
-        "'linaer' is no family",
+        "metric.name: found 'rmse', which does not fit task 'binary'",
+        "found 'linaer'; wanted one of",
         "Did you mean 'linear'?",
     ):
         assert mistake in result.err

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from automl.errors import HistoryError, ProblemError, UnreachableError
-from automl.history import ROW_ID, Kinds, pull, read
+from automl.history import ROW_ID, ColumnKinds, pull, read
 from automl.problem import load_problem
 from automl.workspace import open_workspace
 from tests.support.parcels import AS_OF, make_world, write_problem
@@ -48,7 +48,7 @@ def test_a_batch_needs_only_what_the_model_reads(table: Source) -> None:
     problem = table.problem(
         history='weight = "worth"\ngroup = ["street"]', label_delay="", label_time='"known_at"'
     )
-    kinds: Kinds = {**KINDS, "worth": "number", "street": "text", "known_at": "time"}
+    kinds: ColumnKinds = {**KINDS, "worth": "number", "street": "text", "known_at": "time"}
     assert table.batch(problem, kinds=kinds).rows == 2
 
 
@@ -72,7 +72,7 @@ def test_a_row_without_a_key_has_one_row_id_in_batch_and_history(tmp_path: Path)
     ]
     source.holds([*twins, *others])
     problem = source.problem(key="", label_delay="", label_time='"known_at"')
-    kinds: Kinds = {**KINDS, "known_at": "time"}
+    kinds: ColumnKinds = {**KINDS, "known_at": "time"}
     before = read(source.batch(problem, kinds=kinds))
     after = read(source.pull(problem, AS_OF + 7 * DAY, kinds=kinds))
     assert len(before) == before[ROW_ID].nunique() == 33
@@ -120,12 +120,12 @@ def test_a_missing_column_is_named_with_its_role(
     assert caught.value.code == "missing_column"
 
 
-def test_a_declared_column_that_vanished_is_refused_in_history_and_batch(source: Source) -> None:
+def test_a_missing_column_of_the_contract_is_refused_in_history_and_batch(source: Source) -> None:
     source.holds([*parcels(), parcel(99, AS_OF)])
-    kinds: Kinds = {**KINDS, "colour": "text"}
-    with pytest.raises(HistoryError, match="column 'colour' vanished"):
+    kinds: ColumnKinds = {**KINDS, "colour": "text"}
+    with pytest.raises(HistoryError, match="column 'colour' is missing"):
         source.pull(kinds=kinds)
-    with pytest.raises(HistoryError, match="column 'colour' vanished"):
+    with pytest.raises(HistoryError, match="column 'colour' is missing"):
         source.batch(kinds=kinds)
 
 
@@ -136,7 +136,7 @@ def test_a_number_that_became_something_else_is_refused(tmp_path: Path, value: o
     source = Source(tmp_path, "parquet")
     source.holds([{**row, "weight": value} for row in parcels()])
     with pytest.raises(
-        HistoryError, match="column 'weight': found 40 values that are no numbers"
+        HistoryError, match="column 'weight': found 40 values that are not numbers"
     ) as caught:
         source.pull(kinds=KINDS)
     assert caught.value.code == "kind_changed"

@@ -40,7 +40,7 @@ LABEL_TIME = {'label_delay = "1d"': 'label_time = "known_at"'}
 def cohorts(
     delays: Delays, days: int, count: int, share: float = SHARE, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ages in days, delays and outcomes of rows, the known and the others."""
+    """Ages in days, delays and outcomes of rows, known or not."""
     rng = np.random.default_rng(seed)
     ages = rng.uniform(0, days, count)
     outcomes = (rng.random(count) < share).astype("int64")
@@ -48,7 +48,7 @@ def cohorts(
 
 
 def days_until_complete(ages: np.ndarray, delays: np.ndarray, outcomes: np.ndarray) -> float | None:
-    """The estimate, made of the rows whose label is known."""
+    """The estimate from the rows whose label is known."""
     known = delays < ages
     found = complete_after(
         (ages[known] * DAY).astype("int64"),
@@ -63,7 +63,7 @@ def exponential(mean: float) -> Delays:
 
 
 def early_and(late: float) -> Delays:
-    """One outcome known after 2 days in the mean, the other after so many days exactly."""
+    """One outcome known after 2 days on average, the other after exactly `late` days."""
     return lambda ages, y, rng: np.where(y == 1, rng.exponential(2, len(ages)), late)
 
 
@@ -101,7 +101,7 @@ def rare_and_late(ages: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> 
         pytest.param(rare_and_late, 0.02, 20, 40, id="rare-and-late"),
     ],
 )
-def test_at_the_estimated_age_next_to_all_labels_of_each_outcome_are_known(
+def test_at_the_estimated_age_almost_all_labels_of_each_outcome_are_known(
     delays: Delays, share: float, low: float, high: float, seed: int
 ) -> None:
     ages, waits, outcomes = cohorts(delays, 121, 8000, share, seed)
@@ -132,7 +132,7 @@ def test_a_history_too_short_for_its_delays_gives_no_estimate(
     assert days_until_complete(*cohorts(delays, days, 8000, seed=seed)) is None
 
 
-def test_an_outcome_of_few_rows_counts_and_one_of_a_handful_does_not() -> None:
+def test_an_outcome_of_30_rows_counts_and_one_of_5_does_not() -> None:
     ages = np.linspace(0, 100, 5000)[1:]
     for count, expected in ((5, 2.0), (30, 20.0)):
         outcomes = np.zeros(len(ages), dtype="int64")
@@ -204,7 +204,7 @@ def test_a_large_number_that_is_known_late_counts_for_a_regression(tmp_path: Pat
     assert str(estimate(frame, regression, AS_OF).age) == "25d"
 
 
-def test_a_declared_age_is_taken_at_its_word(tmp_path: Path) -> None:
+def test_a_declared_age_is_used_without_an_estimate(tmp_path: Path) -> None:
     both = {'label_delay = "1d"': 'label_delay = "30d"\nlabel_time = "known_at"'}
     declared = load_problem(write_problem(tmp_path, replace=both))
     frame = frame_of(*cohorts(exponential(40), 121, 8000))
@@ -218,7 +218,7 @@ def test_a_declared_age_is_taken_at_its_word(tmp_path: Path) -> None:
     assert (train["known_at"] < utc_naive(block.start)).all()
 
 
-def test_a_refusal_names_the_key_what_was_found_and_what_to_set(problem: Problem) -> None:
+def test_a_refusal_names_the_key_the_delays_and_the_next_step(problem: Problem) -> None:
     frame = frame_of(*cohorts(early_and(60), 62, 8000))
     wanted = r"history\.label_time: found labels that became known 60\.0 days .* a history of 6\d\.\d days"
     with pytest.raises(HistoryError, match=wanted) as caught:
@@ -375,6 +375,8 @@ def test_a_class_that_never_becomes_known_is_refused_with_the_reason(
 ) -> None:
     never = parcels.assign(known_at=parcels["known_at"].where(parcels["late"] == 1))
     file = write_problem(tmp_path, replace=LABEL_TIME, frame=never)
-    with pytest.raises(HistoryError, match="every row is 1; wanted at least two classes") as caught:
+    with pytest.raises(
+        HistoryError, match="found 1 in every row; wanted at least two classes"
+    ) as caught:
         run_cycle(file, AS_OF)
     assert "without history.label_time has no label" in caught.value.next_step

@@ -333,7 +333,7 @@ def test_a_classifier_answers_the_weighted_mean_and_its_likeliest_label(
         frame, y, [LogisticRegression(), DecisionTreeClassifier(max_depth=2, random_state=0)]
     )
 
-    model = assemble(members, Contract(FEATURES, {}, classes), list(FEATURES))  # type: ignore[arg-type]
+    model = assemble(members, Contract(features=FEATURES, classes=classes), list(FEATURES))  # type: ignore[arg-type]
 
     wanted = sum(
         w * estimator.predict_proba(encoder.transform(frame))
@@ -352,7 +352,7 @@ def test_a_regressor_answers_the_weighted_mean() -> None:
         frame, y, [LinearRegression(), DecisionTreeRegressor(max_depth=2, random_state=0)]
     )
 
-    model = assemble(members, Contract(FEATURES, {}, ()), list(FEATURES))  # type: ignore[arg-type]
+    model = assemble(members, Contract(features=FEATURES, classes=()), list(FEATURES))  # type: ignore[arg-type]
 
     wanted = sum(
         w * estimator.predict(encoder.transform(frame)) for _, w, encoder, estimator in members
@@ -368,7 +368,9 @@ def test_a_model_of_one_member_answers_as_the_member_and_survives_pickling() -> 
     name, _, encoder, estimator = members[0]
 
     model = assemble(
-        [(name, 1.0, encoder, estimator)], Contract(FEATURES, {}, ("n", "y")), list(FEATURES)
+        [(name, 1.0, encoder, estimator)],
+        Contract(features=FEATURES, classes=("n", "y")),
+        list(FEATURES),
     )  # type: ignore[arg-type]
     again = pickle.loads(pickle.dumps(model))
 

@@ -22,7 +22,7 @@ from automl.promotion.guards.worker import shares_of_gain
 from automl.tracking import digest_folder, load_folder, save_folder
 
 RNG = np.random.default_rng(3)
-CONTRACT = Contract({"a": "number"}, {}, ("x", "y", "z"))
+CONTRACT = Contract(features={"a": "number"}, classes=("x", "y", "z"))
 
 
 def history(counts: dict[float, int], *, old: float | None = None) -> Rows:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from automl import history
 from automl.errors import PredictError
-from automl.history import Kind
+from automl.history import ColumnKind
 from automl.history.contract import Contract
 from automl.predictions.predict import (
     fingerprint,
@@ -48,7 +48,7 @@ class Model:
 
 
 def contract_of(task: str) -> Contract:
-    return Contract(FEATURES, {"parcel": "key"}, CLASSES[task])  # type: ignore[arg-type]
+    return Contract(features=FEATURES, unused={"parcel": "key"}, classes=CLASSES[task])  # type: ignore[arg-type]
 
 
 def batch_of(rows: int) -> pd.DataFrame:
@@ -316,7 +316,7 @@ def test_the_pieces_of_a_frozen_batch_are_the_batch(
     problem = make_problem()
     history_ = problem.history if key else problem.history.model_copy(update={"key": ()})
     problem = problem.model_copy(update={"history": history_})
-    kinds: dict[str, Kind] = {"weight": "number", "carrier": "text", "parcel": "whole"}
+    kinds: dict[str, ColumnKind] = {"weight": "number", "carrier": "text", "parcel": "whole"}
     kinds |= {"sent_at": "time", "late": "whole"}
     batch = history.pull_batch(problem, workspace, AS_OF, kinds=kinds)
 

@@ -372,7 +372,9 @@ def test_all_rows_are_predicted_where_rows_cannot_be_compared(
         Snapshot(path=tmp_path, digest="", rows=7, first=None, last=None),
     )
     with caplog.at_level(logging.INFO, "automl"):
-        kept = reuse.find_reusable(store, problem, RELEASE, batch, Contract({}, {}, (0, 1)))
+        kept = reuse.find_reusable(
+            store, problem, RELEASE, batch, Contract(features={}, classes=(0, 1))
+        )
 
     assert kept is None
     assert re.search(f"all 7 rows are predicted: .*{why}", caplog.text)

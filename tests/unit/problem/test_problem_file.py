@@ -72,39 +72,39 @@ retrain  = "every monday"
 score    = "0 3 * * 1 30"
 """
 
-TOLD = [  # key, what was found, what was wanted
-    r"name: '1st': wanted a letter",
+LINES = [  # key, what was found, what was wanted
+    r"name: found '1st'; wanted a letter",
     r"colour: unknown key; wanted one of name, question, task",
     r"file: unknown key",
     r"history\.timezon: unknown key; wanted one of source, .*Did you mean 'timezone'\?",
-    r"history\.source: holds a password; wanted .*\$\{PGPASSWORD\}",
-    r"history\.timezone: 'Europe/Zurch' is not a time zone; wanted .* Did you mean 'Europe/Zurich'\?",
-    r"history\.keep: '3 weeks' is not a duration; wanted for example 90s, 90m, 12h, 7d, 1mo, 1q",
+    r"history\.source: found a password; wanted .*\$\{PGPASSWORD\}",
+    r"history\.timezone: found 'Europe/Zurch'; wanted a time zone, .* Did you mean 'Europe/Zurich'\?",
+    r"history\.keep: found '3 weeks'; wanted a duration, for example 90s, 90m, 12h, 7d, 1mo, 1q",
     r"history\.ignore: found 3; wanted a valid string",
     r"history\.positive: found \[1\]; wanted a number, a text, true or false",
-    r"history\.personal: found 'sent_at', which is history\.time; wanted columns that nothing else",
-    r"history\.personal: found 'known_at', which is history\.label_time; wanted columns",
+    r"history\.personal: found 'sent_at', which is history\.time; wanted key columns, or columns",
+    r"history\.personal: found 'known_at', which is history\.label_time; wanted key columns",
     r"history: found source, files; wanted exactly one of source, files, python",
     r"history: found source without query; wanted query",
-    r"history: column late has two roles among time, target and ignore",
-    r"history: target 'late' cannot be part of key",
+    r"history: found column late in two of time, target and ignore; wanted one role",
+    r"history: found target 'late' in key; wanted a key without",
     r"metric\.slices: found late, which history\.ignore keeps from being read",
-    r"metric\.name: 'rmse' does not fit task 'binary'; wanted one of roc_auc, average_precision, log_loss",
-    r"metric\.also: 'log_los' does not fit .* Did you mean 'log_loss'\?",
-    r"sweep\.families: 'lightgb' is no family; wanted .* Did you mean 'lightgbm'\?",
-    r"sweep\.families: '\./mine\.py' is not a file beside problem\.toml",
+    r"metric\.name: found 'rmse', which does not fit task 'binary'; wanted one of roc_auc, average_precision, log_loss",
+    r"metric\.also: found 'log_los', which does not fit .* Did you mean 'log_loss'\?",
+    r"sweep\.families: found 'lightgb'; wanted .* Did you mean 'lightgbm'\?",
+    r"sweep\.families: found '\./mine\.py', which is not a file in the folder of problem\.toml",
     r"sweep\.budget: found 5s; wanted at least 10s and less than a day",
     r"sweep\.trials: found 0; wanted greater than or equal to 1",
-    r"validation\.block: '0d' is not a duration",
+    r"validation\.block: found '0d'; wanted a duration",
     r"validation\.origins: found 99; wanted less than or equal to 12",
     r"promotion\.mode: found 'reviewed'; wanted 'auto' or 'review'. Did you mean 'review'?",
     r"promotion\.confidence: found 0\.5; wanted greater than 0\.5",
     r"publish\.mode: found 'newest'; wanted 'full' or 'new'. Did you mean 'new'\?",
-    r"publish\.table: 'Parcels': wanted lower-case letters",
+    r"publish\.table: found 'Parcels'; wanted lower-case letters",
     r"publish\.keep: found 1; wanted greater than or equal to 2",
-    r"schedule\.timezone: 'Mars' is not a time zone",
-    r"schedule\.retrain: 'every monday' is not a cron line; wanted five fields",
-    r"schedule\.score: '0 3 \* \* 1 30' is not a cron line; wanted five fields",
+    r"schedule\.timezone: found 'Mars'; wanted a time zone",
+    r"schedule\.retrain: found 'every monday', which is not a cron line; wanted five fields",
+    r"schedule\.score: found '0 3 \* \* 1 30', which is not a cron line; wanted five fields",
 ]
 
 
@@ -118,22 +118,24 @@ def refused(folder: Path, text: str) -> ProblemError:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> ProblemError:
-    """What is said of the file full of mistakes."""
+def error(tmp_path_factory: pytest.TempPathFactory) -> ProblemError:
+    """The error of the file with every mistake."""
     return refused(tmp_path_factory.mktemp("mistakes"), MISTAKES)
 
 
-@pytest.mark.parametrize("line", TOLD)
-def test_every_mistake_is_told_with_key_found_and_wanted(told: ProblemError, line: str) -> None:
-    assert re.search(rf"(?m)^  {line}", str(told))
+@pytest.mark.parametrize("line", LINES)
+def test_every_mistake_is_reported_with_key_found_and_wanted(
+    error: ProblemError, line: str
+) -> None:
+    assert re.search(rf"(?m)^  {line}", str(error))
 
 
-def test_each_mistake_is_told_once_and_no_secret_is(told: ProblemError) -> None:
-    assert f": {len(TOLD)} mistakes\n" in str(told)
-    assert len(str(told).splitlines()) == len(TOLD) + 1
-    assert "secret" not in str(told)
-    assert (told.code, told.exit_code) == ("problem", 2)
-    assert "automl check" in told.next_step
+def test_each_mistake_is_reported_once_and_no_secret_is(error: ProblemError) -> None:
+    assert f": {len(LINES)} mistakes\n" in str(error)
+    assert len(str(error).splitlines()) == len(LINES) + 1
+    assert "secret" not in str(error)
+    assert (error.code, error.exit_code) == ("problem", 2)
+    assert "automl check" in error.next_step
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_each_mistake_is_told_once_and_no_secret_is(told: ProblemError) -> None:
         (
             'metric]\nname = "roc_auc"',
             'metric]\nname = "roc_auk"',
-            r"metric\.name: 'roc_auk' .* mean 'roc_auc'\?",
+            r"metric\.name: found 'roc_auk', .* mean 'roc_auc'\?",
         ),
         (
             'task     = "binary"',
@@ -166,17 +168,17 @@ def test_each_mistake_is_told_once_and_no_secret_is(told: ProblemError) -> None:
         (
             'source      = "sqlite:///world.db"',
             'files = "*.csv"',
-            r"history: found query without source; a query",
+            r"history: found query without source; wanted a database",
         ),
         (
             'key         = ["parcel"]\n',
             "",
-            r"history: found no key; wanted the columns that make a row",
+            r"history: found no key; wanted the columns that identify a row",
         ),
         (
             'target      = "late"',
             'target      = "sent_at"',
-            r"history: column sent_at has two roles",
+            r"history: found column sent_at in two of",
         ),
         (
             "[sweep]",
@@ -191,15 +193,15 @@ def test_each_mistake_is_told_once_and_no_secret_is(told: ProblemError) -> None:
         (
             'label_delay = "1d"',
             'label_delay = "9999999d"',
-            r"history\.label_delay: '9999999d' is longer than 200 years",
+            r"history\.label_delay: found '9999999d'; wanted at most 200 years",
         ),
         ("\n[metric]", "[[metric]]", r"metric: found \[.*\]; wanted a valid dictionary"),
     ],
 )
 def test_one_mistake_is_one_line(tmp_path: Path, old: str, new: str, line: str) -> None:
     assert TEXT.count(old) == 1
-    told = refused(tmp_path, TEXT.replace(old, new))
-    assert re.search(rf"problem\.toml: 1 mistake\n  {line}", str(told))
+    error = refused(tmp_path, TEXT.replace(old, new))
+    assert re.search(rf"problem\.toml: 1 mistake\n  {line}", str(error))
 
 
 @pytest.mark.parametrize(
@@ -208,21 +210,21 @@ def test_one_mistake_is_one_line(tmp_path: Path, old: str, new: str, line: str) 
         (
             "regression",
             {'target      = "hours"': 'target = "hours"\npositive = 1'},
-            r"history\.positive: found 1; only",
+            r"history\.positive: found 1; wanted none, because only",
         ),
         (
             "multiclass",
             {'"log_loss"': '"roc_auc"'},
-            r"metric\.name: 'roc_auc' does not fit task 'multiclass'",
+            r"metric\.name: found 'roc_auc', which does not fit task 'multiclass'",
         ),
         (
             "regression",
             {'"rmse"': '"rmse"\nalso = ["mae", "brier"]'},
-            r"metric\.also: 'brier' does not fit",
+            r"metric\.also: found 'brier', which does not fit",
         ),
     ],
 )
-def test_what_depends_on_the_task_is_told(
+def test_mistakes_that_depend_on_the_task_are_reported(
     make_problem: MakeProblem, task: str, replace: dict[str, str], line: str
 ) -> None:
     with pytest.raises(ProblemError, match=line):
@@ -249,7 +251,7 @@ def test_a_file_source_takes_no_batch_query(make_problem: MakeProblem) -> None:
         "sqlite:///w.db",
     ],
 )
-def test_a_source_without_a_password_is_taken(make_problem: MakeProblem, url: str) -> None:
+def test_a_source_without_a_password_is_accepted(make_problem: MakeProblem, url: str) -> None:
     assert make_problem(replace={"sqlite:///world.db": url}).history.source == url
 
 
@@ -264,7 +266,7 @@ def test_a_source_without_a_password_is_taken(make_problem: MakeProblem, url: st
 def test_a_password_is_found_wherever_the_driver_would_find_it(
     make_problem: MakeProblem, url: str
 ) -> None:
-    with pytest.raises(ProblemError, match=r"history\.source: holds a password"):
+    with pytest.raises(ProblemError, match=r"history\.source: found a password"):
         make_problem(replace={"sqlite:///world.db": url})
 
 
@@ -284,7 +286,9 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path: Path, content: bytes, line
 
 
 def test_a_missing_file_is_named_with_a_next_step(tmp_path: Path) -> None:
-    with pytest.raises(ProblemError, match=r"nowhere\.toml: no such problem file") as caught:
+    with pytest.raises(
+        ProblemError, match=r"nowhere\.toml: this problem file does not exist"
+    ) as caught:
         load_problem(tmp_path / "nowhere.toml")
     assert "TOML" in caught.value.next_step
 
@@ -317,8 +321,8 @@ def test_a_duration_is_a_count_and_a_unit(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text", ["", "7", "d", "0d", "-7d", "1.5h", "7w", "7 days", "7D", "1d12h", 7, None]
 )
-def test_what_is_no_duration_is_refused(text: object) -> None:
-    with pytest.raises(ValueError, match="is not a duration; wanted for example 90s"):
+def test_other_texts_are_refused_as_durations(text: object) -> None:
+    with pytest.raises(ValueError, match="wanted a duration, for example 90s"):
         Span.parse(text)
 
 
@@ -349,7 +353,7 @@ def test_calendar_units_keep_the_day_or_take_the_last_of_the_month(
 
 
 @given(MOMENTS, st.integers(1, 40), st.sampled_from(["mo", "q"]), st.integers(1, 100_000))
-def test_what_lies_before_a_calendar_span_is_over_after_it(
+def test_a_moment_before_a_calendar_span_is_over_after_it(
     moment: datetime, count: int, unit: str, back: int
 ) -> None:
     span = Span(count, unit)
@@ -371,10 +375,10 @@ def test_months_and_quarters_follow_the_calendar(span: str, moment: str, after: 
     assert Span.parse(span).after(datetime.fromisoformat(moment)) == datetime.fromisoformat(after)
 
 
-# ---------------------------------------------------------------- what a problem says
+# ---------------------------------------------------------------- digest and defaults
 
 
-def test_comments_order_and_place_do_not_change_the_digest(
+def test_comments_order_and_folder_do_not_change_the_digest(
     make_problem: MakeProblem, tmp_path: Path
 ) -> None:
     plain = make_problem()
@@ -382,8 +386,8 @@ def test_comments_order_and_place_do_not_change_the_digest(
     elsewhere.mkdir()
     head, *sections = TEXT.split("\n[")
     keys = "\n".join(reversed(head.splitlines()))
-    turned = keys + "\n# a remark\n[" + "\n[".join(reversed(sections))
-    (elsewhere / "other.toml").write_text(turned, encoding="utf-8")
+    reordered = keys + "\n# a comment\n[" + "\n[".join(reversed(sections))
+    (elsewhere / "other.toml").write_text(reordered, encoding="utf-8")
     assert load_problem(elsewhere / "other.toml").digest == plain.digest
 
 
@@ -425,7 +429,7 @@ def test_a_problem_cannot_be_changed(make_problem: MakeProblem) -> None:
         make_problem().name = "other"
 
 
-def test_a_family_of_ones_own_is_a_path_beside_the_problem(tmp_path: Path) -> None:
+def test_a_users_family_is_a_path_relative_to_the_problem(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("", encoding="utf-8")
     file = write_problem(tmp_path, replace={'"linear"]': '"mine.py"]'})
     assert load_problem(file).sweep.families == ("baseline", "mine.py")

@@ -70,13 +70,13 @@ def month_ends(zone: str) -> Iterator[datetime]:
 
 def four_slots(slots: Slots, moment: datetime) -> list[datetime]:
     """The slot before the newest one, that, and the next two."""
-    found = list(islice(slots.backwards(moment), 2))[::-1]
-    while len(found) < 4:
-        found.append(slots.after(found[-1]))
-    return found
+    four = list(islice(slots.backwards(moment), 2))[::-1]
+    while len(four) < 4:
+        four.append(slots.after(four[-1]))
+    return four
 
 
-def prefects(cron: str, zone: str, start: datetime, end: datetime) -> list[datetime]:
+def prefect_slots(cron: str, zone: str, start: datetime, end: datetime) -> list[datetime]:
     """Slots of Prefect's own iterator, which begins well before a clock change."""
     dates = CronSchedule(cron=cron, timezone=zone).get_dates(n=1000, start=start, end=end)
     return sorted({d.astimezone(UTC) for d in asyncio.run(dates)})
@@ -107,8 +107,8 @@ def check(plain: Problem, cron: str, zone: str, moment: datetime, delay: str | N
         assert (end, later_end) == (problem.mature(slot), problem.mature(following)), where
         assert start <= later_start <= end <= later_end, where
     begin = four[0] - timedelta(days=1)
-    shown = prefects(cron, zone, begin, four[-1])
-    assert [s for s in shown if s > begin] == slots.between(begin, four[-1]), where
+    expected = prefect_slots(cron, zone, begin, four[-1])
+    assert [s for s in expected if s > begin] == slots.between(begin, four[-1]), where
 
 
 def sampled(moments: Sequence[datetime], count: int, seed: str) -> list[datetime]:
@@ -197,7 +197,7 @@ def test_a_later_moment_never_leads_to_an_earlier_one(zone: str, day: int) -> No
     )
 
 
-def test_spans_are_multiples_of_their_anchor_and_are_never_chained() -> None:
+def test_spans_are_counted_from_their_anchor_and_not_chained() -> None:
     may = datetime(2026, 5, 31, tzinfo=UTC)
     month = Span.parse("1mo")
     assert [month.before(may, n).day for n in (1, 2, 3, 4)] == [30, 31, 28, 31]
@@ -207,15 +207,15 @@ def test_spans_are_multiples_of_their_anchor_and_are_never_chained() -> None:
 @pytest.mark.parametrize(
     ("line", "wrong"),
     [
-        ("0 0 * * 5L", r'Prefect can run.*the last Friday is "L5"'),
-        ("0 0 LW * *", "Prefect can run"),
-        ("0 0 15W * *", "Prefect can run"),
-        ("H 0 * * *", "Prefect can run"),
+        ("0 0 * * 5L", r'Prefect cannot run.*the last Friday is "L5"'),
+        ("0 0 LW * *", "Prefect cannot run"),
+        ("0 0 15W * *", "Prefect cannot run"),
+        ("H 0 * * *", "Prefect cannot run"),
         ("@daily", "is not a cron line"),
         ("0 0 0 * * *", "is not a cron line"),
         ("0 0 31 2 *", "a day that no month has"),
-        ("0 0 */15 * *", "leaves out a day at the beginning of March"),
-        ("0 0 1,15,31 * *", "leaves out a day at the beginning of March"),
+        ("0 0 */15 * *", "skips a day at the beginning of March"),
+        ("0 0 1,15,31 * *", "skips a day at the beginning of March"),
         ("0 0 * * L5", ""),
         ("0 0 L * *", ""),
         ("0 0 */2 * 1", ""),
@@ -224,7 +224,7 @@ def test_spans_are_multiples_of_their_anchor_and_are_never_chained() -> None:
         ("*/7 1-3 * jan-mar mon#2", ""),
     ],
 )
-def test_what_prefect_cannot_run_is_no_cron_line(line: str, wrong: str) -> None:
+def test_cron_lines_that_prefect_cannot_run_are_refused(line: str, wrong: str) -> None:
     found = cron_mistake(line)
     if wrong:
         assert re.search(wrong, found)

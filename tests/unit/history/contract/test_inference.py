@@ -1,4 +1,4 @@
-"""The contract is written once, read by people, and refuses data that would harm a champion."""
+"""The contract is written at the first pull and refuses data that would harm a champion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from automl.errors import AutomlError, ContractError, HistoryError
-from automl.history import ROW_ID, Kind, pull, pull_batch, read
+from automl.history import ROW_ID, ColumnKind, pull, pull_batch, read
 from automl.history.contract import MIN_PER_CLASS, MIN_ROWS, Contract, check, check_batch, infer
 from automl.problem import Problem
 from automl.workspace import open_workspace
@@ -23,7 +23,7 @@ Break = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def pulled(problem: Problem) -> pd.DataFrame:
-    """The labelled rows of the made-up world, as a cycle sees them."""
+    """The labelled rows of the generated world, as a cycle sees them."""
     return read(pull(problem, open_workspace(problem.file), AS_OF))
 
 
@@ -32,7 +32,7 @@ def with_late(labels: Callable[[int], Any]) -> Break:
     return lambda frame: frame.assign(late=[labels(i) for i in range(len(frame))])
 
 
-# ---------------------------------------------------------------- what is written down
+# ---------------------------------------------------------------- the first pull
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,13 @@ def test_the_first_pull_suggests_features_and_classes(
 ) -> None:
     problem = make_problem(task)
     frame = pulled(problem)
-    target: Kind = "number" if task == "regression" else "whole" if task == "binary" else "text"
+    target: ColumnKind = (
+        "number" if task == "regression" else "whole" if task == "binary" else "text"
+    )
     assert infer(frame, problem) == Contract(
-        {"carrier": "text", "sent_at": "time", "weight": "number"},
-        {"parcel": "key"},
-        classes,
+        features={"carrier": "text", "sent_at": "time", "weight": "number"},
+        unused={"parcel": "key"},
+        classes=classes,
         roles={"parcel": "whole", TARGET[task]: target},
         categories={"carrier": ("ant", "bee", "cat")},
         ranges={"weight": (frame["weight"].min(), frame["weight"].max())},
@@ -73,7 +75,7 @@ def test_nearly_unique_text_is_not_used(make_problem: MakeProblem) -> None:
     assert contract.features["street"] == "text"
 
 
-def test_roles_are_no_features_but_time_is_also_as_part_of_the_key(
+def test_columns_with_a_role_are_not_features_except_the_time(
     make_problem: MakeProblem,
 ) -> None:
     replace = {'["parcel"]': '["parcel", "sent_at"]\nweight = "weight"\ngroup = ["carrier"]'}
@@ -84,13 +86,13 @@ def test_roles_are_no_features_but_time_is_also_as_part_of_the_key(
     assert contract.unused == {"parcel": "key", "carrier": "group"}
 
 
-def test_a_later_pull_asks_for_every_column_with_a_role(make_problem: MakeProblem) -> None:
+def test_a_later_pull_reads_every_column_with_a_role(make_problem: MakeProblem) -> None:
     replace = {
         'label_delay = "1d"': 'label_time = "known_at"',
         '["parcel"]': '["parcel"]\nweight = "worth"\ngroup = ["street"]',
         "[sweep]": 'slices = ["carrier"]\n[sweep]',
     }
-    kinds = Contract({"weight": "number", "carrier": "text"}, {}, (0, 1)).kinds(
+    kinds = Contract(features={"weight": "number", "carrier": "text"}, classes=(0, 1)).kinds(
         make_problem(replace=replace)
     )
     assert set(kinds) == {
@@ -112,7 +114,7 @@ def test_a_later_pull_asks_for_every_column_with_a_role(make_problem: MakeProble
 
 
 @pytest.mark.parametrize("task", TARGET)
-def test_a_pull_under_the_contract_brings_the_same_rows_and_a_batch_fits_it(
+def test_a_pull_under_the_contract_returns_the_same_rows_and_a_batch_fits_it(
     make_problem: MakeProblem, task: str
 ) -> None:
     problem = make_problem(task)
@@ -137,13 +139,13 @@ FIRST_PULL: list[tuple[str, Break, str, str]] = [
         "binary",
         with_late(lambda _: 1),
         "single_class",
-        "every row is 1; wanted at least two classes",
+        "found 1 in every row; wanted at least two classes",
     ),
     (
         "binary",
         with_late(lambda i: i % 3),
         "too_many_classes",
-        "found 3 classes, .* task binary wants two",
+        "found 3 classes, .* wanted two, because task is binary",
     ),
     (
         "binary",
@@ -161,13 +163,13 @@ FIRST_PULL: list[tuple[str, Break, str, str]] = [
         "regression",
         lambda f: f.assign(hours=7.0),
         "constant_target",
-        r"every row holds 7\.0; wanted at least two",
+        r"found 7\.0 in every row; wanted at least two",
     ),
     (
         "regression",
         lambda f: f.assign(hours="long"),
         "target_kind",
-        "found text; task regression wants numbers",
+        "found text; wanted numbers, because task is regression",
     ),
     (
         "regression",
@@ -179,10 +181,10 @@ FIRST_PULL: list[tuple[str, Break, str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("task", "damage", "code", "told"), FIRST_PULL, ids=[row[2] for row in FIRST_PULL]
+    ("task", "damage", "code", "match"), FIRST_PULL, ids=[row[2] for row in FIRST_PULL]
 )
 def test_a_target_that_does_not_fit_the_task_is_refused_at_the_first_pull_and_later(
-    make_problem: MakeProblem, task: str, damage: Break, code: str, told: str
+    make_problem: MakeProblem, task: str, damage: Break, code: str, match: str
 ) -> None:
     problem = make_problem(task)
     frame = pulled(problem)
@@ -192,21 +194,23 @@ def test_a_target_that_does_not_fit_the_task_is_refused_at_the_first_pull_and_la
         lambda: check(damage(frame), contract, problem),
     ]
     for step in steps:
-        with pytest.raises(HistoryError, match=told) as caught:
+        with pytest.raises(HistoryError, match=match) as caught:
             step()
         assert (caught.value.code, caught.value.exit_code) == (code, 3)
 
 
-def test_a_positive_class_that_never_comes_is_refused(make_problem: MakeProblem) -> None:
+def test_a_positive_class_without_rows_is_refused(make_problem: MakeProblem) -> None:
     problem = make_problem(replace={'target      = "late"': 'target = "late"\npositive = "yes"'})
-    with pytest.raises(HistoryError, match="found 'yes'; the target 'late' holds 0, 1") as caught:
+    with pytest.raises(
+        HistoryError, match="found 'yes'; wanted a value of the target 'late': 0, 1"
+    ) as caught:
         infer(pulled(problem), problem)
     assert caught.value.code == "positive"
 
 
 LATER: list[tuple[str, Break, type[AutomlError], str, str]] = [
     (
-        "column vanished",
+        "column missing",
         lambda f: f.drop(columns="weight"),
         ContractError,
         "contract",
@@ -238,7 +242,7 @@ LATER: list[tuple[str, Break, type[AutomlError], str, str]] = [
         with_late(lambda i: i % 2 + 1),
         ContractError,
         "new_class",
-        r"found class 2; the contract knows 0, 1",
+        r"found the new class 2; the contract lists 0, 1",
     ),
     (
         "key twice",
@@ -251,7 +255,7 @@ LATER: list[tuple[str, Break, type[AutomlError], str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("_name", "damage", "error", "code", "told"), LATER, ids=[row[0] for row in LATER]
+    ("_name", "damage", "error", "code", "match"), LATER, ids=[row[0] for row in LATER]
 )
 def test_rows_that_break_the_contract_are_refused(
     make_problem: MakeProblem,
@@ -259,34 +263,35 @@ def test_rows_that_break_the_contract_are_refused(
     damage: Break,
     error: type[AutomlError],
     code: str,
-    told: str,
+    match: str,
 ) -> None:
     problem = make_problem()
     frame = pulled(problem)
     contract = infer(frame, problem)
     assert check(frame, contract, problem) == []
-    with pytest.raises(error, match=told) as caught:
+    with pytest.raises(error, match=match) as caught:
         check(damage(frame), contract, problem)
     assert caught.value.code == code
 
 
-def test_a_class_that_no_longer_comes_is_refused(make_problem: MakeProblem) -> None:
+def test_a_class_without_rows_is_refused(make_problem: MakeProblem) -> None:
     problem = make_problem("multiclass")
     frame = pulled(problem)
     contract = infer(frame, problem)
-    gone = frame[frame["fate"] != "lost"].reset_index(drop=True)
-    with pytest.raises(ContractError, match="class 'lost' has vanished; found ") as caught:
-        check(gone, contract, problem)
+    fewer = frame[frame["fate"] != "lost"].reset_index(drop=True)
+    with pytest.raises(ContractError, match="class 'lost' is missing; found ") as caught:
+        check(fewer, contract, problem)
     assert caught.value.code == "class_vanished"
 
 
-def test_a_new_class_of_many_is_refused_with_what_to_do(make_problem: MakeProblem) -> None:
+def test_a_new_class_of_many_is_refused_with_a_next_step(make_problem: MakeProblem) -> None:
     problem = make_problem("multiclass")
     frame = pulled(problem)
     contract = infer(frame, problem)
     frame.loc[frame.index[:30], "fate"] = "stolen"
     with pytest.raises(
-        ContractError, match="found class 'stolen'; the contract knows 'fine', 'late', 'lost'"
+        ContractError,
+        match="found the new class 'stolen'; the contract lists 'fine', 'late', 'lost'",
     ) as caught:
         check(frame, contract, problem)
     assert caught.value.code == "new_class"
@@ -297,14 +302,14 @@ BATCHES: list[tuple[str, Break, str]] = [
     (
         "key twice",
         lambda f: pd.concat([f, f.head(1)], ignore_index=True),
-        "key 'parcel': found the same key more than once",
+        "key 'parcel': found the same value more than once",
     ),
     (
         "key missing",
         lambda f: f.assign(parcel=f["parcel"].astype("float64").mask(f.index == 0)),
-        "key 'parcel': found rows without it",
+        "key 'parcel': found rows without a value",
     ),
-    ("column vanished", lambda f: f.drop(columns="carrier"), "column 'carrier' is missing"),
+    ("column missing", lambda f: f.drop(columns="carrier"), "column 'carrier' is missing"),
     (
         "kind changed",
         lambda f: f.assign(carrier=1.0),
@@ -313,21 +318,21 @@ BATCHES: list[tuple[str, Break, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("_name", "damage", "told"), BATCHES, ids=[row[0] for row in BATCHES])
+@pytest.mark.parametrize(("_name", "damage", "match"), BATCHES, ids=[row[0] for row in BATCHES])
 def test_a_batch_that_cannot_be_scored_is_refused(
-    make_problem: MakeProblem, _name: str, damage: Break, told: str
+    make_problem: MakeProblem, _name: str, damage: Break, match: str
 ) -> None:
     problem = make_problem()
     frame = pulled(problem)
     contract = infer(frame, problem)
     batch = frame.drop(columns="late").tail(20).reset_index(drop=True)
     assert check_batch(batch, contract, problem) == []
-    with pytest.raises(ContractError, match=rf"the data breaks the contract:\n.*{told}") as caught:
+    with pytest.raises(ContractError, match=rf"the data break the contract:\n.*{match}") as caught:
         check_batch(damage(batch), contract, problem)
     assert (caught.value.code, caught.value.exit_code) == ("contract", 3)
 
 
-def test_all_broken_columns_are_told_at_once(make_problem: MakeProblem) -> None:
+def test_all_broken_columns_are_reported_at_once(make_problem: MakeProblem) -> None:
     problem = make_problem()
     frame = pulled(problem)
     contract = infer(frame, problem)
@@ -342,15 +347,15 @@ def test_an_empty_column_is_a_warning(make_problem: MakeProblem) -> None:
     frame = pulled(problem)
     contract = infer(frame, problem)
     empty = frame.assign(weight=np.nan)
-    told = [("all_missing", "column 'weight' is empty")]
-    assert check(empty, contract, problem) == told
-    assert check_batch(empty, contract, problem) == told
+    findings = [("all_missing", "column 'weight' is empty")]
+    assert check(empty, contract, problem) == findings
+    assert check_batch(empty, contract, problem) == findings
     assert list(map(str, check(empty, contract, problem))) == [
         "column 'weight' is empty [all_missing]"
     ]
 
 
-def test_rows_without_a_key_are_told_apart_by_row_id(
+def test_rows_without_a_key_are_identified_by_row_id(
     make_problem: MakeProblem, tmp_path: Path, world: pd.DataFrame
 ) -> None:
     source = 'source      = "sqlite:///world.db"\nquery       = "select * from parcels"'
@@ -369,7 +374,7 @@ def test_rows_without_a_key_are_told_apart_by_row_id(
 
 
 def hours(zeros: int) -> pd.DataFrame:
-    """Parcels of which so many took no hour."""
+    """Parcels, the first `zeros` of which took 0 hours."""
     frame = make_world().drop(columns=["arrived_after", "late", "fate"])
     frame = frame.assign(hours=frame["hours"].abs() + 1.0)
     return frame.assign(hours=frame["hours"].mask(frame.index < zeros, 0.0))
@@ -380,16 +385,16 @@ def test_a_relative_error_is_refused_where_a_target_is_zero(
     make_problem: MakeProblem, zeros: int
 ) -> None:
     problem = make_problem("regression", replace={'"rmse"': '"mape"'})
-    with pytest.raises(HistoryError, match=f"found {zeros} rows of 0 among 2400; metric mape") as e:
+    with pytest.raises(HistoryError, match=f"found 0 in {zeros} of 2400 rows; .* metric mape") as e:
         infer(hours(zeros), problem)
     assert (e.value.code, "mae" in str(e.value.next_step)) == ("zero_target", True)
     contract = infer(hours(0), problem)
-    with pytest.raises(HistoryError, match=f"found {zeros} rows of 0"):
+    with pytest.raises(HistoryError, match=f"found 0 in {zeros} of"):
         check(hours(zeros), contract, problem)
 
 
 @pytest.mark.parametrize("zeros", [0, 3])
-def test_a_further_metric_that_is_not_defined_is_told(
+def test_a_further_metric_that_is_undefined_is_reported(
     make_problem: MakeProblem, zeros: int
 ) -> None:
     problem = make_problem("regression", replace={'"rmse"': '"rmse"\nalso = ["mape", "mae"]'})
@@ -398,7 +403,7 @@ def test_a_further_metric_that_is_not_defined_is_told(
     assert ("3 of 2400 rows are 0" in found.get("mape_undefined", "")) is (zeros == 3)
 
 
-def test_rows_that_weigh_nothing_may_have_a_target_of_zero(make_problem: MakeProblem) -> None:
+def test_rows_of_weight_zero_may_have_a_target_of_zero(make_problem: MakeProblem) -> None:
     edits = {'"rmse"': '"mape"', '["parcel"]': '["parcel"]\nweight = "counts"'}
     problem = make_problem("regression", replace=edits)
     frame = hours(5)

@@ -1,4 +1,4 @@
-"""A contract survives its file; what is no contract file is refused."""
+"""A contract read from its file equals the one saved; a malformed file is refused."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ MakeProblem = Callable[..., Problem]
 
 
 @pytest.mark.parametrize("classes", [(), (0, 1), ("no", "yes"), ("fine", "late", "lost")])
-def test_a_contract_survives_its_file(
+def test_a_contract_read_back_equals_the_saved_one(
     make_problem: MakeProblem, classes: tuple[str | int, ...]
 ) -> None:
     problem = make_problem()
     assert load_contract(problem) is None
     contract = Contract(
-        {"a": "number", "ü b": "text", "t": "time"},
-        {"id": "key"},
-        classes,
+        features={"a": "number", "ü b": "text", "t": "time"},
+        unused={"id": "key"},
+        classes=classes,
         roles={"id": "whole"},
         nulls=("NA", ""),
         categories={"ü b": ("x", "y z", '"quoted"')},
@@ -50,7 +50,7 @@ def test_a_contract_survives_its_file(
         b'{"features": {"w": {"kind": "number", "range": []}}, "unused": {}, "classes": []}',
     ],
 )
-def test_what_is_no_contract_file_is_refused(make_problem: MakeProblem, content: bytes) -> None:
+def test_a_malformed_contract_file_is_refused(make_problem: MakeProblem, content: bytes) -> None:
     problem = make_problem()
     contract_file(problem).write_bytes(content)
     with pytest.raises(
@@ -78,8 +78,8 @@ def test_what_is_no_contract_file_is_refused(make_problem: MakeProblem, content:
 def test_an_unknown_kind_is_refused(make_problem: MakeProblem, entry: object) -> None:
     problem = make_problem()
     features = {"weight": entry, "carrier": {"kind": "text"}}
-    told = {"features": features, "unused": {}, "classes": []}
-    contract_file(problem).write_text(json.dumps(told), encoding="utf-8")
+    content = {"features": features, "unused": {}, "classes": []}
+    contract_file(problem).write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(
         ProblemError, match=r"found kinds {'weight': .*}; wanted number, text or time"
     ):

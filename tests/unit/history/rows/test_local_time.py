@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from automl.errors import HistoryError
 from automl.history import Snapshot, continuation, read
-from automl.history.rows.casting import Cast, Column, as_kind, as_times
+from automl.history.rows.casting import Cast, as_kind, as_times
+from automl.history.rows.kinds import Column
 from automl.history.rows.local_time import AMBIGUOUS, SKIPPED, local_bound
 from automl.history.storage.snapshots import Folders, pulls
 from automl.problem import Problem, Span
@@ -57,8 +58,8 @@ def walls(change: str, zone: str) -> list[datetime]:
     low, high = min(edges), max(edges)
     steps = range(0, int((high - low).total_seconds() // 60) + 240, 15)
     around = [low - 2 * HOUR + timedelta(minutes=step) for step in steps]
-    beside = [edge + way for edge in edges for way in (-timedelta(seconds=1), timedelta(0))]
-    return sorted({*around, *beside})
+    close = [edge + way for edge in edges for way in (-timedelta(seconds=1), timedelta(0))]
+    return sorted({*around, *close})
 
 
 def moment_offset(moment: datetime, zone: str) -> timedelta:
@@ -92,30 +93,30 @@ FORMS: dict[str, Callable[[list[datetime]], Column]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("zone", "change"), CHANGES)
-def test_local_times_are_read_by_one_rule(zone: str, change: str, form: str) -> None:
+def test_local_times_follow_the_rule_in_every_form(zone: str, change: str, form: str) -> None:
     local = walls(change, zone)
     cast = as_times(FORMS[form](local), zone)
     wanted = [expected(wall, zone) for wall in local]
     assert cast.cells.to_pylist() == [utc for utc, _ in wanted]
     assert not cast.bad.any()
-    assert dict(cast.mended) == Counter(what for _, what in wanted if what)
-    assert cast.mended  # each of these changes repeats or skips some
+    assert dict(cast.corrections) == Counter(what for _, what in wanted if what)
+    assert cast.corrections  # each of these changes repeats or skips some
 
 
 @pytest.mark.parametrize(("zone", "change"), CHANGES)
 def test_an_offset_decides_where_there_is_one(zone: str, change: str) -> None:
     local = walls(change, zone)
     moments = [expected(wall, zone)[0].replace(tzinfo=UTC) for wall in local]
-    words = [
+    texts = [
         moment.astimezone(ZoneInfo(zone)).isoformat() if i % 2 else wall.isoformat()
         for i, (wall, moment) in enumerate(zip(local, moments, strict=True))
     ]
-    cast = as_times(pa.array(words), zone)
+    cast = as_times(pa.array(texts), zone)
     assert cast.cells.to_pylist() == [moment.replace(tzinfo=None) for moment in moments]
     naive = Counter(expected(wall, zone)[1] for wall in local[::2])
-    assert dict(cast.mended) == {what: count for what, count in naive.items() if what}
+    assert dict(cast.corrections) == {what: count for what, count in naive.items() if what}
     typed = as_times(pa.array(moments, pa.timestamp("us", zone)), zone)
-    assert (typed.cells, typed.mended) == (cast.cells, ())
+    assert (typed.cells, typed.corrections) == (cast.cells, ())
 
 
 def test_a_first_pass_that_names_its_offset_is_the_first() -> None:
@@ -125,36 +126,36 @@ def test_a_first_pass_that_names_its_offset_is_the_first() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 @pytest.mark.parametrize("form", ["arrow", "arrow texts", "datetimes"])
-def test_a_reading_depends_on_no_other_row(form: str, size: int) -> None:
+def test_a_time_is_converted_independently_of_other_rows(form: str, size: int) -> None:
     local = walls("2026-10-25 01:00", BERLIN)
     whole = as_times(FORMS[form](local), BERLIN)
     casts = [as_times(FORMS[form](local[i : i + size]), BERLIN) for i in range(0, len(local), size)]
     assert pa.concat_arrays([cast.cells for cast in casts]) == whole.cells
     counts: Counter[str] = Counter()
     for cast in casts:
-        counts.update(dict(cast.mended))
-    assert counts == Counter(dict(whole.mended))
+        counts.update(dict(cast.corrections))
+    assert counts == Counter(dict(whole.corrections))
 
 
-def test_what_cannot_be_read_stays_bad_beside_a_repeated_time() -> None:
+def test_an_unreadable_time_stays_bad_in_a_column_with_a_repeated_time() -> None:
     cast = as_times(pa.array(["2026-10-25 02:30", "soon", None]), BERLIN)
     assert cast.cells.to_pylist() == [at("2026-10-25 01:30"), None, None]
     assert cast.bad.tolist() == [False, True, False]
-    assert cast.mended == ((AMBIGUOUS, 1),)
+    assert cast.corrections == ((AMBIGUOUS, 1),)
 
 
 @pytest.mark.parametrize("zone", ["UTC", BERLIN, "America/New_York", "Pacific/Apia"])
 @pytest.mark.parametrize("form", ["arrow", "arrow texts", "datetimes"])
-def test_dates_that_stand_for_always_are_gaps_in_every_zone(form: str, zone: str) -> None:
+def test_placeholder_dates_are_missing_in_every_zone(form: str, zone: str) -> None:
     local = [at("0001-01-01"), at("9999-12-31"), at("9999-12-31 23:59:59")]
     cast: Cast = as_kind(FORMS[form](local), "time", zone)
     assert cast.cells.null_count == 3
-    assert cast.mended == (("no_date", 3),)
+    assert cast.corrections == (("no_date", 3),)
 
 
-def test_postgresql_reads_local_times_alike(postgres: PostgresServer) -> None:
+def test_postgresql_reads_local_times_the_same_way(postgres: PostgresServer) -> None:
     engine = sa.create_engine(postgres.new_database(), poolclass=sa.NullPool)
-    asked = sa.text(
+    query = sa.text(
         "select x::timestamptz at time zone 'UTC' from unnest(cast(:local as timestamp[])) "
         "with ordinality as rows(x, n) order by n"
     )
@@ -162,7 +163,7 @@ def test_postgresql_reads_local_times_alike(postgres: PostgresServer) -> None:
         for zone, change in CHANGES:
             local = walls(change, zone)
             connection.execute(sa.text(f"set time zone '{zone}'"))
-            found = [row[0] for row in connection.execute(asked, {"local": local})]
+            found = [row[0] for row in connection.execute(query, {"local": local})]
             assert as_times(pa.array(local, pa.timestamp("us")), zone).cells.to_pylist() == found
 
 
@@ -228,7 +229,7 @@ def sunday() -> Rows:
     return rows
 
 
-def asked(problem: Problem, horizon: str) -> Problem:
+def with_batch_query(problem: Problem, horizon: str) -> Problem:
     """The problem with a batch query, for a database, and that horizon."""
     query = "select * from rows where sent_at >= :as_of and sent_at < :until"
     batch = {"horizon": Span.parse(horizon)}
@@ -242,7 +243,7 @@ def in_berlin(table: Source) -> Problem:
 
 
 def twice(count: int, snapshot: Snapshot) -> bool:
-    """Whether the warnings of a snapshot are that one."""
+    """Whether the only warning of a snapshot is that `count` local times occur twice."""
     local = f"column 'sent_at': {count} local times occur twice in {BERLIN}"
     return len(snapshot.warnings) == 1 and snapshot.warnings[0].startswith(local)
 
@@ -251,7 +252,7 @@ def twice(count: int, snapshot: Snapshot) -> bool:
 def test_the_day_of_25_hours_is_a_batch_of_25_rows(tmp_path: Path, kind: str) -> None:
     source = Source(tmp_path, kind)
     source.holds([*sunday(), parcel(90, BACK - 30 * HOUR), parcel(91, BACK + 30 * HOUR)])
-    batch = source.batch(asked(in_berlin(source), "25h"), BACK - 3 * HOUR)
+    batch = source.batch(with_batch_query(in_berlin(source), "25h"), BACK - 3 * HOUR)
     assert sorted(read(batch)["parcel"]) == list(range(25))
     assert batch.quarantined == {}
     assert twice(2, batch)
@@ -267,7 +268,7 @@ def test_each_row_falls_into_one_of_neighbouring_batches(tmp_path: Path, minutes
     ]
     skipped = [parcel(200 + i, at(f"2026-03-29 02:{15 * i:02}")) for i in range(4)]
     source.holds([*rows, *skipped])
-    problem = asked(in_berlin(source), f"{minutes}m")
+    problem = with_batch_query(in_berlin(source), f"{minutes}m")
     found: list[int] = []
     codes: set[str] = set()
     for start in (BACK - 3 * HOUR, datetime(2026, 3, 28, 23, tzinfo=UTC)):
@@ -279,9 +280,7 @@ def test_each_row_falls_into_one_of_neighbouring_batches(tmp_path: Path, minutes
             else:
                 found += read(batch)["parcel"].tolist()
     assert sorted(found) == [*range(4 * 6), *range(200, 204)]
-    assert codes == {
-        "empty_batch"
-    }  # nothing is read as the first pass, nor before the skipped hour
+    assert codes == {"empty_batch"}  # no row is read as the first pass, nor before the skipped hour
 
 
 @pytest.mark.parametrize("kind", SOURCES)
@@ -322,9 +321,9 @@ def test_times_of_every_column_are_local_to_the_history(table: Source) -> None:
     assert read(batch)["due"].unique().tolist() == [pd.Timestamp("2026-02-10 11:00")]
 
 
-@pytest.mark.parametrize(("zone", "anew"), [("UTC", False), (BERLIN, True)])
-def test_a_history_pulled_by_another_rule_for_local_times_is_pulled_anew(
-    table: Source, monkeypatch: pytest.MonkeyPatch, zone: str, anew: bool
+@pytest.mark.parametrize(("zone", "again"), [("UTC", False), (BERLIN, True)])
+def test_a_history_pulled_by_another_rule_for_local_times_is_pulled_from_the_beginning(
+    table: Source, monkeypatch: pytest.MonkeyPatch, zone: str, again: bool
 ) -> None:
     problem = table.problem(timezone=f'"{zone}"')
     table.holds(parcels())
@@ -333,10 +332,10 @@ def test_a_history_pulled_by_another_rule_for_local_times_is_pulled_anew(
         table.pull(problem, kinds=KINDS)
     table.pull(problem, AS_OF + DAY, KINDS)
     folders = Folders(open_workspace(problem.file).history(problem.name))
-    assert bool(pulls(folders)[-1].full) is anew
+    assert bool(pulls(folders)[-1].full) is again
 
 
-# ---------------------------------------------------------------- keys that hold the time
+# ---------------------------------------------------------------- keys with a time
 
 
 def per_meter(kind: str, folder: Path) -> tuple[Source, Problem]:
@@ -359,7 +358,7 @@ def test_rows_that_share_a_local_time_in_their_key_are_its_two_passes(
 ) -> None:
     source, problem = per_meter(kind, tmp_path)
     for pulled in (
-        source.batch(asked(problem, "25h"), BACK - 3 * HOUR),
+        source.batch(with_batch_query(problem, "25h"), BACK - 3 * HOUR),
         source.pull(problem, BACK + 2 * DAY),
     ):
         frame = read(pulled)
@@ -375,17 +374,19 @@ def test_rows_that_share_a_local_time_in_their_key_are_its_two_passes(
         ]
 
 
-def test_a_source_whose_clock_is_not_set_forward_is_told_to_name_its_zone(tmp_path: Path) -> None:
+def test_a_source_that_ignores_clock_changes_is_refused_with_a_hint_at_its_zone(
+    tmp_path: Path,
+) -> None:
     source = Source(tmp_path, "sqlite")
     start = at("2026-03-29 00:00")
     source.holds([parcel(i, start + i * HOUR / 2) for i in range(48)])
     problem = source.problem(timezone=f'"{BERLIN}"', label_delay="", ignore="", key='["sent_at"]')
     with pytest.raises(
-        HistoryError, match=r"2 local times do not exist in Europe/Berlin.*must name"
+        HistoryError, match=r"2 local times do not exist in Europe/Berlin.*set history.timezone"
     ):
-        source.batch(asked(problem, "1d"), datetime(2026, 3, 28, 23, tzinfo=UTC))
+        source.batch(with_batch_query(problem, "1d"), datetime(2026, 3, 28, 23, tzinfo=UTC))
     as_shown = source.problem(timezone='"Etc/GMT-1"', label_delay="", ignore="", key='["sent_at"]')
-    batch = source.batch(asked(as_shown, "1d"), datetime(2026, 3, 28, 23, tzinfo=UTC))
+    batch = source.batch(with_batch_query(as_shown, "1d"), datetime(2026, 3, 28, 23, tzinfo=UTC))
     assert batch.rows == 48
 
 
@@ -399,16 +400,16 @@ def test_two_passes_stay_two_rows_from_pull_to_pull(tmp_path: Path, kind: str) -
     assert ends == [4, 4, 8, 10, 50, 50]
 
 
-def test_rows_that_came_twice_in_a_repeated_hour_are_one_row(tmp_path: Path) -> None:
+def test_equal_rows_in_a_repeated_hour_are_one_row(tmp_path: Path) -> None:
     source, problem = per_meter("csv", tmp_path)
     rows = [parcel(1, at("2026-10-25 02:30")), parcel(1, at("2026-10-25 02:30"))]
     source.holds([*parcels(last=BACK - 30 * HOUR), *rows])
     snapshot = source.pull(problem, BACK + 2 * DAY)
     assert snapshot.rows == 41
-    assert "1 rows came more than once and are kept once" in snapshot.warnings
+    assert "1 rows repeat another row exactly and were dropped" in snapshot.warnings
 
 
-def test_two_passes_of_a_time_with_an_offset_clash_with_a_third_row(tmp_path: Path) -> None:
+def test_two_passes_conflict_with_a_third_row_whose_time_has_an_offset(tmp_path: Path) -> None:
     source, problem = per_meter("csv", tmp_path)
     rows = [{**parcel(1, at("2026-10-25 02:30")), "weight": float(i)} for i in range(3)]
     rows[2]["sent_at"] += "+02:00"

@@ -1,4 +1,4 @@
-"""Personal columns: what is refused, and that no refusal says a cell."""
+"""Personal columns: what is refused, and that no refusal quotes a cell."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from tests.support.postgres import PostgresServer
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Callable[..., Problem]:
-    """A problem nobody has run yet, with its source; `source` replaces where rows come from."""
+    """A problem without a cycle, with its source; `source` replaces the source of its history."""
 
-    def make(source: str = "", kind: str = "sqlite", **more: str) -> Problem:
+    def make(source: str = "", kind: str = "sqlite", **lines: str) -> Problem:
         lived = Life(tmp_path, kind)
         lived.write(people())
-        return load_problem(lived.problem("binary", source, more))
+        return load_problem(lived.problem("binary", source, lines))
 
     return make
 
 
-def told(error: BaseException) -> str:
-    """Everything that a person may come to see of an error, `--debug` included."""
+def shown(error: BaseException) -> str:
+    """Everything that a user may see of an error, with `--debug` too."""
     return "".join(traceback.format_exception(error)) + str(getattr(error, "next_step", ""))
 
 
@@ -66,7 +66,7 @@ ERRORS: dict[str, tuple[str, type[AutomlError], str]] = {
 
 
 @pytest.mark.parametrize(("error", "kind", "code"), ERRORS.values(), ids=ERRORS)
-def test_what_a_callable_raises_is_told_by_its_place_alone(
+def test_of_an_error_in_a_callable_only_type_and_place_are_shown(
     fresh: Callable[..., Problem],
     error: str,
     kind: type[AutomlError],
@@ -83,7 +83,9 @@ def test_what_a_callable_raises_is_told_by_its_place_alone(
 
     assert caught.value.code == code
     assert MARKER not in str(caught.value)
-    assert MARKER not in told(caught.value).replace(f"raise {error}", "")  # our own source line
+    assert MARKER not in shown(caught.value).replace(
+        f"raise {error}", ""
+    )  # the line of this test's source
 
 
 def test_a_driver_that_quotes_a_cell_is_not_quoted(
@@ -92,14 +94,14 @@ def test_a_driver_that_quotes_a_cell_is_not_quoted(
     monkeypatch.setenv(KEY_SECRET, SECRET)
     source = f'source = "sqlite:///world.db"\nquery = "{BROKEN}"'
     open_problem = fresh(source, **{'personal    = ["badge", "email"]': "personal = []"})
-    with pytest.raises(HistoryError, match=MARKER):  # so it would be without the rule
+    with pytest.raises(HistoryError, match=MARKER):  # without personal columns the cell is quoted
         pull(open_problem)
 
     with pytest.raises(HistoryError, match="the query failed: OperationalError at") as caught:
         pull(fresh(source))
 
     assert caught.value.code == "query_failed"
-    assert MARKER not in told(caught.value)
+    assert MARKER not in shown(caught.value)
 
 
 def test_postgres_that_quotes_a_cell_is_not_quoted(
@@ -116,25 +118,25 @@ def test_postgres_that_quotes_a_cell_is_not_quoted(
         pull(problem)
 
     assert caught.value.code == "query_failed"
-    assert MARKER not in told(caught.value)
+    assert MARKER not in shown(caught.value)
 
 
-def test_a_torn_row_of_a_csv_file_is_not_quoted(
+def test_a_truncated_row_of_a_csv_file_is_not_quoted(
     fresh: Callable[..., Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KEY_SECRET, SECRET)
     problem = fresh('files = "people.csv"')
-    torn = people().to_csv(index=False) + f"{MARKER}-torn,2026-02-01\n"
-    (problem.file.parent / "people.csv").write_text(torn, encoding="utf-8")
+    text = people().to_csv(index=False) + f"{MARKER}-torn,2026-02-01\n"
+    (problem.file.parent / "people.csv").write_text(text, encoding="utf-8")
 
     with pytest.raises(HistoryError, match="cannot be read: ArrowInvalid at") as caught:
         pull(problem)
 
     assert caught.value.code == "bad_file"
-    assert MARKER not in told(caught.value)
+    assert MARKER not in shown(caught.value)
 
 
-def test_an_error_that_nobody_foresaw_leaves_without_its_words(
+def test_the_text_of_an_unexpected_error_is_hidden(
     fresh: Callable[..., Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KEY_SECRET, SECRET)
@@ -142,12 +144,12 @@ def test_an_error_that_nobody_foresaw_leaves_without_its_words(
 
     with (
         pytest.raises(AutomlError, match="IndexError at test_personal") as caught,
-        history.discreet(problem),
+        history.hide_error_text(problem),
     ):
         raise IndexError(f"{MARKER}-9")
 
     assert caught.value.code == "unexpected"
-    assert f"{MARKER}-9" not in told(caught.value)
+    assert f"{MARKER}-9" not in shown(caught.value)
 
 
 # ---------------------------------------------------------------- secret, problem file, contract
@@ -162,19 +164,19 @@ def test_without_a_secret_nothing_is_pulled(
     problem = fresh('python = "asked:rows"')
     (problem.file.parent / "asked.py").write_text("1 / 0\n", encoding="utf-8")  # never imported
     workspace = open_workspace(problem.file)
-    asks = (
+    pulls = (
         lambda: history.pull(problem, workspace, AS_OF),
         lambda: history.pull_batch(problem, workspace, AS_OF, kinds={}),
         lambda: history.sample(problem, workspace, AS_OF, AS_OF - WEEK),
     )
 
-    for options in asks:
+    for run in pulls:
         with pytest.raises(
             ProblemError, match=r"AUTOML_KEY_SECRET is (not set|too short)"
         ) as caught:
-            options()
+            run()
         assert (caught.value.code, caught.value.exit_code) == ("no_key_secret", 2)
-        assert not secret or secret not in told(caught.value)
+        assert not secret or secret not in shown(caught.value)
 
     assert not workspace.history(problem.name).exists()
 
@@ -185,7 +187,7 @@ def test_without_a_personal_key_no_secret_is_needed(fresh: Callable[..., Problem
     assert "email" not in history.read(pull(problem)).columns
 
 
-def test_another_secret_pulls_everything_anew_and_doubles_no_row(
+def test_another_secret_pulls_everything_again_and_duplicates_no_row(
     fresh: Callable[..., Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem = fresh()
@@ -208,7 +210,7 @@ def test_another_secret_pulls_everything_anew_and_doubles_no_row(
     )
 
 
-def test_a_personal_column_that_the_source_does_not_have_is_told(
+def test_a_personal_column_that_the_source_lacks_is_refused(
     fresh: Callable[..., Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KEY_SECRET, SECRET)
@@ -218,7 +220,7 @@ def test_a_personal_column_that_the_source_does_not_have_is_told(
         pull(problem)
 
 
-def test_a_column_that_becomes_personal_is_not_read_on_the_word_of_an_old_contract(
+def test_a_column_that_becomes_personal_is_not_read_under_an_old_contract(
     fresh: Callable[..., Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KEY_SECRET, SECRET)
@@ -226,23 +228,21 @@ def test_a_column_that_becomes_personal_is_not_read_on_the_word_of_an_old_contra
     contract = infer(history.read(pull(before)), before)
     save_contract(before, replace(contract, features={**contract.features, "email": "text"}))
     now = fresh()
-    agreed = load_contract(now)
-    assert agreed is not None
+    contract = load_contract(now)
+    assert contract is not None
 
-    with pytest.raises(
-        ContractError, match=r"history\.personal keeps it from being read"
-    ) as caught:
-        history.pull(now, open_workspace(now.file), AS_OF, kinds=agreed.kinds(now))
+    with pytest.raises(ContractError, match=r"history\.personal keeps from being read") as caught:
+        history.pull(now, open_workspace(now.file), AS_OF, kinds=contract.kinds(now))
 
     assert "contract problem.toml --accept" in caught.value.next_step
 
     contract_document(now, open_workspace(now.file), AS_OF, accept=True)
 
-    agreed = load_contract(now)
-    assert agreed is not None
-    assert "email" not in agreed.features
-    told = history.pull(now, open_workspace(now.file), AS_OF, kinds=agreed.kinds(now))
-    assert "email" not in history.read(told).columns
+    contract = load_contract(now)
+    assert contract is not None
+    assert "email" not in contract.features
+    snapshot = history.pull(now, open_workspace(now.file), AS_OF, kinds=contract.kinds(now))
+    assert "email" not in history.read(snapshot).columns
 
 
 def test_a_key_of_whole_numbers_can_become_personal(
@@ -258,9 +258,9 @@ def test_a_key_of_whole_numbers_can_become_personal(
     assert contract.roles["badge"] == "whole"
     now = fresh(**query)
 
-    told = history.read(
+    frame = history.read(
         history.pull(now, open_workspace(now.file), AS_OF, kinds=contract.kinds(now))
     )
 
-    assert set(told["badge"].str.len()) == {32}
-    assert told["badge"].is_unique
+    assert set(frame["badge"].str.len()) == {32}
+    assert frame["badge"].is_unique

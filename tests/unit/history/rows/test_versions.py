@@ -1,4 +1,4 @@
-"""Which version of a row, which label and which time of day a snapshot takes for known."""
+"""Which version of a row, which label and which local time a snapshot contains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.table_sources import DAY, SOURCES, Rows, Source, parcel, parc
 from tests.support.table_sources import source as source
 from tests.support.table_sources import table as table
 
-# ---------------------------------------------------------------- versions and twins
+# ---------------------------------------------------------------- versions and equal rows
 
 
 def test_identical_rows_are_one_row(source: Source) -> None:
@@ -38,7 +38,7 @@ def test_rows_that_share_a_key_but_differ_are_refused(source: Source) -> None:
     assert caught.value.code == "duplicate_key"
 
 
-VERSIONS = [  # changed_at, weight, late; what is known at AS_OF is the version that weighs 2
+VERSIONS = [  # changed_at, weight, late; the version of weight 2 is the newest at AS_OF
     (None, 0.0, 1),
     ("2026-02-20 00:00:00", 1.0, 0),
     ("2026-03-01 23:59:59", 2.0, 1),
@@ -79,7 +79,7 @@ def test_a_version_carries_its_own_values(tmp_path: Path, kind: str) -> None:
     assert "changed_at" not in frame.columns
 
 
-def test_a_label_that_was_taken_back_is_no_label(table: Source) -> None:
+def test_a_withdrawn_label_is_no_label(table: Source) -> None:
     rows = [{**row, "changed_at": row["sent_at"]} for row in parcels()]
     table.holds([*rows, {**rows[0], "changed_at": "2026-03-01 00:00:00", "late": None}])
     snapshot = table.pull(table.problem(history='updated_at = "changed_at"'))
@@ -134,7 +134,7 @@ def test_label_time_says_when_each_label_is_known(source: Source) -> None:
     assert snapshot.dropped == {"label_not_known_yet": 30}
 
 
-def test_label_time_is_meant_in_the_zone_of_the_history_also_when_read_again(table: Source) -> None:
+def test_label_time_is_in_the_zone_of_the_history(table: Source) -> None:
     table.holds([{**row, "known_at": "2026-02-28 12:00:00"} for row in parcels()])
     problem = table.problem(label_delay="", label_time='"known_at"', timezone='"America/New_York"')
     assert read(table.pull(problem))["known_at"].unique().tolist() == [
@@ -164,8 +164,8 @@ def test_no_labelled_row_is_refused_with_the_reasons(source: Source) -> None:
         ]
     )
     why = "1 not before as of, 1 label not known yet, 1 no label"
-    told = rf"found 3 rows from .* none is labelled at 2026-03-02 00:00 \({why}\)"
-    with pytest.raises(HistoryError, match=told) as caught:
+    match = rf"found 3 rows from .* none is labelled at 2026-03-02 00:00 \({why}\)"
+    with pytest.raises(HistoryError, match=match) as caught:
         source.pull()
     assert caught.value.code == "no_history"
 
@@ -185,7 +185,7 @@ def test_no_labelled_row_is_refused_with_the_reasons(source: Source) -> None:
         ("Asia/Tokyo", "2026-01-10", "2026-01-09 15:00:00"),
     ],
 )
-def test_naive_times_are_local_and_times_with_an_offset_are_taken_at_their_word(
+def test_naive_times_are_local_and_offsets_are_respected(
     source: Source, zone: str, local: str, utc: str
 ) -> None:
     source.holds([{**row, "sent_at": local} for row in parcels()])
@@ -226,27 +226,27 @@ def test_local_times_that_a_clock_change_skips_or_repeats_are_read_and_reported(
 
 
 @pytest.mark.parametrize(
-    ("value", "told", "code"),
+    ("value", "match", "code"),
     [
         ("soon", "sent_at: cannot be read as times in UTC", "bad_time"),
         ("2026-13-01", "sent_at: cannot be read as times in UTC", "bad_time"),
         (20260101, "sent_at: found numbers; wanted dates or times", "bad_time"),
-        (None, "sent_at: found 1 empty times; wanted none", "null_time"),
+        (None, "sent_at: found 1 rows without a time", "null_time"),
     ],
 )
-def test_what_is_no_time_is_refused(table: Source, value: object, told: str, code: str) -> None:
+def test_an_unreadable_time_is_refused(table: Source, value: object, match: str, code: str) -> None:
     table.holds([*parcels(), {**parcel(99, AS_OF), "sent_at": value}])
-    with pytest.raises(HistoryError, match=told) as caught:
+    with pytest.raises(HistoryError, match=match) as caught:
         table.pull()
     assert caught.value.code == code
 
 
-def test_a_query_is_asked_in_the_zone_of_the_history(table: Source) -> None:
+def test_query_bounds_are_in_the_zone_of_the_history(table: Source) -> None:
     table.holds([parcel(i, AS_OF - i * timedelta(hours=1)) for i in range(48)])
     problem = table.problem(timezone='"Asia/Tokyo"', label_delay="")
-    asked = "select * from rows where sent_at < :as_of"
+    query = "select * from rows where sent_at < :as_of"
     bound = problem.model_copy(
-        update={"history": problem.history.model_copy(update={"query": asked})}
+        update={"history": problem.history.model_copy(update={"query": query})}
     )
     assert table.pull(bound).digest == table.pull(problem).digest
     assert table.pull(bound).dropped == {}

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automl.history import Kind
+from automl.history import ColumnKind
 from automl.history.contract import Contract
 from automl.modeling.families import Encoding
 from automl.modeling.features.encoder import (
@@ -35,7 +35,7 @@ from automl.modeling.features.matrices import (
 from automl.problem import Problem
 
 MakeProblem = Callable[..., Problem]
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, ColumnKind] = {
     "carrier": "text",
     "sent_at": "time",
     "size": "number",
@@ -124,7 +124,7 @@ def test_the_matrix_has_one_row_each_and_only_trees_see_gaps(encoding: Encoding)
     "kinds",
     [KINDS, dict(reversed(KINDS.items())), {"weight": "number"}, {"a": "text", "b": "text"}],
 )
-def test_category_positions_are_those_of_the_codes(kinds: dict[str, Kind]) -> None:
+def test_category_positions_are_those_of_the_codes(kinds: dict[str, ColumnKind]) -> None:
     frame = parcels(100).assign(a="x", b=["p", "q"] * 50)
     matrix = make_encoder(kinds, "trees").fit_transform(frame)
     texts = [name for name, kind in kinds.items() if kind == "text"]
@@ -158,7 +158,7 @@ def test_five_hundred_columns_need_no_special_care(encoding: Encoding) -> None:
     times = {f"d{i}": pd.date_range("2024-01-01", periods=count, freq="1D") for i in range(10)}
     frame = pd.DataFrame(numbers | empty | same | texts | times)
     frame = frame.mask(rng.random(frame.shape) < 0.05)
-    kind: dict[str, Kind] = {"t": "text", "d": "time"}
+    kind: dict[str, ColumnKind] = {"t": "text", "d": "time"}
     kinds = {name: kind.get(name[0], "number") for name in frame}
     encoder = make_encoder(kinds, encoding, classes=2)
     train = encoder.fit_transform(frame.iloc[:500], np.arange(500) % 2)
@@ -199,7 +199,7 @@ def test_rare_levels_share_one_place(encoding: Encoding, most: int) -> None:
 def test_an_empty_or_constant_column_says_nothing_and_breaks_nothing(
     encoding: Encoding, column: pd.Series
 ) -> None:
-    kind: Kind = (
+    kind: ColumnKind = (
         "text" if column.dtype == "str" else "number" if column.dtype == "float64" else "time"
     )
     encoder = make_encoder({"c": kind, "x": "number"}, encoding)
@@ -247,7 +247,7 @@ def test_matrices_have_the_calendar_of_the_history_s_zone(
     problem = make_problem()
     history = problem.history.model_copy(update={"timezone": zone})
     problem = problem.model_copy(update={"history": history})
-    rows = Rows.of(frame, problem, Contract({}, {}, (0, 1))).take(np.arange(200))
+    rows = Rows.of(frame, problem, Contract(features={}, classes=(0, 1))).take(np.arange(200))
     encoder = write_matrices(rows, None, {"sent_at": "time"}, encoding, tmp_path)
     wanted = make_encoder({"sent_at": "time"}, encoding, zone=zone).fit(frame.iloc[:200])
     assert np.array_equal(encoder.transform(frame), wanted.transform(frame), equal_nan=True)
@@ -305,7 +305,7 @@ def test_rows_know_their_age_outcome_and_weight(make_problem: MakeProblem) -> No
             "worth": [2.0, 0.0, 0.5],
         }
     )
-    rows = Rows.of(frame, problem, Contract({}, {}, (1, 0)))
+    rows = Rows.of(frame, problem, Contract(features={}, classes=(1, 0)))
     assert rows.age.tolist() == [1.0, 0.75, 0.0]
     assert rows.y.tolist() == [0.0, 1.0, 0.0]
     assert rows.weight.tolist() == [2.0, 0.0, 0.5]
@@ -317,7 +317,7 @@ def test_rows_of_a_single_moment_are_new(make_problem: MakeProblem) -> None:
     frame = pd.DataFrame(
         {"sent_at": pd.to_datetime(["2026-01-01"] * 3).astype("datetime64[us]"), "late": [0, 1, 0]}
     )
-    rows = Rows.of(frame, make_problem(), Contract({}, {}, (0, 1)))
+    rows = Rows.of(frame, make_problem(), Contract(features={}, classes=(0, 1)))
     assert (rows.age.tolist(), rows.weight.tolist()) == ([0.0] * 3, [1.0] * 3)
 
 
@@ -333,7 +333,9 @@ def test_rows_of_a_single_moment_are_new(make_problem: MakeProblem) -> None:
 def test_outcomes_are_numbered_in_the_order_of_the_contract(
     classes: tuple[str | int, ...], target: list[Any], outcomes: list[float]
 ) -> None:
-    assert to_outcomes(pd.Series(target), Contract({}, {}, classes)).tolist() == outcomes
+    assert (
+        to_outcomes(pd.Series(target), Contract(features={}, classes=classes)).tolist() == outcomes
+    )
 
 
 def test_rows_that_know_their_period_are_coded_by_recent_outcomes(tmp_path: Path) -> None:
@@ -350,7 +352,7 @@ def test_written_matrices_say_their_shape(
 ) -> None:
     train, judged = parcels(80), parcels(40, 1, "2026-06-01")
     encoder = write_matrices(rows_of(train), rows_of(judged), KINDS, encoding, tmp_path)
-    shape = shape_of(tmp_path, make_problem(), Contract(KINDS, {}, (0, 1)))
+    shape = shape_of(tmp_path, make_problem(), Contract(features=KINDS, classes=(0, 1)))
     written = np.load(tmp_path / "judged_X.npy")
     assert (shape.rows, shape.classes, shape.task) == (80, 2, "binary")
     assert shape.columns == written.shape[1]

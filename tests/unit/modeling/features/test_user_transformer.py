@@ -80,7 +80,7 @@ def test_made_columns_are_encoded_by_their_kind_and_fitted_on_training_rows_alon
     assert any(np.allclose(X[:, i], beside, equal_nan=True) for i in range(X.shape[1]))
     assert encoder.transform(judged[list(kinds)]).shape == (100, X.shape[1])
     problem = load_problem(write_problem(tmp_path, frame=world))
-    shape = shape_of(tmp_path / "with", problem, Contract(dict(kinds), {}, (0, 1)))  # type: ignore[arg-type]
+    shape = shape_of(tmp_path / "with", problem, Contract(features=dict(kinds), classes=(0, 1)))  # type: ignore[arg-type]
     assert len(shape.categories) == 2  # carrier, and the band that was made
 
 
