@@ -351,7 +351,7 @@ def test_published_predictions_are_judged_by_weight(
     chance = RNG.random(300)
     published = labelled[["parcel", "sent_at"]].assign(probability=chance)
     monkeypatch.setattr(realised.predictions, "read_generation", lambda *_: published)
-    contract = Contract({}, {}, (0, 1))
+    contract = Contract(features={}, classes=(0, 1))
 
     generation = make_generation(rows=300)
     scores, rows = realised.score_published(None, problem, contract, generation, labelled)  # type: ignore[arg-type]
