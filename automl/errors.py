@@ -6,7 +6,7 @@
     ├── HistoryError            3  the data were refused
     │   └── ContractError       3  ... because they break the contract
     ├── NoModelError            4  no valid trial, and no champion to keep
-    ├── UnreachableError        5  MLflow, a source or a database does not answer
+    ├── UnreachableError        5  MLflow, a source or a database does not respond
     ├── PredictError            6  scoring or publishing failed
     │   └── DigestError         6  ... because the model's files are not the ones that were decided
     └── BusyError               7  another run holds the cycle
@@ -80,7 +80,7 @@ class NoModelError(AutomlError):
 
 
 class UnreachableError(AutomlError):
-    """A server or database did not answer in time."""
+    """A server or database did not respond in time."""
 
     exit_code = 5
 
