@@ -24,6 +24,7 @@ from automl.modeling.ensemble import assemble
 from automl.modeling.families import Family, Shape, load_family, recipe_of_start, refuse_missing
 from automl.modeling.features import category_positions, make_encoder
 from automl.modeling.recipes import HALF_LIVES, RECENT, Params, Recipe
+from automl.modeling.tasks import task_of
 from automl.modeling.training import predict, takes_later_weights
 from automl.predictions import model_output
 from automl.tracking import digest_folder, load_folder, save_folder
@@ -236,7 +237,7 @@ def _weighs(family: Family, task: str) -> str:
     equal, weighted = (family.build(_first(family), shape, 0) for _ in range(2))
     equal.fit(X, y, sample_weight=np.ones(ROWS), **arguments)
     weighted.fit(X, y, sample_weight=heavy, **arguments)
-    first, second = (predict(m, X, len(CLASSES[task])) for m in (equal, weighted))
+    first, second = (predict(m, X, task_of(CLASSES[task])) for m in (equal, weighted))
     if np.array_equal(first, second):
         raise ValueError(
             "found the same predictions with other weights; wanted weights=False, or other predictions"
@@ -254,7 +255,7 @@ def _shares(family: Family, task: str) -> str:
     weighting = {"sample_weight": weights} if family.weights else {}
     estimator.fit(X, y, **weighting, **(family.fit_args(shape) if family.fit_args else {}))
     sharing = family.fit_shared(params, shape, 0, family.share(X, y, shape, 0), weights)
-    first, second = (predict(m, X, len(CLASSES[task])) for m in (estimator, sharing))
+    first, second = (predict(m, X, task_of(CLASSES[task])) for m in (estimator, sharing))
     if not np.allclose(first, second, rtol=1e-6, atol=1e-9):
         raise ValueError(
             f"fit_shared() and the estimator differ by up to {np.abs(first - second).max():.3g}"
@@ -289,7 +290,7 @@ def _model(family: Family, task: str) -> Any:
     estimator.fit(X, y, **arguments, **({"sample_weight": np.ones(ROWS)} if family.weights else {}))
     if family.recent is not None:
         family.recent(estimator, X[ROWS // 2 :], y[ROWS // 2 :], **arguments)
-    predict(estimator, X, len(CLASSES[task]))
+    predict(estimator, X, task_of(CLASSES[task]))
     return assemble([("only", 1.0, encoder, estimator)], _contract(task), list(FEATURES))
 
 

@@ -1,7 +1,7 @@
-"""A few recipes are better than one: greedy selection, and the model that averages them.
+"""Greedy selection of recipes for a blend, and the model that averages them.
 
-Selection never looks at rows outside the judged blocks; the model is made of stock scikit-learn
-classes, so that it loads where this package is not installed.
+Selection reads the validation rows of blocks only; the model is made of stock scikit-learn classes, so
+that it loads where this package is not installed.
 """
 
 from __future__ import annotations
@@ -12,46 +12,50 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import LabelEncoder
 
 from automl.history.contract import Contract
 from automl.modeling.features import all_classes
 from automl.modeling.losses import DISCOUNT
 from automl.modeling.metrics import Metric
+from automl.modeling.tasks import task_of
 
 __all__ = ["MOST_MEMBERS", "Candidate", "assemble", "block_weights", "greedy", "level"]
 
-MOST_MEMBERS = 5  # beyond five, simulations show no further gain
+MOST_MEMBERS = 5  # simulations show no gain beyond five
 ROUNDS = 12
-ANCHOR_VOTES = 3  # votes the champion starts with: the mix cannot fall far below it
-TWINS = 0.999  # correlation above which two candidates are one
+ANCHOR_VOTES = 3  # initial votes of the champion: the mix cannot fall far below it
+TWINS = 0.999  # two candidates correlated above this are one
+MOST_CANDIDATES = 12  # below the twelfth none was ever chosen, and each costs a metric per round
 
 Outputs = Sequence[NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """Outputs of one recipe on the judged blocks, newest first, where it stands, and what a refit costs."""
+    """Outputs of one recipe on the blocks, newest first, its level, and the seconds of a refit."""
 
     outputs: Outputs
-    stands: float
+    level: float
     seconds_refit: float
 
 
 def block_weights(n_blocks: int) -> NDArray[np.float64]:
-    """Weights of blocks, newest first, sum 1."""
+    """Weights of blocks, newest first, that sum to 1.
+
+    >>> block_weights(2).round(2).tolist()
+    [0.54, 0.46]
+    """
     weights = DISCOUNT ** np.arange(n_blocks)
     return weights / weights.sum()
 
 
 def level(losses: Sequence[float], least: Sequence[float]) -> float:
-    """Where a recipe stands over blocks: the geometric mean of its losses, newer ones weighing more.
+    """The level of a recipe: the geometric mean of its losses over blocks, newer blocks weighing more.
 
-    So a ratio of two levels is what they differ by on an average block, and one hard block does not outweigh
-    the easy ones. `least` is added to the losses, lest answers without a fault be told apart by their last
-    digits. Both are per block, newest first; NaN if a loss is.
+    The ratio of two levels is the difference on an average block, and one hard block does not outweigh the
+    easy ones. `least` is added to the losses so that rounding does not rank near-perfect models. Both are per
+    block, newest first; NaN if a loss is.
     """
     added = np.maximum(np.asarray(losses) + np.asarray(least), 1e-12)
     return float(np.exp(np.dot(block_weights(len(added)), np.log(added))))
@@ -61,28 +65,37 @@ def greedy(
     candidates: Mapping[str, Candidate],
     truth: Sequence[NDArray[np.float64]],
     metric: Metric,
-    stand: Callable[[Sequence[float]], float],
+    summary: Callable[[Sequence[float]], float],
     *,
     weights: Sequence[NDArray[np.float64]] | None = None,
     anchor: Mapping[str, float] | None = None,
     seconds: float = float("inf"),
 ) -> dict[str, float]:
-    """Weights of the members whose mix stands lowest, by greedy selection with replacement.
+    """Weights of the members whose mix has the lowest loss, by greedy selection with replacement.
 
-    `stand` makes one number of losses per block, newest first: `level`, or their mean. `truth` and the rows'
-    `weights` go block by block. `anchor` are weights of members to start from with `ANCHOR_VOTES` votes. Members whose refits sum to more than `seconds` are never chosen
-    together. Ties go to members already in; where there are as many as may be, who comes in takes the place
-    of the one with the fewest votes.
+    Parameters
+    ----------
+    truth, weights
+        Outcomes and row weights per block, newest first.
+    summary
+        Makes one number of the losses per block: `level`, or their mean.
+    anchor
+        Weights of members that start with `ANCHOR_VOTES` votes together.
+    seconds
+        Members whose refits sum to more are never chosen together.
+
+    Ties go to members already chosen. Once there are `MOST_MEMBERS`, a new member replaces the member with the
+    fewest votes.
 
     Source: Caruana, Niculescu-Mizil, Crew, Ksikes 2004, "Ensemble selection from libraries of models".
     """
-    judged = [(y, weights[b] if weights else None) for b, y in enumerate(truth)]
+    validation = [(y, weights[b] if weights else None) for b, y in enumerate(truth)]
     votes = {name: ANCHOR_VOTES * w for name, w in (anchor or {}).items() if name in candidates}
     pool = _without_twins(candidates, set(votes))
     best_votes, best = votes, float("inf")
     if votes:
         sums = _sums(candidates, votes, len(truth))
-        best = stand(_losses(sums, sum(votes.values()), judged, metric))
+        best = summary(_losses(sums, sum(votes.values()), validation, metric))
     for _ in range(ROUNDS):
         round_best, chosen = float("inf"), votes
         for name in pool:
@@ -90,9 +103,9 @@ def greedy(
             if sum(candidates[m].seconds_refit for m in after) > seconds:
                 continue
             mixed = _sums(candidates, after, len(truth))
-            mine = stand(_losses(mixed, sum(after.values()), judged, metric))
-            if mine < round_best - 1e-12 or (name in votes and mine <= round_best):
-                round_best, chosen = mine, after
+            loss = summary(_losses(mixed, sum(after.values()), validation, metric))
+            if loss < round_best - 1e-12 or (name in votes and loss <= round_best):
+                round_best, chosen = loss, after
         if chosen is votes:
             break
         votes = chosen
@@ -110,24 +123,21 @@ def assemble(
     Parameters
     ----------
     members
-        (name, weight, fitted encoder, fitted estimator) each; estimators answer class numbers. One whose
-        training rows lacked a class gives it a probability of 0.
+        (name, weight, fitted encoder, fitted estimator) each; estimators were fitted on class numbers. An
+        estimator whose training rows lacked a class gives it a probability of 0.
     features
-        Column names the model wants, in order.
+        Names of the columns that the model takes, in order.
     """
-    classes = len(contract.classes)
     named = [
-        (name, Pipeline([("encode", encoder), ("model", all_classes(model, classes))]))
-        for name, _, encoder, model in members
+        (
+            name,
+            Pipeline(
+                [("encode", encoder), ("model", all_classes(estimator, len(contract.classes)))]
+            ),
+        )
+        for name, _, encoder, estimator in members
     ]
-    weights = [weight for _, weight, _, _ in members]
-    model: Any
-    if contract.classes:
-        model = VotingClassifier(named, voting="soft", weights=weights)
-        model.le_ = LabelEncoder()
-        model.le_.classes_ = model.classes_ = np.asarray(contract.classes)
-    else:
-        model = VotingRegressor(named, weights=weights)
+    model = task_of(contract.classes).average(named, [weight for _, weight, _, _ in members])
     # fitted already: the attributes that fit() would have set
     model.estimators_ = [pipeline for _, pipeline in named]
     model.feature_names_in_ = np.asarray(features, dtype=object)
@@ -135,7 +145,7 @@ def assemble(
 
 
 def _with_vote(votes: dict[str, float], name: str) -> dict[str, float]:
-    """The votes with one more for that name; of too many members the weakest goes."""
+    """The votes with one more for that name; it replaces the weakest if there are too many members."""
     if name in votes or len(votes) < MOST_MEMBERS:
         return {**votes, name: votes.get(name, 0.0) + 1}
     weakest = min(votes, key=lambda n: votes[n])
@@ -151,24 +161,24 @@ def _sums(
 def _losses(
     sums: Sequence[Any],
     total: float,
-    judged: Sequence[tuple[NDArray[np.float64], NDArray[np.float64] | None]],
+    validation: Sequence[tuple[NDArray[np.float64], NDArray[np.float64] | None]],
     metric: Metric,
 ) -> list[float]:
-    pairs = zip(judged, sums, strict=True)
+    pairs = zip(validation, sums, strict=True)
     return [metric.loss(metric.score(y, s / total, w)) for (y, w), s in pairs]
 
 
 def _without_twins(candidates: Mapping[str, Candidate], keep: set[str]) -> list[str]:
-    ranked = sorted(candidates, key=lambda n: (n not in keep, candidates[n].stands, n))
-    kept: list[str] = []
+    ranked = sorted(candidates, key=lambda n: (n not in keep, candidates[n].level, n))
+    distinct: list[str] = []
     for name in ranked:
-        mine = candidates[name].outputs[0].ravel()
+        output = candidates[name].outputs[0].ravel()
         twin = any(
-            _correlation(mine, candidates[other].outputs[0].ravel()) > TWINS for other in kept
+            _correlation(output, candidates[other].outputs[0].ravel()) > TWINS for other in distinct
         )
         if name in keep or not twin:
-            kept.append(name)
-    return kept[:12]  # below the twelfth nothing was ever chosen, and each costs a metric per round
+            distinct.append(name)
+    return distinct[:MOST_CANDIDATES]
 
 
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

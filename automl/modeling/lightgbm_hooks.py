@@ -1,4 +1,4 @@
-"""Hooks of families built on LightGBM: columns are binned once for all trials on the same rows.
+"""Hooks for families built on LightGBM: columns are binned once for all trials on the same rows.
 
 Binning is 7 to 20 % of a fit of a hundred trees. Only trials use it; a release is fitted by the estimator.
 """
@@ -20,12 +20,12 @@ FIXED: Params = {  # one thread and a fixed order of sums: the same trees every 
     "deterministic": True,
     "force_row_wise": True,
     "subsample_freq": 1,
-    "feature_pre_filter": False,  # bins serve trials that want smaller leaves, too
+    "feature_pre_filter": False,  # bins also serve trials with smaller leaves
 }
 
 
 class Binned:
-    """A booster grown on shared bins; answers as `LGBMClassifier` or `LGBMRegressor` would."""
+    """A booster grown on shared bins; predicts like `LGBMClassifier` or `LGBMRegressor`."""
 
     def __init__(self, booster: Any, shape: Shape) -> None:
         self.booster, self.classes_ = booster, np.arange(shape.classes)
@@ -41,29 +41,28 @@ class Binned:
 
 
 def share(X: Any, y: Any, shape: Shape, seed: int) -> Any:
-    """The rows as a `lightgbm.Dataset`; its weights are those set last."""
+    """The rows as a `lightgbm.Dataset`; it keeps the weights that were set last."""
     from lightgbm import Dataset
 
-    told = {**FIXED, "seed": seed}
-    return Dataset(X, y, params=told, **fit_args(shape)).construct()
+    return Dataset(X, y, params={**FIXED, "seed": seed}, **fit_args(shape)).construct()
 
 
 def fit_shared(params: Params, shape: Shape, seed: int, shared: Any, weights: Any) -> Binned:
-    """The trees that the estimator grows from the same params and `FIXED`, from bins that are there."""
+    """The trees that the estimator would grow with the same params and `FIXED`, grown on shared bins."""
     from lightgbm import train
 
-    told = {**FIXED, **params, "seed": seed, "objective": shape.task}
-    told |= {"num_class": shape.classes} if shape.task == "multiclass" else {}
-    rounds = told.pop("n_estimators", 100)
+    config = {**FIXED, **params, "seed": seed, "objective": shape.task}
+    config |= {"num_class": shape.classes} if shape.task == "multiclass" else {}
+    rounds = config.pop("n_estimators", 100)
     if weights is not None:
         shared.set_weight(weights)
-    return Binned(train(told, shared, rounds, keep_training_booster=True), shape)
+    return Binned(train(config, shared, rounds, keep_training_booster=True), shape)
 
 
 def fit_args(shape: Shape) -> Params:
-    """Which columns hold codes of categories."""
+    """Tell LightGBM which columns hold category codes."""
     return {"categorical_feature": list(shape.categories)}
 
 
-# of a family: Family(..., **HOOKS)
+# usage: Family(..., **HOOKS)
 HOOKS: dict[str, Any] = {"fit_args": fit_args, "share": share, "fit_shared": fit_shared}

@@ -17,7 +17,7 @@ Evidence = Literal["out_of_sample", "in_sample"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockLoss:
-    """One blend on one block, as evaluated in one cycle."""
+    """The loss of one blend on one block, as evaluated in one cycle."""
 
     cycle: datetime  # as_of of the cycle that evaluated it
     blend: str

@@ -1,7 +1,7 @@
-"""Metrics as data: name, direction, unit, what they need, and how a loss is made of them.
+"""Metrics as data: name, direction, unit, required output, and the loss derived from a score.
 
-A score is never negated; whoever compares uses `loss`, which is positive and falls when things get
-better (`1 - score` for metrics whose best value is 1).
+A score is never negated; comparisons use `loss`, which is positive and smaller for better predictions
+(`1 - score` for metrics whose best value is 1).
 """
 
 from __future__ import annotations
@@ -15,26 +15,29 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn import metrics as sk
 
-from automl.problem import METRICS
+from automl.problem import HIGHER_IS_BETTER, METRICS
 
 __all__ = ["Metric", "get_metric"]
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One way to say how good predictions are.
+    """A measure of the quality of predictions.
 
-    `better` is the direction of the score; `needs` says whether it reads probabilities, labels or
-    values; `unit` is for people.
+    `needs` is what it reads: probabilities, labels or values; `unit` is shown to people.
     """
 
     name: str
-    better: Literal["higher", "lower"]
     needs: Literal["probability", "label", "value"]
     unit: str
     compute: Callable[[NDArray[np.generic], Array, Array | None], float]
+
+    @property
+    def better(self) -> Literal["higher", "lower"]:
+        """The direction of the score."""
+        return "higher" if self.name in HIGHER_IS_BETTER else "lower"
 
     def score(self, y: NDArray[np.generic], output: Array, weight: Array | None = None) -> float:
         """The score of `output` for `y`.
@@ -46,25 +49,26 @@ class Metric:
         output
             Probabilities, shape (n_rows, n_classes), or values, shape (n_rows,).
         weight
-            Row weights of at least 0, shape (n_rows,), or None. A weight of 2 counts as the row twice, a
-            weight of 0 as if the row was not there.
+            Row weights of at least 0, shape (n_rows,), or None. A row of weight 2 counts twice, a row of
+            weight 0 not at all.
 
-        Returns NaN where the metric is undefined: of no row, ROC AUC of a single class, MAPE of a target of 0.
+        Returns NaN where the metric is undefined: for no rows, ROC AUC for a single class, MAPE if a target
+        is 0.
         """
         if weight is not None:
-            there = weight > 0
-            if not there.all():
-                y, output, weight = y[there], output[there], weight[there]
+            counted = weight > 0
+            if not counted.all():
+                y, output, weight = y[counted], output[counted], weight[counted]
             weight = None if (weight == weight[:1]).all() else weight
         if not len(y):
             return float("nan")
         if self.name == "roc_auc" and (y == y[0]).all():
             return float("nan")
-        shown = output.argmax(axis=1).astype(float) if self.needs == "label" else output
-        return float(self.compute(y, shown, weight))
+        predicted = output.argmax(axis=1).astype(float) if self.needs == "label" else output
+        return float(self.compute(y, predicted, weight))
 
     def loss(self, score: float) -> float:
-        """What is minimised: the score itself, or 1 - score where higher is better."""
+        """The minimised number: the score itself, or 1 - score where higher is better."""
         return 1.0 - score if self.better == "higher" else score
 
     @property
@@ -74,7 +78,11 @@ class Metric:
 
 
 def get_metric(name: str) -> Metric:
-    """The metric of that name; names are those of the problem file."""
+    """The metric with a name of the problem file.
+
+    >>> get_metric("roc_auc").loss(0.75)
+    0.25
+    """
     return _METRICS[name]
 
 
@@ -82,8 +90,8 @@ def _positive(output: Array) -> Array:
     return output[:, 1]
 
 
-# A sweep computes these thousands of times: they are scikit-learn's numbers, without the milliseconds that
-# its checks of every argument take.
+# A sweep computes these thousands of times: the results equal scikit-learn's, without the milliseconds of its
+# argument checks.
 
 
 def _roc_auc(y: NDArray[np.generic], p: Array, w: Array | None) -> float:
@@ -103,7 +111,7 @@ def _log_loss(y: NDArray[np.generic], p: Array, w: Array | None) -> float:
 
 
 def _mape(y: NDArray[np.generic], v: Array, w: Array | None) -> float:
-    """Not a number if a target is 0, where a relative error is not defined."""
+    """NaN if a target is 0, because a relative error is undefined then."""
     truth = y.astype("float64")
     if (truth == 0).any():
         return float("nan")
@@ -118,77 +126,57 @@ _METRICS = {
     m.name: m
     for m in (
         Metric(
-            "roc_auc",
-            "higher",
-            "probability",
-            "area under the ROC curve, 0.5 = guessing",
-            _roc_auc,
+            name="roc_auc",
+            needs="probability",
+            unit="area under the ROC curve, 0.5 = guessing",
+            compute=_roc_auc,
         ),
         Metric(
-            "average_precision",
-            "higher",
-            "probability",
-            "area under the precision-recall curve",
-            lambda y, p, w: sk.average_precision_score(y, _positive(p), sample_weight=w),
+            name="average_precision",
+            needs="probability",
+            unit="area under the precision-recall curve",
+            compute=lambda y, p, w: sk.average_precision_score(y, _positive(p), sample_weight=w),
         ),
-        Metric("log_loss", "lower", "probability", "nats per row", _log_loss),
+        Metric(name="log_loss", needs="probability", unit="nats per row", compute=_log_loss),
         Metric(
-            "brier",
-            "lower",
-            "probability",
-            "mean squared error of the probability",
-            lambda y, p, w: sk.brier_score_loss(y, _positive(p), sample_weight=w),
+            name="brier",
+            needs="probability",
+            unit="mean squared error of the probability",
+            compute=lambda y, p, w: sk.brier_score_loss(y, _positive(p), sample_weight=w),
         ),
         Metric(
-            "accuracy",
-            "higher",
-            "label",
-            "share of right classes",
-            lambda y, p, w: sk.accuracy_score(y, p, sample_weight=w),
+            name="accuracy",
+            needs="label",
+            unit="share of right classes",
+            compute=lambda y, p, w: sk.accuracy_score(y, p, sample_weight=w),
         ),
         Metric(
-            "balanced_accuracy",
-            "higher",
-            "label",
-            "mean recall of the classes",
-            lambda y, p, w: sk.balanced_accuracy_score(y, p, sample_weight=w),
+            name="balanced_accuracy",
+            needs="label",
+            unit="mean recall of the classes",
+            compute=lambda y, p, w: sk.balanced_accuracy_score(y, p, sample_weight=w),
         ),
         Metric(
-            "f1_macro",
-            "higher",
-            "label",
-            "mean F1 of the classes",
-            lambda y, p, w: sk.f1_score(y, p, average="macro", sample_weight=w),
+            name="f1_macro",
+            needs="label",
+            unit="mean F1 of the classes",
+            compute=lambda y, p, w: sk.f1_score(y, p, average="macro", sample_weight=w),
         ),
+        Metric(name="rmse", needs="value", unit="unit of the target", compute=_rmse),
         Metric(
-            "rmse",
-            "lower",
-            "value",
-            "unit of the target",
-            _rmse,
+            name="mae",
+            needs="value",
+            unit="unit of the target",
+            compute=lambda y, v, w: sk.mean_absolute_error(y, v, sample_weight=w),
         ),
+        Metric(name="mape", needs="value", unit="mean relative error, 0.1 = 10 %", compute=_mape),
         Metric(
-            "mae",
-            "lower",
-            "value",
-            "unit of the target",
-            lambda y, v, w: sk.mean_absolute_error(y, v, sample_weight=w),
-        ),
-        Metric(
-            "mape",
-            "lower",
-            "value",
-            "mean relative error, 0.1 = 10 %",
-            _mape,
-        ),
-        Metric(
-            "r2",
-            "higher",
-            "value",
-            "share of variance explained",
-            lambda y, v, w: sk.r2_score(y, v, sample_weight=w),
+            name="r2",
+            needs="value",
+            unit="share of variance explained",
+            compute=lambda y, v, w: sk.r2_score(y, v, sample_weight=w),
         ),
     )
 }
 if set(_METRICS) != {name for names in METRICS.values() for name in names}:
-    raise AssertionError("the problem file and this room name different metrics")
+    raise AssertionError("the problem file and this module name different metrics")

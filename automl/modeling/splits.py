@@ -1,7 +1,7 @@
 """Rolling origins: each block is scored by models that could have been trained at its start.
 
-Never a row twice, never a row too early: a training row's label was known at the origin, and a group
-is never on both sides. Assumes that time runs one way and that a block is one retraining period.
+Every training row's label was known at the origin, no row is in two blocks, and a group is never on both
+sides. Assumes that a block is one retraining period.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from automl.problem import Problem
 
 __all__ = ["Block", "day_of", "make_blocks"]
 
-MIN_JUDGED = 100  # rows of a block; fewer are merged with the block before
+MIN_VALIDATION = 100  # rows of a block; fewer are merged with the block before
 MIN_TRAIN = 100
-RANKING = ("roc_auc", "average_precision")  # metrics that rows of a single class have none of
-WEEK = timedelta(days=7)  # a shorter block may hold one class by its place in it: a Sunday, a night
+RANKING = ("roc_auc", "average_precision")  # metrics that are undefined for a single class
+WEEK = timedelta(days=7)  # a shorter block may have one class by its weekday or time of day
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,12 +41,16 @@ class Block:
 
     @property
     def name(self) -> str:
-        """Its origin, as people read it."""
+        """Its origin as text."""
         return day_of(self.start)
 
 
 def day_of(moment: datetime) -> str:
-    """The day; with the time of day when it is not midnight."""
+    """The day, with the time of day unless it is midnight.
+
+    >>> day_of(datetime(2026, 3, 2, 6, 30))
+    '2026-03-02T06:30'
+    """
     midnight = (moment.hour, moment.minute) == (0, 0)
     return f"{moment:%Y-%m-%d}" if midnight else f"{moment:%Y-%m-%dT%H:%M}"
 
@@ -54,8 +58,8 @@ def day_of(moment: datetime) -> str:
 def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[Block]:
     """The newest blocks, newest first, at most `validation.origins` of them.
 
-    They begin and end where `problem.block_edges` says. A block of too few rows is merged with the one before. So is one that holds one class alone, where the
-    metric wants both, as long as it stays within a week.
+    They begin and end at `problem.block_edges`. A block with too few rows is merged with the one before. So is
+    a block with a single class if the metric needs both, as long as it stays within a week.
 
     Parameters
     ----------
@@ -65,7 +69,7 @@ def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[
     Raises
     ------
     HistoryError
-        The history is too short for a single block, or the newest one, within a week, holds one class alone.
+        The history is too short for a single block, or the newest block, a week long, has a single class.
     """
     times = frame[problem.history.time].to_numpy()
     labels = frame[problem.history.target]
@@ -75,14 +79,14 @@ def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[
     start = next(edges)
     blocks: list[Block] = []
     while len(blocks) < problem.validation.origins:
-        start, before = _begin(edges, start, times, classes, end)
+        start, before = _start_of(edges, start, times, classes, end)
         block = _cut(frame, times, problem, (start, end))
         if len(block.train) < MIN_TRAIN or len(block.validation) == 0:
             break
-        if classes is not None and _alone(classes[block.validation]):
+        if classes is not None and _single_class(classes[block.validation]):
             if blocks:
                 break
-            raise _refused(block, labels.iloc[block.validation].tolist()[0], problem)
+            raise _single_class_error(block, labels.iloc[block.validation].tolist()[0], problem)
         blocks.append(block)
         end, start = start, before
     if not blocks:
@@ -95,35 +99,35 @@ def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[
     return blocks
 
 
-def _begin(
+def _start_of(
     edges: Iterator[datetime],
     start: datetime,
     times: NDArray[np.datetime64],
     classes: NDArray[np.int64] | None,
     end: datetime,
 ) -> tuple[datetime, datetime]:
-    """Where a block that ends there begins, `start` at the latest, and the edge before that.
+    """Start of the block that ends at `end`, no later than `start`, and the edge before it.
 
-    `classes` are those of all rows, if each block wants two.
+    `classes` are the class numbers of all rows if every block needs two classes.
     """
     before = next(edges)
     while utc_naive(start) > times[0]:
         low, high = np.searchsorted(times, [_stamp(start), _stamp(end)])
-        if high - low >= MIN_JUDGED and (
-            classes is None or end - before > WEEK or not _alone(classes[low:high])
+        if high - low >= MIN_VALIDATION and (
+            classes is None or end - before > WEEK or not _single_class(classes[low:high])
         ):
             break
         start, before = before, next(edges)
     return start, before
 
 
-def _alone(classes: NDArray[np.int64]) -> bool:
+def _single_class(classes: NDArray[np.int64]) -> bool:
     return bool((classes == classes[0]).all())
 
 
-def _refused(block: Block, label: object, problem: Problem) -> HistoryError:
+def _single_class_error(block: Block, label: object, problem: Problem) -> HistoryError:
     return HistoryError(
-        f"block {block.name}: all {len(block.validation)} rows are {label!r}; {problem.metric.name} wants "
+        f"block {block.name}: all {len(block.validation)} rows are {label!r}; {problem.metric.name} needs "
         "both classes",
         code="one_class_in_block",
         next_step='Lengthen validation.block, or set metric.name = "log_loss".',
@@ -140,13 +144,13 @@ def _cut(
     low, high = np.searchsorted(times, [_stamp(start), _stamp(end)])
     train = np.arange(np.searchsorted(times, _stamp(problem.mature(start))))
     if problem.history.label_time:
-        known_at = frame[problem.history.label_time].to_numpy()
-        train = train[known_at[train] < _stamp(start)]
+        label_times = frame[problem.history.label_time].to_numpy()
+        train = train[label_times[train] < _stamp(start)]
     validation = np.arange(low, high)
     group = list(problem.history.group)
     if group and len(validation):
-        seen = pd.MultiIndex.from_frame(frame[group])
-        train = train[~seen[train].isin(seen[validation].unique())]
+        groups = pd.MultiIndex.from_frame(frame[group])
+        train = train[~groups[train].isin(groups[validation].unique())]
     return Block(start, end, train, validation)
 
 

@@ -1,7 +1,7 @@
-"""One fit, in a child process that can be killed; whatever happens in there is a result, not a crash.
+"""One fit in a worker process that can be killed; a failure in there is a result, not a crash.
 
-The parent encodes and writes matrices once; children map them, fit with one thread, and answer with
-numbers and, for a refit, a file. A child fits one recipe after the other, because starting one costs as
+The parent encodes and writes matrices once; workers map them, fit with one thread, and return numbers
+and, for a refit, a file. A worker fits one recipe after another, because starting a process costs as
 much as a small fit.
 """
 
@@ -26,50 +26,52 @@ from numpy.typing import NDArray
 
 from automl.modeling.families import Family, Shape, load_family
 from automl.modeling.recipes import Params, Recipe
+from automl.modeling.tasks import Task, task_of
 from automl.modeling.workers import context, end, fate, settle, start
 
 __all__ = ["Fit", "FitResult", "Pool", "recency_weights", "takes_later_weights"]
 
-EARLY_STOP_SHARE = 0.15  # newest share of the training rows that tells when to stop
+EARLY_STOP_SHARE = 0.15  # newest share of the training rows, held out for early stopping
 EARLY_STOP_ROWS = 500  # fewer training rows than this are not split again
-RECENT_ROWS = 200  # fewer newest rows than this have nothing to teach
+RECENT_ROWS = 200  # with fewer newest rows the stage on them is left out
 MOST_TREES_GROWTH = 1.1  # more rows deserve a few more trees, not proportionally more
-MOST_SHARED = 4  # things that a child keeps for the fits to come
+MOST_SHARED = 4  # results of `Family.share` that a worker caches
 MEMORY_SHARE = 0.8  # of the machine's memory, divided among the workers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """What a child needs: pure data, so that the same job gives the same answer anywhere.
+    """One job for a worker: plain data, so that the same job gives the same result anywhere.
 
-    `data` holds train_X, train_y, train_w, train_age and, unless it is a refit, judged_X (all .npy).
+    `data` is a folder with train_X, train_y, train_w, train_age and, unless it is a refit, validation_X
+    (all .npy).
     """
 
     tag: tuple[int, int]  # (trial, block), for the caller
     family: str  # path of the family file
     recipe: Recipe
-    learned: Params | None  # None: learn it, if the family can
+    learned: Params | None  # None: learn by early stopping, if the family can
     shape: Shape
     data: Path
     output: Path  # predictions (.npy), or the fitted estimator (.pickle) of a refit
     refit: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FitResult:
-    """How a fit ended. `error` is empty when it ended well."""
+    """How a fit ended. `error` is empty after success."""
 
     seconds_fit: float = 0.0  # of the final fit, what a refit would cost on the same rows
-    seconds: float = 0.0  # all in all, early stopping and prediction included
+    seconds: float = 0.0  # in total, early stopping and prediction included
     seconds_predict: float = 0.0
     learned: Params = field(default_factory=dict)
     error: str = ""
     trace: str = ""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class _Worker:
-    """A child and what it is at; it fits one job after the other until one goes wrong."""
+    """A process and its current fit; it is replaced after a fit that fails."""
 
     process: Any
     connection: Connection
@@ -79,47 +81,47 @@ class _Worker:
 
 
 class Pool:
-    """At most `workers` children, each with one thread; a child whose fit fails or is killed is replaced."""
+    """Up to `workers` processes with one thread each; a process is replaced if its fit fails or is killed."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._context = context()
-        self._children: list[_Worker] = []
+        self._workers: list[_Worker] = []
 
     @property
     def running(self) -> int:
-        """Children now at work."""
+        """How many fits are running."""
         return len(self._busy)
 
     @property
     def at_work(self) -> list[tuple[Fit, float]]:
-        """Fits now at work, and the seconds they have had."""
+        """Running fits with their seconds so far."""
         now = time.monotonic()
         return [(_busy_with(w), now - w.started) for w in self._busy]
 
     @property
     def free(self) -> int:
-        """Fits that may be started."""
+        """How many fits can be started now."""
         return self.workers - self.running
 
-    def hire(self) -> None:
-        """Start every child now, beside what the caller does before the first fit."""
-        while len(self._children) < self.workers:
-            self._hire()
+    def start_all(self) -> None:
+        """Start every process now, while the caller prepares the first fit."""
+        while len(self._workers) < self.workers:
+            self._start_worker()
 
     def start(self, fit: Fit, limit: float) -> None:
-        """Start a fit in a free child; it is killed at the monotonic moment `limit`."""
+        """Start a fit in a free worker; it is killed at the monotonic moment `limit`."""
         if self.free <= 0:
-            raise AssertionError("every child is at work")
-        worker = next((w for w in self._children if w.fit is None), None) or self._hire()
+            raise AssertionError("every worker is busy")
+        worker = next((w for w in self._workers if w.fit is None), None) or self._start_worker()
         worker.fit, worker.limit, worker.started = fit, limit, time.monotonic()
-        with contextlib.suppress(OSError):  # it died while idle; `collect` says so
+        with contextlib.suppress(OSError):  # it died while idle: `collect` reports that
             worker.connection.send(fit)
 
     def collect(self, until: float, *wakers: Connection) -> list[tuple[Fit, FitResult]]:
         """Wait until a fit ends, a limit passes, one of `wakers` is readable, or the moment `until`.
 
-        Returns what has ended.
+        Returns the fits that ended.
         """
         while self.running or wakers:
             busy = {w.connection: w for w in self._busy}
@@ -135,29 +137,29 @@ class Pool:
         return []
 
     def stop(self, which: Callable[[Fit], bool] = lambda _: True) -> list[tuple[Fit, FitResult]]:
-        """Kill the children at such fits, and those that are idle; return the fits."""
+        """Kill the workers that run such fits, and idle ones; return the fits."""
         ended = [self._kill(w, "stopped") for w in self._busy if which(_busy_with(w))]
-        for worker in [w for w in self._children if w.fit is None]:
+        for worker in [w for w in self._workers if w.fit is None]:
             self._dismiss(worker)
         return ended
 
     @property
     def _busy(self) -> list[_Worker]:
-        return [w for w in self._children if w.fit is not None]
+        return [w for w in self._workers if w.fit is not None]
 
-    def _hire(self) -> _Worker:
-        here, there = self._context.Pipe()
+    def _start_worker(self) -> _Worker:
+        ours, workers_end = self._context.Pipe()
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         process = self._context.Process(
-            target=_work, args=(there, int(MEMORY_SHARE * memory / self.workers)), daemon=True
+            target=_work, args=(workers_end, int(MEMORY_SHARE * memory / self.workers)), daemon=True
         )
         start(process)
-        there.close()
-        self._children.append(_Worker(process, here))
-        return self._children[-1]
+        workers_end.close()
+        self._workers.append(_Worker(process=process, connection=ours))
+        return self._workers[-1]
 
     def _dismiss(self, worker: _Worker) -> None:
-        self._children.remove(worker)
+        self._workers.remove(worker)
         end(worker.process, worker.connection)
 
     def _finish(self, worker: _Worker) -> tuple[Fit, FitResult]:
@@ -165,10 +167,10 @@ class Pool:
         try:
             result: FitResult = worker.connection.recv()
         except (EOFError, OSError):
-            how = f"process died without an answer: {fate(worker.process)}"
-            result = FitResult(error=how, seconds=time.monotonic() - worker.started)
+            error = f"process died without a result: {fate(worker.process)}"
+            result = FitResult(error=error, seconds=time.monotonic() - worker.started)
         worker.fit = None
-        if result.error:  # whatever it left in memory goes with it
+        if result.error:  # what it left in memory is freed with the process
             self._dismiss(worker)
         return fit, result
 
@@ -180,7 +182,7 @@ class Pool:
 
 def _busy_with(worker: _Worker) -> Fit:
     if worker.fit is None:
-        raise AssertionError("an idle child has nothing to answer")
+        raise AssertionError("the worker is idle")
     return worker.fit
 
 
@@ -201,7 +203,7 @@ def recency_weights(
 
 
 def _work(jobs: Connection, memory: int) -> None:
-    """The life of a child: fit what comes, answer, until the parent closes or kills."""
+    """Worker loop: fit each job and send its result until the pipe closes."""
     settle()
     warnings.simplefilter("ignore")
     _limit_memory(memory)
@@ -210,10 +212,10 @@ def _work(jobs: Connection, memory: int) -> None:
             fit: Fit = jobs.recv()
         except (EOFError, OSError):
             return
-        jobs.send(_answer(fit))
+        jobs.send(_result(fit))
 
 
-def _answer(fit: Fit) -> FitResult:
+def _result(fit: Fit) -> FitResult:
     started = time.monotonic()
     try:
         return _run(fit)
@@ -239,82 +241,91 @@ def _run(fit: Fit) -> FitResult:
         np.load(fit.data / f"train_{n}.npy", mmap_mode="c") for n in ("X", "y", "w", "age")
     )
     weights = recency_weights(ages, fit.recipe.half_life, np.asarray(base))
-    more = family.fit_args(fit.shape) if family.fit_args else {}
+    fit_args = family.fit_args(fit.shape) if family.fit_args else {}
     learned = fit.learned
     if learned is None:
-        learned = _learn(family, fit, (X, y, weights), more)
+        learned = _learn(family, fit, (X, y, weights), fit_args)
     uniform = fit.recipe.half_life is None and bool((np.asarray(base) == base[0]).all())
-    given = None if uniform or not family.weights else weights
-    estimator, seconds_fit = _fitted(family, fit, (X, y, given), more, learned)
+    sample_weight = None if uniform or not family.weights else weights
+    train = X, y, sample_weight
+    estimator, seconds_fit = _fitted(family, fit, train, fit_args, learned)
     if fit.refit:
         fit.output.write_bytes(pickle.dumps(estimator))
-        return FitResult(seconds_fit, time.monotonic() - started, 0.0, learned)
+        return FitResult(
+            seconds_fit=seconds_fit, seconds=time.monotonic() - started, learned=learned
+        )
     predicting = time.monotonic()
-    output = predict(
-        estimator, np.load(fit.data / "judged_X.npy", mmap_mode="c"), fit.shape.classes
-    )
+    task = task_of(range(fit.shape.classes), fit.shape.task)
+    output = predict(estimator, np.load(fit.data / "validation_X.npy", mmap_mode="c"), task)
     np.save(fit.output, output)
     ended = time.monotonic()
-    return FitResult(seconds_fit, ended - started, ended - predicting, learned)
+    return FitResult(
+        seconds_fit=seconds_fit,
+        seconds=ended - started,
+        seconds_predict=ended - predicting,
+        learned=learned,
+    )
 
 
 def _fitted(
-    family: Family, fit: Fit, train: Sequence[Any], more: Params, learned: Params
+    family: Family, fit: Fit, train: Sequence[Any], fit_args: Params, learned: Params
 ) -> tuple[Any, float]:
-    """Something that predicts, and the seconds that its fit would take with nothing to share."""
+    """A fitted model, and the seconds that its fit would take without shared preparation."""
     X, y, weights = train
-    params, begun = {**fit.recipe.params, **learned}, time.monotonic()
+    params, started = {**fit.recipe.params, **learned}, time.monotonic()
     if family.share and family.fit_shared and not fit.refit and not fit.recipe.recent:
         shared, before = _shared(family.share, fit, X, y, weighted=weights is not None)
-        begun = time.monotonic()
+        started = time.monotonic()
         model = family.fit_shared(params, fit.shape, fit.recipe.seed, shared, weights)
-        return model, before + time.monotonic() - begun
+        return model, before + time.monotonic() - started
     if weights is not None:
-        more = {**more, "sample_weight": weights}
+        fit_args = {**fit_args, "sample_weight": weights}
     estimator = family.build(params, fit.shape, fit.recipe.seed)
-    estimator.fit(X, y, **more)
+    estimator.fit(X, y, **fit_args)
     if fit.recipe.recent and family.recent:
-        _go_on(family, fit, estimator, (X, y), more)
-    return estimator, time.monotonic() - begun
+        _fit_recent(family, fit, estimator, (X, y), fit_args)
+    return estimator, time.monotonic() - started
 
 
-_kept: dict[tuple[Any, ...], tuple[Any, float]] = {}  # a child's own; the newest last
+_cache: dict[tuple[Any, ...], tuple[Any, float]] = {}  # of this worker; the last used at the end
 
 
 def _shared(
     share: Callable[..., Any], fit: Fit, X: Any, y: Any, *, weighted: bool
 ) -> tuple[Any, float]:
-    """What fits of a family on the same rows share, and the seconds that it took to make.
+    """What fits of a family on the same rows share, and the seconds that its preparation took.
 
-    Weighted fits have one of their own: whoever sets weights need not think of who comes next.
+    Weighted fits have an entry of their own, because a family may store the weights in it.
     """
-    at = (fit.family, fit.data, fit.recipe.seed, weighted)
-    if at not in _kept:
-        begun = time.monotonic()
-        made = share(X, y, fit.shape, fit.recipe.seed)
-        _kept[at] = made, time.monotonic() - begun
-    _kept[at] = _kept.pop(at)
-    while len(_kept) > MOST_SHARED:
-        del _kept[next(iter(_kept))]
-    return _kept[at]
+    key = (fit.family, fit.data, fit.recipe.seed, weighted)
+    if key not in _cache:
+        started = time.monotonic()
+        shared = share(X, y, fit.shape, fit.recipe.seed)
+        _cache[key] = shared, time.monotonic() - started
+    _cache[key] = _cache.pop(key)
+    while len(_cache) > MOST_SHARED:
+        del _cache[next(iter(_cache))]
+    return _cache[key]
 
 
-def _go_on(family: Any, fit: Fit, estimator: Any, train: Sequence[Any], more: Params) -> None:
-    """The stage on the newest rows; left out where they are few, or lack a class."""
+def _fit_recent(
+    family: Any, fit: Fit, estimator: Any, train: Sequence[Any], fit_args: Params
+) -> None:
+    """The stage on the newest rows; left out if they are few, or lack a class."""
     X, y = train
     cut = int(len(y) * (1 - fit.recipe.recent))
     if len(y) - cut < RECENT_ROWS or len(np.unique(y[cut:])) < fit.shape.classes:
         return
-    newest = {n: v[cut:] if n == "sample_weight" else v for n, v in more.items()}
+    newest = {n: v[cut:] if n == "sample_weight" else v for n, v in fit_args.items()}
     family.recent(estimator, X[cut:], y[cut:], **newest)
 
 
 def takes_later_weights(family: Family) -> bool:
-    """Whether a family's `fit` wants to know how much the rows count that tell it when to stop."""
+    """Whether a family's `fit` takes `weights_val`, the weights of the early-stopping rows."""
     return family.fit is not None and "weights_val" in inspect.signature(family.fit).parameters
 
 
-def _learn(family: Any, fit: Fit, train: Sequence[Any], more: Params) -> Params:
+def _learn(family: Any, fit: Fit, train: Sequence[Any], fit_args: Params) -> Params:
     X, y, weights = train
     if family.fit is None or len(y) < EARLY_STOP_ROWS:
         return {}
@@ -322,25 +333,25 @@ def _learn(family: Any, fit: Fit, train: Sequence[Any], more: Params) -> Params:
     if fit.shape.classes and len(np.unique(y[:cut])) < fit.shape.classes:
         return {}
     if takes_later_weights(family):
-        more = {**more, "weights_val": weights[cut:]}
+        fit_args = {**fit_args, "weights_val": weights[cut:]}
     estimator = family.build(fit.recipe.params, fit.shape, fit.recipe.seed)
     learned: Params = family.fit(
-        estimator, X[:cut], y[:cut], X[cut:], y[cut:], weights[:cut], **more
+        estimator, X[:cut], y[:cut], X[cut:], y[cut:], weights[:cut], **fit_args
     )
     # the early-stopped model saw fewer rows than the one that will be fitted with what it learned
     grow = min(MOST_TREES_GROWTH, 1 / (1 - EARLY_STOP_SHARE))
     return {k: round(v * grow) if isinstance(v, int) else v for k, v in learned.items()}
 
 
-def predict(estimator: Any, X: NDArray[np.float32], classes: int) -> NDArray[np.float64]:
-    """Probabilities, shape (n_rows, n_classes), or values, shape (n_rows,); raises if not finite."""
-    if not classes:
-        output = np.asarray(estimator.predict(X), dtype=np.float64)
-    else:
-        seen = np.asarray(estimator.predict_proba(X), dtype=np.float64)
-        output = np.zeros((len(seen), classes))
-        output[:, np.asarray(estimator.classes_, dtype=int)] = seen
-        output /= output.sum(axis=1, keepdims=True)  # some answer in single precision
-    if output.ndim != (2 if classes else 1) or not np.isfinite(output).all():
+def predict(estimator: Any, X: NDArray[np.generic], task: Task) -> NDArray[np.float64]:
+    """Output of an estimator fitted on outcomes.
+
+    Raises
+    ------
+    ValueError
+        The output has the wrong number of dimensions, or is not finite.
+    """
+    output = task.fitted_output(estimator, X)
+    if output.ndim != len(task.output_shape(len(output))) or not np.isfinite(output).all():
         raise ValueError("predictions are not finite numbers")
     return output

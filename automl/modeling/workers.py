@@ -1,7 +1,7 @@
-"""Processes of our own: forked from a clean server that has imported the libraries and done nothing else.
+"""Worker processes, forked from a clean server that has imported the libraries and done nothing else.
 
-Never from this process, because forking after OpenMP has run hangs; and starting Python anew would import
-for seconds. A child leads its own group, so that what it starts ends with it.
+Never forked from this process, because forking after OpenMP has run hangs; a fresh Python would import
+for seconds. A worker leads its own process group, so that processes it starts end with it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 
 __all__ = ["PRELOADED", "Child", "context", "end", "fate", "settle", "start", "warm_up"]
 
-Child = Any  # multiprocessing names the class of a context's processes nowhere that is public
-PRELOADED = [  # what most families import: once, in the server, not in every child
+Child = Any  # multiprocessing has no public name for the class of a context's processes
+PRELOADED = [  # imported by most families: once, in the server, not in every worker
     "automl.modeling.training",
     "lightgbm",
     "sklearn.compose",
@@ -32,10 +32,10 @@ _STARTING = threading.Lock()  # `__main__` belongs to the whole process
 
 
 def context() -> ForkServerContext:
-    """Where processes and pipes come from."""
-    found = mp.get_context("forkserver")
-    found.set_forkserver_preload(PRELOADED)
-    return found
+    """The multiprocessing context that makes processes and pipes."""
+    forking = mp.get_context("forkserver")
+    forking.set_forkserver_preload(PRELOADED)
+    return forking
 
 
 def start(child: Child) -> None:
@@ -54,7 +54,7 @@ def start(child: Child) -> None:
 
 
 def warm_up() -> None:
-    """Start the server that children are forked from, beside whatever the caller does meanwhile."""
+    """Start the server that workers are forked from, in the background."""
     threading.Thread(target=_serve, name="forkserver", daemon=True).start()
 
 
@@ -64,7 +64,7 @@ def _serve() -> None:
 
 
 def settle() -> None:
-    """First thing in a child: a group of its own, and nothing printed."""
+    """Give a new worker its own process group, and discard what it prints. Called first in a worker."""
     os.setsid()
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
@@ -72,18 +72,18 @@ def settle() -> None:
 
 
 def fate(child: Child) -> str:
-    """How a child ended that should have answered."""
+    """How a process ended that returned no result: a signal name or an exit code."""
     child.join(1)
     code = child.exitcode
     return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
 
 def end(child: Child, connection: Connection) -> None:
-    """Kill a child, and whatever it started."""
+    """Kill a process and everything it started."""
     connection.close()
     if child.is_alive():
         try:
             os.killpg(child.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):  # it has not got its group yet
+        except (ProcessLookupError, PermissionError):  # it has no group of its own yet
             child.kill()
     child.join(2)

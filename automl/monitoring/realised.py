@@ -20,6 +20,7 @@ from automl.history.maturity import mature_rows
 from automl.modeling.features.matrices import row_weights, to_outcomes
 from automl.modeling.metrics import get_metric
 from automl.modeling.recipes import Blend
+from automl.modeling.tasks import task_of
 from automl.problem import Problem
 from automl.promotion.evidence import attribute
 from automl.store import Generation, Store
@@ -158,13 +159,12 @@ def _output(
     generation: Generation,
     joined: pd.DataFrame,
 ) -> np.ndarray:
-    if not contract.classes:
-        return joined["prediction"].to_numpy("float64")
-    if problem.task == "binary":
-        positive = joined["probability"].to_numpy("float64")
-        return np.column_stack([1 - positive, positive])
     keys = list(problem.history.key or (ROW_ID,))
-    rows = _as_in_history(predictions.read_classes(store, problem, generation.id), problem)
-    wide = rows.pivot(index=keys, columns="class", values="probability")[list(contract.classes)]
-    index = pd.MultiIndex.from_frame(joined[keys]) if len(keys) > 1 else joined[keys[0]]
-    return wide.loc[index].to_numpy("float64")
+
+    def per_class() -> pd.DataFrame:
+        rows = _as_in_history(predictions.read_classes(store, problem, generation.id), problem)
+        wide = rows.pivot(index=keys, columns="class", values="probability")
+        index = pd.MultiIndex.from_frame(joined[keys]) if len(keys) > 1 else joined[keys[0]]
+        return wide.loc[index]
+
+    return task_of(contract.classes, problem.task).from_published(joined, per_class)

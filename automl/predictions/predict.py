@@ -22,6 +22,7 @@ from automl import history
 from automl.errors import PredictError
 from automl.history import ROW_ID, UPDATED, Snapshot, learning_only, row_ids
 from automl.history.contract import Contract
+from automl.modeling.tasks import task_of
 from automl.problem import Problem
 
 __all__ = ["Predictions", "fingerprint", "model_output", "predict", "predict_pieces", "read_pieces"]
@@ -53,21 +54,11 @@ def predict(model: Any, batch: pd.DataFrame, problem: Problem, contract: Contrac
     """
     output = model_output(model, batch, contract)
     keys = list(problem.history.key or (ROW_ID,))
-    frame = batch[
-        list(dict.fromkeys([*keys, problem.history.time]))
-    ].copy()  # the time may be part of the key
-    if not contract.classes:
-        frame["prediction"] = output
-    else:
-        chosen = output.argmax(axis=1)
-        frame["prediction"] = np.asarray(contract.classes)[chosen]
-        binary = problem.task == "binary"
-        frame["probability"] = output[:, 1] if binary else output[np.arange(len(output)), chosen]
-    frame["low"] = np.nan
-    frame["high"] = np.nan
-    return frame, _per_class(
-        batch[keys], output, contract
-    ) if problem.task == "multiclass" else None
+    # the time may be part of the key
+    frame = batch[list(dict.fromkeys([*keys, problem.history.time]))]
+    task = task_of(contract.classes, problem.task)
+    frame = frame.assign(**task.published(output), low=np.nan, high=np.nan)
+    return frame, task.per_class(batch[keys], output)
 
 
 def predict_pieces(
@@ -151,10 +142,9 @@ def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray
             code="missing_column",
             next_step="Add the column to the batch; the model was trained with it.",
         )
-    columns = batch[list(contract.features)]
+    task = task_of(contract.classes)
     try:
-        predicted = model.predict_proba(columns) if contract.classes else model.predict(columns)
-        output = np.asarray(predicted, dtype="float64")
+        output = task.raw_output(model, batch[list(contract.features)])
     except Exception as error:
         first_line = str(error).partition("\n")[0][:200]
         raise PredictError(
@@ -162,34 +152,18 @@ def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray
             code="predict_failed",
             next_step="Compare the batch with the contract file; retrain if the source has changed.",
         ) from error
-    output = _for_all_classes(output, model, contract)
-    wanted = (len(batch), len(contract.classes)) if contract.classes else (len(batch),)
+    output = task.completed(output, model)
+    wanted = task.output_shape(len(batch))
     if output.shape != wanted or not np.isfinite(output).all():
         raise PredictError(
             f"the model's output has shape {output.shape} and {int((~np.isfinite(output)).sum())} values "
             f"that are not finite; wanted shape {wanted}, all finite",
             code="predict_not_finite",
         )
-    if contract.classes and (output.min(initial=0.0) < 0 or output.max(initial=0.0) > 1 + ROUNDING):
-        raise PredictError(
-            f"the model's probabilities lie between {output.min():g} and {output.max():g}; wanted 0 to 1",
-            code="predict_out_of_range",
-        )
-    return np.minimum(output, 1.0) if contract.classes else output
-
-
-def _for_all_classes(
-    output: NDArray[np.float64], model: Any, contract: Contract
-) -> NDArray[np.float64]:
-    """Probabilities of every class of the contract; 0 for classes that the model was not trained on."""
-    trained = list(getattr(model, "classes_", ()))
-    if output.ndim != 2 or output.shape[1] != len(trained) or len(trained) >= len(contract.classes):
-        return output
-    if not set(trained) < set(contract.classes):
-        return output
-    complete = np.zeros((len(output), len(contract.classes)))
-    complete[:, [contract.classes.index(label) for label in trained]] = output
-    return complete
+    out_of_range = task.range_error(output, ROUNDING)
+    if out_of_range:
+        raise PredictError(out_of_range, code="predict_out_of_range")
+    return task.clipped(output)
 
 
 def fingerprint(output: NDArray[np.float64], recipe: str) -> str:
@@ -197,9 +171,3 @@ def fingerprint(output: NDArray[np.float64], recipe: str) -> str:
     digest = hashlib.sha256(recipe.encode())
     digest.update(np.ascontiguousarray(output).tobytes())
     return digest.hexdigest()
-
-
-def _per_class(keys: pd.DataFrame, output: NDArray[np.float64], contract: Contract) -> pd.DataFrame:
-    repeated = keys.loc[keys.index.repeat(len(contract.classes))].reset_index(drop=True)
-    names = np.tile(np.asarray(contract.classes), len(keys))
-    return repeated.assign(**{"class": names, "probability": output.ravel()})

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from automl import history
 from automl.history import UPDATED, Folders, Snapshot
 from automl.history.contract import Contract
+from automl.modeling.tasks import task_of
 from automl.predictions.bulk_load import read_slices
 from automl.predictions.key_checksum import hash_keys
 from automl.predictions.predict import PIECE_ROWS, Predictions, read_pieces
@@ -124,7 +125,7 @@ class ReusedRows:
         """Rows of the earlier generation in the form that `predict` returns."""
         with self.store.engine.connect() as connection:
             main = reflected(connection, f"{self.problem.table}_generations")
-            if self.problem.task != "multiclass":
+            if not task_of(self.contract.classes, self.problem.task).publishes_classes:
                 slices = self._slices(main, PIECE_ROWS)
                 yield from ((rows, None) for rows in slices)
                 return

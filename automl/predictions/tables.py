@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from automl.errors import ProblemError
 from automl.history import ROW_ID
+from automl.modeling.tasks import task_of
 from automl.problem import Problem
 from automl.store import Store
 from automl.store import tables as t
@@ -73,7 +74,7 @@ def check_owner(store: Store, problem: Problem) -> None:
         The name belongs to another problem, or to a table or view that was not created here.
     """
     name = problem.table
-    names = _names(name, classes=problem.task == "multiclass")
+    names = _names(name, classes=task_of((), problem.task).publishes_classes)
     with store.engine.connect() as connection:
         inspector = sa.inspect(connection)
         existing = {

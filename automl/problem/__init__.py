@@ -6,11 +6,18 @@ suggestion for a typo. Nothing here opens a database, reads data or loads a fami
 
 from automl.problem.loading import load_problem
 from automl.problem.places import family_folder, family_names
-from automl.problem.sections import LEAST_SHARE, METRICS, Problem, did_you_mean
+from automl.problem.sections import (
+    HIGHER_IS_BETTER,
+    LEAST_SHARE,
+    METRICS,
+    Problem,
+    did_you_mean,
+)
 from automl.problem.slots import Slots
 from automl.problem.spans import Span
 
 __all__ = [
+    "HIGHER_IS_BETTER",
     "LEAST_SHARE",
     "METRICS",
     "Problem",

@@ -18,16 +18,21 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from automl.problem.slots import Slots, cron_mistake
 from automl.problem.spans import Duration, Span
 
-__all__ = ["LEAST_SHARE", "METRICS", "Problem", "did_you_mean"]
+__all__ = ["HIGHER_IS_BETTER", "LEAST_SHARE", "METRICS", "Problem", "did_you_mean"]
 
 Task = Literal["binary", "multiclass", "regression"]
 
-LEAST_SHARE = 0.05  # of the constant baseline's loss, the least unit of a relative loss
+# Share of the baseline's loss that is added to losses before they are compared, so that rounding does not
+# rank near-perfect models
+LEAST_SHARE = 0.05
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("roc_auc", "average_precision", "log_loss", "brier"),
     "multiclass": ("log_loss", "accuracy", "balanced_accuracy", "f1_macro"),
     "regression": ("rmse", "mae", "mape", "r2"),
 }
+HIGHER_IS_BETTER = frozenset(
+    {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1_macro", "r2"}
+)
 
 # zones that depend on the machine; Prefect refuses them
 OF_THE_MACHINE = ("Factory", "localtime")

@@ -16,11 +16,9 @@ from automl.errors import ProblemError
 from automl.modeling.families import Family, load_family
 from automl.modeling.losses import DISCOUNT
 from automl.modeling.recipes import Recipe
-from automl.problem import METRICS, Problem, Slots, family_names
+from automl.problem import HIGHER_IS_BETTER, METRICS, Problem, Slots, family_names
 from automl.store import UNSCORED, Cycle, Entry, Generation, Release, Store, ledger, naive
 from automl.workspace import Workspace, now
-
-HIGHER = {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1_macro", "r2"}
 
 
 def finished(
@@ -93,7 +91,7 @@ def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) 
     """Trials of a cycle, best first; those judged on fewer blocks stand below, whatever their score."""
     store, cycle = _cycle(problem, workspace, as_of)
     metric = problem.metric.name
-    higher = metric in HIGHER
+    higher = metric in HIGHER_IS_BETTER
     trials = [
         {
             "family": t["recipe"]["family"],

@@ -197,12 +197,12 @@ def reweighed(work: Work, blend: Blend) -> Blend:
         scores = [work.metric.score(y, x, w) for y, x, w in triples]
         losses = [work.metric.loss(score) for score in scores]
         known[i] = Candidate(outputs, mean(losses), 0.0)
-    best = min(c.stands for c in known.values())
-    most = _most_for_trend((recipes[i], c.stands) for i, c in known.items())
+    best = min(c.level for c in known.values())
+    most = _most_for_trend((recipes[i], c.level) for i, c in known.items())
     near = {
         i: c
         for i, c in known.items()
-        if c.stands <= best * (1 + ALIKE_MARGIN) and (c.stands <= most or not recipes[i].trend)
+        if c.level <= best * (1 + ALIKE_MARGIN) and (c.level <= most or not recipes[i].trend)
     }
     if not near:  # the metric is undefined on a block
         return blend

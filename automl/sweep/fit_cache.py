@@ -24,6 +24,7 @@ import pandas as pd
 from automl.files import replacing
 from automl.modeling.recipes import Params, Recipe
 from automl.modeling.splits import Block
+from automl.modeling.tasks import task_of
 from automl.modeling.training import predict
 from automl.sweep.leaderboard import Work, output_file
 
@@ -148,7 +149,7 @@ def _as_old(model: Kept, work: Work, block: Block) -> bool:
 def _ask(model: Kept, work: Work, block: Block, there: Path) -> None:
     rows = work.frame[list(model.features)].iloc[block.validation]
     X = np.asarray(model.encoder.transform(rows), dtype="float64")
-    np.save(there, predict(model.estimator, X, len(model.classes)))
+    np.save(there, predict(model.estimator, X, task_of(model.classes)))
 
 
 def _load(file: Path) -> Kept | None:

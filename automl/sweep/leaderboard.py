@@ -19,6 +19,7 @@ from automl.modeling.features.user_transformer import Columns
 from automl.modeling.metrics import Metric, get_metric
 from automl.modeling.recipes import Blend, Params, Recipe
 from automl.modeling.splits import Block
+from automl.modeling.tasks import Task, task_of
 from automl.problem import Problem
 
 __all__ = [
@@ -56,6 +57,11 @@ class Work:
     def metric(self) -> Metric:
         """What is optimised."""
         return get_metric(self.problem.metric.name)
+
+    @property
+    def task(self) -> Task:
+        """The problem's task with the contract's classes."""
+        return task_of(self.contract.classes, self.problem.task)
 
     @property
     def offered(self) -> dict[str, Family]:
@@ -220,17 +226,16 @@ def blend_losses(work: Work, blend: Blend, blocks: int | None = None) -> list[fl
 def baseline_losses(work: Work, rows: Rows | None = None) -> list[float]:
     """Losses of who knows nothing but the training labels, their shares or their mean, newest block first."""
     rows = rows or Rows.of(work.frame, work.problem, work.contract)
-    told = []
+    losses = []
     for block in work.blocks:
-        y, weight, count = rows.y[block.train], rows.weight[block.train], len(block.validation)
-        if work.contract.classes:
-            sums = np.bincount(y.astype(int), weight, minlength=len(work.contract.classes))
-            output = np.tile(sums / sums.sum(), (count, 1))
-        else:
-            output = np.full(count, np.average(y, weights=weight))
-        judged = BlockPredictions(rows.y[block.validation], output, rows.weight[block.validation])
-        told.append(work.metric.loss(judged.score(work.metric)))
-    return told
+        output = work.task.baseline(
+            rows.y[block.train], rows.weight[block.train], len(block.validation)
+        )
+        predictions = BlockPredictions(
+            rows.y[block.validation], output, rows.weight[block.validation]
+        )
+        losses.append(work.metric.loss(predictions.score(work.metric)))
+    return losses
 
 
 def output_file(work: Work, recipe: Recipe, block: int) -> Path:

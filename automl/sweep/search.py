@@ -128,7 +128,7 @@ class _Run:
 
     def leaderboard(self) -> Leaderboard:
         self._begin_first_matrices()
-        self.pool.hire()  # beside the first matrices
+        self.pool.start_all()  # while the first matrices are encoded
         while True:
             self._fill()
             if not self.racing and not self.matrices.running and not self.waiting:

@@ -80,7 +80,7 @@ def _(place: Place) -> Seen:
     return place.agree(place.problem(), good(late=1))
 
 
-@CASES(5, "one-class-in-block", Refused("one_class_in_block", "rows are 0; roc_auc wants both"))
+@CASES(5, "one-class-in-block", Refused("one_class_in_block", "rows are 0; roc_auc needs both"))
 def _(place: Place) -> object:
     problem = place.problem()
     seen = place.agree(problem, good(600, DAY / 24, late=lambda i: int(i % 3 == 0 and i < 400)))

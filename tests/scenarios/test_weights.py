@@ -191,7 +191,15 @@ def test_early_stopping_knows_how_much_later_rows_count_if_it_asks(asks: bool) -
 
     family = replace(load_family("linear", Path()), fit=with_later if asks else without)
     shape = Shape(rows=1000, columns=1, classes=0, task="regression")
-    fit = Fit((0, 0), "", Recipe("linear", {}), None, shape, Path(), Path())
+    fit = Fit(
+        tag=(0, 0),
+        family="",
+        recipe=Recipe("linear", {}),
+        learned=None,
+        shape=shape,
+        data=Path(),
+        output=Path(),
+    )
     weights = np.arange(1000.0)
 
     _learn(family, fit, (np.zeros((1000, 1)), np.zeros(1000), weights), {})

@@ -55,9 +55,9 @@ family = Family(name="troubled", short="trb", tasks={"binary"}, encoding="dense"
 # how an estimator goes wrong -> what the trial says of it
 HOWS = {
     "raises": "ValueError: not today",
-    "exits": "process died without an answer: exit code 3",
+    "exits": "process died without a result: exit code 3",
     "leaves": "SystemExit: 4",
-    "crashes": "process died without an answer: SIGSEGV",
+    "crashes": "process died without a result: SIGSEGV",
     "sleeps": "out of time",
     "eats": "out of memory",
     "nan": "predictions are not finite numbers",

@@ -10,12 +10,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 
 __all__ = ["AllClasses", "Calendar", "TargetCodes"]
 
-MISSING = "\x00"  # stands for a gap among the levels: no text of a table holds it
-PRIOR_ROWS = 20.0  # rows' worth of the overall mean in every code
-RECENT_PRIOR_ROWS = 2.0  # ... in a recent one, which rests on fewer rows
+MISSING = "\x00"  # a gap among the levels: no text of a table contains it
+PRIOR_ROWS = 20.0  # every code is shrunk as if so many rows had the overall mean
+RECENT_PRIOR_ROWS = 2.0  # of a recent code, which has fewer rows
 HALF_LIFE = 2.0  # blocks after which a row counts half in a recent code
-MOST_BLOCKS = 200  # that training rows are divided into: each costs a pass over all levels
-TIMES_SEEN = 2.0  # how often a period must have gone round before its parts are used
+MOST_BLOCKS = 200  # of training rows, in recent codes: each costs a pass over all levels
+TIMES_SEEN = 2.0  # periods that the training rows must span before a calendar part is used
 EPOCH = pd.Timestamp(0, tz="UTC")
 PARTS = {  # name -> (period in its own unit, for the circle; period in days)
     "hour": (24.0, 1),
@@ -26,18 +26,18 @@ PARTS = {  # name -> (period in its own unit, for the circle; period in days)
 
 
 class AllClasses(ClassifierMixin, BaseEstimator):
-    """A fitted classifier of some class numbers, which answers for all of them: 0 for those it never saw.
+    """A fitted classifier of some class numbers, with a probability of 0 for the classes it never saw.
 
-    Takes what the `estimator` takes. Its training rows may lack a class where history is young.
+    Takes the input of `estimator`. Training rows may lack a class where history is short.
     """
 
     def __init__(self, estimator: Any = None, classes: int = 0) -> None:
         self.estimator = estimator
         self.classes = classes
 
-    def fit(self, X: Any, y: Any, **more: Any) -> AllClasses:
+    def fit(self, X: Any, y: Any, **fit_args: Any) -> AllClasses:
         """Fit the estimator."""
-        self.estimator.fit(X, y, **more)
+        self.estimator.fit(X, y, **fit_args)
         self.classes_ = np.arange(self.classes)
         return self
 
@@ -56,16 +56,16 @@ class AllClasses(ClassifierMixin, BaseEstimator):
 class Calendar(TransformerMixin, BaseEstimator):
     """Times as hour, weekday, day of month and day of year; as sine and cosine too if `cyclic`.
 
-    Takes datetimes or ISO text, shape (n_rows, n_times), naive values read as UTC. Parts are those that a
-    clock in `zone` shows, for people and shops follow it. A part is used only
-    if the training rows saw its period at least twice: with less, it tells rows apart by when they
-    happened and says nothing about the rows to come. The year is no part, for the same reason.
+    Takes datetimes or ISO text, shape (n_rows, n_times), naive values read as UTC. Parts are in local time
+    of `zone`, because people and shops follow it. A part is used only if the training rows span its period at
+    least twice: otherwise it only dates the training rows and says nothing about later ones. The year is not
+    used, for the same reason.
 
-    With `trend` times come as days of UTC since 1970 too. For trees alone: they put all rows to come into the
-    leaves of the newest, where others would extrapolate.
+    With `trend`, times are also given as days since 1970 in UTC. For trees only: they put all later rows into
+    the leaves of the newest, where other models would extrapolate.
     """
 
-    trend = False  # what holds of models that were saved before these were arguments
+    trend = False  # defaults of models that were saved before these were arguments
     zone = "UTC"
 
     def __init__(self, cyclic: bool = False, trend: bool = False, zone: str = "UTC") -> None:
@@ -74,7 +74,7 @@ class Calendar(TransformerMixin, BaseEstimator):
         self.zone = zone
 
     def fit(self, X: Any, y: Any = None) -> Calendar:  # noqa: ARG002  scikit-learn passes it
-        """Remember which parts move."""
+        """Find the parts that vary."""
         frame = pd.DataFrame(X)
         self.n_features_in_ = frame.shape[1]
         self.moving_ = [_moving(frame.iloc[:, i], self.zone) for i in range(frame.shape[1])]
@@ -102,15 +102,17 @@ class Calendar(TransformerMixin, BaseEstimator):
 class TargetCodes(TransformerMixin, BaseEstimator):
     """Categories as the mean outcome of their earlier rows, for columns with more than `levels` of them.
 
-    Training rows, which must ascend in time, see only rows before themselves; later rows see them all. So
-    a code never holds the outcome it helps to predict, nor a later one. The outcome is the number itself
-    for values, and being of each class but the first for `classes` of them; an unseen category gets the
-    overall mean, which is 0: codes are centred, and scaled by the deviation of the outcome. X has shape
-    (n_rows, n_columns), the codes (n_rows, n_coded_columns x max(1, classes - 1)), none without outcomes.
+    The code of a training row uses only the rows before it (rows must ascend in time); the code of a later row
+    uses all training rows. So a code never contains the outcome it helps to predict, nor a later one. The
+    outcome is the number itself for values, and membership of each class but the first for `classes`; an
+    unseen category gets the overall mean, which is 0: codes are centred, and scaled by the deviation of the
+    outcome. X has shape (n_rows, n_columns), the codes (n_rows, n_coded_columns x max(1, classes - 1)), no
+    columns without outcomes.
 
-    With `block`, the rows of a retraining period, there are twice as many: after the mean of all earlier rows
-    comes a recent one, in which a row counts half after two blocks. For that one training rows are cut into
-    blocks, counted from the end, and see the rows before their block, as the rows of the next one will.
+    With `block`, the number of rows in a retraining period, there are twice as many codes: the mean of all
+    earlier rows, then a recent mean in which a row counts half after two blocks. For the recent mean, training
+    rows are cut into blocks from the end, and a row uses the rows before its block, as rows of the next block
+    will.
 
     Source: the ordered target statistics of Prokhorenkova et al. 2018, "CatBoost: unbiased boosting with
     categorical features", here in the order of time.
@@ -122,7 +124,7 @@ class TargetCodes(TransformerMixin, BaseEstimator):
         self.block = block
 
     def fit(self, X: Any, y: Any = None) -> TargetCodes:
-        """Keep the mean outcome of every category."""
+        """Compute the mean outcome of every category."""
         self.fit_transform(X, y)
         return self
 
@@ -141,13 +143,13 @@ class TargetCodes(TransformerMixin, BaseEstimator):
             numbers, names = pd.factorize(frame.iloc[:, i], use_na_sentinel=False)
             if len(names) <= self.levels:
                 continue
-            told = [_earlier_means(numbers, outcomes)]
+            coded = [_earlier_means(numbers, outcomes)]
             if self.block:
-                told.append(_recent_means(numbers, outcomes, self.block))
+                coded.append(_recent_means(numbers, outcomes, self.block))
             self.coded_.append(i)
             self.levels_.append(np.array([_text(name) for name in names]))
-            self.means_.append(np.hstack([means for _, means in told]))
-            columns += [codes for codes, _ in told]
+            self.means_.append(np.hstack([means for _, means in coded]))
+            columns += [codes for codes, _ in coded]
         return np.hstack(columns) if columns else np.zeros((len(frame), 0))
 
     def transform(self, X: Any) -> np.ndarray:
@@ -156,55 +158,55 @@ class TargetCodes(TransformerMixin, BaseEstimator):
         columns = []
         for i, levels, means in zip(self.coded_, self.levels_, self.means_, strict=True):
             numbers, names = pd.factorize(frame.iloc[:, i], use_na_sentinel=False)
-            known = dict(zip(levels.tolist(), means, strict=True))
+            mean_of = dict(zip(levels.tolist(), means, strict=True))
             unseen = np.zeros(means.shape[1])
-            table = np.array([known.get(_text(name), unseen) for name in names])
+            table = np.array([mean_of.get(_text(name), unseen) for name in names])
             columns.append(table.reshape(-1, means.shape[1])[numbers])
         return np.hstack(columns) if columns else np.zeros((len(frame), 0))
 
     def _outcomes(self, y: Any) -> np.ndarray:
         y = np.asarray(y, dtype="float64")
-        told = (y[:, None] == np.arange(1, self.classes)) if self.classes else y[:, None]
-        spread = told.std(axis=0)
-        return (told - told.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+        outcomes = (y[:, None] == np.arange(1, self.classes)) if self.classes else y[:, None]
+        spread = outcomes.std(axis=0)
+        return (outcomes - outcomes.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
 
 
 def _earlier_means(numbers: np.ndarray, outcomes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shrunk mean outcome of the rows of the same category before each row, shape of `outcomes`.
+    """Shrunk mean outcome of earlier rows of the same category, for each row, shape of `outcomes`.
 
-    And that of all its rows, shape (n_categories, n_outcomes).
+    Also the shrunk mean over all rows of each category, shape (n_categories, n_outcomes).
     """
     order = np.argsort(numbers, kind="stable")
     first = np.r_[True, np.diff(numbers[order]) != 0]
     begins = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
     before = np.vstack([np.zeros(outcomes.shape[1]), np.cumsum(outcomes[order], axis=0)])
     counts = (np.arange(len(order)) - begins)[:, None]
-    told = np.empty_like(outcomes)
-    told[order] = (before[:-1] - before[begins]) / (counts + PRIOR_ROWS)
+    codes = np.empty_like(outcomes)
+    codes[order] = (before[:-1] - before[begins]) / (counts + PRIOR_ROWS)
     sums = np.zeros((int(numbers.max()) + 1, outcomes.shape[1]))
     np.add.at(sums, numbers, outcomes)
-    return told, sums / (np.bincount(numbers)[:, None] + PRIOR_ROWS)
+    return codes, sums / (np.bincount(numbers)[:, None] + PRIOR_ROWS)
 
 
 def _recent_means(
     numbers: np.ndarray, outcomes: np.ndarray, block: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `_earlier_means`, of the rows before the block of each row, newer ones counting more."""
+    """As `_earlier_means`, over the rows before each row's block, newer rows counting more."""
     block = max(block, -(-len(outcomes) // MOST_BLOCKS))
     sums = np.zeros((int(numbers.max()) + 1, outcomes.shape[1]))
     counts = np.zeros((len(sums), 1))
-    told = np.empty_like(outcomes)
+    codes = np.empty_like(outcomes)
     for end in range((len(outcomes) - 1) % block + 1, len(outcomes) + 1, block):
         rows = slice(max(0, end - block), end)
-        of = numbers[rows]
-        told[rows] = sums[of] / (counts[of] + RECENT_PRIOR_ROWS)
-        ages = np.arange(len(of), 0, -1) / block
+        categories = numbers[rows]
+        codes[rows] = sums[categories] / (counts[categories] + RECENT_PRIOR_ROWS)
+        ages = np.arange(len(categories), 0, -1) / block
         weights = 0.5 ** (ages / HALF_LIFE)[:, None]
-        fade = 0.5 ** (len(of) / block / HALF_LIFE)
+        fade = 0.5 ** (len(categories) / block / HALF_LIFE)
         sums, counts = fade * sums, fade * counts
-        np.add.at(sums, of, weights * outcomes[rows])
-        np.add.at(counts, of, weights)
-    return told, sums / (counts + RECENT_PRIOR_ROWS)
+        np.add.at(sums, categories, weights * outcomes[rows])
+        np.add.at(counts, categories, weights)
+    return codes, sums / (counts + RECENT_PRIOR_ROWS)
 
 
 def _text(name: Any) -> str:
@@ -212,7 +214,7 @@ def _text(name: Any) -> str:
 
 
 def _moving(column: pd.Series, zone: str) -> list[bool]:
-    """Which parts vary, and went through their period twice, in the order of `PARTS`."""
+    """Which parts vary and span their period twice, in the order of `PARTS`."""
     times = _times(column)
     days = (times.max() - times.min()) / pd.Timedelta(days=1) if times.notna().any() else 0.0
     return [

@@ -1,7 +1,7 @@
-"""Encode once per origin what trees, linear models and networks need; fitted on training rows only.
+"""Encoders for trees, linear models and networks, fitted on the training rows of each origin.
 
-An encoder is a scikit-learn `ColumnTransformer` that takes strings and times as they come and travels
-inside the model, so nobody who loads the model must know how it was encoded.
+An encoder is a scikit-learn `ColumnTransformer` that takes raw strings and times and is part of the
+model, so loading the model needs no knowledge of the encoding.
 """
 
 from __future__ import annotations
@@ -25,13 +25,11 @@ from automl.modeling.families import Encoding
 __all__ = ["CARRIED", "all_classes", "carried", "category_positions", "make_encoder"]
 
 CARRIED = "automl_carried"  # module name under which our own steps travel with a model
-TREE_LEVELS = 254  # HistGradientBoosting takes at most 255 codes; rarer levels share one
+TREE_LEVELS = 254  # HistGradientBoosting takes at most 255 codes; rarer levels share a code
 ONE_HOT_LEVELS = 48  # wider blocks of 0/1 slow linear models and networks more than they help
-TREE_CODED = (
-    30  # more levels than this are coded by earlier outcomes too: a split over codes overfits
-)
-DENSE_CODED = 20
-CLIP = 5.0  # standard deviations; an outlier must not own a linear model
+# Columns with more levels than this are coded by earlier outcomes too: a split over codes overfits
+TREE_CODED, DENSE_CODED = 30, 20
+CLIP = 5.0  # standard deviations; an outlier must not dominate a linear model
 
 
 def make_encoder(
@@ -46,10 +44,10 @@ def make_encoder(
 
     "trees": numbers with gaps as NaN, categories as codes (unseen: NaN), times as calendar numbers of `zone`.
     "trees+time": times also as days. "dense": as "trees", imputed, scaled, clipped and one-hot. Columns of
-    many categories are also coded by the outcomes of earlier rows, for which `fit_transform` wants those:
-    class numbers below `classes`, or values if that is 0, of rows that ascend in time. Without outcomes
-    there are no such codes. With `block`, the rows of a retraining period, they are coded by recent outcomes
-    too, but for "trees+time": trees that see when a row happened find the recent ones themselves.
+    many categories are also coded by the outcomes of earlier rows: `fit_transform` takes class numbers below
+    `classes`, or values if that is 0, of rows that ascend in time. Without outcomes there are no such codes.
+    With `block`, the number of rows in a retraining period, they are coded by recent outcomes too, except for
+    "trees+time": trees that see when a row happened find recent rows themselves.
     """
     of_kind = {
         kind: [name for name, k in features.items() if k == kind]
@@ -67,13 +65,15 @@ def make_encoder(
 
 
 def all_classes(estimator: Any, classes: int) -> Any:
-    """A fitted classifier that answers for every class number below `classes`: itself if it has seen them all."""
+    """A fitted classifier with a probability for every class number below `classes`; unchanged if it saw all."""
     seen = getattr(estimator, "classes_", None)
     if not classes or seen is None or len(seen) == classes:
         return estimator
-    answering = carried.AllClasses(estimator, classes)
-    answering.classes_ = np.arange(classes)  # fitted already: what fit() would have set
-    return answering
+    complete = carried.AllClasses(estimator, classes)
+    complete.classes_ = np.arange(
+        classes
+    )  # fitted already: the attribute that fit() would have set
+    return complete
 
 
 def category_positions(features: Mapping[str, ColumnKind], encoding: Encoding) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Rows turned into files that children map: one folder per block and encoding."""
+"""Rows written as matrices that workers map into memory: one folder per block and encoding."""
 
 from __future__ import annotations
 
@@ -16,26 +16,25 @@ from automl.history.contract import Contract
 from automl.modeling.families import Encoding, Shape
 from automl.modeling.features.encoder import category_positions, make_encoder
 from automl.modeling.features.user_transformer import Columns, kinds_of
+from automl.modeling.tasks import task_of
 from automl.problem import Problem
 
 __all__ = ["Rows", "row_weights", "shape_of", "thin", "to_outcomes", "write_matrices"]
 
-ALWAYS_KEPT = (
-    0.25  # share of a row cap that goes to the newest rows; the rest samples the older ones
-)
-LEAST_OF_CLASS = (
-    50  # rows that a class keeps if it has them: some families need them to know it at all
-)
+# Share of a row cap that goes to the newest rows; the rest is sampled from the older ones
+NEWEST_SHARE = 0.25
+# Rows that a class keeps, if it has so many: some families need them to learn the class at all
+LEAST_OF_CLASS = 50
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Rows:
-    """Snapshot rows with what learning needs beside the columns; all of one length.
+    """Snapshot rows with outcomes, weights and ages; all of one length.
 
     `y` are class numbers or values, `weight` the user's row weights, `age` the share of the history's
-    length (0 newest, 1 oldest); each has shape (n_rows,). `block` is how many rows a retraining period has,
-    0 if that is not known. `zone` is that of calendar features. `classes` is how many classes there are, 0 for
-    values, None if that is not known.
+    length (0 newest, 1 oldest); each has shape (n_rows,). `block` is the number of rows in a retraining period,
+    0 if unknown. `zone` is the time zone of calendar features. `classes` is the number of classes, 0 for values,
+    None if unknown.
     """
 
     frame: pd.DataFrame
@@ -53,17 +52,17 @@ class Rows:
         times = frame[h.time].to_numpy().astype("int64").astype("float64")
         span = max(1.0, float(times.max() - times.min()))
         return cls(
-            frame,
-            to_outcomes(frame[h.target], contract),
-            row_weights(frame, problem),
-            (times.max() - times) / span,
-            block,
-            h.timezone,
-            len(contract.classes),
+            frame=frame,
+            y=to_outcomes(frame[h.target], contract),
+            weight=row_weights(frame, problem),
+            age=(times.max() - times) / span,
+            block=block,
+            zone=h.timezone,
+            classes=len(contract.classes),
         )
 
     def take(self, positions: NDArray[np.int64]) -> Rows:
-        """These rows; ages stay measured on the whole history."""
+        """These rows; ages stay relative to the whole history."""
         return replace(
             self,
             frame=self.frame.iloc[positions],
@@ -75,10 +74,7 @@ class Rows:
 
 def to_outcomes(target: pd.Series, contract: Contract) -> NDArray[np.float64]:
     """Class numbers 0..k-1 in the contract's order, or the values themselves."""
-    if not contract.classes:
-        return target.to_numpy("float64")
-    numbers = {label: float(i) for i, label in enumerate(contract.classes)}
-    return target.map(numbers).to_numpy("float64")
+    return task_of(contract.classes).outcomes(target)
 
 
 def row_weights(frame: pd.DataFrame, problem: Problem) -> NDArray[np.float64]:
@@ -88,43 +84,43 @@ def row_weights(frame: pd.DataFrame, problem: Problem) -> NDArray[np.float64]:
 
 
 def thin(rows: Rows, most: int, seed: int) -> Rows:
-    """At most `most` rows: the newest whole, older ones sampled and weighted up by 1/rate.
+    """At most `most` rows: all of the newest, and a sample of older ones weighted up by 1/rate.
 
-    Keeps the meaning of half-lives. A class of few rows keeps `LEAST_OF_CLASS` of them, weighted so that each
+    Half-lives keep their meaning. A class with few rows keeps `LEAST_OF_CLASS` of them, weighted so that each
     class counts as much as before. Assumes rows ascend in time.
     """
     n = len(rows.y)
     if n <= most:
         return rows
-    newest = int(most * ALWAYS_KEPT)
+    newest = int(most * NEWEST_SHARE)
     rng, older = np.random.default_rng(seed), n - newest
     factor = np.ones(n)
     drawn = []
     for positions, count in _strata(rows, older, most - newest):
         drawn.append(positions[rng.choice(len(positions), count, replace=False)])
         factor[positions] = len(positions) / count
-    kept = np.concatenate([np.sort(np.concatenate(drawn)), np.arange(older, n)])
-    thinned = rows.take(kept)
-    return replace(thinned, weight=thinned.weight * factor[kept])
+    chosen = np.concatenate([np.sort(np.concatenate(drawn)), np.arange(older, n)])
+    thinned = rows.take(chosen)
+    return replace(thinned, weight=thinned.weight * factor[chosen])
 
 
 def _strata(rows: Rows, older: int, most: int) -> list[tuple[NDArray[np.int64], int]]:
     """Positions among the first `older` rows, and how many of each to draw; together `most`.
 
-    All at once, unless a class is so rare that a draw might lose it. Then each class is sure of its
-    `LEAST_OF_CLASS` rows, as far as there is place, and the rest goes by their numbers.
+    One stratum, unless a class is so rare that a draw might lose it. Then each class gets `LEAST_OF_CLASS`
+    rows, as far as `most` allows, and the rest is drawn in proportion.
     """
     together = [(np.arange(older), most)]
     if rows.classes == 0:
         return together
     labels, numbers, counts = np.unique(rows.y, return_inverse=True, return_counts=True)
-    known = np.bincount(numbers[older:], minlength=len(labels))  # newest rows, kept anyway
-    counts = counts - known
+    newest = np.bincount(numbers[older:], minlength=len(labels))  # these rows are kept anyway
+    counts = counts - newest
     frequent = (counts * most / older >= LEAST_OF_CLASS) | (counts == 0)
-    if len(labels) > most or frequent.all():  # values, or too many classes to keep them all
+    if len(labels) > most or frequent.all():  # values, or too many classes to keep all
         return together
     least = min(LEAST_OF_CLASS, max(1, most // (2 * len(labels))))
-    sure = np.minimum(counts, np.maximum(1, least - known))
+    sure = np.minimum(counts, np.maximum(1, least - newest))
     share = sure + (counts - sure) * (most - sure.sum()) / max(1, (counts - sure).sum())
     take = np.floor(share).astype(np.int64)
     left = most - take.sum()
@@ -134,7 +130,7 @@ def _strata(rows: Rows, older: int, most: int) -> list[tuple[NDArray[np.int64], 
 
 def write_matrices(
     train: Rows,
-    judged: Rows | None,
+    validation: Rows | None,
     features: Mapping[str, str],
     encoding: Encoding,
     folder: Path,
@@ -143,23 +139,23 @@ def write_matrices(
     columns: Columns | None = None,
     dtype: Literal["float32", "float64"] = "float32",
 ) -> Any:
-    """Fit an encoder on the training rows and write what `trial.Fit` reads; returns the encoder.
+    """Fit an encoder on the training rows and write what a `training.Fit` reads; returns the encoder.
 
-    With the user's own `columns` the encoder is a pipeline of their transformer and ours.
+    With a user's transformer (`columns`) the encoder is a pipeline of that transformer and ours.
 
     Raises
     ------
     SpaceError
-        The user's transformer raises, or makes something else than a DataFrame of as many rows.
+        The user's transformer raises, or does not return a DataFrame with as many rows.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = train.frame[list(features)]
     kinds: Mapping[str, Any] = features
     steps: list[tuple[str, Any]] = []
     if columns is not None:
-        own, rows = columns.fit_transform(rows, train.y)
+        transformer, rows = columns.fit_transform(rows, train.y)
         kinds = kinds_of(rows)
-        steps = [("columns", own)]
+        steps = [("columns", transformer)]
     encode = make_encoder(kinds, encoding, classes, train.block, zone=train.zone)
     encoded = encode.fit_transform(rows[list(kinds)], train.y)
     encoder = Pipeline([*steps, ("encode", encode)]) if steps else encode
@@ -168,9 +164,9 @@ def write_matrices(
     np.save(folder / "train_w.npy", train.weight)
     np.save(folder / "train_age.npy", train.age)
     np.save(folder / "categories.npy", np.array(category_positions(kinds, encoding), dtype="int64"))
-    if judged is not None:
-        judged_X = encoder.transform(judged.frame[list(features)])
-        np.save(folder / "judged_X.npy", judged_X.astype(dtype))
+    if validation is not None:
+        validation_X = encoder.transform(validation.frame[list(features)])
+        np.save(folder / "validation_X.npy", validation_X.astype(dtype))
     return encoder
 
 

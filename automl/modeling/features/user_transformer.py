@@ -1,4 +1,4 @@
-"""A user's own columns: a transformer in a file, fitted on the training rows of every origin anew."""
+"""A user's own transformer in a file, fitted on the training rows of each origin."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ class Columns:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
 
     def fit_transform(self, frame: pd.DataFrame, y: NDArray[Any]) -> tuple[Any, pd.DataFrame]:
-        """A fitted copy, and the training rows it made.
+        """A fitted copy, and the transformed training rows.
 
         Raises
         ------
         SpaceError
-            The transformer raises, or what it makes is not a DataFrame of as many rows.
+            The transformer raises, or does not return a DataFrame with as many rows.
         """
         fitted = clone(self.transformer)
         try:
-            made = fitted.fit(frame, y).transform(frame)
+            transformed = fitted.fit(frame, y).transform(frame)
         except Exception as error:
             raise SpaceError(
                 f"{self.path}: transformer raised {type(error).__name__}: {error}",
                 code="columns_raise",
-                next_step=f"Mend {self.path.name}; it gets the columns {', '.join(frame.columns[:6])} ...",
+                next_step=f"Fix {self.path.name}; it gets the columns {', '.join(frame.columns[:6])} ...",
             ) from error
-        if not isinstance(made, pd.DataFrame) or len(made) != len(frame):
-            found = type(made).__name__
-            rows = f" of {len(made)} rows" if isinstance(made, pd.DataFrame) else ""
+        if not isinstance(transformed, pd.DataFrame) or len(transformed) != len(frame):
+            found = type(transformed).__name__
+            rows = f" of {len(transformed)} rows" if isinstance(transformed, pd.DataFrame) else ""
             raise SpaceError(
-                f"{self.path}: transform() made a {found}{rows}; wanted a DataFrame of {len(frame)} rows",
+                f"{self.path}: transform() returned a {found}{rows}; wanted a DataFrame of {len(frame)} rows",
                 code="columns_wrong",
-                next_step="Return a DataFrame with a row for every row given, in the same order.",
+                next_step="Return a DataFrame with one row per input row, in the same order.",
             )
-        return fitted, made
+        return fitted, transformed
 
 
 def load_columns(path: Path | None) -> Columns | None:
@@ -78,15 +78,15 @@ def load_columns(path: Path | None) -> Columns | None:
     transformer = getattr(module, "transformer", None)
     if not (isinstance(transformer, BaseEstimator) and isinstance(transformer, TransformerMixin)):
         raise SpaceError(
-            f"{path}: found no `transformer`; wanted one of scikit-learn's kind, "
-            "a subclass of TransformerMixin and BaseEstimator",
+            f"{path}: found no `transformer`; wanted a scikit-learn "
+            "transformer, a subclass of TransformerMixin and BaseEstimator",
             code="no_columns",
         )
     return Columns(path, transformer)
 
 
 def kinds_of(frame: pd.DataFrame) -> Mapping[str, ColumnKind]:
-    """ColumnKinds by column of made rows: numbers and booleans, times, and the rest as text."""
+    """Kinds of transformed columns: numbers and booleans, times, and the rest as text."""
     kinds: dict[str, ColumnKind] = {}
     for name, dtype in frame.dtypes.items():
         if pd.api.types.is_numeric_dtype(dtype):

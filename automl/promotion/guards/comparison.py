@@ -73,10 +73,9 @@ def _labels(work: Work) -> Array:
     cuts = [utc_naive(end - i * length).to_datetime64() for i in range(RECENT_BLOCKS + 1)]
     places = np.searchsorted(times, cuts)
     weights = row_weights(work.frame, work.problem)
-    numbers = np.arange(len(work.contract.classes))
-    shown = outcomes[:, None] == numbers if len(numbers) else outcomes
+    components = work.task.components(outcomes)
     means = [
-        np.average(shown[low:high], axis=0, weights=weights[low:high])
+        np.average(components[low:high], axis=0, weights=weights[low:high])
         for high, low in pairwise(places)
         if high > low
     ]

@@ -99,7 +99,7 @@ def test_greedy_is_never_worse_than_the_best_single(world: World) -> None:
 
     weights = select(candidates, world.truth, world.metric)
 
-    best = min(c.stands for c in candidates.values())
+    best = min(c.level for c in candidates.values())
     assert world.level(weights) <= best + 1e-9
 
 
@@ -127,7 +127,7 @@ def test_five_members_are_used_when_many_equal_ones_average_out_their_noise() ->
 
     assert len(weights) == 5
     assert slow_level(weights, outputs, truth, metric) < 0.6 * min(
-        c.stands for c in candidates.values()
+        c.level for c in candidates.values()
     )
 
 
@@ -205,7 +205,7 @@ def test_members_together_cost_no_more_than_the_limit(world: World, seconds: flo
 
 def test_the_limit_decides_between_a_good_costly_and_a_worse_cheap_member() -> None:
     world = World(1, "rmse", candidates=2)
-    best = min(world.candidates, key=lambda n: world.candidates[n].stands)
+    best = min(world.candidates, key=lambda n: world.candidates[n].level)
     other = next(n for n in world.outputs if n != best)
     world.seconds = {best: 10.0, other: 1.0}
 

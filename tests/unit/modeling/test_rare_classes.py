@@ -16,6 +16,7 @@ from automl.modeling.ensemble import assemble
 from automl.modeling.families import Shape, load_family
 from automl.modeling.features import CARRIED, make_encoder
 from automl.modeling.features.matrices import LEAST_OF_CLASS, Rows, thin
+from automl.modeling.tasks import task_of
 from automl.modeling.training import predict
 from automl.predictions import model_output
 from automl.promotion.guards.worker import shares_of_gain
@@ -32,7 +33,14 @@ def history(counts: dict[float, int], *, old: float | None = None) -> Rows:
     if old is not None:
         y = np.concatenate([y[y == old], y[y != old]])
     n = len(y)
-    return Rows(pd.DataFrame({"n": np.arange(n)}), y, np.ones(n), np.linspace(1, 0, n), 0, 3)
+    return Rows(
+        frame=pd.DataFrame({"n": np.arange(n)}),
+        y=y,
+        weight=np.ones(n),
+        age=np.linspace(1, 0, n),
+        block=0,
+        zone=3,
+    )
 
 
 @pytest.mark.parametrize("old", [None, 1.0], ids=["any time", "long ago"])
@@ -68,7 +76,14 @@ def test_a_thinned_class_counts_as_much_as_before_on_average() -> None:
 @pytest.mark.parametrize("classes", [0, None, 3])
 def test_values_and_classes_without_a_rare_one_are_drawn_as_before(classes: int | None) -> None:
     y = RNG.normal(size=5000) if classes == 0 or classes is None else np.arange(5000) % 3.0
-    rows = Rows(pd.DataFrame({"n": np.arange(5000)}), y, np.ones(5000), np.zeros(5000), 0, classes)
+    rows = Rows(
+        frame=pd.DataFrame({"n": np.arange(5000)}),
+        y=y,
+        weight=np.ones(5000),
+        age=np.zeros(5000),
+        block=0,
+        zone=classes,
+    )
     older = np.random.default_rng(7).choice(4750, 750, replace=False)
     wanted = np.concatenate([np.sort(older), np.arange(4750, 5000)])
     assert thin(rows, 1000, 7).frame["n"].tolist() == wanted.tolist()
@@ -78,7 +93,12 @@ def test_values_and_classes_without_a_rare_one_are_drawn_as_before(classes: int 
 def test_many_classes_share_the_place_that_there_is(labels: int) -> None:
     y = np.sort(np.minimum(RNG.geometric(3 / labels, 40_000), labels) - 1.0)[::-1].copy()
     rows = Rows(
-        pd.DataFrame({"n": np.arange(40_000)}), y, np.ones(40_000), np.zeros(40_000), 0, labels
+        frame=pd.DataFrame({"n": np.arange(40_000)}),
+        y=y,
+        weight=np.ones(40_000),
+        age=np.zeros(40_000),
+        block=0,
+        zone=labels,
     )
     kept = thin(rows, 1000, 0)
     assert len(kept.y) == 1000
@@ -112,7 +132,10 @@ def test_a_blend_answers_for_a_class_that_a_member_never_saw(family: str, tmp_pa
 
     output = model_output(model, X, CONTRACT)
 
-    one, two = (predict(m, e.transform(X), 3) for m, e in ((estimator, lacking), (other, whole)))
+    one, two = (
+        predict(m, e.transform(X), task_of(range(3)))
+        for m, e in ((estimator, lacking), (other, whole))
+    )
     assert output == pytest.approx(0.75 * one + 0.25 * two)
     assert output.sum(axis=1) == pytest.approx(1)
     assert (one[:, 1] == 0).all()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from automl.errors import HistoryError
 from automl.history import utc_naive
-from automl.modeling.splits import MIN_JUDGED, MIN_TRAIN, Block, make_blocks
+from automl.modeling.splits import MIN_TRAIN, MIN_VALIDATION, Block, make_blocks
 from automl.problem import Problem, load_problem
 from tests.support.parcels import AS_OF, FIRST, write_problem
 
@@ -119,7 +119,7 @@ def test_validation_rows_are_exactly_those_of_the_block(
             frame["sent_at"] < utc_naive(block.end)
         )
         assert block.validation.tolist() == np.flatnonzero(inside).tolist()
-        assert len(block.validation) >= MIN_JUDGED
+        assert len(block.validation) >= MIN_VALIDATION
 
 
 @given(WORLDS, PROBLEMS)
@@ -226,7 +226,7 @@ def test_thin_blocks_are_merged_with_the_one_before() -> None:
     frame = history(600, days=300, grain="1s")  # two a day: fifty days make a block
     blocks = make_blocks(frame, problem(block="7d", origins=2), AS_OF)
     assert [(block.end - block.start).days % 7 for block in blocks] == [0, 0]
-    assert all(MIN_JUDGED <= len(block.validation) < MIN_JUDGED + 30 for block in blocks)
+    assert all(MIN_VALIDATION <= len(block.validation) < MIN_VALIDATION + 30 for block in blocks)
 
 
 @pytest.mark.parametrize(("quiet", "lengths"), [(1, [2, 1]), (2, [3, 1]), (4, [5, 1]), (6, [7, 1])])
@@ -246,7 +246,7 @@ def test_a_block_of_one_class_is_merged_with_those_before_it_within_a_week(
 def test_a_week_of_one_class_is_refused(block: str, quiet: int) -> None:
     frame = history(20_000, days=60)
     frame.loc[frame["sent_at"] >= utc_naive(AS_OF - quiet * DAY), "late"] = 0
-    with pytest.raises(HistoryError, match="rows are 0; roc_auc wants both classes") as caught:
+    with pytest.raises(HistoryError, match="rows are 0; roc_auc needs both classes") as caught:
         make_blocks(frame, problem(block=block), AS_OF)
     assert caught.value.code == "one_class_in_block"
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from automl.modeling.families import Shape, load_family
 from automl.modeling.recipes import Recipe
+from automl.modeling.tasks import task_of
 from automl.modeling.training import Fit, FitResult, Pool, predict, recency_weights
 from automl.problem import family_folder
 from tests.support.failing_family import HOWS, write_troubled
@@ -32,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
     np.save(tmp_path / "train_y.npy", y[:120])
     np.save(tmp_path / "train_w.npy", np.ones(120))
     np.save(tmp_path / "train_age.npy", np.linspace(1, 0, 120))
-    np.save(tmp_path / "judged_X.npy", X[120:])
+    np.save(tmp_path / "validation_X.npy", X[120:])
     write_troubled(tmp_path, "")
     return tmp_path
 
@@ -42,7 +43,15 @@ def job(folder: Path, how: str, number: int = 0) -> Fit:
     recipe = Recipe("troubled", {"how": how}, number)
     family = str(folder / "troubled.py")
     output = folder / f"out-{number}.npy"
-    return Fit((number, 0), family, recipe, None, SHAPE, folder, output)
+    return Fit(
+        tag=(number, 0),
+        family=family,
+        recipe=recipe,
+        learned=None,
+        shape=SHAPE,
+        data=folder,
+        output=output,
+    )
 
 
 def ended(pool: Pool, count: int) -> dict[int, FitResult]:
@@ -88,7 +97,7 @@ def test_one_child_fits_many_recipes(folder: Path) -> None:
         for number in range(5):
             pool.start(job(folder, "", number), time.monotonic() + 60)
             assert ended(pool, 1)[number].error == ""
-        assert len(pool._children) == 1
+        assert len(pool._workers) == 1
     finally:
         pool.stop()
 
@@ -98,8 +107,8 @@ def test_a_child_that_died_while_idle_costs_one_fit_not_the_sweep(folder: Path) 
     try:
         pool.start(job(folder, "", 0), time.monotonic() + 60)
         assert ended(pool, 1)[0].error == ""
-        os.kill(pool._children[0].process.pid, signal.SIGKILL)
-        pool._children[0].process.join(5)
+        os.kill(pool._workers[0].process.pid, signal.SIGKILL)
+        pool._workers[0].process.join(5)
         pool.start(job(folder, "", 1), time.monotonic() + 60)
         assert "SIGKILL" in ended(pool, 1)[1].error
         pool.start(job(folder, "", 2), time.monotonic() + 60)
@@ -113,7 +122,7 @@ def test_stopping_kills_what_runs_and_leaves_no_process(folder: Path) -> None:
     pool.start(job(folder, "sleeps", 1), time.monotonic() + 60)
     pool.start(job(folder, "", 2), time.monotonic() + 60)
     assert ended(pool, 1)[2].error == ""
-    children = [w.process for w in pool._children]
+    children = [w.process for w in pool._workers]
     left = pool.stop()
     assert [fit.tag[0] for fit, _ in left] == [1]
     assert "stopped after" in left[0][1].error
@@ -155,7 +164,7 @@ def test_what_fits_share_changes_no_answer(tmp_path: Path, task: Any, classes: i
     y = np.digitize(drive, [0.5, 1.2][: classes - 1]).astype("float64") if classes else drive
     ages = np.linspace(1, 0, 700)
     arrays = {"train_X": X[:700], "train_y": y[:700], "train_w": np.ones(700), "train_age": ages}
-    for name, values in (arrays | {"judged_X": X[700:]}).items():
+    for name, values in (arrays | {"validation_X": X[700:]}).items():
         np.save(tmp_path / f"{name}.npy", values)
     shape = Shape(rows=700, columns=5, classes=classes, task=task, categories=(4,))
     family = load_family("lightgbm", tmp_path)
@@ -169,13 +178,23 @@ def test_what_fits_share_changes_no_answer(tmp_path: Path, task: Any, classes: i
     try:
         for i, recipe in enumerate(recipes):
             output = tmp_path / f"out-{i}.npy"
-            job = Fit((i, 0), path, recipe, None, shape, tmp_path, output)
+            job = Fit(
+                tag=(i, 0),
+                family=path,
+                recipe=recipe,
+                learned=None,
+                shape=shape,
+                data=tmp_path,
+                output=output,
+            )
             pool.start(job, time.monotonic() + 60)
             assert not ended(pool, 1)[i].error
             alone = family.build(recipe.params, shape, 3)
             weights = recency_weights(ages, recipe.half_life, np.ones(700))
             more = {} if recipe.half_life is None else {"sample_weight": weights}
             alone.fit(X[:700], y[:700], categorical_feature=[4], **more)
-            assert np.load(output) == pytest.approx(predict(alone, X[700:], classes), rel=1e-9)
+            assert np.load(output) == pytest.approx(
+                predict(alone, X[700:], task_of(range(classes))), rel=1e-9
+            )
     finally:
         pool.stop()

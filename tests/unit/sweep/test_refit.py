@@ -159,7 +159,7 @@ def waking(take: Callable[..., None]) -> Callable[..., None]:
 
     def wake(self: Refits, fit: Fit, result: FitResult) -> None:
         take(self, fit, result)
-        for child in self.pool._children:
+        for child in self.pool._workers:
             if child.fit and child.fit.recipe == bad("sleeps"):
                 child.process.kill()
 
@@ -189,7 +189,7 @@ def test_a_sweep_begins_the_refit_of_its_champion_where_a_core_would_wait(
         for d in (done, alone)
     ]
     assert (answers[0] == answers[1]).all()
-    assert not refits.pool._children
+    assert not refits.pool._workers
 
 
 def test_a_first_sweep_begins_the_refit_of_what_stands_in_for_a_champion(

@@ -25,7 +25,7 @@ from automl.modeling.features.encoder import (
     make_encoder,
 )
 from automl.modeling.features.matrices import (
-    ALWAYS_KEPT,
+    NEWEST_SHARE,
     Rows,
     shape_of,
     thin,
@@ -67,7 +67,9 @@ def parcels(count: int, seed: int = 0, first: str = "2026-01-01") -> pd.DataFram
 def rows_of(frame: pd.DataFrame) -> Rows:
     """Rows that differ in nothing but their columns."""
     count = len(frame)
-    return Rows(frame, np.arange(count) % 2.0, np.ones(count), np.linspace(1, 0, count))
+    return Rows(
+        frame=frame, y=np.arange(count) % 2.0, weight=np.ones(count), age=np.linspace(1, 0, count)
+    )
 
 
 # ---------------------------------------------------------------- an encoder
@@ -107,7 +109,7 @@ def test_written_training_rows_are_the_same_whoever_is_judged(
     assert len(written) == 4
     for name in ("other", "none"):
         assert {f: (tmp_path / name / f.name).read_bytes() for f in written} == written
-    assert not (tmp_path / "none" / "judged_X.npy").exists()
+    assert not (tmp_path / "none" / "validation_X.npy").exists()
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -264,7 +266,7 @@ def test_thin_keeps_the_newest_rows_the_order_and_the_total_weight(
     rows = rows_of(pd.DataFrame({"n": np.arange(count)}))
     thinned = thin(rows, most, seed)
     kept = thinned.frame["n"].tolist()
-    newest = int(most * ALWAYS_KEPT) if count > most else count
+    newest = int(most * NEWEST_SHARE) if count > most else count
     assert len(kept) == len(set(kept)) == min(count, most)
     assert kept == sorted(kept)
     assert kept[len(kept) - newest :] == list(range(count - newest, count))
@@ -277,7 +279,7 @@ def test_thin_keeps_the_newest_rows_the_order_and_the_total_weight(
 def test_thin_keeps_half_lives_and_user_weights_on_average() -> None:
     rng = np.random.default_rng(0)
     rows = rows_of(pd.DataFrame({"n": np.arange(4000)}))
-    rows = Rows(rows.frame, rows.y, rng.gamma(2, 1, 4000), rows.age)
+    rows = Rows(frame=rows.frame, y=rows.y, weight=rng.gamma(2, 1, 4000), age=rows.age)
     faded = [
         float((r.weight * 0.5 ** (r.age / 0.25)).sum())
         for r in (rows, *(thin(rows, 1000, s) for s in range(50)))
@@ -353,7 +355,7 @@ def test_written_matrices_say_their_shape(
     train, judged = parcels(80), parcels(40, 1, "2026-06-01")
     encoder = write_matrices(rows_of(train), rows_of(judged), KINDS, encoding, tmp_path)
     shape = shape_of(tmp_path, make_problem(), Contract(features=KINDS, classes=(0, 1)))
-    written = np.load(tmp_path / "judged_X.npy")
+    written = np.load(tmp_path / "validation_X.npy")
     assert (shape.rows, shape.classes, shape.task) == (80, 2, "binary")
     assert shape.columns == written.shape[1]
     assert shape.categories == category_positions(KINDS, encoding)

@@ -60,7 +60,9 @@ def problem_file(folder: Path) -> Path:
 def rows_of(frame: pd.DataFrame) -> Rows:
     """Rows that differ in nothing but their columns."""
     count = len(frame)
-    return Rows(frame, np.arange(count) % 2.0, np.ones(count), np.linspace(1, 0, count))
+    return Rows(
+        frame=frame, y=np.arange(count) % 2.0, weight=np.ones(count), age=np.linspace(1, 0, count)
+    )
 
 
 def test_made_columns_are_encoded_by_their_kind_and_fitted_on_training_rows_alone(
