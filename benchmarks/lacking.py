@@ -18,9 +18,8 @@ from automl.modeling import families
 from automl.modeling.recipes import Blend, Recipe
 from automl.modeling.splits import Block
 from automl.promotion.guards import checks
-from automl.sweep import Trial, proposals
-from automl.sweep import blending as answer
-from automl.sweep.proposals import Asked, Proposals
+from automl.sweep import Trial, blending, proposals
+from automl.sweep.proposals import Proposal, Proposals
 
 
 def recency() -> None:
@@ -46,9 +45,9 @@ def single() -> None:
     def best_alone(_: Any, trials: Iterable[Trial], __: Any) -> dict[str, float]:
         return {min(trials, key=lambda t: t.loss).recipe.id: 1.0}
 
-    answer.Answer.reference = reference  # type: ignore[method-assign]
-    answer.Answer._greedy = best_alone  # type: ignore[method-assign]
-    answer.Answer._hedged = lambda _, weights, __: weights  # type: ignore[method-assign]
+    blending.Blending.reference = reference  # type: ignore[method-assign]
+    blending.Blending._greedy = best_alone  # type: ignore[method-assign]
+    blending.Blending._hedged = lambda _, weights, __: weights  # type: ignore[method-assign]
 
 
 def time_order() -> None:
@@ -89,7 +88,7 @@ def one_study() -> None:
     """One study for all families, the family being one of its choices."""
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=5))
 
-    def ask(self: Proposals, _: str) -> Asked | None:
+    def propose(self: Proposals, _: str) -> Proposal | None:
         trial = study.ask()
         name = trial.suggest_categorical("family", sorted(self.work.families))
         family = self.work.families[name]
@@ -100,10 +99,10 @@ def one_study() -> None:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             return None
         self.seen.add(recipe.id)
-        self.asked[name] += 1
-        return Asked(recipe, "search", trial)
+        self.proposed[name] += 1
+        return Proposal(recipe, "search", trial)
 
-    Proposals._ask = ask  # type: ignore[method-assign]
+    Proposals._propose = propose  # type: ignore[method-assign]
 
 
 PARTS = {"recency": recency, "ensemble": single, "time": time_order, "studies": one_study}

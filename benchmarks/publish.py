@@ -48,7 +48,6 @@ import psycopg  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.csv  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
-from tests.postgres import open_server  # noqa: E402
 
 from automl import predictions  # noqa: E402
 from automl.cycles.options import RunOptions  # noqa: E402
@@ -56,6 +55,7 @@ from automl.modeling.recipes import Blend, Recipe  # noqa: E402
 from automl.problem import load_problem  # noqa: E402
 from automl.store import Release, Store  # noqa: E402
 from benchmarks.provenance import provenance  # noqa: E402
+from tests.support.postgres import open_server  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "publish.json"

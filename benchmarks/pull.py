@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def _measure(name: str, rows: int) -> dict[str, Any]:
-    from tests.postgres import open_server
+    from tests.support.postgres import open_server
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

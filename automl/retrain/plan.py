@@ -110,7 +110,7 @@ def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> 
         seconds=_warm_seconds(job.problem) if warm else None,
         costs={p.trial.recipe.id: p.trial.seconds_refit for p in reversed(trials)},
         favour=families_by_success(trials),
-        known=known,
+        cached=known,
         shifted=_outlier(facts.losses) > OUTLIER,
     )
 

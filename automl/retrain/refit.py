@@ -19,7 +19,7 @@ from automl.retrain.choice import Choice
 from automl.retrain.search import Sweep
 from automl.store import Waiting
 from automl.sweep import Refits, Refitted, Work, part_of
-from automl.sweep.fit_cache import Kept, columns_of
+from automl.sweep.fit_cache import CachedFit, columns_of
 from automl.testing import fault
 
 __all__ = ["Fitted", "fit_chosen", "turned_away"]
@@ -38,7 +38,7 @@ class Fitted:
     challenger: Path | None  # that awaits approval
     choice: Choice
     warnings: list[str]
-    fits: tuple[Kept, ...]
+    fits: tuple[CachedFit, ...]
 
 
 @step("refit")
@@ -181,14 +181,14 @@ def _scores_next(job: Job) -> bool:
     return job.problem.mature(job.as_of) == job.as_of
 
 
-def _to_cache(job: Job, work: Work, refitted: Refitted) -> list[Kept]:
+def _to_cache(job: Job, work: Work, refitted: Refitted) -> list[CachedFit]:
     scores_next, until = _scores_next(job), job.problem.mature(job.as_of)
     # the blend lacks members whose fits were lost, so parts and members go together
     return [
-        Kept(
-            member.recipe,
-            member.learned,
-            until,
+        CachedFit(
+            recipe=member.recipe,
+            learned=member.learned,
+            labels_until=until,
             encoder=encoder if scores_next else None,
             estimator=estimator if scores_next else None,
             **columns_of(work),

@@ -21,7 +21,7 @@ from automl.sweep import (
     output_file,
     sweep,
 )
-from automl.sweep.fit_cache import FitCache, Kept, columns_of
+from automl.sweep.fit_cache import CachedFit, FitCache, columns_of
 from automl.testing import fault
 from automl.tracking import TrialLog
 
@@ -50,7 +50,7 @@ def fit_cache(job: Job) -> FitCache:
 @step("score shadows")
 def score_shadows(cache: FitCache, work: Work) -> dict[tuple[str, int], Params]:
     """Predict this cycle's blocks with the fits of earlier cycles; fits nothing."""
-    return cache.answer(work)
+    return cache.predict(work)
 
 
 @step("sweep")
@@ -61,7 +61,15 @@ def search(job: Job, refits: Refits, plan: Plan, log: TrialLog) -> Sweep:
     done = _finished_trials(job, work)
     deadline = _deadline(work, done)
     if plan.kind == "refit":
-        nothing = Leaderboard((), None, None, "plan", 0.0, 0.0, len(work.frame))
+        nothing = Leaderboard(
+            trials=(),
+            challenger=None,
+            reference=None,
+            stopped="plan",
+            seconds=0.0,
+            fit_seconds=0.0,
+            rows=len(work.frame),
+        )
         return Sweep(work=work, plan=plan, leaderboard=nothing, deadline=deadline)
 
     def on_trial(trial: Trial) -> None:
@@ -84,19 +92,21 @@ def search(job: Job, refits: Refits, plan: Plan, log: TrialLog) -> Sweep:
     return Sweep(work=work, plan=plan, leaderboard=leaderboard, deadline=deadline)
 
 
-def cache_fits(job: Job, sweep: Sweep, fits: Sequence[Kept]) -> None:
+def cache_fits(job: Job, sweep: Sweep, fits: Sequence[CachedFit]) -> None:
     """Replace the fit cache by what the next cycle can use: refits, and predictions of the best trials."""
     work, leaderboard = sweep.work, sweep.leaderboard
     best = [t for t in leaderboard.ranked if t.status == "complete"][:PREDICTIONS]
     fitted = {fit.recipe.id for fit in fits}
     until, columns = job.problem.mature(job.as_of), columns_of(work)
     predictions = [
-        Kept(t.recipe, t.learned, until, **columns) for t in best if t.recipe.id not in fitted
+        CachedFit(recipe=t.recipe, learned=t.learned, labels_until=until, **columns)
+        for t in best
+        if t.recipe.id not in fitted
     ]
     blocks = range(len(work.blocks))
     predicted = {(t.recipe.id, b) for t in leaderboard.trials for b in range(len(t.losses))}
-    predicted |= {(name, b) for name, b in sweep.plan.known if b in blocks}
-    fit_cache(job).put([*fits, *predictions], work, predicted)
+    predicted |= {(name, b) for name, b in sweep.plan.cached if b in blocks}
+    fit_cache(job).replace([*fits, *predictions], work, predicted)
 
 
 def _finished_trials(job: Job, work: Work) -> list[Trial]:

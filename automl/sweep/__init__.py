@@ -1,9 +1,9 @@
-"""Spend the budget over families; the answer is a leaderboard. Optuna's only room.
+"""The sweep of a cycle: spend the budget on recipes, end in a leaderboard. The only door to Optuna.
 
-Carried recipes first, then the families' start points by priority, then one Optuna study per family
-with families halved by their best loss. Matrices are encoded once per block, beside the fits. Recipes race over blocks, newest first, against the incumbent
-on the same blocks. Every fit can be killed, every finished trial is handed to `on_trial` at once, and
-a killed sweep goes on from the trials it is given as `done`.
+Carried recipes first, then the families' start points by priority, then one Optuna study per family,
+with families dropped by their best loss. Recipes race over blocks, newest first, against the incumbent
+on the same blocks. Every fit can be killed, every ended trial is passed to `on_trial` at once, and an
+interrupted sweep resumes from the trials passed as `done`.
 """
 
 from automl.sweep.blending import reweighed

@@ -1,4 +1,4 @@
-"""The time of a sweep: when a search must end, so that the refit of who is likely to win still fits."""
+"""The time of a sweep: when a search must end so that the refit of the likely winner still fits the budget."""
 
 from __future__ import annotations
 
@@ -16,32 +16,41 @@ from automl.sweep.leaderboard import Plan, Trial, Work, makespan
 
 __all__ = ["Clock"]
 
-REFIT_SHARE = 0.3  # of the budget, at most, for the refit of the winner
-LIKELY_MEMBERS = 3  # time is kept for refitting so many; a costlier blend is not chosen
+REFIT_SHARE = 0.3  # largest share of the budget for the refit of the winner
+# Members for whose refit time is reserved; a blend that needs more is not chosen
+LIKELY_MEMBERS = 3
+# Part of that share planned for fits; the rest covers errors of the estimates
+PLANNED_SHARE = 0.75
+# A fit may take so many times its estimate: the median fit of a family, a refit on all rows, and refits side
+# by side, which slow each other down most
+FIT_SLACK, REFIT_SLACK, TOGETHER_SLACK = 1.2, 1.2, 1.3
+# Starting two processes takes so many seconds, and encoding and writing all rows so many times the encoding of
+# a search, scaled by rows
+START_SECONDS, ENCODE_SLACK = 1.5, 1.5
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Clock:
-    """What is left of a budget, and for what; all moments are monotonic, infinite without a budget."""
+    """Time left of a budget, and for what; all moments are monotonic, infinite without a budget."""
 
     work: Work
     plan: Plan
-    anchor: Blend | None  # whoever holds the champion's place
+    anchor: Blend | None  # the blend in the champion's place
     deadline: float  # of sweep and refit
-    grown: float  # all rows over those that the fits of a search see
+    grown: float  # all rows over the rows of a search's fits
     matrices: Matrices[Any]
     finished: Sequence[Trial]  # grows while the sweep runs
     started: float = field(default_factory=time.monotonic)
 
     @property
     def whole(self) -> float:
-        """The budget. An interrupted sweep has less time left, but its refit takes as long."""
+        """The budget in seconds. A resumed sweep has less time left, but its refit takes as long."""
         budget = self.work.problem.sweep.budget
         left = self.deadline - self.started
         return max(left, budget.seconds) if budget else left
 
     def search_end(self) -> float:
-        """When no fit of the search may run any more."""
+        """The moment at which the fits of the search are stopped."""
         if self.plan.seconds is None:
             return self._before_refit()
         return min(self._before_refit(), self.started + self.plan.seconds)
@@ -53,24 +62,25 @@ class Clock:
             for t in self.finished
             if t.recipe.family == family and t.losses
         ]
-        expected = 1.2 * float(np.median(seconds)) if seconds else 0.0
+        expected = FIT_SLACK * float(np.median(seconds)) if seconds else 0.0
         return time.monotonic() + expected < self.search_end()
 
     def refittable(self, trial: Trial) -> bool:
-        """Whether its refit may be afforded at all."""
-        return trial.seconds_refit <= 0.75 * REFIT_SHARE * self.whole
+        """Whether its refit fits the budget at all."""
+        return trial.seconds_refit <= PLANNED_SHARE * REFIT_SHARE * self.whole
 
     def overhead(self) -> float:
-        """Encoding all rows, writing them, and starting two processes, in seconds."""
-        return 1.5 + 1.5 * self.matrices.slowest * self.grown
+        """Seconds for encoding and writing all rows, and starting two processes."""
+        return START_SECONDS + ENCODE_SLACK * self.matrices.slowest * self.grown
 
     def time_to_refit(self) -> float:
         """Seconds that one refit may take now."""
-        return max(1.0, (self.deadline - time.monotonic() - self.overhead()) / 1.2)
+        return max(1.0, (self.deadline - time.monotonic() - self.overhead()) / REFIT_SLACK)
 
     def seconds_for_members(self) -> float:
         """Core-seconds that the refits of a blend may take together."""
-        return self.work.workers * min(0.75 * REFIT_SHARE * self.whole, self.time_to_refit())
+        planned = PLANNED_SHARE * REFIT_SHARE * self.whole
+        return self.work.workers * min(planned, self.time_to_refit())
 
     def _before_refit(self) -> float:
         if not np.isfinite(self.deadline):
@@ -79,17 +89,16 @@ class Clock:
             (t for t in self.finished if t.status == "complete"), key=lambda t: t.loss
         )
         likely = [t.seconds_refit for t in complete[:LIKELY_MEMBERS] if self.refittable(t)]
-        # whoever holds the champion's place, or stands in for one, may keep it, and is refitted then
+        # the champion, or the blend that stands in for it, may win, and is refitted then
         if self.anchor:
-            held = {m.recipe.id for m in self.anchor.members}
-            holder = [t.seconds_refit for t in complete if t.recipe.id in held]
+            holder = [t.seconds_refit for t in complete if t.recipe.id in self.anchor.recipes]
         else:
             starts = [t for t in complete if t.source == "start" and self.refittable(t)]
             holder = [t.seconds_refit for t in starts[:MOST_MEMBERS]]
         costs = makespan(likely, self.work.workers), makespan(holder, self.work.workers)
-        # where a person decides, the champion and who would take its place are both refit
+        # in review mode, the champion and the challenger that would replace it are both refitted
         both = self.work.problem.promotion.mode == "review" and holder
         most = REFIT_SHARE * self.whole
         return self.deadline - min(
-            most, 1.3 * (sum(costs) if both else max(costs)) + self.overhead()
+            most, TOGETHER_SLACK * (sum(costs) if both else max(costs)) + self.overhead()
         )

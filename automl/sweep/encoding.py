@@ -1,4 +1,4 @@
-"""Matrices for the children, each encoded once, beside the fits and in their time."""
+"""Matrices for the workers, each encoded once, in threads, while fits run."""
 
 from __future__ import annotations
 
@@ -16,68 +16,67 @@ T = TypeVar("T")
 
 
 class Matrices(Generic[T]):
-    """Makes matrices in threads; `waker` becomes readable whenever one has ended.
+    """Makes matrices in threads; `waker` becomes readable whenever a matrix is ready.
 
-    A matrix at work takes the place of a fit: whoever starts fits counts `running` among them. `make` writes
-    the matrix of an encoding and of what a number says, a block or a count of rows, and returns what is to be
-    known of it.
+    A matrix in the making occupies a core, so callers count `running` among the fits. `make` takes an encoding
+    and a number, a block or a count of rows, writes the matrix and returns a description of it.
     """
 
     def __init__(self, make: Callable[[Encoding, int], T], workers: int) -> None:
         self._make = make
-        self.seconds = 0.0  # all in all
-        self.slowest = 0.0  # of one matrix, what it would take with a core to itself
+        self.seconds = 0.0  # in total
+        self.slowest = 0.0  # CPU seconds of the slowest matrix
         self.waker, self._bell = Pipe(duplex=False)
-        self._begun: dict[tuple[Encoding, int], Future[T]] = {}
-        self._since: dict[tuple[Encoding, int], float] = {}  # of those now at work
+        self._futures: dict[tuple[Encoding, int], Future[T]] = {}
+        self._since: dict[tuple[Encoding, int], float] = {}  # start times of running ones
         self._threads = ThreadPoolExecutor(workers, "encode")
 
     @property
     def running(self) -> int:
-        """Matrices now at work."""
-        return sum(not future.done() for future in self._begun.values())
+        """How many matrices are in the making."""
+        return sum(not future.done() for future in self._futures.values())
 
     @property
     def spent(self) -> float:
-        """Core-seconds so far, those of matrices now at work included."""
+        """Core-seconds so far, including matrices in the making."""
         now = time.monotonic()
-        return self.seconds + sum(now - began for began in list(self._since.values()))
+        return self.seconds + sum(now - start for start in list(self._since.values()))
 
     def get(self, encoding: Encoding, number: int) -> T | None:
-        """What `make` returned; None before it has. Raises what `make` raised."""
-        future = self._begun.get((encoding, number))
+        """The description of a matrix; None until it is ready. Raises the exception of `make`."""
+        future = self._futures.get((encoding, number))
         return future.result() if future and future.done() else None
 
     def begin(self, encoding: Encoding, number: int) -> bool:
-        """Set a matrix to work; False if it was before."""
-        at = encoding, number
-        if at in self._begun:
+        """Start making a matrix; False if it was started before."""
+        key = encoding, number
+        if key in self._futures:
             return False
-        self._begun[at] = self._threads.submit(self._timed, encoding, number)
-        self._begun[at].add_done_callback(lambda _: self._bell.send(at))
+        self._futures[key] = self._threads.submit(self._timed, encoding, number)
+        self._futures[key].add_done_callback(lambda _: self._bell.send(key))
         return True
 
     def wait(self, encoding: Encoding, number: int) -> T:
-        """What `make` returns, however long it takes."""
+        """The description of a matrix, made now if need be."""
         self.begin(encoding, number)
-        return self._begun[encoding, number].result()
+        return self._futures[encoding, number].result()
 
-    def heard(self) -> None:
-        """Empty `waker`."""
+    def drain_waker(self) -> None:
+        """Read everything from `waker`."""
         while self.waker.poll():
             self.waker.recv()
 
     def stop(self) -> None:
-        """Wait for what is at work, drop what is not."""
+        """Wait for running matrices, cancel the others."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self.waker.close()
         self._bell.close()
 
     def _timed(self, encoding: Encoding, number: int) -> T:
-        at, used = (encoding, number), time.thread_time()
-        self._since[at] = time.monotonic()
+        key, used = (encoding, number), time.thread_time()
+        self._since[key] = time.monotonic()
         try:
             return self._make(encoding, number)
         finally:
-            self.seconds += time.monotonic() - self._since.pop(at)
+            self.seconds += time.monotonic() - self._since.pop(key)
             self.slowest = max(self.slowest, time.thread_time() - used)

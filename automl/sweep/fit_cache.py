@@ -1,9 +1,9 @@
-"""Fitted recipes kept from one cycle to the next, so that a newly labelled block is scored before any fit.
+"""Fitted recipes cached for the next cycle, which scores the newly labelled block with them before any fit.
 
-A recipe refitted at one cycle has seen all rows before the next cycle's newest block and none of it: what
-it answers there is at once the evaluation of that recipe on that block, and free of any choice. Answers
-on older blocks are kept too, as long as the rows of a block have not changed. Everything here can be
-thrown away; the next cycle then fits again.
+A recipe refitted in one cycle was trained on all rows before the next cycle's newest block and on none of
+it, so its predictions there evaluate the recipe on that block, out-of-sample. Predictions on older blocks are
+cached too, as long as the rows of a block do not change. The cache can be deleted; the next cycle then fits
+again.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from automl.modeling.tasks import task_of
 from automl.modeling.training import predict
 from automl.sweep.leaderboard import Work, output_file
 
-__all__ = ["FitCache", "Kept", "columns_of"]
+__all__ = ["CachedFit", "FitCache", "block_name", "columns_of"]
 
-# Share of a block's length: a model that lacks so much of its newest rows is the same model
-AS_OLD = 0.25
-# Of what is cached; predictions of an older one may come from models that saw a block's gap
-VERSION = 2
+# A cached fit is reused if its training cut-off is within this share of a block before the wanted one
+CUTOFF_TOLERANCE = 0.25
+# Of the pickled format; files of other versions are ignored, and the next cycle fits again
+VERSION = 3
 _log = logging.getLogger(__name__)
-Known = dict[tuple[str, int], Params]
+Predicted = dict[tuple[str, int], Params]  # (recipe, block) -> learned params
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Kept:
-    """A recipe and its model, which has seen the labels before `labels_until` and no later ones.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class CachedFit:
+    """A recipe and its fitted model, trained on labels before `labels_until`.
 
-    Without a model (`estimator` is None) only its answers are kept.
+    Without a model (`estimator` is None) only its predictions are cached.
     """
 
     recipe: Recipe
@@ -50,7 +50,7 @@ class Kept:
     labels_until: datetime
     features: Mapping[str, str]
     classes: tuple[Any, ...]
-    columns: str = ""  # digest of the user's own
+    columns: str = ""  # digest of the user's transformer
     encoder: Any = None
     estimator: Any = None
     zone: str = "UTC"  # of calendar features
@@ -59,58 +59,59 @@ class Kept:
 
 
 class FitCache:
-    """A problem's folder of kept recipes (`<recipe>.pickle`) and answers (`<recipe>-<block>.npy`)."""
+    """A problem's folder of cached fits (`<recipe>.pickle`) and their predictions (`<recipe>-<block>.npy`)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def answer(self, work: Work) -> Known:
-        """Put what is known of the work's blocks where the sweep looks for it: (recipe, block) -> learned.
+    def predict(self, work: Work) -> Predicted:
+        """Write predictions on the work's blocks to its output files; (recipe, block) -> learned params.
 
-        No fit is made: kept answers are copied, kept models asked.
+        Nothing is fitted: cached predictions are copied, cached models predict.
         """
-        known: Known = {}
+        predicted: Predicted = {}
         if not self.folder.is_dir():
-            return known
+            return predicted
         (work.scratch / "outputs").mkdir(parents=True, exist_ok=True)
         names = [block_name(work, block) for block in work.blocks]
-        models = [m for m in map(_load, sorted(self.folder.glob("*.pickle"))) if m]
-        for model in models:
-            if not _fits(model, work):
+        for fit in filter(None, map(_load, sorted(self.folder.glob("*.pickle")))):
+            if not _suits(fit, work):
                 continue
             for b, block in enumerate(work.blocks):
-                there = output_file(work, model.recipe, b)
-                kept = self.folder / f"{model.recipe.id}-{names[b]}.npy"
-                if kept.exists():
-                    shutil.copyfile(kept, there)
-                elif model.estimator is not None and _as_old(model, work, block):
-                    _ask(model, work, block, there)
+                output = output_file(work, fit.recipe, b)
+                cached = self.folder / f"{fit.recipe.id}-{names[b]}.npy"
+                if cached.exists():
+                    shutil.copyfile(cached, output)
+                elif fit.estimator is not None and _same_cutoff(fit, work, block):
+                    _predict(fit, work, block, output)
                 else:
                     continue
-                known[model.recipe.id, b] = model.learned
-        return known
+                predicted[fit.recipe.id, b] = fit.learned
+        return predicted
 
-    def put(self, kept: Iterable[Kept], work: Work, answered: Collection[tuple[str, int]]) -> None:
-        """Replace what lies here by these recipes and their answers: (recipe, block) of the work."""
+    def replace(
+        self, fits: Iterable[CachedFit], work: Work, predicted: Collection[tuple[str, int]]
+    ) -> None:
+        """Replace the content by these fits and their predictions: (recipe, block) of the work."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        there = set()
+        written = set()
         names = [block_name(work, block) for block in work.blocks]
-        for model in kept:
-            file = self.folder / f"{model.recipe.id}.pickle"
-            _write(file, pickle.dumps(model))
-            there.add(file.name)
+        for fit in fits:
+            file = self.folder / f"{fit.recipe.id}.pickle"
+            _write(file, pickle.dumps(fit))
+            written.add(file.name)
             for b, name in enumerate(names):
-                if (model.recipe.id, b) in answered:
-                    file = self.folder / f"{model.recipe.id}-{name}.npy"
-                    _write(file, output_file(work, model.recipe, b).read_bytes())
-                    there.add(file.name)
+                if (fit.recipe.id, b) in predicted:
+                    file = self.folder / f"{fit.recipe.id}-{name}.npy"
+                    _write(file, output_file(work, fit.recipe, b).read_bytes())
+                    written.add(file.name)
         for file in self.folder.iterdir():
-            if file.name not in there:
+            if file.name not in written:
                 file.unlink(missing_ok=True)
 
 
 def block_name(work: Work, block: Block) -> str:
-    """Sixteen hex digits for the judged rows of a block: columns, target, row weights, and their order."""
+    """Sixteen hex digits of a digest of a block's validation rows: columns, target, weights, and order."""
     h = work.problem.history
     columns = [*work.contract.features, h.target, *([h.weight] if h.weight else [])]
     rows = work.frame[columns].iloc[block.validation]
@@ -120,7 +121,7 @@ def block_name(work: Work, block: Block) -> str:
 
 
 def columns_of(work: Work) -> dict[str, Any]:
-    """What a kept recipe must have in common with the work that it answers for."""
+    """Fields of a cached fit that must equal those of the work that reuses it."""
     return {
         "features": dict(work.contract.features),
         "classes": work.contract.classes,
@@ -130,36 +131,35 @@ def columns_of(work: Work) -> dict[str, Any]:
     }
 
 
-def _fits(model: Kept, work: Work) -> bool:
-    return all(getattr(model, name) == value for name, value in columns_of(work).items())
+def _suits(fit: CachedFit, work: Work) -> bool:
+    return all(getattr(fit, name) == value for name, value in columns_of(work).items())
 
 
-def _as_old(model: Kept, work: Work, block: Block) -> bool:
-    """Whether a model has seen about the rows that a fit for this block would see, and no later ones.
+def _same_cutoff(fit: CachedFit, work: Work, block: Block) -> bool:
+    """Whether a cached fit was trained on about the rows that a fit for this block would use, and no later ones.
 
-    A fit for a block ends before its gap. A model that was fitted where the block begins has seen the
-    labels within the gap and looks better than a fit: with a label delay such a model says nothing.
+    A fit for a block ends before its gap. A model fitted at the start of the block was trained on labels within
+    the gap and looks better than such a fit, so with a label delay it is not reused.
     """
     gap = work.problem.mature(block.start)
-    return model.labels_until <= gap and gap - model.labels_until <= AS_OLD * (
-        block.end - block.start
-    )
+    tolerance = CUTOFF_TOLERANCE * (block.end - block.start)
+    return fit.labels_until <= gap and gap - fit.labels_until <= tolerance
 
 
-def _ask(model: Kept, work: Work, block: Block, there: Path) -> None:
-    rows = work.frame[list(model.features)].iloc[block.validation]
-    X = np.asarray(model.encoder.transform(rows), dtype="float64")
-    np.save(there, predict(model.estimator, X, task_of(model.classes)))
+def _predict(fit: CachedFit, work: Work, block: Block, output: Path) -> None:
+    rows = work.frame[list(fit.features)].iloc[block.validation]
+    X = np.asarray(fit.encoder.transform(rows), dtype="float64")
+    np.save(output, predict(fit.estimator, X, task_of(fit.classes)))
 
 
-def _load(file: Path) -> Kept | None:
+def _load(file: Path) -> CachedFit | None:
     try:
-        model = pickle.loads(file.read_bytes())
-    except Exception as error:  # noqa: BLE001  other versions, a changed family: it is fitted again
-        _log.info("kept model %s is of no use any more: %s", file.stem, error)
+        fit = pickle.loads(file.read_bytes())
+    except Exception as error:  # noqa: BLE001  another version, a changed family: it is fitted again
+        _log.info("ignoring cached fit %s: %s", file.stem, error)
         return None
-    current = isinstance(model, Kept) and getattr(model, "version", 1) == VERSION
-    return model if current else None
+    current = isinstance(fit, CachedFit) and getattr(fit, "version", 1) == VERSION
+    return fit if current else None
 
 
 def _write(file: Path, content: bytes) -> None:

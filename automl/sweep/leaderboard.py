@@ -1,4 +1,4 @@
-"""The nouns of a sweep: what it works on, a trial, and the leaderboard it ends in."""
+"""Values of a sweep: the work it is given, its trials, and the leaderboard it ends in."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Work:
-    """What a sweep works on; everything in it belongs to one snapshot."""
+    """The input of a sweep; everything in it belongs to one snapshot."""
 
     problem: Problem
     contract: Contract
@@ -51,11 +51,11 @@ class Work:
     blocks: Sequence[Block]  # newest first
     scratch: Path
     workers: int
-    columns: Columns | None = None  # the user's own
+    columns: Columns | None = None  # the user's transformer
 
     @property
     def metric(self) -> Metric:
-        """What is optimised."""
+        """The metric to optimise."""
         return get_metric(self.problem.metric.name)
 
     @property
@@ -65,11 +65,11 @@ class Work:
 
     @property
     def offered(self) -> dict[str, Family]:
-        """The families that are searched; others are here to refit a champion that is made of them."""
+        """The families that are searched; the others are only loaded to refit the champion."""
         return {name: family for name, family in self.families.items() if family.offered}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One recipe evaluated on blocks; plain data, JSON both ways."""
 
@@ -123,40 +123,40 @@ class Past:
     age: int  # in cycles
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How much to search, and what earlier cycles hand on."""
+    """How much to search, and knowledge of earlier cycles."""
 
     kind: PlanKind = "full"
     reason: str = ""
     live: tuple[Recipe, ...] = ()
     past: tuple[Past, ...] = ()
-    challengers: int | None = None  # new points, at most; None: as many as time allows
-    seconds: float | None = None  # wall clock of the search, at most; None: what the refit leaves
+    challengers: int | None = None  # most new recipes; None: as many as time allows
+    seconds: float | None = None  # most seconds of the search; None: all but the refit's
     costs: Mapping[str, float] = field(default_factory=dict)  # recipe -> seconds of a refit
-    favour: tuple[str, ...] = ()  # families by how they did before, best first
-    # (recipe, block) -> learned params, where a model of an earlier cycle has answered already
-    known: Mapping[tuple[str, int], Params] = field(default_factory=dict)
+    favour: tuple[str, ...] = ()  # families by their results in earlier cycles, best first
+    # (recipe, block) -> learned params, if predictions of a cached fit exist already
+    cached: Mapping[tuple[str, int], Params] = field(default_factory=dict)
     shifted: bool = False  # the champion's newest loss is an outlier: old evidence counts less
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Leaderboard:
     """The result of a sweep: trials, the challenger they suggest, and how the time went."""
 
     trials: tuple[Trial, ...]
-    challenger: Blend | None  # None: not one trial ended well
+    challenger: Blend | None  # None: no trial succeeded
     reference: Blend | None  # stands in for the champion that a first cycle lacks
     stopped: str  # time | configurations | trials | plan | nothing left | nothing more to be gained
     seconds: float
     fit_seconds: float  # core-seconds inside fits
     rows: int  # training rows of the newest block's fits, after the row cap
     encode_seconds: float = 0.0
-    refit_seconds: float = 0.0  # core-seconds of refits begun on idle cores
+    refit_seconds: float = 0.0  # core-seconds of refits started on idle cores
     overhead: float = 0.0  # estimated seconds of a refit before its fits begin
 
     def time_in_fits(self, workers: int) -> float:
-        """Share of the sweep's core-seconds in fits and encodings; 1 is all."""
+        """Share of the sweep's core-seconds spent in fits and encodings."""
         within = self.fit_seconds + self.encode_seconds + self.refit_seconds
         return within / max(1e-9, self.seconds * workers)
 
@@ -172,7 +172,7 @@ class Leaderboard:
 
     @property
     def ranked(self) -> list[Trial]:
-        """Complete trials, best first; then pruned, then failed ones, those judged on more blocks first."""
+        """Complete trials, best first; then pruned, then failed trials, those with more blocks first."""
         order = {"complete": 0, "pruned": 1, "failed": 2}
 
         def place(t: Trial) -> tuple[int, int, float, int]:
@@ -182,14 +182,14 @@ class Leaderboard:
 
 
 class BlockPredictions(NamedTuple):
-    """The judged rows of a block: what came, what was said, and how much each row counts."""
+    """Outcomes, outputs and row weights of a block's validation rows."""
 
     truth: NDArray[np.float64]
     output: NDArray[np.float64]
     weight: NDArray[np.float64]
 
     def take(self, rows: NDArray[Any]) -> BlockPredictions:
-        """These rows, by a mask or by their places."""
+        """These rows, by a mask or by positions."""
         return BlockPredictions(self.truth[rows], self.output[rows], self.weight[rows])
 
     def score(self, metric: Metric) -> float:
@@ -198,33 +198,31 @@ class BlockPredictions(NamedTuple):
 
 
 def blend_outputs(work: Work, blend: Blend, blocks: int | None = None) -> list[BlockPredictions]:
-    """What a blend said per block, newest first, from its members' kept outputs; [] if one lacks.
+    """Predictions of a blend per block, newest first, from its members' outputs; [] if any is missing.
 
-    `blocks` says how many of the newest are wanted; by default all.
+    `blocks` is the number of newest blocks, by default all.
     """
     outcomes = to_outcomes(work.frame[work.problem.history.target], work.contract)
     weights = row_weights(work.frame, work.problem)
-    judged = []
+    predictions = []
     for b, block in enumerate(work.blocks[:blocks]):
         paths = [output_file(work, member.recipe, b) for member in blend.members]
         if not all(path.exists() for path in paths):
             return []
         mixed = sum(m.weight * np.load(p) for m, p in zip(blend.members, paths, strict=True))
-        judged.append(
+        predictions.append(
             BlockPredictions(outcomes[block.validation], mixed, weights[block.validation])
         )
-    return judged
+    return predictions
 
 
 def blend_losses(work: Work, blend: Blend, blocks: int | None = None) -> list[float]:
     """Losses of a blend on the blocks, newest first; [] if a member has no outputs."""
-    return [
-        work.metric.loss(judged.score(work.metric)) for judged in blend_outputs(work, blend, blocks)
-    ]
+    return [work.metric.loss(p.score(work.metric)) for p in blend_outputs(work, blend, blocks)]
 
 
 def baseline_losses(work: Work, rows: Rows | None = None) -> list[float]:
-    """Losses of who knows nothing but the training labels, their shares or their mean, newest block first."""
+    """Losses of a constant prediction, the training mean or class shares, newest block first."""
     rows = rows or Rows.of(work.frame, work.problem, work.contract)
     losses = []
     for block in work.blocks:
@@ -239,12 +237,16 @@ def baseline_losses(work: Work, rows: Rows | None = None) -> list[float]:
 
 
 def output_file(work: Work, recipe: Recipe, block: int) -> Path:
-    """Where a recipe's outputs on a block lie, shape (n_judged,) or (n_judged, n_classes)."""
+    """File of a recipe's outputs on a block, shape (n_rows,) or (n_rows, n_classes)."""
     return work.scratch / "outputs" / f"{recipe.id}-{block}.npy"
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
-    """Wall clock of fits run side by side, the longest first."""
+    """Wall clock of fits run in parallel, longest first.
+
+    >>> makespan([3, 1, 2], workers=2)
+    3.0
+    """
     busy = [0.0] * workers
     for each in sorted(seconds, reverse=True):
         busy[busy.index(min(busy))] += each
@@ -258,5 +260,5 @@ def mean(values: Sequence[float]) -> float:
 
 def means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """`mean` by name; a name without a value on one of the blocks is left out."""
-    found = {name: mean([v[name] for v in values]) for name in (values[0] if values else ())}
-    return {name: value for name, value in found.items() if np.isfinite(value)}
+    by_name = {name: mean([v[name] for v in values]) for name in (values[0] if values else ())}
+    return {name: value for name, value in by_name.items() if np.isfinite(value)}

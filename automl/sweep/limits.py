@@ -1,4 +1,4 @@
-"""How many rows a search looks at, and how many configurations."""
+"""Caps on the training rows and on the configurations of a search."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import numpy as np
 
 __all__ = ["most_configurations", "most_rows"]
 
-# (budget seconds, most training rows of a fit): small budgets need many cheap looks
+# (budget seconds, most training rows of a fit): small budgets need many cheap fits
 ROW_CAPS = ((30, 60_000), (60, 120_000), (300, 300_000))
 ALL_ROWS = 10**12
-# (training rows, most configurations): more would only be tuned to the noise of the blocks
+# (training rows, most configurations): more would only fit the noise of the blocks
 CONFIG_CAPS = ((100, 4), (500, 8), (2_500, 15), (10_000, 40), (100_000, 100))
 
 
 def most_rows(seconds: float) -> int:
-    """Training rows of a fit, at most, with a budget of so many seconds; infinite is none."""
+    """Most training rows of a fit for a budget in seconds, infinite without a budget.
+
+    >>> most_rows(45)
+    120000
+    """
     return next((most for given, most in ROW_CAPS if seconds <= given), ALL_ROWS)
 
 
 def most_configurations(n_rows: int) -> int:
-    """Configurations of a search on so many training rows, at most; between the table's rows on a log scale."""
+    """Most configurations of a search on so many training rows, interpolated on a log scale."""
     rows, most = np.log(np.asarray(CONFIG_CAPS, dtype=np.float64)).T
     return round(float(np.exp(np.interp(np.log(max(n_rows, 1)), rows, most))))

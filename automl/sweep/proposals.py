@@ -1,4 +1,4 @@
-"""What to try next: what is carried on, start points by priority, then one Optuna study per family."""
+"""What to try next: carried recipes, start points by priority, then one Optuna study per family."""
 
 from __future__ import annotations
 
@@ -15,121 +15,120 @@ from automl.modeling.recipes import Blend, Recipe
 from automl.sweep.leaderboard import Plan, Trial, Work, mean
 from automl.sweep.warm_start import lessons
 
-__all__ = ["Asked", "Proposals"]
+__all__ = ["Proposal", "Proposals"]
 
 FIRST_CUT, SECOND_CUT = 3, 2  # families left after the start points, and after six more trials each
 TRIALS_BETWEEN_CUTS = 6
-REPEATS = 5  # a discrete space may propose what was tried; after so many the family is passed over
-# Search ends when so many newest trials of it, or that share if more, have lowered the best loss by
-# less than that part of its standard error
-STILL, STILL_SHARE, STILL_GAIN = 30, 0.2, 0.1
+REPEATS = 5  # a discrete space may repeat itself; after so many repeats the family is passed over
+# A search is exhausted when its newest trials, so many or this share if more, have lowered the best loss by less
+# than this part of its standard error
+PATIENCE, PATIENCE_SHARE, LEAST_GAIN = 30, 0.2, 0.1
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # studies are ours alone
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A recipe to try; `trial` is Optuna's, to be told, if a study proposed it."""
+class Proposal:
+    """A recipe to try; `trial` is Optuna's, if a study proposed it."""
 
     recipe: Recipe
     source: str  # start | carried | live | search
     trial: Any = None
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Proposals:
-    """The order in which a sweep tries recipes. Knows only the trials that it was told."""
+    """The order in which a sweep tries recipes, given the trials reported so far."""
 
     work: Work
     plan: Plan
     carried: Sequence[Blend]
     shape: Callable[[Family], Shape]
-    told: list[Trial] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
-    passed_over: set[str] = field(
-        default_factory=set
-    )  # families that take too long, or offer no more
+    # families that take too long, or have no new recipes
+    passed_over: set[str] = field(default_factory=set)
     queue: list[tuple[Recipe, str]] = field(init=False)
     starts: list[Recipe] = field(init=False)  # best priority first, the baseline last
-    asked: Counter[str] = field(default_factory=Counter)
+    proposed: Counter[str] = field(default_factory=Counter)
     studies: dict[str, optuna.Study] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Line up what needs no search."""
+        """Queue the recipes that need no search."""
         ordered = self._start_points()
         baseline = [r for p, r in ordered if p == 0]
         others = [r for p, r in ordered if p > 0]
         self.starts = [*others, *baseline]
-        known = [
+        carried = [
             m.recipe
             for blend in self.carried
             for m in blend.members
             if m.recipe.family in self.work.families
         ]
-        # the baseline first: every other loss is read against it
-        lined_up = [(r, "start") for r in baseline] + [(r, "carried") for r in known]
-        lined_up += [(r, "live") for r in self.plan.live]
+        # the baseline first: every other loss is compared with it
+        queue = [(r, "start") for r in baseline] + [(r, "carried") for r in carried]
+        queue += [(r, "live") for r in self.plan.live]
         if self.plan.kind != "warm":
-            lined_up += [(r, "start") for r in others]
-        once: dict[str, tuple[Recipe, str]] = {}
-        for recipe, source in lined_up:
-            once.setdefault(recipe.id, (recipe, source))
-        self.queue = list(once.values())
+            queue += [(r, "start") for r in others]
+        distinct: dict[str, tuple[Recipe, str]] = {}
+        for recipe, source in queue:
+            distinct.setdefault(recipe.id, (recipe, source))
+        self.queue = list(distinct.values())
 
-    def next(self, affordable: Callable[[str], bool]) -> Asked | None:
-        """The next recipe of a family that is `affordable`; None if there is none for now."""
+    def next(self, affordable: Callable[[str], bool]) -> Proposal | None:
+        """The next recipe of a family that is `affordable`; None if there is none now."""
         while self.queue:
             recipe, source = self.queue.pop(0)
             if affordable(recipe.family):
                 self.seen.add(recipe.id)
-                return Asked(recipe, source)
+                return Proposal(recipe, source)
         if self.spent:
             return None
         for family in self._families_left():
             if affordable(family):
-                asked = self._ask(family)
-                if asked:
-                    return asked
+                proposal = self._propose(family)
+                if proposal:
+                    return proposal
         return None
 
     @property
     def spent(self) -> bool:
-        """Whether the plan allows no further point."""
+        """Whether the plan allows no more new recipes."""
         most = self.plan.challengers
-        return most is not None and self.asked.total() >= most
+        return most is not None and self.proposed.total() >= most
 
     @property
-    def still(self) -> bool:
-        """Whether the newest trials of the search have gained less than the noise of the loss."""
-        searched = [t for t in self.told if t.source == "search"]
-        window = max(STILL, int(STILL_SHARE * len(searched)))
-        complete = [t for t in self.told if t.status == "complete"]
+    def exhausted(self) -> bool:
+        """Whether the newest trials of the search have improved the best loss by less than its noise."""
+        searched = [t for t in self.trials if t.source == "search"]
+        window = max(PATIENCE, int(PATIENCE_SHARE * len(searched)))
+        complete = [t for t in self.trials if t.status == "complete"]
         if len(searched) < 2 * window or len(complete) < 2:
             return False
         newest = {t.number for t in searched[-window:]}
         before = [t for t in complete if t.number not in newest]
         best = min(complete, key=lambda t: t.loss)
         gain = (min(t.loss for t in before) - best.loss) / best.loss if before else 1.0
-        return gain < STILL_GAIN * _noise(complete, best)
+        return gain < LEAST_GAIN * _noise(complete, best)
 
-    def tell(self, asked: Asked, trial: Trial) -> None:
-        """Let later choices know how a recipe ended."""
-        self.told.append(trial)
-        if asked.trial is None:
+    def report(self, proposal: Proposal, trial: Trial) -> None:
+        """Take an ended trial into account for later proposals."""
+        self.trials.append(trial)
+        if proposal.trial is None:
             return
         study = self.studies[trial.recipe.family]
         if trial.losses:
-            study.tell(asked.trial, self._estimate(trial))
+            study.tell(proposal.trial, self._estimate(trial))
         else:
-            study.tell(asked.trial, state=optuna.trial.TrialState.FAIL)
+            study.tell(proposal.trial, state=optuna.trial.TrialState.FAIL)
 
     def rank(self, recipe: Recipe) -> int:
-        """Place among the start points; those come first."""
+        """Position among the start points, which come before all others."""
         return self.starts.index(recipe) if recipe in self.starts else len(self.starts)
 
     # ---- start points
 
     def _start_points(self) -> list[tuple[int, Recipe]]:
-        """Start points by priority; families that won before come first in a later full search."""
+        """Start points by priority; in a later full search, the best families of earlier cycles first."""
         favour = {name: i for i, name in enumerate(self.plan.favour)}
         points = [
             (priority, favour.get(family.name, 0), i, recipe_of_start(family, start, self._seed))
@@ -149,15 +148,15 @@ class Proposals:
     def _families_left(self) -> list[str]:
         """Families worth searching, the least searched first."""
         best: dict[str, float] = {}
-        for trial in self.told:
+        for trial in self.trials:
             if trial.status == "complete":
                 best[trial.recipe.family] = min(best.get(trial.recipe.family, np.inf), trial.loss)
         ranked = sorted((f for f in best if self._searchable(f)), key=lambda f: best[f])
-        searched = Counter(t.recipe.family for t in self.told if t.source == "search")
+        searched = Counter(t.recipe.family for t in self.trials if t.source == "search")
         keep = ranked[:FIRST_CUT]
         if all(searched[f] >= TRIALS_BETWEEN_CUTS for f in keep):
             keep = ranked[:SECOND_CUT]
-        return sorted(keep, key=lambda f: (self.asked[f], best[f]))
+        return sorted(keep, key=lambda f: (self.proposed[f], best[f]))
 
     def _searchable(self, name: str) -> bool:
         if name in self.passed_over or name not in self.work.offered:
@@ -165,39 +164,39 @@ class Proposals:
         family = self.work.families[name]
         try:
             family.space(optuna.trial.FixedTrial({}), self.shape(family))
-        except ValueError:  # it asked for a value
+        except ValueError:  # the space has a parameter to suggest
             return True
         return False
 
-    def _ask(self, name: str) -> Asked | None:
+    def _propose(self, name: str) -> Proposal | None:
         family, study = self.work.families[name], self._study(name)
         for _ in range(REPEATS):
             trial = study.ask()
             recipe = suggest_recipe(family, trial, self.shape(family), self._seed)
             if recipe.id not in self.seen:
                 self.seen.add(recipe.id)
-                self.asked[name] += 1
-                return Asked(recipe, "search", trial)
+                self.proposed[name] += 1
+                return Proposal(recipe, "search", trial)
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         self.passed_over.add(name)
         return None
 
     def _study(self, name: str) -> optuna.Study:
-        """A family's study, which begins with what earlier cycles learned, in units of this cycle's best."""
+        """A family's study, started with trials of earlier cycles in units of this cycle's best loss."""
         if name not in self.studies:
             seed = self._seed + list(self.work.families).index(name)
             sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
             self.studies[name] = optuna.create_study(sampler=sampler)
             family = self.work.families[name]
-            mine = [p for p in self.plan.past if p.trial.recipe.family == name]
-            best = min(t.loss for t in self.told if t.status == "complete")
-            for lesson in lessons(family, mine, self.shape(family), best):
+            past = [p for p in self.plan.past if p.trial.recipe.family == name]
+            best = min(t.loss for t in self.trials if t.status == "complete")
+            for lesson in lessons(family, past, self.shape(family), best):
                 self.studies[name].add_trial(lesson)
         return self.studies[name]
 
     def _estimate(self, trial: Trial) -> float:
-        """The loss; for a pruned trial the incumbent's, scaled by how far it was behind."""
-        complete = [t for t in self.told if t.status == "complete"]
+        """The loss; for a pruned trial the incumbent's, scaled by the ratio on the same blocks."""
+        complete = [t for t in self.trials if t.status == "complete"]
         if trial.status == "complete" or not complete:
             return trial.loss
         incumbent = min(complete, key=lambda t: t.loss)

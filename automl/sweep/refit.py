@@ -1,4 +1,4 @@
-"""The decided recipes fitted on everything, the newest rows included, within the time that is left."""
+"""Refit the members of a blend on all rows, the newest included, within the time that is left."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ from automl.sweep.leaderboard import Work, makespan
 
 __all__ = ["Refits", "Refitted", "part_of", "share_in_time"]
 
-START_SECONDS = 1.5  # encoding all rows and starting processes, before any fit begins
-LEAST_ROWS = 1000  # newest and drawn ones that a refit is thinned to
+START_SECONDS = 1.5  # for encoding all rows and starting processes, before any fit begins
+LEAST_ROWS = 1000  # a refit is thinned to no fewer rows
+SLACK = 1.5  # refits may take so many times their estimated wall clock
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Refitted:
-    """What came of a refit: (name, weight, encoder, estimator) each, the blend they are, and how."""
+    """A refitted blend; `parts` are (name, weight, encoder, estimator) per member."""
 
     parts: list[tuple[str, float, Any, Any]]
     blend: Blend
-    rows: int  # that were fitted on
-    lost: dict[str, str]  # member -> why it is missing
+    rows: int  # training rows
+    lost: dict[str, str]  # member -> why its refit failed
 
 
 class Refits:
-    """Fits on all rows, begun one by one wherever a core is free; a context.
+    """Fits on all rows, started one by one whenever a core is free; a context manager.
 
-    Most cycles keep their champion. So a sweep begins the fits of its members where a core would wait for
-    the last trials, and `fit` goes on from there; what was begun in vain is stopped.
+    Most cycles keep their champion. So a sweep starts refits of its members on cores that would wait for
+    the last trials, and `fit` continues from there; fits that turn out to be unneeded are stopped.
     """
 
     def __init__(self, work: Work) -> None:
@@ -47,7 +48,7 @@ class Refits:
         self.rows = Rows.of(work.frame, work.problem, work.contract, block)
         self.pool = Pool(work.workers)
         self.matrices = Matrices(self._encode, work.workers)
-        self._begun: dict[str, tuple[Params, int]] = {}  # recipe -> what was learned, and rows
+        self._started: dict[str, tuple[Params, int]] = {}  # recipe -> learned params, and rows
         self._ended: dict[str, FitResult] = {}
         self._seconds = 0.0  # of fits that have ended
 
@@ -62,14 +63,15 @@ class Refits:
 
     @property
     def spent(self) -> float:
-        """Core-seconds of fits and encodings so far, also of those at work."""
-        return self.matrices.spent + self._seconds + sum(s for f, s in self.pool.at_work if f.refit)
+        """Core-seconds of fits and encodings so far, including running ones."""
+        running = sum(seconds for fit, seconds in self.pool.at_work if fit.refit)
+        return self.matrices.spent + self._seconds + running
 
     def begin(self, members: Sequence[Member], limit: float, most: int | None = None) -> bool:
-        """Give a free core the next matrix or fit of these members; False if there is none for now.
+        """Start the next matrix or fit of these members on a free core; False if there is none now.
 
-        Of what was begun before, nothing is begun again. `limit` is the moment at which a fit is killed,
-        `most` the rows that there is time for, by default all.
+        Nothing is started twice. `limit` is the moment at which a fit is killed, `most` the largest number
+        of rows, by default all.
         """
         most = most or len(self.rows.y)
         for member in members:
@@ -77,7 +79,7 @@ class Refits:
                 continue
             encoding = self._encoding(member)
             if self.matrices.get(encoding, most) is not None:
-                self._begun[member.recipe.id] = member.learned, most
+                self._started[member.recipe.id] = member.learned, most
                 self.pool.start(self._job(member, most), limit)
                 return True
             if self.matrices.begin(encoding, most):
@@ -85,7 +87,7 @@ class Refits:
         return False
 
     def take(self, fit: Fit, result: FitResult) -> None:
-        """Note how a fit has ended."""
+        """Record the result of a fit."""
         self._seconds += result.seconds
         self._ended[fit.recipe.id] = result
 
@@ -98,20 +100,20 @@ class Refits:
     ) -> Refitted:
         """Fit the members of a blend on all rows, the newest included, before the deadline.
 
-        `costs` are estimated seconds per recipe id, `overhead` those before the first fit begins. When they
-        do not fit the time left, the oldest rows are thinned out. A member that fails or does not end in
-        time is left out, and the others share its weight.
+        `costs` are estimated seconds per recipe id, `overhead` the seconds before the first fit begins. If they
+        exceed the time left, older rows are thinned out. A member that fails or does not end in time is left
+        out, and the others share its weight.
 
         Raises
         ------
         AutomlError
-            Not one member ended well in time.
+            No member succeeded in time.
         """
         members = sorted(blend.members, key=lambda m: -costs.get(m.recipe.id, 0.0))
         self._forget(members)
-        at_work = {f.recipe.id: s for f, s in self.pool.at_work}
+        running = {f.recipe.id: s for f, s in self.pool.at_work}
         left = [
-            max(0.0, costs.get(m.recipe.id, 0.0) - at_work.get(m.recipe.id, 0.0))
+            max(0.0, costs.get(m.recipe.id, 0.0) - running.get(m.recipe.id, 0.0))
             for m in members
             if m.recipe.id not in self._ended
         ]
@@ -124,26 +126,26 @@ class Refits:
                 pass
             for fit, result in self.pool.collect(float("inf"), self.matrices.waker):
                 self.take(fit, result)
-            self.matrices.heard()
+            self.matrices.drain_waker()
         return self._refitted(blend)
 
     # ---- its parts
 
     def _forget(self, members: Sequence[Member]) -> None:
-        """Stop what is not wanted; what failed, or learned otherwise, is fitted anew."""
+        """Stop fits of other blends; forget fits that failed or had other learned params."""
         wanted = {m.recipe.id for m in members if self._count(m)}
         for fit, result in self.pool.stop(lambda f: f.recipe.id not in wanted or not f.refit):
             self._seconds += result.seconds
-            self._begun.pop(fit.recipe.id, None)
+            self._started.pop(fit.recipe.id, None)
         for member in members:
             name = member.recipe.id
             if name not in wanted or (name in self._ended and self._ended[name].error):
-                self._begun.pop(name, None)
+                self._started.pop(name, None)
                 self._ended.pop(name, None)
 
     def _count(self, member: Member) -> int:
-        """The rows on which its fit was begun; 0 if it was not."""
-        learned, rows = self._begun.get(member.recipe.id, (None, 0))
+        """The rows of a member's started fit; 0 if it was not started."""
+        learned, rows = self._started.get(member.recipe.id, (None, 0))
         return rows if learned == member.learned else 0
 
     def _encoding(self, member: Member) -> Encoding:
@@ -185,7 +187,7 @@ class Refits:
     def _job(self, member: Member, most: int) -> Fit:
         folder = self._folder(self._encoding(member), most)
         return Fit(
-            tag=(len(self._begun), 0),
+            tag=(len(self._started), 0),
             family=str(self.work.families[member.recipe.family].path),
             recipe=member.recipe,
             learned=member.learned,
@@ -203,43 +205,43 @@ class Refits:
 
 
 def share_in_time(costs: Sequence[float], workers: int, seconds: float) -> float:
-    """The share of all rows on which fits of these costs, on all of them, end in so many seconds."""
-    needed = 1.5 * makespan(costs, workers)
+    """The share of rows with which fits that have these costs on all rows end within so many seconds."""
+    needed = SLACK * makespan(costs, workers)
     return 1.0 if needed <= seconds else max(seconds, 1.0) / needed
 
 
 def part_of(done: Refitted, blend: Blend) -> Refitted:
-    """What came of one blend whose members were refit together with others.
+    """The part of a refit that belongs to one blend, refitted together with others.
 
     Raises
     ------
     AutomlError
-        Not one of its members ended well in time.
+        No member of the blend succeeded in time.
     """
     parts = {m.recipe.id: p for m, p in zip(done.blend.members, done.parts, strict=True)}
     lost = {n: why for n, why in done.lost.items() if n in {m.recipe.id for m in blend.members}}
     if not any(m.recipe.id in parts for m in blend.members):
         raise _none_left(blend.members[0].recipe.family, next(iter(lost.values()), "not fitted"))
     left = _weighed(blend, lost)
-    mine = [
+    members = [
         (f"{i}-{m.recipe.family}", m.weight, *parts[m.recipe.id][2:])
         for i, m in enumerate(left.members)
     ]
-    return replace(done, parts=mine, blend=left, lost=lost)
+    return replace(done, parts=members, blend=left, lost=lost)
 
 
 def _weighed(blend: Blend, lost: Collection[str]) -> Blend:
-    """The blend without those that were lost, who leave their weight to the others."""
+    """The blend without lost members, whose weight goes to the others in proportion."""
     if not lost:
         return blend
-    there = [m for m in blend.members if m.recipe.id not in lost]
-    whole = sum(m.weight for m in there)
-    return Blend(tuple(replace(m, weight=round(m.weight / whole, 6)) for m in there))
+    fitted = [m for m in blend.members if m.recipe.id not in lost]
+    whole = sum(m.weight for m in fitted)
+    return Blend(tuple(replace(m, weight=round(m.weight / whole, 6)) for m in fitted))
 
 
 def _none_left(family: str, why: str) -> AutomlError:
     return AutomlError(
         f"refit of {family} failed: {why}",
         code="refit_failed",
-        next_step="Raise sweep.budget, or take the family out of sweep.families.",
+        next_step="Raise sweep.budget, or remove the family from sweep.families.",
     )

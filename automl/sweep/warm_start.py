@@ -12,26 +12,26 @@ from automl.sweep.leaderboard import Past
 
 __all__ = ["lessons"]
 
-MOST = 10  # per family: more would drown what this cycle finds
-AGEING = (
-    0.002  # by which a lesson's loss grows per cycle of age; a study has no other way to forget
-)
+MOST = 10  # per family: more would outweigh the trials of this cycle
+AGEING = 0.002  # added to a relative loss per cycle of age, so that a study forgets old trials
 _log = logging.getLogger(__name__)
 
 
 def lessons(
     family: Family, past: Sequence[Past], shape: Shape, best: float
 ) -> list[optuna.trial.FrozenTrial]:
-    """The best earlier trials of a family, their losses in units of `best`, this cycle's best loss.
+    """The best earlier trials of a family, with losses in units of `best`, this cycle's best loss.
 
     Losses of different cycles cannot be compared; losses relative to the best of their cycle can. A
-    trial whose parameters the space of today would not suggest is left out.
+    trial whose parameters the present space would not suggest is left out.
     """
-    known: dict[str, Past] = {}
+    newest: dict[str, Past] = {}
     for p in sorted(past, key=lambda p: (p.age, p.relative)):
-        known.setdefault(p.trial.recipe.id, p)
-    told = []
-    for p in sorted(known.values(), key=lambda p: (p.relative + AGEING * p.age, p.trial.recipe.id)):
+        newest.setdefault(p.trial.recipe.id, p)
+    trials = []
+    for p in sorted(
+        newest.values(), key=lambda p: (p.relative + AGEING * p.age, p.trial.recipe.id)
+    ):
         recipe = p.trial.recipe
         params = suggested_values(family, recipe)
         fixed = optuna.trial.FixedTrial(params)
@@ -44,13 +44,13 @@ def lessons(
         )
         if again.params != recipe.params or not fits:
             continue
-        told.append(
+        trials.append(
             optuna.trial.create_trial(
                 params={n: params[n] for n in fixed.distributions},
                 distributions=fixed.distributions,
                 value=best * (p.relative + AGEING * p.age),
             )
         )
-        if len(told) == MOST:
+        if len(trials) == MOST:
             break
-    return told
+    return trials

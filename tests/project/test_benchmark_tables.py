@@ -31,7 +31,7 @@ def test_steps_are_hours_and_the_last_three_origins_are_cycles(tmp_path: Path) -
     assert table.block == "2d"
     cuts = [table.cut(cycle) for cycle in range(3)]
     assert [len(cut.train) for cut in cuts] == [144, 192, 240]
-    assert [len(cut.validation) for cut in cuts] == [48, 48, 48]
+    assert [len(cut.judged) for cut in cuts] == [48, 48, 48]
     assert cuts[2].judged["t"].iloc[0] == cuts[2].as_of
     assert table.frame["t"].diff().dropna().unique().tolist() == [pd.Timedelta(hours=1)]
 

@@ -29,11 +29,11 @@ from automl.retrain import retrain
 from automl.retrain.training_data import without_weights
 from automl.store import Store
 from automl.sweep import Work, baseline_losses, blend_losses, output_file, reweighed, sweep
-from automl.sweep.fit_cache import FitCache, Kept, block_name, columns_of
+from automl.sweep.fit_cache import CachedFit, FitCache, block_name, columns_of
 from automl.workspace import open_workspace
 from tests.support.parcels import AS_OF, make_world
 from tests.support.store_rows import make_generation
-from tests.support.sweep_work import MakeWork, say
+from tests.support.sweep_work import MakeWork, write_outputs
 from tests.support.sweep_work import make_work as make_work  # a fixture
 
 RNG = np.random.default_rng(5)
@@ -157,12 +157,16 @@ def test_kept_answers_and_models_go_with_the_row_weights(
     other = work.frame.assign(copies=work.frame["copies"] + 1.0)
     names = {block_name(w, work.blocks[0]) for w in (work, replace(work, frame=other))}
     assert len(names) == 2
-    say(work, {GOOD: 0.5})
+    write_outputs(work, {GOOD: 0.5})
     fit_cache = FitCache(tmp_path / "fit_cache")
-    fit_cache.put([Kept(GOOD, {}, AS_OF, **columns_of(work))], work, {(GOOD.id, 0)})
+    fit_cache.replace(
+        [CachedFit(recipe=GOOD, learned={}, labels_until=AS_OF, **columns_of(work))],
+        work,
+        {(GOOD.id, 0)},
+    )
     again = replace(work, scratch=tmp_path / "again")
-    assert fit_cache.answer(again) == {(GOOD.id, 0): {}}
-    assert fit_cache.answer(replace(again, problem=make_plain(work.problem))) == {}
+    assert fit_cache.predict(again) == {(GOOD.id, 0): {}}
+    assert fit_cache.predict(replace(again, problem=make_plain(work.problem))) == {}
 
 
 # ---------------------------------------------------------------- fits

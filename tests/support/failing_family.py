@@ -1,10 +1,10 @@
-"""A family whose estimator misbehaves in the way its parameter says; in a file, as a user's would be."""
+"""A family file whose estimator fails in the way its parameter names."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-TROUBLED = '''"""Goes wrong in the way it is told."""
+FAILING = '''"""Fails in the way its parameter names."""
 import ctypes
 import os
 import time
@@ -17,7 +17,7 @@ from automl import Family
 HOWS = ["", "raises", "exits", "crashes", "sleeps", "eats", "nan", "mute", "leaves"]
 
 
-class Troubled(LogisticRegression):
+class Failing(LogisticRegression):
     def __init__(self, how="", C=1.0):
         super().__init__(C=C)
         self.how = how
@@ -38,8 +38,8 @@ class Troubled(LogisticRegression):
         return super().fit(X, y, sample_weight)
 
     def predict_proba(self, X):
-        answer = super().predict_proba(X)
-        return answer * np.nan if self.how == "nan" else answer
+        output = super().predict_proba(X)
+        return output * np.nan if self.how == "nan" else output
 
     def __getattribute__(self, name):
         if name == "predict_proba" and super().__getattribute__("how") == "mute":
@@ -47,12 +47,12 @@ class Troubled(LogisticRegression):
         return super().__getattribute__(name)
 
 
-family = Family(name="troubled", short="trb", tasks={"binary"}, encoding="dense",
+family = Family(name="failing", short="fail", tasks={"binary"}, encoding="dense",
                 start=START,
                 space=lambda trial, shape: {"how": trial.suggest_categorical("how", HOWS)},
-                build=lambda params, shape, seed: Troubled(**params))
+                build=lambda params, shape, seed: Failing(**params))
 '''
-# how an estimator goes wrong -> what the trial says of it
+# how an estimator fails -> the error of the trial
 HOWS = {
     "raises": "ValueError: not today",
     "exits": "process died without a result: exit code 3",
@@ -65,9 +65,9 @@ HOWS = {
 }
 
 
-def write_troubled(folder: Path, *hows: str) -> str:
-    """Write the family, with a start point per way to go wrong; returns its entry for `sweep.families`."""
+def write_failing_family(folder: Path, *hows: str) -> str:
+    """Write the family, with a start point per failure; returns its entry for `sweep.families`."""
     starts = [(i, {"how": how}) for i, how in enumerate(hows, 1)]
-    text = TROUBLED.replace("start=START", f"start={starts!r}")
-    (folder / "troubled.py").write_text(text, encoding="utf-8")
-    return "./troubled.py"
+    text = FAILING.replace("start=START", f"start={starts!r}")
+    (folder / "failing.py").write_text(text, encoding="utf-8")
+    return "./failing.py"

@@ -1,4 +1,4 @@
-"""The work of a sweep on the made-up world, and answers as if recipes had been fitted."""
+"""The work of a sweep on the synthetic world, and outputs as if recipes had been fitted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MakeWork = Callable[..., Work]
 
 @pytest.fixture
 def make_work(make_problem: Callable[..., Problem], tmp_path: Path, server: None) -> MakeWork:
-    """The work of a sweep on the made-up world; `edits` change the problem file."""
+    """The work of a sweep on the synthetic world; `edits` change the problem file."""
 
     def make(edits: dict[str, str] | None = None, *, scratch: str = "scratch") -> Work:
         problem = make_problem(replace=edits or {})
@@ -32,13 +32,21 @@ def make_work(make_problem: Callable[..., Problem], tmp_path: Path, server: None
         families = load_families(problem.sweep.families, tmp_path)
         blocks = make_blocks(frame, problem, AS_OF)
         contract = infer(frame, problem)
-        return Work(problem, contract, families, frame, blocks, tmp_path / scratch, workers=2)
+        return Work(
+            problem=problem,
+            contract=contract,
+            families=families,
+            frame=frame,
+            blocks=blocks,
+            scratch=tmp_path / scratch,
+            workers=2,
+        )
 
     return make
 
 
-def say(work: Work, noises: dict[Recipe, float], since: int = 0) -> None:
-    """Outputs of recipes on every block, or the older ones: the truth, and as much of one noise."""
+def write_outputs(work: Work, noises: dict[Recipe, float], since: int = 0) -> None:
+    """Outputs of recipes on every block, or the older ones: the truth plus so much of one noise."""
     outcomes = to_outcomes(work.frame["late"], work.contract)
     (work.scratch / "outputs").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
@@ -46,5 +54,5 @@ def say(work: Work, noises: dict[Recipe, float], since: int = 0) -> None:
         truth = outcomes[block.validation]
         common = rng.normal(0, 1, len(truth))
         for recipe, noise in noises.items():
-            said = truth + noise * common
-            np.save(output_file(work, recipe, b), np.column_stack([-said, said]))
+            noisy = truth + noise * common
+            np.save(output_file(work, recipe, b), np.column_stack([-noisy, noisy]))

@@ -230,7 +230,7 @@ def test_an_anchor_keeps_a_fifth_of_the_weight_and_is_never_made_worse(
         assert sum(weights[n] for n in anchor) >= 0.2 - 1e-12
 
 
-def test_a_full_anchor_makes_room_for_a_better_recipe() -> None:
+def test_a_full_anchor_gives_way_to_a_better_recipe() -> None:
     world = World(4, "rmse", candidates=6)
     world.outputs["c5"] = [y.copy() for y in world.truth]
     anchor = {"c0": 0.3, "c1": 0.25, "c2": 0.2, "c3": 0.15, "c4": 0.1}
@@ -277,7 +277,7 @@ def test_a_ratio_of_levels_is_the_ratio_on_every_block(losses: list[float], time
     assert ratio == pytest.approx(times)
 
 
-def test_answers_without_a_fault_are_not_told_apart_by_their_last_digits() -> None:
+def test_rounding_does_not_rank_near_perfect_models() -> None:
     assert level([1e-9], [0.025]) == pytest.approx(level([1e-6], [0.025]), rel=1e-4)
     assert level([0.0, 0.0], [0.0, 0.0]) > 0
     assert np.isnan(level([0.1, np.nan], [0.0, 0.0]))
@@ -324,7 +324,7 @@ def members_of(
 
 
 @pytest.mark.parametrize("classes", CLASSES.values(), ids=CLASSES)
-def test_a_classifier_answers_the_weighted_mean_and_its_likeliest_label(
+def test_a_classifier_predicts_the_weighted_mean_and_the_most_probable_label(
     classes: tuple[str | int, ...],
 ) -> None:
     frame = parcels()
@@ -345,7 +345,7 @@ def test_a_classifier_answers_the_weighted_mean_and_its_likeliest_label(
     assert len(set(model.predict(frame))) > 1  # otherwise the line above says little
 
 
-def test_a_regressor_answers_the_weighted_mean() -> None:
+def test_a_regressor_predicts_the_weighted_mean() -> None:
     frame = parcels()
     y = frame["weight"].to_numpy() ** 2
     members = members_of(
@@ -360,7 +360,7 @@ def test_a_regressor_answers_the_weighted_mean() -> None:
     assert model.predict(frame) == pytest.approx(wanted)
 
 
-def test_a_model_of_one_member_answers_as_the_member_and_survives_pickling() -> None:
+def test_a_model_with_one_member_predicts_like_the_member_and_survives_pickling() -> None:
     frame = parcels()
     members = members_of(
         frame, (frame["weight"] > 0).to_numpy(float), [LogisticRegression(), LogisticRegression()]

@@ -35,7 +35,7 @@ def test_a_shipped_family_is_loaded_by_name_and_by_path(name: str, tmp_path: Pat
     assert by_name.doc
 
 
-def test_a_family_file_is_found_beside_the_problem_and_its_classes_can_be_pickled(
+def test_a_family_file_is_found_next_to_the_problem_and_its_classes_can_be_pickled(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "families").mkdir()
@@ -51,7 +51,7 @@ def test_a_family_file_is_found_beside_the_problem_and_its_classes_can_be_pickle
 
 
 @pytest.mark.parametrize(
-    ("content", "code", "told"),
+    ("content", "code", "error"),
     [
         (None, "no_family", r"broken\.py: no family file at .*broken\.py"),
         (
@@ -71,11 +71,11 @@ def test_a_family_file_is_found_beside_the_problem_and_its_classes_can_be_pickle
     ],
 )
 def test_a_family_file_that_cannot_be_used_is_refused(
-    tmp_path: Path, content: str | None, code: str, told: str
+    tmp_path: Path, content: str | None, code: str, error: str
 ) -> None:
     if content is not None:
         (tmp_path / "broken.py").write_text(content, encoding="utf-8")
-    with pytest.raises(SpaceError, match=told) as caught:
+    with pytest.raises(SpaceError, match=error) as caught:
         load_family("broken.py", tmp_path)
     assert caught.value.code == code
 
@@ -97,7 +97,7 @@ def test_families_keep_the_order_of_the_problem_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "name", "told"),
+    ("file", "name", "error"),
     [
         ("mine.py", "baseline", r"mine\.py: family 'baseline' is also defined by .*baseline\.py"),
         (
@@ -108,10 +108,10 @@ def test_families_keep_the_order_of_the_problem_file(tmp_path: Path) -> None:
     ],
 )
 def test_two_families_that_could_be_mixed_up_are_refused(
-    tmp_path: Path, file: str, name: str, told: str
+    tmp_path: Path, file: str, name: str, error: str
 ) -> None:
     (tmp_path / file).write_text(FAMILY.format(name=name), encoding="utf-8")
-    with pytest.raises(SpaceError, match=told) as caught:
+    with pytest.raises(SpaceError, match=error) as caught:
         load_families(["baseline", f"./{file}"], tmp_path)
     assert caught.value.code == "family_twice"
 

@@ -78,8 +78,10 @@ def balanced_accuracy(y: list[float], p: list[list[float]], w: list[float]) -> f
     """Mean share of right classes over the classes that came."""
     shares = []
     for k in sorted(set(y)):
-        mine = [i for i in range(len(y)) if y[i] == k]
-        shares.append(sum(w[i] for i in mine if chosen(p)[i] == k) / sum(w[i] for i in mine))
+        of_class = [i for i in range(len(y)) if y[i] == k]
+        shares.append(
+            sum(w[i] for i in of_class if chosen(p)[i] == k) / sum(w[i] for i in of_class)
+        )
     return sum(shares) / len(shares)
 
 
@@ -181,13 +183,13 @@ def test_a_weight_of_two_is_the_row_twice_and_of_zero_the_row_left_out(
 
 
 @pytest.mark.parametrize("name", BETTER)
-def test_rows_that_all_weigh_nothing_have_no_score(name: str) -> None:
+def test_rows_without_weight_have_no_score(name: str) -> None:
     task = next(task for task, known in EVERY if known == name)
     y, output, _ = made_up(task, 0)
     assert isnan(get_metric(name).score(y, output, np.zeros(len(y))))
 
 
-def test_a_class_that_weighs_nothing_is_not_there() -> None:
+def test_a_class_without_weight_does_not_count() -> None:
     y, output, weight = made_up("binary", 0)
     assert isnan(get_metric("roc_auc").score(y, output, weight * (y == 1)))
 
@@ -232,10 +234,10 @@ def test_the_order_of_rows_does_not_matter(task: str, name: str, seed: int) -> N
     )
 
 
-def test_a_relative_error_of_nothing_is_not_a_number() -> None:
-    y, said = np.array([0.0, 2.0, 4.0]), np.array([1.0, 1.0, 3.0])
-    assert isnan(get_metric("mape").score(y, said))
-    assert get_metric("mape").score(y, said, np.array([0.0, 1.0, 1.0])) == pytest.approx(0.375)
+def test_the_relative_error_of_a_zero_target_is_not_a_number() -> None:
+    y, predicted = np.array([0.0, 2.0, 4.0]), np.array([1.0, 1.0, 3.0])
+    assert isnan(get_metric("mape").score(y, predicted))
+    assert get_metric("mape").score(y, predicted, np.array([0.0, 1.0, 1.0])) == pytest.approx(0.375)
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
@@ -245,10 +247,10 @@ def test_roc_auc_of_a_single_class_is_not_a_number(label: float) -> None:
     assert isnan(get_metric("roc_auc").loss(score))
 
 
-def test_classes_that_did_not_come_still_count_in_log_loss() -> None:
+def test_classes_without_rows_still_count_in_log_loss() -> None:
     p = np.array([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]])
     assert get_metric("log_loss").score(np.array([0.0, 0.0]), p) == pytest.approx(log(2))
 
 
-def test_a_sure_wrong_answer_costs_a_finite_log_loss() -> None:
+def test_a_confident_wrong_prediction_costs_a_finite_log_loss() -> None:
     assert 30 < get_metric("log_loss").score(np.array([0.0]), np.array([[0.0, 1.0]])) < 1000

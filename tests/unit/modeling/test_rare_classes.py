@@ -1,4 +1,4 @@
-"""A class of few rows stays in a thinned history, and in the answers of models that never saw it."""
+"""A class of few rows stays in a thinned history, and in the output of models that never saw it."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_a_class_of_few_rows_keeps_them_and_its_weight(
 ) -> None:
     rows = history({0.0: 30_000, 1.0: rare, 2.0: 10_000}, old=old)
 
-    kept = thin(rows, most, seed)
+    thinned = thin(rows, most, seed)
 
-    assert len(kept.y) == most
-    assert np.all(np.diff(kept.frame["n"]) > 0), "the order of time"
-    assert (kept.y == 1).sum() >= min(rare, LEAST_OF_CLASS)
+    assert len(thinned.y) == most
+    assert np.all(np.diff(thinned.frame["n"]) > 0), "the order of time"
+    assert (thinned.y == 1).sum() >= min(rare, LEAST_OF_CLASS)
     if rare < LEAST_OF_CLASS:
-        assert kept.weight[kept.y == 1].sum() == pytest.approx(rare)
-    assert kept.weight.sum() == pytest.approx(len(rows.y))
+        assert thinned.weight[thinned.y == 1].sum() == pytest.approx(rare)
+    assert thinned.weight.sum() == pytest.approx(len(rows.y))
 
 
 def test_a_thinned_class_counts_as_much_as_before_on_average() -> None:
@@ -90,7 +90,7 @@ def test_values_and_classes_without_a_rare_one_are_drawn_as_before(classes: int 
 
 
 @pytest.mark.parametrize("labels", [60, 400, 900])
-def test_many_classes_share_the_place_that_there_is(labels: int) -> None:
+def test_many_classes_share_the_cap(labels: int) -> None:
     y = np.sort(np.minimum(RNG.geometric(3 / labels, 40_000), labels) - 1.0)[::-1].copy()
     rows = Rows(
         frame=pd.DataFrame({"n": np.arange(40_000)}),
@@ -100,11 +100,11 @@ def test_many_classes_share_the_place_that_there_is(labels: int) -> None:
         block=0,
         zone=labels,
     )
-    kept = thin(rows, 1000, 0)
-    assert len(kept.y) == 1000
-    assert kept.weight.sum() == pytest.approx(40_000)
+    thinned = thin(rows, 1000, 0)
+    assert len(thinned.y) == 1000
+    assert thinned.weight.sum() == pytest.approx(40_000)
     if labels <= 500:
-        assert set(kept.y) == set(y)
+        assert set(thinned.y) == set(y)
 
 
 # ---------------------------------------------------------------- models that lack a class
@@ -125,7 +125,9 @@ def fitted(
 
 
 @pytest.mark.parametrize("family", ["lightgbm", "linear", "extra_trees", "hist_gradient_boosting"])
-def test_a_blend_answers_for_a_class_that_a_member_never_saw(family: str, tmp_path: Path) -> None:
+def test_a_blend_has_probabilities_of_a_class_that_a_member_never_saw(
+    family: str, tmp_path: Path
+) -> None:
     lacking, estimator, X = fitted(family, [0.0, 2.0])
     whole, other, _ = fitted("linear", [0.0, 1.0, 2.0])
     model = assemble([("0", 0.75, lacking, estimator), ("1", 0.25, whole, other)], CONTRACT, ["a"])
@@ -147,7 +149,7 @@ def test_a_blend_answers_for_a_class_that_a_member_never_saw(family: str, tmp_pa
     assert bool(shares_of_gain(model)) is (family in ("lightgbm", "extra_trees"))
 
 
-def test_a_member_that_saw_every_class_stays_a_stock_one() -> None:
+def test_a_member_that_saw_every_class_keeps_its_stock_class() -> None:
     encoder, estimator, _ = fitted("linear", [0.0, 1.0, 2.0])
     model = assemble([("0", 1.0, encoder, estimator)], CONTRACT, ["a"])
     assert model.estimators_[0][-1] is estimator
@@ -156,7 +158,7 @@ def test_a_member_that_saw_every_class_stays_a_stock_one() -> None:
     assert type(model.estimators_[0][-1]).__module__ == CARRIED
 
 
-def test_a_model_of_fewer_classes_answers_for_those_of_the_contract() -> None:
+def test_a_model_with_fewer_classes_predicts_those_of_the_contract() -> None:
     X = pd.DataFrame({"a": RNG.normal(size=50)})
     model = LogisticRegression().fit(X, np.where(X["a"] > 0, "z", "x"))
     output = model_output(model, X, CONTRACT)

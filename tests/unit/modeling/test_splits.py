@@ -80,10 +80,10 @@ PROBLEMS = st.fixed_dictionaries(
 
 
 def made(
-    world: dict[str, Any], asked: dict[str, Any], **more: bool
+    world: dict[str, Any], settings: dict[str, Any], **more: bool
 ) -> tuple[pd.DataFrame, Problem, list[Block]]:
     """The mature rows of a made-up world and their blocks; none where the history is too short."""
-    p, frame = problem(**asked, **more), history(**world)
+    p, frame = problem(**settings, **more), history(**world)
     frame = frame[frame["sent_at"] < utc_naive(p.mature(AS_OF))]
     if more.get("known"):
         frame = frame[frame["known_at"] < utc_naive(AS_OF)]
@@ -97,23 +97,23 @@ def made(
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
 def test_blocks_are_disjoint_newest_first_and_end_where_labels_end(
-    world: dict[str, Any], asked: dict[str, Any]
+    world: dict[str, Any], settings: dict[str, Any]
 ) -> None:
-    _, p, blocks = made(world, asked)
+    _, p, blocks = made(world, settings)
     ends = [p.mature(AS_OF), *(block.start for block in blocks)]
     assert [block.end for block in blocks] == ends[: len(blocks)]
     assert all(block.start <= p.validation.block.before(block.end) for block in blocks)
     validation = [i for block in blocks for i in block.validation]
     assert len(validation) == len(set(validation))
-    assert len(blocks) <= asked["origins"]
+    assert len(blocks) <= settings["origins"]
 
 
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
 def test_validation_rows_are_exactly_those_of_the_block(
-    world: dict[str, Any], asked: dict[str, Any]
+    world: dict[str, Any], settings: dict[str, Any]
 ) -> None:
-    frame, _, blocks = made(world, asked)
+    frame, _, blocks = made(world, settings)
     for block in blocks:
         inside = (frame["sent_at"] >= utc_naive(block.start)) & (
             frame["sent_at"] < utc_naive(block.end)
@@ -125,9 +125,9 @@ def test_validation_rows_are_exactly_those_of_the_block(
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
 def test_a_training_row_had_its_label_at_the_origin(
-    world: dict[str, Any], asked: dict[str, Any]
+    world: dict[str, Any], settings: dict[str, Any]
 ) -> None:
-    frame, p, blocks = made(world, asked)
+    frame, p, blocks = made(world, settings)
     for block in blocks:
         for when in frame["sent_at"].iloc[block.train].unique():
             sent_at = when.to_pydatetime().replace(tzinfo=UTC)
@@ -139,9 +139,9 @@ def test_a_training_row_had_its_label_at_the_origin(
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
 def test_no_row_whose_label_was_known_is_left_out_without_a_group(
-    world: dict[str, Any], asked: dict[str, Any]
+    world: dict[str, Any], settings: dict[str, Any]
 ) -> None:
-    frame, p, blocks = made(world, {**asked, "group": False})
+    frame, p, blocks = made(world, {**settings, "group": False})
     for block in blocks:
         known = frame["sent_at"] < utc_naive(p.mature(block.start))
         assert block.train.tolist() == np.flatnonzero(known).tolist()
@@ -150,13 +150,13 @@ def test_no_row_whose_label_was_known_is_left_out_without_a_group(
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
 def test_label_time_is_respected_at_every_origin(
-    world: dict[str, Any], asked: dict[str, Any]
+    world: dict[str, Any], settings: dict[str, Any]
 ) -> None:
-    frame, _, blocks = made(world, {**asked, "delay": ""}, known=True)
+    frame, _, blocks = made(world, {**settings, "delay": ""}, known=True)
     for block in blocks:
         start = utc_naive(block.start)
         assert (frame["known_at"].iloc[block.train] < start).all()
-        if not asked["group"]:
+        if not settings["group"]:
             slow = [
                 i
                 for i, (t, k) in enumerate(zip(frame["sent_at"], frame["known_at"], strict=True))
@@ -168,9 +168,9 @@ def test_label_time_is_respected_at_every_origin(
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
 def test_rows_of_one_moment_are_never_on_both_sides(
-    world: dict[str, Any], asked: dict[str, Any]
+    world: dict[str, Any], settings: dict[str, Any]
 ) -> None:
-    frame, _, blocks = made(world, asked)
+    frame, _, blocks = made(world, settings)
     times = frame["sent_at"]
     for block in blocks:
         assert not set(times.iloc[block.train]) & set(times.iloc[block.validation])
@@ -182,9 +182,9 @@ def test_rows_of_one_moment_are_never_on_both_sides(
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
 def test_a_group_is_never_on_both_sides_and_nothing_else_is_left_out(
-    world: dict[str, Any], asked: dict[str, Any]
+    world: dict[str, Any], settings: dict[str, Any]
 ) -> None:
-    frame, p, blocks = made(world, {**asked, "group": True})
+    frame, p, blocks = made(world, {**settings, "group": True})
     streets = frame["street"]
     for block in blocks:
         validation = set(streets.iloc[block.validation])
@@ -209,9 +209,9 @@ def test_a_group_may_be_several_columns_and_may_be_missing() -> None:
 @given(WORLDS, PROBLEMS, st.integers(1, 400))
 @settings(max_examples=30, deadline=None)
 def test_rows_that_arrive_later_do_not_move_older_blocks(
-    world: dict[str, Any], asked: dict[str, Any], more: int
+    world: dict[str, Any], settings: dict[str, Any], more: int
 ) -> None:
-    frame, p, blocks = made(world, {**asked, "group": False})
+    frame, p, blocks = made(world, {**settings, "group": False})
     late = history(more, until=AS_OF + 3 * DAY, days=3)
     grown = pd.concat([frame, late], ignore_index=True)
     for old, new in zip(blocks, make_blocks(grown, p, AS_OF) if blocks else [], strict=True):
@@ -251,11 +251,11 @@ def test_a_week_of_one_class_is_refused(block: str, quiet: int) -> None:
     assert caught.value.code == "one_class_in_block"
 
 
-def test_one_class_is_enough_for_a_metric_that_wants_no_order() -> None:
+def test_one_class_is_enough_for_a_metric_without_ranking() -> None:
     frame = history(20_000, days=60).assign(late=0)
     p = problem(block="1d")
-    told = p.model_copy(update={"metric": p.metric.model_copy(update={"name": "log_loss"})})
-    blocks = make_blocks(frame, told, AS_OF)
+    log_loss = p.model_copy(update={"metric": p.metric.model_copy(update={"name": "log_loss"})})
+    blocks = make_blocks(frame, log_loss, AS_OF)
     assert [(block.end - block.start) // DAY for block in blocks] == [1, 1, 1]
 
 
@@ -269,10 +269,10 @@ def test_fewer_blocks_are_made_of_a_short_history() -> None:
     [(50, 60.0, "7d"), (150, 60.0, "7d"), (5000, 6.0, "7d"), (5000, 60.0, "1q")],
 )
 def test_a_history_too_short_for_one_block_is_refused(count: int, days: float, block: str) -> None:
-    told = (
+    error = (
         rf"wanted at least {MIN_TRAIN} labelled rows before a block of {block} that ends 2026-03-02"
     )
-    with pytest.raises(HistoryError, match=told) as caught:
+    with pytest.raises(HistoryError, match=error) as caught:
         make_blocks(history(count, days=days), problem(block=block), AS_OF)
     assert caught.value.code == "too_short"
 

@@ -18,7 +18,7 @@ from automl.modeling.recipes import Recipe
 from automl.modeling.tasks import task_of
 from automl.modeling.training import Fit, FitResult, Pool, predict, recency_weights
 from automl.problem import family_folder
-from tests.support.failing_family import HOWS, write_troubled
+from tests.support.failing_family import HOWS, write_failing_family
 
 SHAPE = Shape(rows=120, columns=2, classes=2, task="binary")
 
@@ -34,14 +34,14 @@ def folder(tmp_path: Path) -> Path:
     np.save(tmp_path / "train_w.npy", np.ones(120))
     np.save(tmp_path / "train_age.npy", np.linspace(1, 0, 120))
     np.save(tmp_path / "validation_X.npy", X[120:])
-    write_troubled(tmp_path, "")
+    write_failing_family(tmp_path, "")
     return tmp_path
 
 
 def job(folder: Path, how: str, number: int = 0) -> Fit:
-    """A fit that goes as it is told."""
-    recipe = Recipe("troubled", {"how": how}, number)
-    family = str(folder / "troubled.py")
+    """A fit of the failing family."""
+    recipe = Recipe("failing", {"how": how}, number)
+    family = str(folder / "failing.py")
     output = folder / f"out-{number}.npy"
     return Fit(
         tag=(number, 0),
@@ -62,14 +62,14 @@ def ended(pool: Pool, count: int) -> dict[int, FitResult]:
     return {fit.tag[0]: result for fit, result in found}
 
 
-@pytest.mark.parametrize(("how", "told"), HOWS.items())
-def test_a_fit_that_goes_wrong_says_how_and_the_next_one_goes_well(
-    folder: Path, how: str, told: str
+@pytest.mark.parametrize(("how", "error"), HOWS.items())
+def test_a_failed_fit_has_an_error_and_the_next_fit_succeeds(
+    folder: Path, how: str, error: str
 ) -> None:
     pool = Pool(1)
     try:
         pool.start(job(folder, how, 1), time.monotonic() + (1.5 if how == "sleeps" else 60))
-        assert told in ended(pool, 1)[1].error
+        assert error in ended(pool, 1)[1].error
         assert pool.free == 1
         pool.start(job(folder, "", 2), time.monotonic() + 60)
         assert ended(pool, 1)[2].error == ""
@@ -78,7 +78,7 @@ def test_a_fit_that_goes_wrong_says_how_and_the_next_one_goes_well(
     assert np.load(folder / "out-2.npy").shape == (40, 2)
 
 
-def test_a_fit_that_goes_well_says_nothing_of_the_one_beside_it(folder: Path) -> None:
+def test_a_good_fit_is_unaffected_by_a_failing_one(folder: Path) -> None:
     pool = Pool(2)
     try:
         pool.start(job(folder, "crashes", 1), time.monotonic() + 60)
@@ -91,7 +91,7 @@ def test_a_fit_that_goes_well_says_nothing_of_the_one_beside_it(folder: Path) ->
     assert results[2].seconds >= results[2].seconds_fit > 0
 
 
-def test_one_child_fits_many_recipes(folder: Path) -> None:
+def test_one_worker_fits_many_recipes(folder: Path) -> None:
     pool = Pool(1)
     try:
         for number in range(5):
@@ -102,7 +102,7 @@ def test_one_child_fits_many_recipes(folder: Path) -> None:
         pool.stop()
 
 
-def test_a_child_that_died_while_idle_costs_one_fit_not_the_sweep(folder: Path) -> None:
+def test_a_worker_that_died_while_idle_costs_one_fit_not_the_sweep(folder: Path) -> None:
     pool = Pool(1)
     try:
         pool.start(job(folder, "", 0), time.monotonic() + 60)
@@ -129,8 +129,8 @@ def test_stopping_kills_what_runs_and_leaves_no_process(folder: Path) -> None:
     assert not any(process.is_alive() for process in children)
 
 
-def test_the_same_job_gives_the_same_answer_in_any_child(folder: Path) -> None:
-    answers: list[Any] = []
+def test_the_same_job_gives_the_same_result_in_any_worker(folder: Path) -> None:
+    outputs: list[Any] = []
     for _ in range(2):
         pool = Pool(1)
         try:
@@ -138,8 +138,8 @@ def test_the_same_job_gives_the_same_answer_in_any_child(folder: Path) -> None:
             ended(pool, 1)
         finally:
             pool.stop()
-        answers.append(np.load(folder / "out-3.npy"))
-    assert np.array_equal(*answers)
+        outputs.append(np.load(folder / "out-3.npy"))
+    assert np.array_equal(*outputs)
 
 
 @given(half_life=st.sampled_from([None, 0.5, 0.125]), scale=st.floats(0.1, 100))
@@ -155,7 +155,7 @@ def test_recency_weights_have_mean_one_and_halve(half_life: float | None, scale:
 
 
 @pytest.mark.parametrize(("task", "classes"), [("binary", 2), ("multiclass", 3), ("regression", 0)])
-def test_what_fits_share_changes_no_answer(tmp_path: Path, task: Any, classes: int) -> None:
+def test_shared_preparation_changes_no_prediction(tmp_path: Path, task: Any, classes: int) -> None:
     random = np.random.default_rng(1)
     X = random.normal(size=(900, 5)).astype("float32")
     X[:, 4] = random.integers(0, 6, 900)  # codes of a category
@@ -168,7 +168,7 @@ def test_what_fits_share_changes_no_answer(tmp_path: Path, task: Any, classes: i
         np.save(tmp_path / f"{name}.npy", values)
     shape = Shape(rows=700, columns=5, classes=classes, task=task, categories=(4,))
     family = load_family("lightgbm", tmp_path)
-    # alike, weighted, alike again, and with other leaves than the bins were made for
+    # unweighted, weighted, unweighted again, and with other leaves than the bins were made for
     params = {"n_estimators": 30, "colsample_bytree": 0.6, "subsample": 0.8}
     leaves = [({}, None), ({}, 0.25), ({"min_child_samples": 2}, None), ({"num_leaves": 9}, 0.25)]
     recipes = [

@@ -21,7 +21,9 @@ RECIPE = Recipe("lightgbm", {"learning_rate": 0.1}, 0)
 def trial(recipe: Recipe = RECIPE, loss: float = 1.0) -> Trial:
     """A complete trial on two blocks."""
     losses = (loss, loss)
-    return Trial(0, recipe, "start", "complete", losses, losses)
+    return Trial(
+        number=0, recipe=recipe, source="start", status="complete", losses=losses, scores=losses
+    )
 
 
 def points(count: int, family: str = "lightgbm") -> list[Recipe]:

@@ -20,7 +20,7 @@ from automl.retrain.plan import (
     whole_block_since,
 )
 from automl.sweep import Past, Trial, blend_losses
-from tests.support.sweep_work import MakeWork, say
+from tests.support.sweep_work import MakeWork, write_outputs
 from tests.support.sweep_work import make_work as make_work  # a fixture
 
 MakeProblem = Callable[..., Problem]
@@ -33,7 +33,9 @@ CHAMPION = Blend((Member(RECIPE, 1.0, {}),))
 def trial(recipe: Recipe = RECIPE, loss: float = 1.0, newest: float | None = None) -> Trial:
     """A complete trial on two blocks."""
     losses = (loss if newest is None else newest, loss)
-    return Trial(0, recipe, "start", "complete", losses, losses)
+    return Trial(
+        number=0, recipe=recipe, source="start", status="complete", losses=losses, scores=losses
+    )
 
 
 def search(kind: str = "full", rows: int = 1000, *trials: Trial, age: int = 1) -> PastSearch:
@@ -68,7 +70,7 @@ FACTS = Facts(
         (replace(FACTS, rows=1500), "full", "rows grew from 1000 to 1500"),
         (replace(FACTS, losses=(2.0, 1.0, 1.1, 0.9, 1.0, 1.05, 0.95)), "full", "deviations above"),
         (replace(FACTS, losses=(1.1, 1.0, 1.1, 0.9, 1.0, 1.05, 0.95)), "warm", "nothing"),
-        (replace(FACTS, losses=(9.0, 1.0, 1.0)), "warm", "nothing"),  # too few to say
+        (replace(FACTS, losses=(9.0, 1.0, 1.0)), "warm", "nothing"),  # too few to write_outputs
     ],
 )
 def test_a_plan_follows_from_what_has_changed(facts: Facts, plan: str, why: str) -> None:
@@ -100,8 +102,8 @@ def test_a_shadow_gains_what_it_gains_on_the_worse_block_over_the_best_of_the_ch
     better = replace(RECIPE, half_life=0.25)
     lucky, late, gone = (replace(RECIPE, half_life=0.25, seed=i) for i in (1, 2, 3))
     says = {good: 0.6, bad: 0.9, better: 0.5, lucky: 0.3, late: 0.3}
-    say(work, says)
-    say(work, {lucky: 0.9}, since=1)
+    write_outputs(work, says)
+    write_outputs(work, {lucky: 0.9}, since=1)
     trials = [Past(trial(r), 1.0, 1) for r in (good, better, lucky, late, gone)]
     known = {(r.id, b): {} for r in says for b in (0, 1) if (r, b) != (late, 1)}
 

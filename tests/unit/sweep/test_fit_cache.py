@@ -1,4 +1,4 @@
-"""What is kept answers only for rows it has not seen, and only as long as they are the same rows."""
+"""Cached fits predict only rows that they were not trained on, and only if the rows are unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from automl.modeling.recipes import Blend, Member, Recipe
 from automl.modeling.splits import make_blocks
 from automl.problem import Problem, Span
 from automl.sweep import Refits, Work, output_file
-from automl.sweep.fit_cache import FitCache, Kept, columns_of
+from automl.sweep.fit_cache import CachedFit, FitCache, columns_of
 from automl.workspace import open_workspace
 from tests.support.parcels import AS_OF
 
@@ -28,57 +28,72 @@ WEEK = timedelta(days=7)
 
 
 def work_at(problem: Problem, as_of: datetime, scratch: Path) -> Work:
-    """What a sweep of that as_of works on."""
+    """The work of a sweep at that as_of."""
     frame = read(pull(problem, open_workspace(problem.file), as_of))
     families = load_families(problem.sweep.families, problem.file.parent)
     blocks = make_blocks(frame, problem, as_of)
-    return Work(problem, infer(frame, problem), families, frame, blocks, scratch, 2)
+    return Work(
+        problem=problem,
+        contract=infer(frame, problem),
+        families=families,
+        frame=frame,
+        blocks=blocks,
+        scratch=scratch,
+        workers=2,
+    )
 
 
 @pytest.fixture
 def works(make_problem: MakeProblem, tmp_path: Path) -> tuple[Work, Work]:
-    """The work of a cycle, and of the one a week before; labels are known at once."""
+    """The work of a cycle, and of the one a week before; labels are cutoff at once."""
     problem = make_problem(replace={'label_delay = "1d"\n': ""})
     before = work_at(problem, AS_OF - WEEK, tmp_path / "before")
     return work_at(problem, AS_OF, tmp_path / "now"), before
 
 
-def kept(work: Work, labels_until: datetime) -> Kept:
+def cached_fit(work: Work, labels_until: datetime) -> CachedFit:
     """The recipe fitted on everything that a cycle knew."""
     with Refits(work) as refits:
         done = refits.fit(Blend((Member(RECIPE, 1.0, {}),)), float("inf"), {})
     _, _, encoder, estimator = done.parts[0]
     common = columns_of(work)
-    return Kept(RECIPE, {}, labels_until, encoder=encoder, estimator=estimator, **common)
+    return CachedFit(
+        recipe=RECIPE,
+        learned={},
+        labels_until=labels_until,
+        encoder=encoder,
+        estimator=estimator,
+        **common,
+    )
 
 
-def test_a_kept_fit_scores_the_next_block_as_a_fit_of_that_block_would(
+def test_a_cached_fit_scores_the_next_block_like_a_fit_for_that_block(
     works: tuple[Work, Work], tmp_path: Path
 ) -> None:
     now, before = works
     fit_cache = FitCache(tmp_path / "fit_cache")
-    fit_cache.put([kept(before, before.problem.mature(AS_OF - WEEK))], before, set())
-    assert fit_cache.answer(now) == {(RECIPE.id, 0): {}}
-    answer = np.load(output_file(now, RECIPE, 0))
-    known = before.problem.mature(AS_OF - WEEK).replace(tzinfo=None)
-    train = now.frame[now.frame["sent_at"] < known]
-    judged = now.frame.iloc[now.blocks[0].validation]
+    fit_cache.replace([cached_fit(before, before.problem.mature(AS_OF - WEEK))], before, set())
+    assert fit_cache.predict(now) == {(RECIPE.id, 0): {}}
+    output = np.load(output_file(now, RECIPE, 0))
+    cutoff = before.problem.mature(AS_OF - WEEK).replace(tzinfo=None)
+    train = now.frame[now.frame["sent_at"] < cutoff]
+    validation = now.frame.iloc[now.blocks[0].validation]
     columns = list(now.contract.features)
     encoder = make_encoder(now.contract.features, "dense", 2)
     y = train["late"].to_numpy("float64")
     X = encoder.fit_transform(train[columns], y)
     shape = Shape(rows=len(X), columns=X.shape[1], classes=2, task="binary")
     model = now.families["linear"].build({"C": 1.0}, shape, 3).fit(X, y)
-    assert np.allclose(answer, model.predict_proba(encoder.transform(judged[columns])))
+    assert np.allclose(output, model.predict_proba(encoder.transform(validation[columns])))
 
 
-def test_a_kept_fit_is_never_asked_about_rows_it_has_seen(
+def test_a_cached_fit_never_predicts_its_training_rows(
     works: tuple[Work, Work], tmp_path: Path
 ) -> None:
     now, _ = works
     fit_cache = FitCache(tmp_path / "fit_cache")
-    fit_cache.put([kept(now, now.problem.mature(AS_OF))], now, set())
-    assert fit_cache.answer(now) == {}
+    fit_cache.replace([cached_fit(now, now.problem.mature(AS_OF))], now, set())
+    assert fit_cache.predict(now) == {}
 
 
 @pytest.mark.parametrize(
@@ -99,66 +114,66 @@ def test_with_a_label_delay_a_fit_is_used_only_if_it_ends_before_the_gap_of_the_
     now = replace(now, problem=now.problem.model_copy(update={"history": delayed}))
     fit_cache = FitCache(tmp_path / "fit_cache")
     gap = now.blocks[0].start - timedelta(days=1)
-    fit_cache.put([kept(before, gap + ends)], before, set())
-    assert fit_cache.answer(now) == ({(RECIPE.id, 0): {}} if used else {})
+    fit_cache.replace([cached_fit(before, gap + ends)], before, set())
+    assert fit_cache.predict(now) == ({(RECIPE.id, 0): {}} if used else {})
 
 
-def test_what_an_older_version_cached_is_not_used(works: tuple[Work, Work], tmp_path: Path) -> None:
+def test_fits_of_an_older_format_are_ignored(works: tuple[Work, Work], tmp_path: Path) -> None:
     now, before = works
     fit_cache = FitCache(tmp_path / "fit_cache")
-    old = replace(kept(before, before.problem.mature(AS_OF - WEEK)), version=1)
-    fit_cache.put([old], before, set())
-    assert fit_cache.answer(now) == {}
+    old = replace(cached_fit(before, before.problem.mature(AS_OF - WEEK)), version=1)
+    fit_cache.replace([old], before, set())
+    assert fit_cache.predict(now) == {}
 
 
-def test_an_answer_is_used_again_as_long_as_the_rows_are_the_same(
+def test_predictions_are_reused_while_the_rows_are_unchanged(
     works: tuple[Work, Work], tmp_path: Path
 ) -> None:
     now, before = works
     fit_cache = FitCache(tmp_path / "fit_cache")
     (before.scratch / "outputs").mkdir(parents=True, exist_ok=True)
-    mine = np.random.default_rng(0).random((len(before.blocks[0].validation), 2))
-    np.save(output_file(before, RECIPE, 0), mine)
-    only = replace(kept(before, AS_OF), encoder=None, estimator=None)
-    fit_cache.put([only], before, {(RECIPE.id, 0)})
-    assert fit_cache.answer(now) == {(RECIPE.id, 1): {}}  # the newest block then is the second now
-    assert np.array_equal(np.load(output_file(now, RECIPE, 1)), mine)
+    predictions = np.random.default_rng(0).random((len(before.blocks[0].validation), 2))
+    np.save(output_file(before, RECIPE, 0), predictions)
+    only = replace(cached_fit(before, AS_OF), encoder=None, estimator=None)
+    fit_cache.replace([only], before, {(RECIPE.id, 0)})
+    assert fit_cache.predict(now) == {(RECIPE.id, 1): {}}  # the newest block then is the second now
+    assert np.array_equal(np.load(output_file(now, RECIPE, 1)), predictions)
     changed = now.frame.copy()
     changed.iloc[now.blocks[1].validation[0], changed.columns.get_loc("late")] ^= 1
-    assert fit_cache.answer(replace(now, frame=changed)) == {}
+    assert fit_cache.predict(replace(now, frame=changed)) == {}
 
 
-def test_other_columns_or_classes_and_unreadable_files_are_of_no_use(
+def test_fits_with_other_columns_or_classes_and_unreadable_files_are_ignored(
     works: tuple[Work, Work], tmp_path: Path
 ) -> None:
     now, before = works
     fit_cache, until = FitCache(tmp_path / "fit_cache"), before.problem.mature(AS_OF - WEEK)
-    good = kept(before, until)
+    good = cached_fit(before, until)
     for other in (replace(good, features={"weight": "number"}), replace(good, classes=(1, 0))):
-        fit_cache.put([other], before, set())
-        assert fit_cache.answer(now) == {}
-    fit_cache.put([good], before, set())
+        fit_cache.replace([other], before, set())
+        assert fit_cache.predict(now) == {}
+    fit_cache.replace([good], before, set())
     (tmp_path / "fit_cache" / f"{RECIPE.id}.pickle").write_bytes(b"not a pickle")
-    assert fit_cache.answer(now) == {}
-    assert FitCache(tmp_path / "nowhere").answer(now) == {}
+    assert fit_cache.predict(now) == {}
+    assert FitCache(tmp_path / "nowhere").predict(now) == {}
 
 
-def test_a_kept_fit_with_the_calendar_of_another_zone_is_of_no_use(
+def test_a_fit_with_the_calendar_of_another_zone_is_ignored(
     works: tuple[Work, Work], tmp_path: Path
 ) -> None:
     now, before = works
     fit_cache = FitCache(tmp_path / "fit_cache")
-    fit_cache.put([kept(before, before.problem.mature(AS_OF - WEEK))], before, set())
+    fit_cache.replace([cached_fit(before, before.problem.mature(AS_OF - WEEK))], before, set())
     moved = now.problem.history.model_copy(update={"timezone": "Europe/Berlin"})
     elsewhere = replace(now, problem=now.problem.model_copy(update={"history": moved}))
-    assert fit_cache.answer(elsewhere) == {}
-    assert fit_cache.answer(now) == {(RECIPE.id, 0): {}}
+    assert fit_cache.predict(elsewhere) == {}
+    assert fit_cache.predict(now) == {(RECIPE.id, 0): {}}
 
 
-def test_what_is_put_replaces_what_lay_there(works: tuple[Work, Work], tmp_path: Path) -> None:
+def test_new_fits_replace_the_old_ones(works: tuple[Work, Work], tmp_path: Path) -> None:
     now, before = works
     fit_cache = FitCache(tmp_path / "fit_cache")
-    fit_cache.put([kept(before, before.problem.mature(AS_OF - WEEK))], before, set())
+    fit_cache.replace([cached_fit(before, before.problem.mature(AS_OF - WEEK))], before, set())
     assert any((tmp_path / "fit_cache").iterdir())
-    fit_cache.put([], now, set())
+    fit_cache.replace([], now, set())
     assert not any((tmp_path / "fit_cache").iterdir())

@@ -19,10 +19,19 @@ WINNER, PRUNED, EARLY = (Recipe("linear", {"C": float(i)}, 0) for i in (1, 2, 3)
 
 
 def trial(number: int, recipe: Recipe, status: str, scores: tuple[float, ...]) -> Trial:
-    """A trial that was judged on as many blocks as it has scores."""
+    """A trial that was evaluated on as many blocks as it has scores."""
     losses = tuple(1 - s for s in scores)
     also = {"log_loss": 0.3} if scores else {}
-    return Trial(number, recipe, "search", status, losses, scores, also, reason="behind")
+    return Trial(
+        number=number,
+        recipe=recipe,
+        source="search",
+        status=status,
+        losses=losses,
+        scores=scores,
+        also=also,
+        reason="behind",
+    )
 
 
 TRIALS = (
@@ -35,7 +44,7 @@ TRIALS = (
 
 @pytest.fixture
 def document(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The leaderboard of a cycle whose winner is the one trial that was judged on every block."""
+    """The leaderboard of a cycle whose winner is the one trial that was evaluated on every block."""
     store = SimpleNamespace(
         trials=lambda _: [t.to_json() for t in TRIALS],
         decisions=lambda _: [],
@@ -71,6 +80,14 @@ def test_the_table_has_a_column_of_blocks_and_fits_80_columns(document: dict[str
     assert all("…" not in line for line in lines)
 
 
-def test_a_board_ranks_what_was_judged_on_more_blocks_first() -> None:
-    leaderboard = Leaderboard(TRIALS, None, None, "time", 1.0, 1.0, 100)
+def test_a_leaderboard_ranks_trials_with_more_blocks_first() -> None:
+    leaderboard = Leaderboard(
+        trials=TRIALS,
+        challenger=None,
+        reference=None,
+        stopped="time",
+        seconds=1.0,
+        fit_seconds=1.0,
+        rows=100,
+    )
     assert [t.number for t in leaderboard.ranked] == [2, 1, 0, 3]

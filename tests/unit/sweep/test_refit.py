@@ -22,7 +22,7 @@ from automl.problem import Problem, load_problem
 from automl.sweep import Plan, Refits, Refitted, Work, sweep
 from automl.sweep.refit import share_in_time
 from automl.workspace import open_workspace
-from tests.support.failing_family import write_troubled
+from tests.support.failing_family import write_failing_family
 from tests.support.parcels import AS_OF, write_problem
 
 MakeProblem = Callable[..., Problem]
@@ -32,17 +32,17 @@ GOOD = Recipe("linear", {"C": 1.0}, 0)
 
 @pytest.fixture
 def work(make_problem: MakeProblem, tmp_path: Path) -> Work:
-    """A sweep's work on the made-up world, with a family that fails when told."""
-    entry = write_troubled(tmp_path, "")
+    """A sweep's work on the synthetic world, with a family that fails on demand."""
+    entry = write_failing_family(tmp_path, "")
     problem = make_problem(replace={'"linear"]': f'"linear", "{entry}"]'})
     frame = read(pull(problem, open_workspace(problem.file), AS_OF))
     return Work(
-        problem,
-        infer(frame, problem),
-        load_families(problem.sweep.families, tmp_path),
-        frame,
-        make_blocks(frame, problem, AS_OF),
-        tmp_path / "scratch",
+        problem=problem,
+        contract=infer(frame, problem),
+        families=load_families(problem.sweep.families, tmp_path),
+        frame=frame,
+        blocks=make_blocks(frame, problem, AS_OF),
+        scratch=tmp_path / "scratch",
         workers=2,
     )
 
@@ -57,7 +57,7 @@ def refit(
 
 def bad(how: str) -> Recipe:
     """A recipe whose refit goes wrong."""
-    return Recipe("troubled", {"how": how}, 0)
+    return Recipe("failing", {"how": how}, 0)
 
 
 def test_a_release_codes_categories_by_what_its_next_block_will_know(work: Work) -> None:
@@ -65,9 +65,9 @@ def test_a_release_codes_categories_by_what_its_next_block_will_know(work: Work)
     assert encoder.named_transformers_["codes"].block == len(work.blocks[0].validation) > 0
 
 
-@pytest.mark.parametrize(("how", "told"), [("raises", "not today"), ("sleeps", "out of time")])
+@pytest.mark.parametrize(("how", "error"), [("raises", "not today"), ("sleeps", "out of time")])
 def test_a_member_that_fails_leaves_its_weight_to_the_others(
-    work: Work, how: str, told: str
+    work: Work, how: str, error: str
 ) -> None:
     blend = Blend((Member(GOOD, 0.5, {}), Member(bad(how), 0.25, {}), Member(bad(""), 0.25, {})))
     done = refit(work, blend, 12)
@@ -77,10 +77,10 @@ def test_a_member_that_fails_leaves_its_weight_to_the_others(
     ]
     assert [(name, weight) for name, weight, _, _ in done.parts] == [
         ("0-linear", done.blend.members[0].weight),
-        ("2-troubled", done.blend.members[1].weight),
+        ("2-failing", done.blend.members[1].weight),
     ]
     assert list(done.lost) == [bad(how).id]
-    assert told in done.lost[bad(how).id]
+    assert error in done.lost[bad(how).id]
     assert done.rows == len(work.frame)
 
 
@@ -101,12 +101,18 @@ def test_a_recipe_with_a_trend_follows_a_level_that_moved(
     families = load_families(problem.sweep.families, tmp_path)
     blocks = make_blocks(frame, problem, AS_OF)[:1]
     work = Work(
-        problem, infer(frame, problem), families, frame, blocks, tmp_path / "scratch", workers=2
+        problem=problem,
+        contract=infer(frame, problem),
+        families=families,
+        frame=frame,
+        blocks=blocks,
+        scratch=tmp_path / "scratch",
+        workers=2,
     )
     plain = Recipe("lightgbm", {"n_estimators": 60, "learning_rate": 0.2}, 0)
     trend = replace(plain, trend=True)
     leaderboard = sweep(
-        work, deadline=float("inf"), plan=Plan("warm", live=(plain, trend), challengers=0)
+        work, deadline=float("inf"), plan=Plan(kind="warm", live=(plain, trend), challengers=0)
     )
     losses = {t.recipe: t.loss for t in leaderboard.trials}
     assert losses[trend] < losses[plain] / 2
@@ -120,7 +126,7 @@ def test_a_recipe_with_a_trend_follows_a_level_that_moved(
 
 
 def test_a_refit_without_any_member_left_fails_and_says_why(work: Work) -> None:
-    with pytest.raises(AutomlError, match=r"refit of troubled failed: .*not today") as caught:
+    with pytest.raises(AutomlError, match=r"refit of failing failed: .*not today") as caught:
         refit(work, Blend((Member(bad("raises"), 1.0, {}),)))
     assert caught.value.code == "refit_failed"
 
@@ -130,22 +136,22 @@ def test_rows_are_thinned_when_the_estimate_does_not_fit_the_time(work: Work) ->
     assert 1000 <= done.rows < len(work.frame)
 
 
-# ---------------------------------------------------------------- begun before it is decided
+# ---------------------------------------------------------------- started before the decision
 
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
     """Refits that were started, in order."""
-    told: list[Fit] = []
+    fits: list[Fit] = []
     start = Pool.start
 
-    def tell(self: Pool, fit: Fit, limit: float) -> None:
+    def record(self: Pool, fit: Fit, limit: float) -> None:
         if fit.refit:
-            told.append(fit)
+            fits.append(fit)
         start(self, fit, limit)
 
-    monkeypatch.setattr(Pool, "start", tell)
-    return told
+    monkeypatch.setattr(Pool, "start", record)
+    return fits
 
 
 def begin(refits: Refits, member: Member) -> None:
@@ -155,7 +161,7 @@ def begin(refits: Refits, member: Member) -> None:
 
 
 def waking(take: Callable[..., None]) -> Callable[..., None]:
-    """`Refits.take`; once a member is refitted, nobody need sleep any longer."""
+    """`Refits.take`; once a member is refitted, sleeping fits are killed."""
 
     def wake(self: Refits, fit: Fit, result: FitResult) -> None:
         take(self, fit, result)
@@ -171,7 +177,7 @@ def test_a_sweep_begins_the_refit_of_its_champion_where_a_core_would_wait(
 ) -> None:
     champion = Blend.single(GOOD)
     monkeypatch.setattr(Refits, "take", waking(Refits.take))
-    plan = Plan("warm", live=(bad("sleeps"),), challengers=0)
+    plan = Plan(kind="warm", live=(bad("sleeps"),), challengers=0)
     with Refits(work) as refits:
         leaderboard = sweep(
             work, deadline=float("inf"), carried=[champion], plan=plan, refits=refits
@@ -184,11 +190,11 @@ def test_a_sweep_begins_the_refit_of_its_champion_where_a_core_would_wait(
     assert [fit.recipe for fit in started] == [GOOD]  # nothing was fitted twice
     alone = refit(replace(work, scratch=work.scratch / "alone"), champion)
     features = work.frame[list(work.contract.features)]
-    answers = [
+    outputs = [
         assemble(d.parts, work.contract, list(features)).predict_proba(features)
         for d in (done, alone)
     ]
-    assert (answers[0] == answers[1]).all()
+    assert (outputs[0] == outputs[1]).all()
     assert not refits.pool._workers
 
 
@@ -196,7 +202,7 @@ def test_a_first_sweep_begins_the_refit_of_what_stands_in_for_a_champion(
     work: Work, started: list[Fit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Refits, "take", waking(Refits.take))
-    plan = Plan("full", live=(bad("sleeps"),), challengers=0)
+    plan = Plan(kind="full", live=(bad("sleeps"),), challengers=0)
     before: dict[str, int] = {}  # source -> refits begun when its last trial ended
     with Refits(work) as refits:
         leaderboard = sweep(
@@ -217,22 +223,22 @@ def test_a_first_sweep_begins_the_refit_of_what_stands_in_for_a_champion(
     assert len(started) == len(members)  # nothing was fitted twice
 
 
-def test_a_leaderboard_is_the_same_beside_a_refit(
+def test_a_leaderboard_is_the_same_with_and_without_a_refit(
     work: Work, started: list[Fit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def told(name: str) -> list[tuple[Recipe, tuple[float, ...]]]:
+    def losses(name: str) -> list[tuple[Recipe, tuple[float, ...]]]:
         here = replace(work, scratch=work.scratch / name)
         leaderboard = sweep(here, deadline=float("inf"), carried=[Blend.single(GOOD)])
         return [(t.recipe, t.losses) for t in leaderboard.trials]
 
-    beside = told("beside")
+    with_refit = losses("with")
     count = len(started)
     monkeypatch.setattr(Refits, "begin", lambda *_: False)
-    assert told("without") == beside
+    assert losses("without") == with_refit
     assert len(started) == count
 
 
-def test_what_was_begun_in_vain_is_stopped_and_was_paid_for(work: Work) -> None:
+def test_an_unneeded_refit_is_stopped_and_its_time_is_counted(work: Work) -> None:
     with Refits(work) as refits:
         begin(refits, Member(bad("sleeps"), 1.0))
         time.sleep(0.5)
@@ -241,7 +247,7 @@ def test_what_was_begun_in_vain_is_stopped_and_was_paid_for(work: Work) -> None:
         assert refits.spent > 0.5
 
 
-def test_a_member_that_learned_otherwise_or_failed_is_fitted_anew(
+def test_a_member_with_other_learned_params_or_a_failure_is_fitted_again(
     work: Work, started: list[Fit]
 ) -> None:
     with Refits(work) as refits:

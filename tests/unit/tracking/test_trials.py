@@ -17,7 +17,14 @@ from automl.tracking import Registry
 from automl.workspace import open_workspace
 
 TRIALS = [
-    Trial(number, Recipe("linear", {"C": c}, 0), "search", "complete", (0.2, 0.3), (0.8, 0.7))
+    Trial(
+        number=number,
+        recipe=Recipe("linear", {"C": c}, 0),
+        source="search",
+        status="complete",
+        losses=(0.2, 0.3),
+        scores=(0.8, 0.7),
+    )
     for number, c in enumerate([0.1, 1.0, 10.0])
 ]
 

@@ -28,9 +28,9 @@ def test_calendar_parts_are_those_of_python_that_came_round_twice(times: list[An
     frame = pd.DataFrame({"t": pd.Series(times).astype("datetime64[us]")})
     slow = [[t.hour + t.minute / 60, t.weekday(), t.day, t.timetuple().tm_yday] for t in times]
     days = (max(times) - min(times)) / timedelta(days=1)
-    kept = [i for i in range(4) if len({row[i] for row in slow}) > 1 and days >= 2 * PERIODS[i]]
+    parts = [i for i in range(4) if len({row[i] for row in slow}) > 1 and days >= 2 * PERIODS[i]]
     found = carried.Calendar().fit(frame).transform(frame)
-    wanted = np.array(slow)[:, kept] if kept else np.zeros((len(times), 1))
+    wanted = np.array(slow)[:, parts] if parts else np.zeros((len(times), 1))
     assert found == pytest.approx(wanted)
 
 

@@ -78,18 +78,20 @@ def rows_of(frame: pd.DataFrame) -> Rows:
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @given(seed=st.integers(0, 2**16))
 @settings(max_examples=10, deadline=None)
-def test_judged_rows_do_not_change_how_any_row_is_encoded(encoding: Encoding, seed: int) -> None:
-    train, judged = parcels(80, seed), parcels(40, seed + 1, "2026-06-01")
+def test_validation_rows_do_not_change_how_any_row_is_encoded(
+    encoding: Encoding, seed: int
+) -> None:
+    train, validation = parcels(80, seed), parcels(40, seed + 1, "2026-06-01")
     encoder = make_encoder(KINDS, encoding)
     before = encoder.fit_transform(train)
-    whole = encoder.transform(judged)
-    alone = np.vstack([encoder.transform(judged.iloc[[i]]) for i in range(len(judged))])
+    whole = encoder.transform(validation)
+    alone = np.vstack([encoder.transform(validation.iloc[[i]]) for i in range(len(validation))])
     assert np.array_equal(whole, alone, equal_nan=True)
     assert np.array_equal(encoder.transform(train), before, equal_nan=True)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_written_training_rows_are_the_same_whoever_is_judged(
+def test_written_training_rows_do_not_depend_on_validation_rows(
     tmp_path: Path, encoding: Encoding
 ) -> None:
     train, one, other = (
@@ -97,10 +99,10 @@ def test_written_training_rows_are_the_same_whoever_is_judged(
         parcels(40, 1, "2026-06-01"),
         parcels(30, 2, "2031-01-01").assign(size=1e6),
     )
-    for name, judged in [("one", one), ("other", other), ("none", None)]:
+    for name, validation in [("one", one), ("other", other), ("none", None)]:
         write_matrices(
             rows_of(train),
-            None if judged is None else rows_of(judged),
+            None if validation is None else rows_of(validation),
             KINDS,
             encoding,
             tmp_path / name,
@@ -151,7 +153,7 @@ def test_a_category_never_seen_is_a_gap_for_trees_and_nothing_for_dense() -> Non
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_five_hundred_columns_need_no_special_care(encoding: Encoding) -> None:
+def test_five_hundred_columns_are_encoded(encoding: Encoding) -> None:
     rng, count = np.random.default_rng(0), 600
     numbers = {f"n{i}": rng.normal(i, 1 + i, count) for i in range(460)}
     empty = {f"e{i}": np.full(count, np.nan) for i in range(10)}
@@ -173,7 +175,7 @@ def test_five_hundred_columns_need_no_special_care(encoding: Encoding) -> None:
 
 
 @pytest.mark.parametrize(("encoding", "most"), [("trees", TREE_LEVELS), ("dense", ONE_HOT_LEVELS)])
-def test_rare_levels_share_one_place(encoding: Encoding, most: int) -> None:
+def test_rare_levels_share_one_code(encoding: Encoding, most: int) -> None:
     frame = pd.DataFrame({"c": [f"{i:04d}" for i in range(1000) for _ in range(1 + (i < 10))]})
     encoder = make_encoder({"c": "text"}, encoding)
     matrix = encoder.fit_transform(frame)
@@ -198,7 +200,7 @@ def test_rare_levels_share_one_place(encoding: Encoding, most: int) -> None:
     ],
     ids=["no numbers", "one number", "no text", "one text", "no times", "one time"],
 )
-def test_an_empty_or_constant_column_says_nothing_and_breaks_nothing(
+def test_an_empty_or_constant_column_adds_nothing_and_breaks_nothing(
     encoding: Encoding, column: pd.Series
 ) -> None:
     kind: ColumnKind = (
@@ -265,15 +267,15 @@ def test_thin_keeps_the_newest_rows_the_order_and_the_total_weight(
 ) -> None:
     rows = rows_of(pd.DataFrame({"n": np.arange(count)}))
     thinned = thin(rows, most, seed)
-    kept = thinned.frame["n"].tolist()
+    numbers = thinned.frame["n"].tolist()
     newest = int(most * NEWEST_SHARE) if count > most else count
-    assert len(kept) == len(set(kept)) == min(count, most)
-    assert kept == sorted(kept)
-    assert kept[len(kept) - newest :] == list(range(count - newest, count))
+    assert len(numbers) == len(set(numbers)) == min(count, most)
+    assert numbers == sorted(numbers)
+    assert numbers[len(numbers) - newest :] == list(range(count - newest, count))
     assert thinned.weight.sum() == pytest.approx(count)
-    assert thinned.weight[len(kept) - newest :].tolist() == [1.0] * newest
-    assert np.array_equal(thinned.y, rows.y[kept])
-    assert np.array_equal(thinned.age, rows.age[kept])
+    assert thinned.weight[len(numbers) - newest :].tolist() == [1.0] * newest
+    assert np.array_equal(thinned.y, rows.y[numbers])
+    assert np.array_equal(thinned.age, rows.age[numbers])
 
 
 def test_thin_keeps_half_lives_and_user_weights_on_average() -> None:
@@ -352,11 +354,11 @@ def test_rows_that_know_their_period_are_coded_by_recent_outcomes(tmp_path: Path
 def test_written_matrices_say_their_shape(
     tmp_path: Path, make_problem: MakeProblem, encoding: Encoding
 ) -> None:
-    train, judged = parcels(80), parcels(40, 1, "2026-06-01")
-    encoder = write_matrices(rows_of(train), rows_of(judged), KINDS, encoding, tmp_path)
+    train, validation = parcels(80), parcels(40, 1, "2026-06-01")
+    encoder = write_matrices(rows_of(train), rows_of(validation), KINDS, encoding, tmp_path)
     shape = shape_of(tmp_path, make_problem(), Contract(features=KINDS, classes=(0, 1)))
     written = np.load(tmp_path / "validation_X.npy")
     assert (shape.rows, shape.classes, shape.task) == (80, 2, "binary")
     assert shape.columns == written.shape[1]
     assert shape.categories == category_positions(KINDS, encoding)
-    assert np.array_equal(written, encoder.transform(judged).astype("float32"), equal_nan=True)
+    assert np.array_equal(written, encoder.transform(validation).astype("float32"), equal_nan=True)

@@ -65,7 +65,7 @@ def rows_of(frame: pd.DataFrame) -> Rows:
     )
 
 
-def test_made_columns_are_encoded_by_their_kind_and_fitted_on_training_rows_alone(
+def test_transformed_columns_are_encoded_by_kind_and_fitted_on_training_rows_alone(
     tmp_path: Path, world: pd.DataFrame
 ) -> None:
     columns = load_columns(write_own(tmp_path))
@@ -86,7 +86,7 @@ def test_made_columns_are_encoded_by_their_kind_and_fitted_on_training_rows_alon
     assert len(shape.categories) == 2  # carrier, and the band that was made
 
 
-def test_a_cycle_uses_them_and_who_has_only_the_libraries_gets_the_published_probabilities(
+def test_a_model_predicts_the_published_probabilities_where_only_the_libraries_are_installed(
     tmp_path: Path,
 ) -> None:
     write_own(tmp_path)
@@ -144,8 +144,8 @@ def test_a_file_without_a_transformer_is_refused_before_any_data(
             ("return X.assign(", "raise KeyError('gone') or X.assign("),
             "transformer raised KeyError",
         ),
-        (("return X.assign(", "return X.head(3).assign("), "made a DataFrame of 3 rows"),
-        (("return X.assign(", "return 3 or X.assign("), "made a int"),
+        (("return X.assign(", "return X.head(3).assign("), "returned a DataFrame of 3 rows"),
+        (("return X.assign(", "return 3 or X.assign("), "returned a int"),
     ],
 )
 def test_a_transformer_that_goes_wrong_is_named_with_what_was_wanted(
@@ -163,7 +163,7 @@ def test_a_missing_file_is_one_of_the_mistakes_of_a_problem_file(tmp_path: Path)
         load_problem(problem_file(tmp_path))
 
 
-def test_kinds_follow_from_what_was_made() -> None:
+def test_kinds_follow_from_the_transformed_columns() -> None:
     made = pd.DataFrame(
         {
             "n": [1.5],

@@ -305,7 +305,15 @@ def work(make_problem: Callable[..., Problem], tmp_path: Path) -> Work:
     frame = read(snapshot)
     contract = infer(frame, problem)
     blocks = make_blocks(frame, problem, AS_OF)
-    work = Work(problem, contract, {}, frame, blocks, tmp_path / "scratch", 1)
+    work = Work(
+        problem=problem,
+        contract=contract,
+        families={},
+        frame=frame,
+        blocks=blocks,
+        scratch=tmp_path / "scratch",
+        workers=1,
+    )
     (work.scratch / "outputs").mkdir(parents=True)
     for recipe, positive in ((CHAMPION, 0.3), (CHALLENGER, 0.4)):
         for b, block in enumerate(blocks):
