@@ -1,4 +1,4 @@
-"""How Alembic reaches the store: on the connection, and in the transaction, of whoever asks."""
+"""Alembic's environment: run revisions on the connection of the caller."""
 
 from __future__ import annotations
 
