@@ -41,7 +41,7 @@ def apply_settings(start: Path) -> None:
             "this process may be slow on shared cores. Call automl.open_project first, or set "
             f"{THREADS} before Python starts",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

@@ -87,7 +87,7 @@ def try_table(
     origins: int | None = None,
     as_of: Moment = None,
     families: Sequence[str | Path | Family] | None = None,
-    budget: str | None = "60s",
+    budget: str | None = "40s",
     trials: int | None = None,
     seed: int = 0,
     folder: str | Path | None = None,
