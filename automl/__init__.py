@@ -7,20 +7,20 @@
 Importing this package loads no library; names load when they are first used. Where things are:
 
 Two conductors, each the steps of one pipeline on one page
-    retrain/        pull -> check -> plan -> search -> decide -> refit -> guard -> release; the note that
-                    MLflow shows of a cycle (`cycle_note`)
-    score/          batch -> predict -> audit -> publish
-    review.py       approve, reject, and rollback to a former version
+    retrain/        pull -> check -> plan -> search -> decide -> refit -> guard -> release (`pipeline`); the
+                    note that MLflow shows of a cycle (`cycle_note`)
+    score/          batch -> predict -> audit -> publish (`pipeline`)
+    review.py       rollback, approve, reject
 
 What a cycle does, in its order
-    history/        pull: rows from a source, late and changed rows (`pull`, `rows/versions`), the data
-                    contract, frozen snapshots (`storage/`), the rows to predict (`batch`)
-    sweep/          search: Optuna proposes recipes, trials run and are killed (`search`), the best are
-                    blended and weighed (`blending`), the leaderboard
-    tracking/       log: MLflow runs, model versions, trials, saved views; the only door to mlflow
-    promotion/      promote: evidence, the rule that decides (`decide`), guards, the release transaction
+    history/        pull: new, late and changed rows of a source (`pull`, `increments`, `rows/versions`),
+                    the data `contract`, frozen snapshots (`storage`), the rows to predict (`batch`)
+    sweep/          search: Optuna proposes recipes (`proposals`), trials run and are killed (`search`), the
+                    best are blended and weighed (`blending`), the `leaderboard`
+    tracking/       log: MLflow `runs`, model versions, `trials`, saved `views`; the only door to mlflow
+    promotion/      promote: `evidence`, the rule that decides (`decide`), `guards`, the `release` transaction
     predictions/    predict: prediction frames (`predict`; intervals would be added there and become
-                    columns in `tables`), staging, audit, the pointer that readers follow (`pointer`)
+                    columns in `tables`), `staging`, `audit`, the `pointer` that readers follow
 
 What they are made of
     modeling/       families, recipes, metrics, blocks in time (`splits`), training, worker processes

@@ -206,18 +206,19 @@ def _read(values: pd.Series, utc: bool, **how: Any) -> pd.Series:
         times = pd.to_datetime(values, errors="coerce", utc=utc, **how)
     except (ValueError, TypeError, OverflowError):
         return pd.Series(pd.NaT, values.index)
-    known = pd.api.types.is_datetime64_any_dtype(times.dtype)
-    return times if known else pd.Series(pd.NaT, values.index)
+    if pd.api.types.is_datetime64_any_dtype(times.dtype):
+        return times
+    return pd.Series(pd.NaT, values.index)
 
 
 def _numeric_times(column: pd.Series) -> tuple[pd.Series, str]:
     """Years, months, days and Unix times that are written as whole numbers."""
     numbers = column.astype("Float64")
-    known = numbers.dropna()
+    present = numbers.dropna()
     nothing = pd.Series(pd.NaT, column.index)
-    if not len(known) or (known % 1 != 0).any():
+    if not len(present) or (present % 1 != 0).any():
         return nothing, ""
-    low, high = float(known.min()), float(known.max())
+    low, high = float(present.min()), float(present.max())
     first, last = YEARS
     for digits, form, what in (
         (1, "%Y", "years"),

@@ -379,8 +379,8 @@ def _horizon(sample: _Sample, as_of: datetime) -> tuple[str, str]:
 
 def _origins(sample: _Sample, block: str, delay: str | None, as_of: datetime) -> tuple[int, str]:
     mature = Span.parse(delay).before(as_of, zone=sample.zone) if delay else as_of
-    known = int((sample.labelled < mature.replace(tzinfo=None)).sum())
-    blocks = int(known / max(BLOCK_ROWS, sample.rows_in(block)))
+    rows = int((sample.labelled < mature.replace(tzinfo=None)).sum())
+    blocks = int(rows / max(BLOCK_ROWS, sample.rows_in(block)))
     origins = 3 if blocks >= 8 else 2 if blocks >= 4 else 1
     return origins, f"recipes are scored on the newest {origins} of {max(1, blocks)} blocks"
 

@@ -19,7 +19,7 @@ from automl.api.settings import apply_settings
 from automl.cycles.result import CycleResult
 from automl.errors import ProblemError
 from automl.modeling.families import Family, load_family
-from automl.problem import did_you_mean
+from automl.problem import did_you_mean, load_problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,10 +59,10 @@ class Tryout:
         return self.project.predictions()
 
     def _repr_html_(self) -> str:
-        board = self.leaderboard().drop(columns=["params", "reason", "recipe"]).head(12)
+        trials = self.leaderboard().drop(columns=["params", "reason", "recipe"]).head(12)
         return (
             f"<p><b>{escape(str(self.result))}</b><br>{escape(str(self.project.problem.file))}</p>"
-            f"{self.guesses._repr_html_()}{board.to_html()}"
+            f"{self.guesses._repr_html_()}{trials.to_html()}"
         )
 
     def __repr__(self) -> str:
@@ -243,6 +243,12 @@ def _write(
     place.mkdir(parents=True, exist_ok=True)
     rows.to_parquet(place / DATA, index=False)
     file.write_text(text, encoding="utf-8")
+    try:
+        load_problem(file)
+    except ProblemError:
+        for written in (file, place / DATA):
+            written.unlink()
+        raise
     return file
 
 

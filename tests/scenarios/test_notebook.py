@@ -31,14 +31,14 @@ family = Family(name="neighbours", short="knn", tasks={"regression"}, encoding="
 '''
 NOTEBOOK = """
 import automl
-trial = automl.try_table(frame, "power", families=["baseline", "linear", "mine.py"], trials=5, budget=None, folder="scratch")
-board = trial.leaderboard()
-predictions = trial.predictions()
-print(sorted(set(board["family"])), board.query("state == 'complete'")["rmse"].is_monotonic_increasing)
+attempt = automl.try_table(frame, "power", families=["baseline", "linear", "mine.py"], trials=5, budget=None, folder="scratch")
+trials = attempt.leaderboard()
+predictions = attempt.predictions()
+print(sorted(set(trials["family"])), trials.query("state == 'complete'")["rmse"].is_monotonic_increasing)
 print(len(predictions), predictions["prediction"].notna().all())
-print(trial.guesses["task"], trial.guesses["validation.block"], trial.result.status)
-print(trial.project.predict(frame.tail(2)).shape)
-print(trial._repr_html_().count("<table"))
+print(attempt.guesses["task"], attempt.guesses["validation.block"], attempt.result.status)
+print(attempt.project.predict(frame.tail(2)).shape)
+print(attempt._repr_html_().count("<table"))
 """
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 import automl
 
@@ -73,3 +75,22 @@ def test_the_map_names_every_part_of_the_package() -> None:
         if (p.is_dir() and (p / "__init__.py").exists()) or p.suffix == ".py"
     ]
     assert [p for p in parts if p not in text and p != "__init__.py"] == []
+
+
+def test_every_module_that_the_map_names_in_a_package_exists() -> None:
+    """`name` on the lines of a package is a module or package inside it."""
+    missing, package = [], ""
+    for line in (automl.__doc__ or "").partition("What a cycle does")[2].splitlines():
+        head = re.match(r"    (\w+)/ ", line)
+        package = head[1] if head else package if line.startswith(" " * 20) else ""
+        for name in re.findall(r"`([\w/]+)`", line) if package else []:
+            place = ROOT / "automl" / package / name
+            if not (place.is_dir() or place.with_suffix(".py").exists()):
+                missing.append(f"{package}/{name}")
+    assert missing == ["api/try_table"]  # a function
+
+
+def test_the_wheel_says_that_the_package_is_typed() -> None:
+    shipped = {f.distribution_path for f in WheelBuilder(str(ROOT)).recurse_included_files()}
+
+    assert {"automl/__init__.py", "automl/py.typed", "search_spaces/linear.py"} <= shipped

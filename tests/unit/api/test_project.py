@@ -83,12 +83,12 @@ def test_values_print_as_commands_do_and_are_tables_in_a_notebook(project: Proje
 
 
 def test_the_leaderboard_is_a_frame_best_first(project: Project) -> None:
-    board = project.leaderboard()
+    trials = project.leaderboard()
 
-    assert board.index.name == "rank"
-    assert {"family", "state", "roc_auc", "weight", "params"} <= set(board.columns)
+    assert trials.index.name == "rank"
+    assert {"family", "state", "roc_auc", "weight", "params"} <= set(trials.columns)
     newest = project.status()["cycles"][0]["as_of"]
-    pd.testing.assert_frame_equal(board, project.leaderboard(cycle=newest))
+    pd.testing.assert_frame_equal(trials, project.leaderboard(cycle=newest))
 
 
 def test_the_evidence_has_a_row_per_blend_and_block(project: Project) -> None:

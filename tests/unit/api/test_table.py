@@ -1,0 +1,120 @@
+"""`try_table` before its cycle: what it refuses, and how families reach the problem file."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from automl import Family, try_table
+from automl.api.guess_values import ARGUMENTS
+from automl.api.table import _family_entry
+from automl.errors import AutomlError, ProblemError
+from automl.modeling.families import load_family
+from automl.problem import load_problem
+
+FAMILY = """
+from automl import Family
+def space(trial, shape): return {}
+def build(params, shape, seed): ...
+family = Family(name="mine", short="mine", tasks={"binary"}, encoding="dense", start=[(1, {})], space=space, build=build)
+"""
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    rows = np.arange(600)
+    return pd.DataFrame(
+        {"day": pd.date_range("2026-01-01", periods=600, freq="2h"), "x": rows % 7.0, "y": rows % 2}
+    )
+
+
+def test_every_guess_can_be_overridden() -> None:
+    assert set(ARGUMENTS.values()) <= set(inspect.signature(try_table).parameters)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": "z"}, "target 'z' is not a column"),
+        ({"time": "dai"}, "Did you mean 'day'"),
+        ({"ignore": "xx"}, "ignore: 'xx' is not a column; found day, x, y"),
+        ({"key": ["x", "nr"]}, "key: 'nr' is not a column"),
+        ({"block": "weekly"}, "block: 'weekly' is not a duration; wanted for example 90s"),
+        ({"as_of": "soon"}, "as_of: found 'soon'"),
+        ({"families": ["lightgmb"]}, "Did you mean 'lightgbm'"),
+        ({"families": ["mine.py"]}, "mine.py' is not a file"),
+        ({"metric": "rmse"}, "'rmse' does not fit task 'binary'"),
+        ({"budget": None}, "found neither budget nor trials"),
+    ],
+    ids=range(10),
+)  # fmt: skip
+def test_a_mistake_is_refused_before_anything_runs_and_leaves_no_file(
+    frame: pd.DataFrame, tmp_path: Path, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ProblemError, match=message):
+        try_table(frame, **{"target": "y", "time": "day", "folder": tmp_path / "new", **arguments})
+
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_a_folder_that_holds_a_problem_is_left_alone(frame: pd.DataFrame, tmp_path: Path) -> None:
+    (tmp_path / "problem.toml").write_text("name = 'other'", encoding="utf-8")
+
+    with pytest.raises(ProblemError, match="exists already") as error:
+        try_table(frame, "y", "day", folder=tmp_path)
+
+    assert "automl.open_project" in error.value.next_step
+    assert (tmp_path / "problem.toml").read_text(encoding="utf-8") == "name = 'other'"
+
+
+def test_personal_columns_are_not_copied(
+    frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("automl.api.project.Project.cycle", _refuse)
+
+    with pytest.raises(AutomlError, match="stop here"):
+        try_table(frame.assign(email="a@example.org"), "y", "day", folder=tmp_path)
+
+    assert b"example.org" not in (tmp_path / "data.parquet").read_bytes()
+    assert list(pd.read_parquet(tmp_path / "data.parquet").columns) == ["day", "x", "y"]
+    assert load_problem(tmp_path / "problem.toml").history.key == ("day",)
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise AutomlError("stop here")
+
+
+def test_a_family_of_a_file_is_named_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(FAMILY, encoding="utf-8")
+
+    assert _family_entry(load_family(str(path), tmp_path)) == str(path)
+    assert _family_entry(path) == str(path)
+    assert _family_entry("linear") == "linear"
+
+
+def test_an_imported_family_is_named_by_its_modules_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_family_module.py").write_text(FAMILY, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    import own_family_module  # type: ignore[import-not-found]  # noqa: PLC0415
+
+    assert _family_entry(own_family_module.family) == str(tmp_path / "own_family_module.py")
+    del sys.modules["own_family_module"]
+
+
+def test_a_family_of_a_notebook_cell_is_refused_with_what_to_do() -> None:
+    cell: dict[str, Any] = {"__name__": "__main__"}
+    exec(FAMILY, cell)
+    family: Family = cell["family"]
+
+    with pytest.raises(ProblemError, match="'mine' is not defined in a file of its own") as error:
+        _family_entry(family)
+    assert "%%writefile" in error.value.next_step
