@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from automl.errors import ProblemError
 
-__all__ = ["Settings", "Workspace", "export_settings", "now", "open_workspace", "redact"]
+__all__ = ["Settings", "Workspace", "day_of", "export_settings", "now", "open_workspace", "redact"]
 
 MLFLOW_ENV = "mlflow.env"
 
@@ -101,6 +101,16 @@ class Workspace:
 def now() -> datetime:
     """Wall clock in UTC; the only clock that commands read."""
     return datetime.now(UTC)
+
+
+def day_of(moment: datetime) -> str:
+    """The day; with the time of day when it is not midnight.
+
+    >>> day_of(datetime(2026, 3, 2)), day_of(datetime(2026, 3, 2, 6, 30))
+    ('2026-03-02', '2026-03-02T06:30')
+    """
+    midnight = (moment.hour, moment.minute) == (0, 0)
+    return f"{moment:%Y-%m-%d}" if midnight else f"{moment:%Y-%m-%dT%H:%M}"
 
 
 def export_settings(start: Path) -> Path | None:

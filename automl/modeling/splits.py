@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from automl.errors import HistoryError
 from automl.history import utc_naive
 from automl.problem import Problem
+from automl.workspace import day_of
 
-__all__ = ["Block", "day_of", "make_blocks"]
+__all__ = ["Block", "make_blocks"]
 
 MIN_VALIDATION = 100  # rows of a block; fewer are merged with the block before
 MIN_TRAIN = 100
@@ -43,16 +44,6 @@ class Block:
     def name(self) -> str:
         """Its origin as text."""
         return day_of(self.start)
-
-
-def day_of(moment: datetime) -> str:
-    """The day, with the time of day unless it is midnight.
-
-    >>> day_of(datetime(2026, 3, 2, 6, 30))
-    '2026-03-02T06:30'
-    """
-    midnight = (moment.hour, moment.minute) == (0, 0)
-    return f"{moment:%Y-%m-%d}" if midnight else f"{moment:%Y-%m-%dT%H:%M}"
 
 
 def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[Block]:

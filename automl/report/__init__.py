@@ -1,32 +1,28 @@
-"""What people look at in a terminal: the store's rows as plain documents, and documents as text.
+"""Results for people: plain documents for `--json` and tables, and text to read in 80 columns.
 
-Every `x(...)` returns what `--json` prints; every `x_text(...)` turns that into something to read in 80
-columns. Nothing here imports MLflow or scikit-learn.
+Every `x(...)` returns a document; every `x_text(...)` renders it. Nothing here imports MLflow or
+scikit-learn.
+
+    tables        results of cycles: status, leaderboard, why, champion
+    text          the same as text
+    data_tables   history and contract; imported by module, because it loads pyarrow
+    data_text     the same as text
+    setup_tables  problem file, families, schedule; how to serve MLflow
+    current       what is in effect now
 """
 
-from automl.report.documents import (
-    champion,
-    checked,
-    deployments,
-    families,
-    finished,
-    in_effect,
-    leaderboard,
-    result,
-    schedule_text,
-    status,
-    ui_command,
-    why,
-)
+from automl.report.current import finished, in_effect
+from automl.report.setup_tables import checked, deployments, families, schedule_text, ui_command
+from automl.report.tables import champion, leaderboard, result, status, why
 from automl.report.text import (
     champion_text,
     checked_text,
     families_text,
     family_text,
     leaderboard_text,
+    realised_text,
     result_text,
     status_text,
-    turned_out_text,
     why_text,
 )
 
@@ -43,12 +39,12 @@ __all__ = [
     "in_effect",
     "leaderboard",
     "leaderboard_text",
+    "realised_text",
     "result",
     "result_text",
     "schedule_text",
     "status",
     "status_text",
-    "turned_out_text",
     "ui_command",
     "why",
     "why_text",

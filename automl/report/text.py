@@ -1,4 +1,4 @@
-"""Documents as text to read in 80 columns."""
+"""Results as text to read in 80 columns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VERDICT_COLUMNS = (
 
 
 def result_text(document: Mapping[str, Any]) -> Group:
-    """Leaderboard, decision, where the predictions are, and how earlier ones turned out."""
+    """Leaderboard, decision, where to read the predictions, and realised performance."""
     parts: list[Any] = []
     if document.get("leaderboard"):
         parts += [leaderboard_text(document["leaderboard"]), Text()]
@@ -47,14 +47,14 @@ def result_text(document: Mapping[str, Any]) -> Group:
             if v
         ]
     if document.get("turned_out"):
-        parts += [Text(), turned_out_text(document["turned_out"])]
+        parts += [Text(), realised_text(document["turned_out"])]
     parts += [Text(f"  warning: {w}", style="yellow") for w in document["warnings"]]
     return Group(*parts)
 
 
 def leaderboard_text(document: Mapping[str, Any]) -> Group:
-    """At most 80 columns; the chosen members are marked with their weight, a score says of how many blocks it is."""
-    # no rules and narrow gaps: 80 columns are few
+    """The trials with scores and number of blocks; members of the chosen blend show their weight."""
+    # no rules and narrow gaps, to fit 80 columns
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="underline")
     arrow = "↑" if document["better"] == "higher" else "↓"
     table.add_column("#", justify="right", no_wrap=True)
@@ -90,31 +90,31 @@ def leaderboard_text(document: Mapping[str, Any]) -> Group:
         for t in document["trials"]
         if t["state"] == "failed"
     ][:3]
-    more = f"; {len(rest)} more with --json" if rest else ""
+    hidden = f"; {len(rest)} more with --json" if rest else ""
     return Group(
         Text(f"{document['problem']} as of {document['as_of']}", style="bold"),
         table,
-        Text(foot + more),
+        Text(foot + hidden),
         *(Text(line, style="yellow") for line in failed),
     )
 
 
 def _weight(trial: Mapping[str, Any]) -> str:
-    """What a member weighs in the blend that was chosen, or how a trial ended that could be none."""
+    """Weight in the chosen blend, or the state of a trial that did not complete."""
     if trial["state"] != "complete":
         return str(trial["state"])
     return f"{trial['weight']:.0%}" if trial["weight"] else ""
 
 
 def _recency(trial: Mapping[str, Any]) -> str:
-    """How a recipe follows the newest rows: half-life, a last stage on them, the time as a column."""
-    told = [f"{trial['half_life']:g}"] if trial["half_life"] else []
-    told += [name for name in ("recent", "trend") if trial[name]]
-    return "+".join(told) or "-"
+    """How a recipe favours recent rows: half-life, a last stage on them, time as a column."""
+    parts = [f"{trial['half_life']:g}"] if trial["half_life"] else []
+    parts += [name for name in ("recent", "trend") if trial[name]]
+    return "+".join(parts) or "-"
 
 
 def why_text(document: Mapping[str, Any]) -> Group:
-    """Sentence, challengers, blocks."""
+    """The decision in a sentence, then challengers, blocks, search and ledger."""
     parts: list[Any] = [
         Text(
             f"{document['problem']} as of {document['as_of']}: {document['status']}", style="bold"
@@ -130,7 +130,7 @@ def why_text(document: Mapping[str, Any]) -> Group:
         for head in ("block", "until", "rows", "blend", "loss", "evidence"):
             table.add_column(head, justify="right" if head in ("rows", "loss") else "left")
         for b in document["blocks"]:
-            until = b.get("until", "")  # earlier decisions do not say it
+            until = b.get("until", "")  # absent from decisions of earlier versions
             loss = f"{b['loss']:.5f}"
             table.add_row(
                 b["block"],
@@ -151,15 +151,15 @@ def why_text(document: Mapping[str, Any]) -> Group:
 
 
 def _reason_lines(reason: str) -> list[Text]:
-    """Why, and the numbers on a line of their own: raw gain, shrunk gain and what is needed fit into 80 columns."""
+    """The reason, and on a second line its numbers: raw gain, shrunk gain and the gain needed."""
     why, gain, numbers = reason.partition(GAIN)
     lines = [why.rstrip(" :;"), gain + numbers] if gain and why else [reason]
     return [Text(f"  {line}") for line in lines]
 
 
 def _verdict_table(verdicts: Sequence[Mapping[str, Any]]) -> Table:
-    """Every challenger with the numbers of the line above; `over` is the margin that the shrunk gain must pass."""
-    # no rules and narrow gaps, as in the leaderboard: 80 columns are few
+    """Every challenger with its numbers; `over` is the margin that the shrunk gain must exceed."""
+    # no rules and narrow gaps, to fit 80 columns
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="underline")
     for head in VERDICT_COLUMNS:
         table.add_column(head, justify="left" if head == "challenger" else "right", no_wrap=True)
@@ -169,7 +169,9 @@ def _verdict_table(verdicts: Sequence[Mapping[str, Any]]) -> Table:
             f"{v['mean']:+.2%}",
             f"{v['shrunk']:+.2%}",
             f"{v['low']:+.2%} {v['high']:+.2%}",
-            f"{v['margin']:.2%}" if "margin" in v else "-",  # earlier decisions do not say it
+            f"{v['margin']:.2%}"
+            if "margin" in v
+            else "-",  # absent from decisions of earlier versions
             shown_probability(v["probability"]),
             shown_probability(v["needed"]),
             str(v["blocks"]),
@@ -180,29 +182,29 @@ def _verdict_table(verdicts: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _search_lines(document: Mapping[str, Any]) -> list[Text]:
-    """How much was searched and why, and how far it came."""
+    """How much was searched, why, and how it stopped."""
     plan, done = document.get("plan"), document.get("sweep")
-    told = [f"  plan: {plan['kind']}; {plan['reason']}"] if plan else []
+    lines = [f"  plan: {plan['kind']}; {plan['reason']}"] if plan else []
     if done:
-        told.append(
+        lines.append(
             f"  sweep: {done['trials']} trials on {done['rows']} rows in {done['seconds']} s, "
             f"stopped by {done['stopped']}"
         )
-    return [Text(line, overflow="fold") for line in told]
+    return [Text(line, overflow="fold") for line in lines]
 
 
 def champion_text(document: Mapping[str, Any]) -> Group:
-    """A few lines: version, since when, who, why."""
-    told, live, one = document["champion"], document["live"], document["waiting"]
+    """Version, since when, released by, reason, live predictions."""
+    champion, live = document["champion"], document["live"]
     parts: list[Any] = [Text(f"{document['problem']} at {document['at']}", style="bold")]
-    if told is None:
+    if champion is None:
         first = document["first"]
-        more = f"; the first release is of {first}" if first else ""
-        return Group(*parts, Text(f"  nothing was released yet{more}"))
+        later = f"; the first release is of {first}" if first else ""
+        return Group(*parts, Text(f"  no version was released yet{later}"))
     parts += [
-        Text(f"  champion  version {told['model_version']}: {told['blend']}"),
-        Text(f"  since     {told['since'][:19]}Z, by {told['actor']}"),
-        Text(f"  why       {_line(told)}", overflow="fold"),
+        Text(f"  champion  version {champion['model_version']}: {champion['blend']}"),
+        Text(f"  since     {champion['since'][:19]}Z, by {champion['actor']}"),
+        Text(f"  why       {_line(champion)}", overflow="fold"),
     ]
     if live:
         parts.append(
@@ -211,14 +213,15 @@ def champion_text(document: Mapping[str, Any]) -> Group:
                 f"{live['model_version']}, {live['as_of']} to {live['until']}"
             )
         )
-    return Group(*parts, *_waiting_lines(one))
+    return Group(*parts, *_waiting_lines(document["waiting"]))
 
 
-def _waiting_lines(one: Mapping[str, Any] | None) -> list[Text]:
-    if one is None:
+def _waiting_lines(challenger: Mapping[str, Any] | None) -> list[Text]:
+    if challenger is None:
         return []
-    told = f"version {one['version']} ({one['blend']}) until {one['expires']}: {one['reason']}"
-    return [Text(f"  waiting   {told}", style="yellow", overflow="fold")]
+    name = f"version {challenger['version']} ({challenger['blend']})"
+    line = f"{name} awaits approval until {challenger['expires']}: {challenger['reason']}"
+    return [Text(f"  waiting   {line}", style="yellow", overflow="fold")]
 
 
 def _ledger_lines(rows: Sequence[Mapping[str, Any]]) -> list[Text]:
@@ -234,52 +237,16 @@ def _line(entry: Mapping[str, Any]) -> str:
 
 
 def status_text(document: Mapping[str, Any]) -> Group:
-    """One screen."""
-    champion, live = document["champion"], document["live"]
-    parts: list[Any] = [Text(document["problem"], style="bold")]
-    if champion is None:
-        parts.append(Text("  no champion yet: automl cycle FILE"))
-    else:
-        parts.append(
-            Text(
-                f"  champion  version {champion['model_version']} of {champion['as_of']}: {champion['blend']}"
-            )
-        )
-    if live is None:
-        parts.append(Text("  nothing is published yet"))
-    else:
-        parts.append(
-            Text(
-                f"  live      generation {live['generation']}, {live['rows']} rows, {live['as_of']} to {live['until']}"
-            )
-        )
-        parts += [
-            Text(f"    {k:8}{live[k]}", overflow="fold") for k in ("sql", "parquet") if live.get(k)
-        ]
-    parts += _waiting_lines(document["waiting"])
-    if document["ahead"]:
-        parts.append(
-            Text(
-                f"  ahead     a cycle as of {document['ahead']} lies ahead of the clock; commands for "
-                "earlier slots are refused until then",
-                style="yellow",
-            )
-        )
-    if document["missed"]:
-        first, count = document["missed"][0], len(document["missed"])
-        parts.append(
-            Text(
-                f"  missed    {count} slot{'s' if count > 1 else ''} without predictions, the first {first}; "
-                "the next scheduled command makes up for the newest 24",
-                style="yellow",
-            )
-        )
-    if document["unscored"]:
-        parts.append(
-            Text(f"  released v{champion['model_version']}, not yet scored", style="yellow")
-        )
+    """Champion, live predictions, what needs attention, realised performance, recent cycles."""
+    parts: list[Any] = [
+        Text(document["problem"], style="bold"),
+        *_champion_lines(document["champion"]),
+        *_live_lines(document["live"]),
+        *_waiting_lines(document["waiting"]),
+        *_attention_lines(document),
+    ]
     if document["turned_out"]:
-        parts += [Text(), turned_out_text(document["turned_out"])]
+        parts += [Text(), realised_text(document["turned_out"])]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("cycle", "what", "ended", "reason"):
         table.add_column(head, no_wrap=head != "reason")
@@ -288,12 +255,47 @@ def status_text(document: Mapping[str, Any]) -> Group:
     return Group(*parts, Text(), table)
 
 
-def turned_out_text(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """How published predictions have turned out since their labels arrived."""
+def _champion_lines(champion: Mapping[str, Any] | None) -> list[Text]:
+    if champion is None:
+        return [Text("  no champion yet: automl cycle FILE")]
+    version = f"version {champion['model_version']} of {champion['as_of']}"
+    return [Text(f"  champion  {version}: {champion['blend']}")]
+
+
+def _live_lines(live: Mapping[str, Any] | None) -> list[Text]:
+    if live is None:
+        return [Text("  no predictions published yet")]
+    window = f"{live['as_of']} to {live['until']}"
+    return [
+        Text(f"  live      generation {live['generation']}, {live['rows']} rows, {window}"),
+        *(Text(f"    {k:8}{live[k]}", overflow="fold") for k in ("sql", "parquet") if live.get(k)),
+    ]
+
+
+def _attention_lines(document: Mapping[str, Any]) -> list[Text]:
+    lines = []
+    if document["ahead"]:
+        lines.append(
+            f"  ahead     the cycle of {document['ahead']} is later than now; commands for earlier "
+            "slots are refused until then"
+        )
+    if document["missed"]:
+        first, count = document["missed"][0], len(document["missed"])
+        lines.append(
+            f"  missed    {count} slot{'s' if count > 1 else ''} without predictions, the first "
+            f"{first}; the next scheduled command scores the newest 24"
+        )
+    if document["unscored"]:
+        lines.append(f"  released v{document['champion']['model_version']}, not yet scored")
+    return [Text(line, style="yellow") for line in lines]
+
+
+def realised_text(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Realised performance of published predictions."""
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        title="how predictions turned out",
+        title="realised performance",
         title_justify="left",
     )
     for head in ("generation", "as of", "version", "labels", *(rows[0]["scores"] or {})):
@@ -310,7 +312,7 @@ def turned_out_text(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def checked_text(document: Mapping[str, Any]) -> Group:
-    """A few lines that end in what to type next."""
+    """What a valid problem file describes."""
     lines = [
         f"{document['problem']}: the problem file is valid",
         f"  task       {document['task']}, metric {document['metric']}",
@@ -327,7 +329,7 @@ def families_text(document: Mapping[str, Any]) -> Group:
     lines = [
         Text(f"{f['name']:24}{f['about'].split(':', 1)[-1].strip()}") for f in document["families"]
     ]
-    return Group(*lines, Text(), Text("automl spaces NAME|PATH checks one."))
+    return Group(*lines, Text(), Text("automl spaces NAME|PATH checks a family."))
 
 
 def family_text(document: Mapping[str, Any]) -> Group:

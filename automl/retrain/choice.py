@@ -8,12 +8,12 @@ from operator import attrgetter
 from typing import Any
 
 from automl.modeling.recipes import Blend
-from automl.modeling.splits import day_of
 from automl.promotion.decide import Decision
 from automl.promotion.release import PendingDecision
 from automl.retrain.case import Case, Dated
 from automl.store import Release
 from automl.sweep import Leaderboard
+from automl.workspace import day_of
 
 __all__ = ["Choice", "content", "next_shadows"]
 

@@ -29,12 +29,11 @@ from automl.errors import UnreachableError
 from automl.history import Snapshot
 from automl.modeling.families import Family
 from automl.modeling.metrics import get_metric
-from automl.modeling.splits import day_of
 from automl.problem import Problem
 from automl.sweep import Trial
 from automl.tracking.trials import Look, TrialLog, looks_of, rounded, write_trial
 from automl.tracking.views import saved_views
-from automl.workspace import Workspace, redact
+from automl.workspace import Workspace, day_of, redact
 
 __all__ = ["RunTree", "cycle_tag"]
 

@@ -70,7 +70,7 @@ def test_status_lists_missed_slots_but_not_refused_ones(
 ) -> None:
     problem, workspace = load_problem(file), open_workspace(file)
     moment = FIRST + 2 * WEEK + timedelta(hours=1)
-    monkeypatch.setattr("automl.report.documents.now", lambda: moment)
+    monkeypatch.setattr("automl.report.tables.now", lambda: moment)
     store = Store(workspace)
     passed = FIRST + WEEK
     assert report.status(problem, workspace)["missed"] == ["2026-03-08T23:00"]
@@ -84,7 +84,7 @@ def test_a_cycle_ahead_of_the_clock_is_warned_of_and_shown(
 ) -> None:
     problem, workspace = load_problem(file), open_workspace(file)
     assert report.status(problem, workspace)["ahead"] is None
-    monkeypatch.setattr("automl.report.documents.now", lambda: FIRST - WEEK)
+    monkeypatch.setattr("automl.report.tables.now", lambda: FIRST - WEEK)
     assert report.status(problem, workspace)["ahead"] == "2026-03-01T23:00"
     monkeypatch.setattr("automl.cycles.job.now", lambda: FIRST - 2 * WEEK)
     score(problem, workspace, RunOptions(as_of=FIRST + WEEK))
@@ -102,7 +102,7 @@ def test_the_same_command_again_scores_the_missed_slots(
     newest = FIRST + 2 * WEEK
     score(problem, workspace, RunOptions(as_of=newest))
     monkeypatch.setattr("automl.workspace.now", lambda: newest + timedelta(hours=1))
-    monkeypatch.setattr("automl.report.documents.now", lambda: newest + timedelta(hours=1))
+    monkeypatch.setattr("automl.report.tables.now", lambda: newest + timedelta(hours=1))
     assert run.run_pipeline("score", file, RunOptions(), as_json=True) == 0
     assert '"already": true' in capsys.readouterr().out
     assert caplog.text.count("scored a missed slot") == 1

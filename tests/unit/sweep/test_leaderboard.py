@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from automl.modeling.recipes import Recipe
-from automl.report import documents
+from automl.report import tables
 from automl.report import text as texts
 from automl.sweep import Leaderboard, Trial
 
@@ -51,11 +51,11 @@ def document(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         releases=lambda _: [],
     )
     cycle = SimpleNamespace(as_of=datetime(2026, 3, 2, tzinfo=UTC))
-    monkeypatch.setattr(documents, "_cycle", lambda *_: (store, cycle))
+    monkeypatch.setattr(tables, "_cycle", lambda *_: (store, cycle))
     problem: Any = SimpleNamespace(
         name="parcels", metric=SimpleNamespace(name="roc_auc", also=("log_loss",))
     )
-    return documents.leaderboard(problem, None, None)  # type: ignore[arg-type]
+    return tables.leaderboard(problem, None, None)  # type: ignore[arg-type]
 
 
 def test_scores_of_fewer_blocks_stand_below_and_say_so(document: dict[str, Any]) -> None:
