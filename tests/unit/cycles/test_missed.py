@@ -102,7 +102,7 @@ def test_the_same_command_again_scores_the_missed_slots(
     newest = FIRST + 2 * WEEK
     score(problem, workspace, RunOptions(as_of=newest))
     monkeypatch.setattr("automl.workspace.now", lambda: newest + timedelta(hours=1))
-    monkeypatch.setattr("automl.report.tables.now", lambda: newest + timedelta(hours=1))
+    monkeypatch.setattr("automl.report.current.now", lambda: newest + timedelta(hours=1))
     assert run.run_pipeline("score", file, RunOptions(), as_json=True) == 0
     assert '"already": true' in capsys.readouterr().out
     assert caplog.text.count("scored a missed slot") == 1
