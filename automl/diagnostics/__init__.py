@@ -1,4 +1,4 @@
-"""Checks of a family file and of an installation, for the people who wrote or run them.
+"""Checks of a family file and of an installation, run from the command line.
 
     family        every requirement that a family file must meet
     installation  versions, libraries, servers, and the workspace of a problem

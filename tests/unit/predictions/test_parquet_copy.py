@@ -99,7 +99,7 @@ def test_copies_beyond_keep_are_removed_and_the_newest_stays_readable(copied: Si
 def test_a_pointer_moved_to_an_older_generation_moves_the_copy_too(
     copied: Site,
 ) -> None:
-    first, second = copied.publish(5), copied.publish(7)  # the same as_of, decided anew
+    first, second = copied.publish(5), copied.publish(7)  # the same as_of, decided again
     export(copied.store, copied.problem)
     with copied.store.hold("parcels") as hold:
         copied.point(hold, first)

@@ -174,7 +174,7 @@ def test_the_pointer_never_goes_back_in_time_for_a_backfill(site: Site) -> None:
         older: "published",
     }
 
-    again = site.publish(7, week=3)  # the same as_of, decided anew
+    again = site.publish(7, week=3)  # the same as_of, decided again
     assert site.shown() == {again}
 
 
