@@ -21,7 +21,7 @@ from automl.modeling.features.user_transformer import kinds_of, load_columns
 from automl.problem import load_problem
 from automl.score import cycle
 from automl.workspace import open_workspace
-from tests.scenarios.test_cycles import OUTSIDER
+from tests.scenarios.test_cycles import WITHOUT_AUTOML
 from tests.support.parcels import AS_OF, write_problem
 
 OWN = '''"""Weight beside the carrier's usual weight, and a band of weights."""
@@ -99,7 +99,7 @@ def test_a_model_predicts_the_published_probabilities_where_only_the_libraries_a
     outside = tmp_path / "outside"
     outside.mkdir()
     uri = f"sqlite:///{tmp_path / '.automl/mlflow.db'}"
-    command = [sys.executable, "-c", OUTSIDER, uri, str(rows), str(outside / "out.npy")]
+    command = [sys.executable, "-c", WITHOUT_AUTOML, uri, str(rows), str(outside / "out.npy")]
     subprocess.run(command, check=True, cwd=outside, capture_output=True)
     engine = sa.create_engine(f"sqlite:///{tmp_path / '.automl/automl.db'}")
     published = pd.read_sql("select parcel, probability from parcels", engine)
