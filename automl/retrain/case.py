@@ -10,6 +10,7 @@ from automl.cycles.job import Job
 from automl.errors import NoModelError
 from automl.modeling.losses import BlockLoss
 from automl.modeling.recipes import Blend
+from automl.problem import Problem
 from automl.promotion.decide import YOUNG_CONFIDENCE, YOUNG_CYCLES
 from automl.retrain.block_losses import losses_of, losses_of_trials
 from automl.retrain.probation import (
@@ -19,7 +20,7 @@ from automl.retrain.probation import (
     searched_cycles,
 )
 from automl.retrain.search import Sweep
-from automl.store import Release
+from automl.store import Release, Store
 
 __all__ = ["Case", "Dated", "gather"]
 
@@ -30,6 +31,7 @@ Dated = tuple[Blend, datetime]  # a blend, and the end of the labels that chose 
 class Case:
     """What a decision is made on; all that follows from it is a pure function."""
 
+    as_of: datetime
     champion: Release | None  # if it can be refitted
     former: Release | None  # champion until now
     holder: Blend  # the champion's, or what stands in for it
@@ -85,7 +87,7 @@ def gather(job: Job, sweep: Sweep) -> Case:
             next_step="automl leaderboard shows why each trial failed.",
         )
     chosen_on = work.blocks[0].end
-    candidates = _rivals(job, sweep)
+    candidates = _rivals(job.store, sweep, job.as_of)
     candidates[holder.id] = (holder, champion.labels_until if champion else chosen_on)
     watched = previous_champion(job.store, job.problem, job.as_of) if champion else None
     if watched and (watched.blend.id == holder.id or not watched.blend.offered(work.offered)):
@@ -97,6 +99,7 @@ def gather(job: Job, sweep: Sweep) -> Case:
     tried = losses_of_trials(job.as_of, sweep, chosen_on)
     blends = [blend for blend, _ in scored.values()]
     return Case(
+        as_of=job.as_of,
         champion=champion,
         former=former,
         holder=holder,
@@ -106,29 +109,29 @@ def gather(job: Job, sweep: Sweep) -> Case:
         losses=losses_of(job.as_of, sweep, scored.values(), past),
         past=past,
         tried=[x for x in tried if x.blend not in scored],
-        confidence=_confidence(job, champion),
+        confidence=_confidence(job.store, job.problem, job.as_of, champion),
         doubted=frozenset(doubted(job.store, job.problem.name, job.as_of, blends)),
     )
 
 
-def _confidence(job: Job, champion: Release | None) -> float:
+def _confidence(store: Store, problem: Problem, as_of: datetime, champion: Release | None) -> float:
     """The confidence of the problem file, lowered for a young problem."""
-    confidence = job.problem.promotion.confidence
-    searched = searched_cycles(job.store, job.problem.name)
-    if champion and len([at for at in searched if at < job.as_of]) < YOUNG_CYCLES:
+    confidence = problem.promotion.confidence
+    searched = searched_cycles(store, problem.name)
+    if champion and len([at for at in searched if at < as_of]) < YOUNG_CYCLES:
         return min(confidence, YOUNG_CONFIDENCE)
     return confidence
 
 
-def _rivals(job: Job, sweep: Sweep) -> dict[str, Dated]:
+def _rivals(store: Store, sweep: Sweep, as_of: datetime) -> dict[str, Dated]:
     """Shadows and this cycle's challenger."""
     leaderboard, work = sweep.leaderboard, sweep.work
     if (
         not leaderboard.trials
     ):  # without a search the champion is refitted, whatever its rivals lost
         return {}
-    mature = job.problem.mature(job.as_of)
-    shadows = job.store.shadows(job.problem.name)
+    mature = work.problem.mature(as_of)
+    shadows = store.shadows(work.problem.name)
     rivals = {blend.id: (blend, until) for blend, until in shadows if until < mature}
     if leaderboard.challenger is not None:
         rivals.setdefault(leaderboard.challenger.id, (leaderboard.challenger, work.blocks[0].end))

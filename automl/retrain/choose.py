@@ -44,7 +44,7 @@ def make_choice(job: Job, sweep: Sweep) -> Choice:
     champion, which takes its place back if the new champion has turned out worse. In review mode no blend
     replaces a champion before a person has approved it.
     """
-    case = gather(job, sweep)
+    case, actor = gather(job, sweep), current_actor(job.options.trigger)
     decision = _decide(case, shifted=sweep.plan.shifted)
     challenger = sweep.leaderboard.challenger
     if not decision.verdicts and challenger and challenger.id == case.holder.id:
@@ -61,7 +61,7 @@ def make_choice(job: Job, sweep: Sweep) -> Choice:
     if job.problem.promotion.mode == "review" and case.former:
         decision = proposed(case, decision)
         if decision.outcome == "promote" or not case.champion:
-            return wait_for_review(job, sweep, case, decision, details)
+            return wait_for_review(case, sweep, decision, details, actor=actor)
     outcome, reason = _outcome(case, decision, reverts=reverts)
     shadows = [] if reverts else next_shadows(case, decision)
     pending = PendingDecision(
@@ -70,7 +70,7 @@ def make_choice(job: Job, sweep: Sweep) -> Choice:
         content={**content(case, sweep.leaderboard, decision, outcome), **details},
         evidence=case.losses,
         shadows=shadows if sweep.leaderboard.trials else None,
-        actor=current_actor(job.options.trigger),
+        actor=actor,
         reverted_blend=case.holder.id if reverts else "",
     )
     blend, until = relearned(sweep.work, sweep.leaderboard, *case.dated(decision.blend))

@@ -8,9 +8,9 @@ from datetime import datetime
 
 import numpy as np
 
-from automl.cycles.job import Job
 from automl.modeling.losses import DISCOUNT
 from automl.modeling.recipes import Recipe
+from automl.store import Store
 from automl.sweep import Past, PlanKind, Trial, Work
 
 __all__ = [
@@ -42,12 +42,12 @@ class PastSearch:
     trials: tuple[Trial, ...]
 
 
-def past_searches(job: Job) -> list[PastSearch]:
+def past_searches(store: Store, problem: str, as_of: datetime) -> list[PastSearch]:
     """Earlier retrain cycles that searched and succeeded, newest first."""
     found: list[PastSearch] = []
-    before = job.as_of
+    before = as_of
     while len(found) < MEMORY:
-        cycles = job.store.cycles(job.problem.name, limit=PAGE, verb="retrain", before=before)
+        cycles = store.cycles(problem, limit=PAGE, verb="retrain", before=before)
         plans = [(c, c.receipts.get("plan") or {}) for c in cycles if c.status in SEARCHED]
         found += [
             PastSearch(
@@ -55,7 +55,7 @@ def past_searches(job: Job) -> list[PastSearch]:
                 kind=plan["kind"],
                 rows=int(plan["rows"]),
                 signature=str(plan["signature"]),
-                trials=tuple(Trial.from_json(c) for c in job.store.trials(cycle)),
+                trials=tuple(Trial.from_json(c) for c in store.trials(cycle)),
             )
             for cycle, plan in plans
             if plan.get("kind") in ("warm", "full")

@@ -68,8 +68,9 @@ def retrain(
         contract, warnings = run(check_contract, job.problem, job.as_of, snapshot, job.families)
         run(measure_realised, job, snapshot, contract)
         work = make_work(job, snapshot, contract)
-        known = run(score_shadows, fit_cache(job), work)
-        plan = run(make_plan, job, work, known)
+        cache = fit_cache(job)
+        cached = run(score_shadows, cache, work)
+        plan = run(make_plan, job, work, cached)
         work = narrowed(work, plan)
         run_id = run(open_run, job, work, snapshot, plan)
         with logging_trials(job, work, run_id) as log, Refits(work) as refits:
@@ -90,7 +91,7 @@ def retrain(
             run(update_mlflow, job, sweep, choice, guards, release, run_id)
         except Exception as error:  # noqa: BLE001  committed already: MLflow may lag
             warnings.append(f"MLflow is not up to date; the next command updates it: {error}")
-        cache_fits(job, sweep, fitted.fits)
+        cache_fits(cache, sweep, fitted.fits, job.as_of)
         _clean(job, sweep)
         return _result(job, sweep, choice, release, staged, run_id=run_id, warnings=warnings)
 

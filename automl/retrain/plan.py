@@ -29,6 +29,7 @@ from automl.retrain.memory import (
     past_searches,
     past_trials,
 )
+from automl.store import Store
 from automl.sweep import Past, Plan, PlanKind, Work, blend_losses
 
 __all__ = [
@@ -69,17 +70,17 @@ class Facts:
 
 
 @step("plan")
-def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> Plan:
+def make_plan(job: Job, work: Work, cached: Mapping[tuple[str, int], Params]) -> Plan:
     """Gather the facts of a cycle and choose its plan; an interrupted cycle keeps the plan that it had.
 
     Parameters
     ----------
-    known
+    cached
         (recipe, block) of this cycle that fits of earlier cycles have predicted, with learned params.
     """
     champion = job.champion
     blend = champion.blend if champion and champion.blend.offered(work.families) else None
-    searches = past_searches(job)
+    searches = past_searches(job.store, job.problem.name, job.as_of)
     trials = past_trials(searches, work)
     facts = Facts(
         champion=blend,
@@ -87,8 +88,8 @@ def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> 
         rows=len(work.frame),
         signature=signature(job.problem, work),
         whole_block=not searches or whole_block_since(job.problem, searches[0].as_of, job.as_of),
-        losses=_published_losses(job, work),
-        gains=shadow_gains(work, known, blend, trials),
+        losses=_published_losses(job.store, work),
+        gains=shadow_gains(work, cached, blend, trials),
     )
     receipt = job.cycle.receipts.get("plan")
     kind, reason = (
@@ -110,7 +111,7 @@ def make_plan(job: Job, work: Work, known: Mapping[tuple[str, int], Params]) -> 
         seconds=_warm_seconds(job.problem) if warm else None,
         costs={p.trial.recipe.id: p.trial.seconds_refit for p in reversed(trials)},
         favour=families_by_success(trials),
-        cached=known,
+        cached=cached,
         shifted=_outlier(facts.losses) > OUTLIER,
     )
 
@@ -179,7 +180,7 @@ def signature(problem: Problem, work: Work) -> str:
 
 def shadow_gains(
     work: Work,
-    known: Mapping[tuple[str, int], Params],
+    cached: Mapping[tuple[str, int], Params],
     champion: Blend | None,
     trials: Sequence[Past],
 ) -> list[tuple[Recipe, float]]:
@@ -191,7 +192,7 @@ def shadow_gains(
     blocks = range(len(work.blocks[:RECENCY_BLOCKS]))
 
     def losses(blend: Blend) -> list[float]:
-        predicted = all((m.recipe.id, b) in known for m in blend.members for b in blocks)
+        predicted = all((m.recipe.id, b) in cached for m in blend.members for b in blocks)
         return blend_losses(work, blend, len(blocks)) if predicted else []
 
     members = {m.recipe.id: m.recipe for m in champion.members} if champion else {}
@@ -235,9 +236,9 @@ def _warm_seconds(problem: Problem) -> float | None:
     return WARM_SECONDS + WARM_SHARE * budget.seconds if budget else None
 
 
-def _published_losses(job: Job, work: Work) -> list[float]:
+def _published_losses(store: Store, work: Work) -> list[float]:
     """Losses of published predictions whose labels have come, newest first."""
-    name = job.problem.metric.name
-    generations = job.store.generations(job.problem.name, limit=2 * MEMORY)
-    scores = [g.realised.get(name) for g in generations]
+    problem = work.problem
+    generations = store.generations(problem.name, limit=2 * MEMORY)
+    scores = [g.realised.get(problem.metric.name) for g in generations]
     return [work.metric.loss(x) for x in scores if x is not None and np.isfinite(x)]

@@ -7,9 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from automl.cycles.job import Job
 from automl.promotion.decide import Decision
-from automl.promotion.release import PendingDecision, current_actor
+from automl.promotion.release import PendingDecision
 from automl.retrain.case import Case
 from automl.retrain.choice import Choice, content, next_shadows, shrunk_gain
 from automl.retrain.relearning import relearned
@@ -43,7 +42,7 @@ def proposed(case: Case, decision: Decision) -> Decision:
 
 
 def wait_for_review(
-    job: Job, sweep: Sweep, case: Case, decision: Decision, details: Mapping[str, Any]
+    case: Case, sweep: Sweep, decision: Decision, details: Mapping[str, Any], *, actor: str
 ) -> Choice:
     """The champion refitted if it can be; a decision to promote becomes a challenger that awaits approval."""
     former = case.former
@@ -51,7 +50,7 @@ def wait_for_review(
     stays = None if case.champion else former
     outcome = "stay" if stays else "keep"
     why = UNCOMPARED if stays else without_verb(decision.reason)
-    waiting = _waiting(job, sweep, case, decision, why) if decision.outcome == "promote" else None
+    waiting = _waiting(case, sweep, decision, why) if decision.outcome == "promote" else None
     reason = _unchanged(stays, sweep) if stays else "kept"
     if waiting:
         reason += f"; {case.dated(decision.blend)[0]} waits for approval"
@@ -60,24 +59,24 @@ def wait_for_review(
     if waiting:
         shadows.insert(0, case.dated(decision.blend))
     champion, until = former.blend, former.labels_until
-    kept = replace(decision, outcome="keep", blend=champion.id, reason=reason)
+    keeping = replace(decision, outcome="keep", blend=champion.id, reason=reason)
     shadows = [s for s in shadows if s[0].id != champion.id]
     pending = PendingDecision(
         outcome=outcome,
         reason=reason,
         content={
-            **content(case, sweep.leaderboard, kept, "wait" if waiting else outcome),
+            **content(case, sweep.leaderboard, keeping, "wait" if waiting else outcome),
             **details,
         },
         evidence=case.losses,
         shadows=shadows if sweep.leaderboard.trials else None,
-        actor=current_actor(job.options.trigger),
+        actor=actor,
         waiting=waiting,
     )
     if stays is None:
         champion, until = relearned(sweep.work, sweep.leaderboard, champion, until)
     return Choice(
-        decision=kept,
+        decision=keeping,
         outcome=outcome,
         blend=champion,
         labels_until=until,
@@ -92,11 +91,11 @@ def without_verb(reason: str) -> str:
     return reason.removeprefix("promoted: ").removeprefix("kept: ")
 
 
-def _waiting(job: Job, sweep: Sweep, case: Case, decision: Decision, why: str) -> Waiting:
+def _waiting(case: Case, sweep: Sweep, decision: Decision, why: str) -> Waiting:
     blend, until = relearned(sweep.work, sweep.leaderboard, *case.dated(decision.blend))
     moment = now()
     return Waiting(
-        as_of=job.as_of,
+        as_of=case.as_of,
         blend=blend,
         labels_until=until,
         reason=why,

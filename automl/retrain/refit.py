@@ -7,6 +7,7 @@ import pickle
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from automl.cycles.steps import step
 from automl.errors import AutomlError
 from automl.modeling.ensemble import assemble
 from automl.modeling.recipes import Blend, Member
+from automl.problem import Problem
 from automl.retrain.choice import Choice
 from automl.retrain.search import Sweep
-from automl.store import Waiting
+from automl.store import Release, Waiting
 from automl.sweep import Refits, Refitted, Work, part_of
 from automl.sweep.fit_cache import CachedFit, columns_of
 from automl.testing import fault
@@ -54,7 +56,8 @@ def fit_chosen(job: Job, refits: Refits, sweep: Sweep, choice: Choice) -> Fitted
     model = challenger = None
     if done is not None and choice.stays is None:
         part = part_of(done, choice.blend)
-        choice, warnings = _without_lost(job, choice, part)
+        review = job.problem.promotion.mode == "review"
+        choice, warnings = _without_lost(choice, part, job.champion, review=review)
         model = None if choice.stays else _assembled(work, part, "model")
     if done is not None and done.rows < len(work.frame):
         warnings.append(
@@ -65,7 +68,9 @@ def fit_chosen(job: Job, refits: Refits, sweep: Sweep, choice: Choice) -> Fitted
     if done is not None and choice.pending.waiting is not None:
         choice, challenger = _challenger(work, done, choice, choice.pending.waiting)
     fault("retrain.refitted")
-    shadows = _fit_shadows(refits, sweep, choice, costs) if _scores_next(job) else None
+    shadows = (
+        _fit_shadows(refits, sweep, choice, costs) if _scores_next(job.problem, job.as_of) else None
+    )
     job.store.note(job.cycle, cost=_cost(refits, sweep))
     whole = [fit for fit in (done, shadows) if fit is not None and fit.rows == len(work.frame)]
     return Fitted(
@@ -73,7 +78,7 @@ def fit_chosen(job: Job, refits: Refits, sweep: Sweep, choice: Choice) -> Fitted
         challenger=challenger,
         choice=choice,
         warnings=warnings,
-        fits=tuple(fit for refitted in whole for fit in _to_cache(job, work, refitted)),
+        fits=tuple(fit for refitted in whole for fit in _to_cache(work, refitted, job.as_of)),
     )
 
 
@@ -100,13 +105,14 @@ def _fit(
         return turned_away(choice, str(error)), None
 
 
-def _without_lost(job: Job, choice: Choice, part: Refitted) -> tuple[Choice, list[str]]:
+def _without_lost(
+    choice: Choice, part: Refitted, champion: Release | None, *, review: bool
+) -> tuple[Choice, list[str]]:
     """The choice as it was fitted, with a warning per lost member.
 
     In review mode no person has approved a champion without one of its recipes: the last release stays.
     """
-    champion = job.champion
-    if not part.lost or choice.outcome != "keep" or job.problem.promotion.mode != "review":
+    if not part.lost or choice.outcome != "keep" or not review:
         warnings = [f"member {m} is left out of the release: {why}" for m, why in part.lost.items()]
         return replace(choice, blend=part.blend), warnings
     if champion is None:
@@ -176,13 +182,13 @@ def _fit_shadows(
         return None
 
 
-def _scores_next(job: Job) -> bool:
+def _scores_next(problem: Problem, as_of: datetime) -> bool:
     """Whether fits of this cycle can score the next block: with a label delay they know rows of its gap."""
-    return job.problem.mature(job.as_of) == job.as_of
+    return problem.mature(as_of) == as_of
 
 
-def _to_cache(job: Job, work: Work, refitted: Refitted) -> list[CachedFit]:
-    scores_next, until = _scores_next(job), job.problem.mature(job.as_of)
+def _to_cache(work: Work, refitted: Refitted, as_of: datetime) -> list[CachedFit]:
+    scores_next, until = _scores_next(work.problem, as_of), work.problem.mature(as_of)
     # the blend lacks members whose fits were lost, so parts and members go together
     return [
         CachedFit(

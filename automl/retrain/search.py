@@ -6,11 +6,14 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from automl.cycles.job import Job
 from automl.cycles.steps import step
 from automl.modeling.recipes import Blend, Params
+from automl.problem import Problem
 from automl.retrain.probation import previous_champion
+from automl.store import Cycle, Release, Store
 from automl.sweep import (
     BUDGET_ENDED,
     Leaderboard,
@@ -58,7 +61,7 @@ def search(job: Job, refits: Refits, plan: Plan, log: TrialLog) -> Sweep:
     """Run the sweep of this plan; every finished trial goes to the store and to `log`."""
     work = refits.work
     _log.info("plan: %s, %s", plan.kind, plan.reason)
-    done = _finished_trials(job, work)
+    done = _finished_trials(job.store, job.cycle, work)
     deadline = _deadline(work, done)
     if plan.kind == "refit":
         nothing = Leaderboard(
@@ -81,7 +84,7 @@ def search(job: Job, refits: Refits, plan: Plan, log: TrialLog) -> Sweep:
         work,
         plan=plan,
         deadline=deadline,
-        carried=_carried(job),
+        carried=_carried(job.store, job.problem, job.as_of, job.champion),
         done=done,
         on_trial=on_trial,
         refits=refits,
@@ -92,12 +95,12 @@ def search(job: Job, refits: Refits, plan: Plan, log: TrialLog) -> Sweep:
     return Sweep(work=work, plan=plan, leaderboard=leaderboard, deadline=deadline)
 
 
-def cache_fits(job: Job, sweep: Sweep, fits: Sequence[CachedFit]) -> None:
+def cache_fits(cache: FitCache, sweep: Sweep, fits: Sequence[CachedFit], as_of: datetime) -> None:
     """Replace the fit cache by what the next cycle can use: refits, and predictions of the best trials."""
     work, leaderboard = sweep.work, sweep.leaderboard
     best = [t for t in leaderboard.ranked if t.status == "complete"][:PREDICTIONS]
     fitted = {fit.recipe.id for fit in fits}
-    until, columns = job.problem.mature(job.as_of), columns_of(work)
+    until, columns = work.problem.mature(as_of), columns_of(work)
     predictions = [
         CachedFit(recipe=t.recipe, learned=t.learned, labels_until=until, **columns)
         for t in best
@@ -106,15 +109,15 @@ def cache_fits(job: Job, sweep: Sweep, fits: Sequence[CachedFit]) -> None:
     blocks = range(len(work.blocks))
     predicted = {(t.recipe.id, b) for t in leaderboard.trials for b in range(len(t.losses))}
     predicted |= {(name, b) for name, b in sweep.plan.cached if b in blocks}
-    fit_cache(job).replace([*fits, *predictions], work, predicted)
+    cache.replace([*fits, *predictions], work, predicted)
 
 
-def _finished_trials(job: Job, work: Work) -> list[Trial]:
+def _finished_trials(store: Store, cycle: Cycle, work: Work) -> list[Trial]:
     """Trials of an interrupted run of this cycle that need not be repeated.
 
     Trials that failed or ran out of time are repeated: the family file may have been fixed since.
     """
-    trials = [Trial.from_json(content) for content in job.store.trials(job.cycle)]
+    trials = [Trial.from_json(content) for content in store.trials(cycle)]
     ended = [t for t in trials if t.status != "failed" and t.reason != BUDGET_ENDED]
     return [t for t in ended if output_file(work, t.recipe, 0).exists()]
 
@@ -127,13 +130,15 @@ def _deadline(work: Work, done: Sequence[Trial]) -> float:
     return time.monotonic() + max(LEAST_SHARE * budget.seconds, budget.seconds - spent)
 
 
-def _carried(job: Job) -> list[Blend]:
+def _carried(
+    store: Store, problem: Problem, as_of: datetime, champion: Release | None
+) -> list[Blend]:
     """Blends that every sweep evaluates: champion, previous champion on probation, shadows."""
-    champion, mature = job.champion, job.problem.mature(job.as_of)
-    previous = previous_champion(job.store, job.problem, job.as_of)
+    mature = problem.mature(as_of)
+    previous = previous_champion(store, problem, as_of)
     blends = [
         *([champion.blend] if champion else []),
         *([previous.blend] if previous else []),
-        *(b for b, until in job.store.shadows(job.problem.name) if until < mature),
+        *(b for b, until in store.shadows(problem.name) if until < mature),
     ]
     return list({blend.id: blend for blend in blends}.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Generator, Iterable, Iterator
+from datetime import datetime
 
 import pandas as pd
 
@@ -27,7 +28,7 @@ from automl.predictions import (
 )
 from automl.problem import Problem
 from automl.score.notices import BatchNotices
-from automl.store import Release
+from automl.store import Release, Store
 from automl.testing import fault
 
 __all__ = ["audit", "predict_batch", "pull_batch", "stage_batch"]
@@ -71,7 +72,7 @@ def pull_batch(job: Job) -> Snapshot:
         kinds=contract.kinds(job.problem),
         nulls=contract.nulls,
     )
-    _check_size(job, batch)
+    _check_size(job.store, job.problem, job.as_of, batch)
     return batch
 
 
@@ -116,13 +117,13 @@ def _contract(problem: Problem) -> Contract:
     return contract
 
 
-def _check_size(job: Job, batch: Snapshot) -> None:
+def _check_size(store: Store, problem: Problem, as_of: datetime, batch: Snapshot) -> None:
     """Refuse a batch much smaller or larger than the one that readers see, if both windows are equally long."""
-    live = job.store.live(job.problem.table)
-    if live is None or job.problem.batch.resize == "allow" or job.as_of < live.as_of:
+    live = store.live(problem.table)
+    if live is None or problem.batch.resize == "allow" or as_of < live.as_of:
         return
     before, found = live.rows, batch.rows
-    same_window = job.problem.until(live.as_of) == live.until
+    same_window = problem.until(live.as_of) == live.until
     few = max(before, found) < COMPARED
     if same_window and not few and not SHRUNK * before <= found <= GROWN * before:
         raise HistoryError(

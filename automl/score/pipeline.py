@@ -6,6 +6,8 @@ change in one transaction.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from automl import predictions
 from automl.cycles.job import Job, open_job
 from automl.cycles.options import RunOptions
@@ -18,7 +20,7 @@ from automl.promotion.release import commit_publish
 from automl.retrain import retrain
 from automl.score.batch import stage_batch
 from automl.score.standby import try_standby
-from automl.store import UNSCORED, Release
+from automl.store import UNSCORED, Release, Store
 from automl.workspace import Workspace
 
 __all__ = ["cycle", "score"]
@@ -40,7 +42,7 @@ def score(
         run(export, problem, workspace)
         return done
     with open_job(problem, workspace, "score", options) as job:
-        champion = _champion(job)
+        champion = _champion(job.store, problem, job.as_of)
         run(follow_release, job.store, job.registry, problem)
         staged = stage_batch(job, champion, run)
         reason = f"{staged.rows} rows by version {champion.model_version}"
@@ -104,12 +106,12 @@ def export_and_clean(job: Job) -> None:
     predictions.clean(job.store, job.hold, job.problem)
 
 
-def _champion(job: Job) -> Release:
-    champion = job.store.champion(job.problem.name, at=job.as_of)
+def _champion(store: Store, problem: Problem, as_of: datetime) -> Release:
+    champion = store.champion(problem.name, at=as_of)
     if champion is None:
         raise NoModelError(
-            f"{job.problem.name}: no model was released at or before {job.as_of:%Y-%m-%d %H:%M}",
+            f"{problem.name}: no model was released at or before {as_of:%Y-%m-%d %H:%M}",
             code="no_champion",
-            next_step=f"automl retrain {job.problem.file.name}",
+            next_step=f"automl retrain {problem.file.name}",
         )
     return champion
