@@ -159,7 +159,9 @@ def test_a_transformer_that_goes_wrong_is_named_with_what_was_wanted(
 
 
 def test_a_missing_file_is_one_of_the_mistakes_of_a_problem_file(tmp_path: Path) -> None:
-    with pytest.raises(ProblemError, match=r"features\.transformer: 'own\.py' is not a file"):
+    with pytest.raises(
+        ProblemError, match=r"features\.transformer: found 'own\.py', which is not a file"
+    ):
         load_problem(problem_file(tmp_path))
 
 
