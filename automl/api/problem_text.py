@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from automl.api.guess_values import Guesses
 
-__all__ = ["ROW", "problem_text"]
+__all__ = ["ROW", "Search", "problem_text"]
 
 ROW = "row"  # the key of a table without one: each row's position
 
 COMMENTED = 26  # columns that a value takes before its comment, so that comments stand in one line
 
 
-def problem_text(
-    guesses: Guesses,
-    *,
-    name: str,
-    target: str,
-    files: str,
-    families: Sequence[str],
-    budget: str | None,
-    trials: int | None,
-    seed: int,
-) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """How much is searched: families as the problem file names them, and where the search ends."""
+
+    families: Sequence[str]
+    budget: str | None
+    trials: int | None
+    seed: int
+
+
+def problem_text(guesses: Guesses, search: Search, *, name: str, target: str, files: str) -> str:
     """The problem file of these guesses on rows in `files`; personal columns are not in those files."""
     sections: list[tuple[str, list[tuple[str, Any, str]]]] = [
         (
@@ -51,10 +52,10 @@ def problem_text(
         (
             "sweep",
             [
-                ("families", list(families), "names, or paths of your own files"),
-                ("budget", budget, "wall clock of search and refit"),
-                ("trials", trials, "at most so many"),
-                ("seed", seed, ""),
+                ("families", list(search.families), "names, or paths of your own files"),
+                ("budget", search.budget, "wall clock of search and refit"),
+                ("trials", search.trials, "at most so many"),
+                ("seed", search.seed, ""),
             ],
         ),
         ("validation", [_line(guesses, "validation.block"), _line(guesses, "validation.origins")]),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from automl.api.arguments import Moment, duration, moment_of
 from automl.api.guess_values import Guesses
-from automl.api.problem_text import ROW, problem_text
+from automl.api.problem_text import ROW, Search, problem_text
 from automl.api.project import Project, open_project
 from automl.api.settings import apply_settings
 from automl.cycles.result import CycleResult
@@ -146,16 +146,8 @@ def try_table(
     }
     guesses = guess(table, str(target), given)
     entries = [_family_entry(f) for f in families or FAMILIES]
-    file = _write(
-        table,
-        guesses,
-        target=str(target),
-        families=entries,
-        budget=budget,
-        trials=trials,
-        seed=seed,
-        folder=folder,
-    )
+    search = Search(families=entries, budget=budget, trials=trials, seed=seed)
+    file = _write(table, guesses, str(target), search, folder)
     project = open_project(file)
     result = project.cycle(as_of=guesses["as_of"])
     return Tryout(project=project, guesses=guesses, result=result)
@@ -208,15 +200,7 @@ def _file_of(family: Family) -> Path:
 
 
 def _write(
-    table: Table,
-    guesses: Guesses,
-    *,
-    target: str,
-    families: Sequence[str],
-    budget: str | None,
-    trials: int | None,
-    seed: int,
-    folder: str | Path | None,
+    table: Table, guesses: Guesses, target: str, search: Search, folder: str | Path | None
 ) -> Path:
     """Problem file and data in a folder; returns the problem file."""
     place = Path(folder).resolve() if folder else Path(tempfile.mkdtemp(prefix="automl-"))
@@ -230,16 +214,8 @@ def _write(
     rows = table.frame.drop(columns=guesses["history.personal"])
     if not guesses["history.key"]:
         rows = rows.assign(**{ROW: range(len(rows))})
-    text = problem_text(
-        guesses,
-        name=_problem_name(target),
-        target=target,
-        files=DATA,
-        families=families,
-        budget=budget,
-        trials=trials,
-        seed=seed,
-    )
+    name = _problem_name(target)
+    text = problem_text(guesses, search, name=name, target=target, files=DATA)
     place.mkdir(parents=True, exist_ok=True)
     rows.to_parquet(place / DATA, index=False)
     file.write_text(text, encoding="utf-8")

@@ -38,7 +38,7 @@ def test_what_is_no_time_is_refused(value: object) -> None:
 
 def test_durations_are_texts() -> None:
     assert str(duration("90s", "budget")) == "90s"
-    with pytest.raises(ProblemError, match="budget: 'fast' is not a duration"):
+    with pytest.raises(ProblemError, match="budget: found 'fast'; wanted a duration"):
         run_options(budget="fast")
 
 

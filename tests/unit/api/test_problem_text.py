@@ -10,7 +10,7 @@ import pandas as pd
 
 from automl.api.frames import as_table
 from automl.api.guesses import guess
-from automl.api.problem_text import problem_text
+from automl.api.problem_text import Search, problem_text
 from automl.problem import load_problem
 
 ODD = 'a "quoted" \\ name\tü'
@@ -21,16 +21,8 @@ def text_of(**given: object) -> str:
     frame[ODD] = np.arange(1200) % 2
     frame["email"] = "x@example.org"
     guesses = guess(as_table(frame, "day"), ODD, {"history.ignore": [], **given})
-    return problem_text(
-        guesses,
-        name="try-odd",
-        target=ODD,
-        files="data.parquet",
-        families=["baseline", "linear"],
-        budget="60s",
-        trials=None,
-        seed=0,
-    )
+    search = Search(families=["baseline", "linear"], budget="60s", trials=None, seed=0)
+    return problem_text(guesses, search, name="try-odd", target=ODD, files="data.parquet")
 
 
 def test_the_file_is_a_valid_problem(tmp_path: Path) -> None:
