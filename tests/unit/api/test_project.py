@@ -162,12 +162,12 @@ def test_before_the_first_cycle_errors_say_what_to_do(fresh: Project) -> None:
     assert error.value.next_step == "project.cycle()"
     with pytest.raises(NoModelError, match="there is no champion yet"):
         fresh.predict(pd.DataFrame())
-    with pytest.raises(ProblemError, match="nothing was released yet"):
+    with pytest.raises(ProblemError, match="no model has been released yet"):
         fresh.rollback(reason="try")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProblemError, match="no such problem file"):
+    with pytest.raises(ProblemError, match="this problem file does not exist"):
         open_project(tmp_path / "nothing.toml")
 
 
