@@ -20,7 +20,7 @@ from automl.cycles.steps import call
 from automl.errors import AutomlError, ProblemError
 from automl.history import Folders, Snapshot
 from automl.modeling.families import load_families
-from automl.modeling.features.user_transformer import load_columns
+from automl.modeling.features import load_columns
 from automl.problem import Problem
 from automl.promotion.release import commit_review, current_actor, reconcile
 from automl.score.batch import stage_batch

@@ -259,7 +259,7 @@ class Project:
         problem = load_problem(self.problem.file)
         families = load_families(problem.sweep.families, problem.file.parent)
         if problem.transformer:
-            from automl.modeling.features.user_transformer import load_columns
+            from automl.modeling.features import load_columns
 
             load_columns(problem.transformer)
         return Shown(report.checked(problem, self.workspace, families), report.checked_text)

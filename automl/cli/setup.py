@@ -24,7 +24,7 @@ def check(file: File, *, json: Json = False, debug: Debug = False) -> int:
 
     families = load_families(problem.sweep.families, problem.file.parent)
     if problem.transformer:  # its base classes are scikit-learn's
-        from automl.modeling.features.user_transformer import load_columns
+        from automl.modeling.features import load_columns
 
         load_columns(problem.transformer)
     document = report.checked(problem, workspace, families)

@@ -11,7 +11,7 @@ from datetime import datetime
 from automl.cycles.options import BACKWARDS, RunOptions, default_as_of
 from automl.errors import AutomlError, BusyError, HistoryError, ProblemError, UnreachableError
 from automl.modeling.families import Family, load_families, load_retired
-from automl.modeling.features.user_transformer import Columns, load_columns
+from automl.modeling.features import Columns, load_columns
 from automl.predictions import check_owner
 from automl.problem import Problem
 from automl.store import Cycle, Hold, Release, Store

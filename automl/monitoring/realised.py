@@ -17,7 +17,7 @@ from automl.cycles.job import Job
 from automl.history import ROW_ID, Snapshot
 from automl.history.contract import Contract
 from automl.history.maturity import mature_rows
-from automl.modeling.features.matrices import row_weights, to_outcomes
+from automl.modeling.features import row_weights, to_outcomes
 from automl.modeling.metrics import get_metric
 from automl.modeling.recipes import Blend
 from automl.modeling.tasks import task_of

@@ -20,8 +20,7 @@ from automl.problem import Problem
 from automl.retrain.choice import Choice
 from automl.retrain.search import Sweep
 from automl.store import Release, Waiting
-from automl.sweep import Refits, Refitted, Work, part_of
-from automl.sweep.fit_cache import CachedFit, columns_of
+from automl.sweep import CachedFit, Refits, Refitted, Work, columns_of, part_of
 from automl.testing import fault
 
 __all__ = ["Fitted", "fit_chosen", "turned_away"]

@@ -16,15 +16,17 @@ from automl.retrain.probation import previous_champion
 from automl.store import Cycle, Release, Store
 from automl.sweep import (
     BUDGET_ENDED,
+    CachedFit,
+    FitCache,
     Leaderboard,
     Plan,
     Refits,
     Trial,
     Work,
+    columns_of,
     output_file,
     sweep,
 )
-from automl.sweep.fit_cache import CachedFit, FitCache, columns_of
 from automl.testing import fault
 from automl.tracking import TrialLog
 

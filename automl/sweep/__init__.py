@@ -7,6 +7,7 @@ interrupted sweep resumes from the trials passed as `done`.
 """
 
 from automl.sweep.blending import reweighed
+from automl.sweep.fit_cache import CachedFit, FitCache, columns_of
 from automl.sweep.leaderboard import (
     BlockPredictions,
     Leaderboard,
@@ -26,6 +27,8 @@ from automl.sweep.search import BUDGET_ENDED, sweep
 __all__ = [
     "BUDGET_ENDED",
     "BlockPredictions",
+    "CachedFit",
+    "FitCache",
     "Leaderboard",
     "Past",
     "Plan",
@@ -37,6 +40,7 @@ __all__ = [
     "baseline_losses",
     "blend_losses",
     "blend_outputs",
+    "columns_of",
     "output_file",
     "part_of",
     "reweighed",

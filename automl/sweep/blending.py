@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from automl.errors import NoModelError
 from automl.modeling.ensemble import MOST_MEMBERS, Candidate, greedy, level
-from automl.modeling.features.matrices import Rows, row_weights, to_outcomes
+from automl.modeling.features import Rows, row_weights, to_outcomes
 from automl.modeling.recipes import Blend, Member, Recipe
 from automl.problem import LEAST_SHARE
 from automl.sweep.leaderboard import Trial, Work, baseline_losses, mean, output_file

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from automl.modeling.families import Encoding, Family, Shape
-from automl.modeling.features.matrices import Rows, shape_of, thin, write_matrices
+from automl.modeling.features import Rows, shape_of, thin, write_matrices
 from automl.modeling.recipes import Recipe
 from automl.sweep.encoding import Matrices
 from automl.sweep.leaderboard import Plan, Work

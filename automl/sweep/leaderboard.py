@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from automl.history.contract import Contract
 from automl.modeling.ensemble import block_weights
 from automl.modeling.families import Family
-from automl.modeling.features.matrices import Rows, row_weights, to_outcomes
-from automl.modeling.features.user_transformer import Columns
+from automl.modeling.features import Columns, Rows, row_weights, to_outcomes
 from automl.modeling.metrics import Metric, get_metric
 from automl.modeling.recipes import Blend, Params, Recipe
 from automl.modeling.splits import Block

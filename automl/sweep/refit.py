@@ -12,7 +12,7 @@ import pandas as pd
 
 from automl.errors import AutomlError
 from automl.modeling.families import Encoding
-from automl.modeling.features.matrices import Rows, shape_of, thin, write_matrices
+from automl.modeling.features import Rows, shape_of, thin, write_matrices
 from automl.modeling.recipes import Blend, Member, Params
 from automl.modeling.training import Fit, FitResult, Pool
 from automl.sweep.encoding import Matrices

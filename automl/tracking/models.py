@@ -22,9 +22,8 @@ from mlflow.types import ColSpec, DataType, Schema
 
 from automl.errors import DigestError, PredictError, SpaceError
 from automl.modeling.families import Family, alias_earlier_modules
-from automl.modeling.features import CARRIED
+from automl.modeling.features import CARRIED, Columns
 from automl.modeling.features import __path__ as features_path
-from automl.modeling.features.user_transformer import Columns
 
 __all__ = ["digest_folder", "load_folder", "log_model", "save_folder", "trusted_types"]
 

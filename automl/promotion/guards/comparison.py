@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from automl.history import utc_naive
-from automl.modeling.features.matrices import row_weights, to_outcomes
+from automl.modeling.features import row_weights, to_outcomes
 from automl.modeling.recipes import Blend
 from automl.promotion.guards.checks import SliceGains, slice_gains
 from automl.store import Release
