@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 FLIGHTS := examples/flights/problem.toml
 
-.PHONY: help setup demo ui test test-all check format lint types contracts lock clean
+.PHONY: help setup demo ui test test-unit test-all check format lint types contracts lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this help
@@ -28,6 +28,9 @@ demo: setup  ## Two weekly cycles on 336,776 real flights: retrain, decide, publ
 
 ui: setup  ## MLflow's pages on the demo's workspace, at 127.0.0.1:5000
 	$(BIN)/automl ui $(FLIGHTS)
+
+test-unit: setup  ## Tests of single modules
+	$(BIN)/python -m pytest tests/unit -m "not slow" -n auto --dist loadfile --no-loadscope-reorder
 
 test: setup  ## All tests but the long proofs
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder

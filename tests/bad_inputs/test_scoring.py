@@ -377,7 +377,7 @@ def _(place: Place) -> object:
         model.write_bytes(content)
 
 
-@CASES(85, "model-gone", Refused("digest_mismatch", r"'MLmodel' is not .* files differ", 6))
+@CASES(85, "model-gone", Refused("digest_mismatch", r"'MLmodel' differs from .* files differ", 6))
 def _(place: Place) -> object:
     folder = artifacts(place.request.getfixturevalue("published"))
     moved = folder.rename(folder.with_name("moved"))

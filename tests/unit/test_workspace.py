@@ -165,6 +165,7 @@ def test_the_clock_is_in_utc() -> None:
     assert now().tzinfo is UTC
 
 
+@pytest.mark.slow  # MLflow makes its tables twice
 def test_a_second_workspace_of_a_process_has_a_tracking_store_of_its_own(tmp_path: Path) -> None:
     uris = []
     for name in ("one", "two"):

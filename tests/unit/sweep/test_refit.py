@@ -65,7 +65,13 @@ def test_a_release_codes_categories_by_what_its_next_block_will_know(work: Work)
     assert encoder.named_transformers_["codes"].block == len(work.blocks[0].validation) > 0
 
 
-@pytest.mark.parametrize(("how", "error"), [("raises", "not today"), ("sleeps", "out of time")])
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ("raises", "not today"),
+        pytest.param("sleeps", "out of time", marks=pytest.mark.slow),  # waits for its whole budget
+    ],
+)
 def test_a_member_that_fails_leaves_its_weight_to_the_others(
     work: Work, how: str, error: str
 ) -> None:

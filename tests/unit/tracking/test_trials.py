@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +10,11 @@ from mlflow.exceptions import MlflowException
 
 from automl.modeling.families import load_families
 from automl.modeling.recipes import Recipe
-from automl.problem import Problem
+from automl.problem import load_problem
 from automl.sweep import Trial
 from automl.tracking import Registry
 from automl.workspace import open_workspace
+from tests.support.parcels import write_problem
 
 TRIALS = [
     Trial(
@@ -29,10 +29,11 @@ TRIALS = [
 ]
 
 
-@pytest.fixture
-def registry(make_problem: Callable[..., Problem]) -> Registry:
-    problem = make_problem()
-    return Registry(problem, open_workspace(problem.file))
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """One for all tests: each opens a cycle of its own."""
+    file = write_problem(tmp_path_factory.mktemp("tracked"))
+    return Registry(load_problem(file), open_workspace(file))
 
 
 def runs_of(registry: Registry, parent: str) -> dict[str, dict[str, str]]:

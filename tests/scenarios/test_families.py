@@ -14,7 +14,7 @@ from automl.modeling.families import Shape, load_family
 from automl.problem import family_folder, family_names
 from automl.promotion.guards.checks import LARGEST
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 GOOD = """
 \"\"\"Ridge: a line.\"\"\"

@@ -22,10 +22,10 @@ from automl.report.data_tables import contract_document
 from automl.retrain import retrain
 from automl.store import Store
 from automl.workspace import open_workspace
+from tests.scenarios.cli.test_run import AS_OF as FIRST
 from tests.support.commands import Launcher
 from tests.support.parcels import AS_OF, write_problem
 from tests.support.typing_commands import HEAVY, Answer, Place
-from tests.unit.cli.test_run import AS_OF as FIRST
 
 DAY = timedelta(days=1)
 DAYS = ("2026-03-03", "2026-03-04")
