@@ -62,17 +62,17 @@ def peer_scores(file: Path, as_of: datetime, labels: pd.DataFrame) -> dict[str, 
     train = history.read(history.pull(problem, workspace, as_of, kinds=kinds))
     batch = history.read(history.pull_batch(problem, workspace, as_of, kinds=kinds))
     key = list(problem.history.key or (ROW_ID,))
-    judged = batch.merge(labels[[*key, problem.history.target]], on=key).dropna(
+    labelled = batch.merge(labels[[*key, problem.history.target]], on=key).dropna(
         subset=problem.history.target
     )
-    return {name: _score(problem, contract, train, judged, *peer) for name, peer in PEERS.items()}
+    return {name: _score(problem, contract, train, labelled, *peer) for name, peer in PEERS.items()}
 
 
 def _score(
     problem: Problem,
     contract: Contract,
     train: pd.DataFrame,
-    judged: pd.DataFrame,
+    labelled: pd.DataFrame,
     encoding: Any,
     fit: Fit,
 ) -> float:
@@ -80,10 +80,10 @@ def _score(
     columns, target = list(contract.features), problem.history.target
     X = encoder.fit_transform(train[columns])
     y = to_outcomes(train[target], contract)
-    truth = to_outcomes(judged[target].astype(train[target].dtype), contract)
+    truth = to_outcomes(labelled[target].astype(train[target].dtype), contract)
     model = fit(X, y, category_positions(contract.features, encoding), problem.task == "regression")
-    X_judged = encoder.transform(judged[columns])
+    X_batch = encoder.transform(labelled[columns])
     output = np.asarray(
-        model.predict_proba(X_judged) if contract.classes else model.predict(X_judged)
+        model.predict_proba(X_batch) if contract.classes else model.predict(X_batch)
     )
     return get_metric(problem.metric.name).score(truth, output)

@@ -37,7 +37,7 @@ def compared_figures(lines: Lines, ours: str) -> dict[str, Any]:
         if line["part"] == "compare":
             loss = line["loss"] if line["loss"] is not None else np.inf
             pairs[line["table"], line["cycle"]][line["tool"]] = loss
-    pairs = {at: told for at, told in pairs.items() if len(told) > 1 and ours in told}
+    pairs = {at: losses for at, losses in pairs.items() if len(losses) > 1 and ours in losses}
     if not pairs:
         return {}
     ranks = [dict(zip(p, rankdata(list(p.values())), strict=True)) for p in pairs.values()]
@@ -74,9 +74,9 @@ def _mean_ratio(pairs: dict[tuple[str, int], dict[str, float]], ours: str, tool:
 
 
 def carried_figures(lines: Lines, ours: str) -> dict[str, Any]:
-    """Cost and loss of carried-on cycles, and of mere refits, against cold ones of the same cut."""
+    """Cost and loss of carried-on cycles, and of mere refits, over those of cold cycles of the same cut."""
     cut = _by_cut(lines, {"chain": "carry", "refit": "carry", ours: "compare"})
-    whole = [told for told in cut.values() if {"chain", "refit", ours} <= set(told)]
+    whole = [tools for tools in cut.values() if {"chain", "refit", ours} <= set(tools)]
     if not whole:
         return {}
 
@@ -96,20 +96,20 @@ def carried_figures(lines: Lines, ours: str) -> dict[str, Any]:
 
 
 def ablated_figures(lines: Lines, ours: str, names: Sequence[str]) -> dict[str, Any]:
-    """Loss and cost of cycles that lack something, as ratios to the whole ones of the same cut."""
-    told = {}
+    """Loss and cost of cycles that lack a part, as ratios to whole cycles of the same cut."""
+    ablations = {}
     for name in names:
         cut = _by_cut(lines, {name: "ablate", ours: "compare"})
         whole = [t for t in cut.values() if len(t) == 2]
         if whole:
             ratios = [t[name]["loss"] / t[ours]["loss"] for t in whole]
-            told[name] = {
+            ablations[name] = {
                 "cycles": len(whole),
                 "loss": round(_ratio([(t[name], t[ours]) for t in whole]), 4),
                 "worst": round(max(ratios), 4),
                 "cost": round(_cost([t[name] for t in whole]) / _cost([t[ours] for t in whole]), 3),
             }
-    return {"ablations": told} if told else {}
+    return {"ablations": ablations} if ablations else {}
 
 
 Cuts = dict[tuple[str, int], dict[str, dict[str, Any]]]
@@ -139,8 +139,8 @@ def curve_figures(lines: Lines, ours: str, seconds: float) -> dict[str, Any]:
     for line in lines:
         if line["part"] == "compare" and line["tool"] == ours and line["loss"] is not None:
             cut[line["table"], line["cycle"]][round(line["seconds"] / seconds, 4)] = line
-    shares = sorted({share for told in cut.values() for share in told})
-    whole = [told for told in cut.values() if set(told) == set(shares)]
+    shares = sorted({share for lines in cut.values() for share in lines})
+    whole = [lines for lines in cut.values() if set(lines) == set(shares)]
     if len(shares) < 3 or 1.0 not in shares or not whole:
         return {}
 
@@ -150,19 +150,19 @@ def curve_figures(lines: Lines, ours: str, seconds: float) -> dict[str, Any]:
     def loss(share: float) -> float:
         return _ratio([(t[share], t[1.0]) for t in whole])
 
-    told = [{"budget": s, "cost": round(cost(s), 3), "loss": round(loss(s), 4)} for s in shares]
-    return {"curve_cycles": len(whole), "curve": told}
+    curve = [{"budget": s, "cost": round(cost(s), 3), "loss": round(loss(s), 4)} for s in shares]
+    return {"curve_cycles": len(whole), "curve": curve}
 
 
 def cost_figures(lines: Lines) -> dict[str, Any]:
-    """Where the time of our whole cold sweeps went, and of warm ones; of logging and overrun, the worst."""
+    """Where the time of whole cold sweeps went, and of warm ones; the worst logging share and overrun."""
     every = [x["more"]["cost"] for x in lines if "cost" in x["more"] and x["part"] != "ablate"]
     costs = [c for c in every if c["plan"] == "full"]
     warm = [c["time_in_fits"] for c in every if c["plan"] == "warm"]
     if not costs:
         return {}
-    told = {"time_in_fits_warm": round(float(np.mean(warm)), 4)} if warm else {}
-    return told | {
+    figures = {"time_in_fits_warm": round(float(np.mean(warm)), 4)} if warm else {}
+    return figures | {
         "time_in_fits": round(float(np.mean([c["time_in_fits"] for c in costs])), 4),
         "time_in_fits_least": round(min(c["time_in_fits"] for c in costs), 4),
         "logging_share": round(max(c["logging_share"] for c in costs), 4),

@@ -1,7 +1,7 @@
 """Sixteen weekly cycles of the flights problem against libraries' defaults on the same rows.
 
 Every Monday from 2013-08-12 to 2013-11-25 the problem's own `cycle` runs, and the published predictions
-are judged on what then happened. LightGBM, HistGradientBoosting and logistic regression with their
+are scored against what then happened. LightGBM, HistGradientBoosting and logistic regression with their
 defaults are fitted on the same snapshot and score the same batch. Differences are paired by week.
 
     python -m benchmarks.flights [--small] [--json] [--budget 30s] [--weeks 16] [--keep]
@@ -50,17 +50,17 @@ def main() -> None:
     parser.add_argument("--budget", default="30s")
     parser.add_argument("--weeks", type=int, default=WEEKS)
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results/flights.json")
-    asked = parser.parse_args()
-    weeks, budget = (2, "10s") if asked.small else (asked.weeks, asked.budget)
-    how = in_this_process if asked.small else by_command
+    args = parser.parse_args()
+    weeks, budget = (2, "10s") if args.small else (args.weeks, args.budget)
+    how = in_this_process if args.small else by_command
     with tempfile.TemporaryDirectory() as folder:
-        file = _prepare(Path(folder), budget, small=asked.small)
+        file = _prepare(Path(folder), budget, small=args.small)
         rows = [_week(how, file, FIRST + timedelta(days=7 * i)) for i in range(weeks)]
     document = _document(rows, budget)
-    if asked.keep:
+    if args.keep:
         RESULT.parent.mkdir(exist_ok=True)
         RESULT.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(json.dumps(document) + "\n" if asked.json else _table(document))
+    sys.stdout.write(json.dumps(document) + "\n" if args.json else _table(document))
 
 
 def _prepare(folder: Path, budget: str, *, small: bool) -> Path:
@@ -87,16 +87,16 @@ def _prepare(folder: Path, budget: str, *, small: bool) -> Path:
 
 def _week(cycle: Cycle, file: Path, as_of: datetime) -> dict[str, Any]:
     started = time.monotonic()
-    told = cycle(file, as_of, "auto", "")
-    if "error" in told:  # said in the result: a cycle that fails is run again, as a scheduler would
-        print(told["error"], file=sys.stderr, flush=True)
-        told = cycle(file, as_of, "auto", "")
-        if "error" in told:
-            raise SystemExit(f"the cycle of {as_of:%Y-%m-%d} failed twice: {told['error']}")
+    result = cycle(file, as_of, "auto", "")
+    if "error" in result:  # run again, as a scheduler would
+        print(result["error"], file=sys.stderr, flush=True)
+        result = cycle(file, as_of, "auto", "")
+        if "error" in result:
+            raise SystemExit(f"the cycle of {as_of:%Y-%m-%d} failed twice: {result['error']}")
         print("the same cycle again succeeded", file=sys.stderr, flush=True)
     seconds = time.monotonic() - started
     labels = _labels(file, as_of)
-    published = _published(file, told["generation"])
+    published = _published(file, result["generation"])
     joined = published.merge(labels, on="flight_id").dropna(subset="late")
     scores = {"automl": _auc(joined["late"], joined["probability"])}
     scores |= peer_scores(file, as_of, labels)
@@ -104,8 +104,8 @@ def _week(cycle: Cycle, file: Path, as_of: datetime) -> dict[str, Any]:
         "as_of": f"{as_of:%Y-%m-%d}",
         "rows": len(joined),
         "seconds": round(seconds, 1),
-        "reason": told["reason"],
-        "trials": len(told["leaderboard"]["trials"]),
+        "reason": result["reason"],
+        "trials": len(result["leaderboard"]["trials"]),
         "roc_auc": scores,
     }
     print(json.dumps(row), file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ python -m benchmarks.lacking recency|ensemble|time|studies COMMAND ...
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ import optuna
 from automl.cli import main
 from automl.modeling import families
 from automl.modeling.recipes import Blend, Recipe
-from automl.modeling.splits import Block
+from automl.modeling.splits import Block, make_blocks
 from automl.promotion.guards import checks
 from automl.sweep import Trial, blending, proposals
 from automl.sweep.proposals import Proposal, Proposals
@@ -45,19 +45,17 @@ def single() -> None:
     def best_alone(_: Any, trials: Iterable[Trial], __: Any) -> dict[str, float]:
         return {min(trials, key=lambda t: t.loss).recipe.id: 1.0}
 
-    blending.Blending.reference = reference  # type: ignore[method-assign]
-    blending.Blending._greedy = best_alone  # type: ignore[method-assign]
-    blending.Blending._hedged = lambda _, weights, __: weights  # type: ignore[method-assign]
+    blending.Blending.reference = reference  # type: ignore[method-assign, assignment]
+    blending.Blending._greedy = best_alone  # type: ignore[method-assign, assignment]
+    blending.Blending._hedged = lambda _, weights, __: weights  # type: ignore[method-assign, assignment]
 
 
 def time_order() -> None:
     """Scored on rows drawn at random, as many as the blocks had."""
     from automl.retrain import training_data
 
-    ordered: Callable[..., list[Block]] = training_data.make_blocks
-
-    def make_blocks(frame: Any, problem: Any, as_of: Any) -> list[Block]:
-        blocks = ordered(frame, problem, as_of)
+    def random_blocks(frame: Any, problem: Any, as_of: Any) -> list[Block]:
+        blocks = make_blocks(frame, problem, as_of)
         drawn = np.random.default_rng(0).permutation(len(frame))
         shuffled, at = [], 0
         for block in blocks:
@@ -70,7 +68,7 @@ def time_order() -> None:
         return shuffled
 
     checks.LARGEST = 5000  # deep trees that rows drawn at random call for outgrow the guard
-    training_data.make_blocks = make_blocks  # type: ignore[attr-defined]
+    training_data.make_blocks = random_blocks  # type: ignore[attr-defined]
 
 
 class _Prefixed:
@@ -81,7 +79,7 @@ class _Prefixed:
 
     def __getattr__(self, what: str) -> Any:
         suggest = getattr(self.trial, what)
-        return lambda name, *args, **more: suggest(f"{self.family}.{name}", *args, **more)
+        return lambda name, *args, **kwargs: suggest(f"{self.family}.{name}", *args, **kwargs)
 
 
 def one_study() -> None:
@@ -102,7 +100,7 @@ def one_study() -> None:
         self.proposed[name] += 1
         return Proposal(recipe, "search", trial)
 
-    Proposals._propose = propose  # type: ignore[method-assign]
+    Proposals._propose = propose  # type: ignore[method-assign, assignment]
 
 
 PARTS = {"recency": recency, "ensemble": single, "time": time_order, "studies": one_study}

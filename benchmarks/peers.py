@@ -2,8 +2,8 @@
 
     python peers.py TOOL FOLDER SECONDS SEED
 
-FOLDER holds spec.json (task, target, time, classes), train.parquet and judged.parquet; predictions go to
-output.npy, (n, n_classes) in the order of `classes` or (n,), and what happened to result.json.
+FOLDER holds spec.json (task, target, time, classes), train.parquet and batch.parquet; predictions go to
+output.npy, (n, n_classes) in the order of `classes` or (n,), and times and version to result.json.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 THREADS = 2
-HOLDOUT = 0.2  # newest share of the rows that judges a trial of the single study
+HOLDOUT = 0.2  # newest share of the rows that scores a trial of the single study
 
 
 def main() -> None:
@@ -32,13 +32,16 @@ def main() -> None:
     )
     spec = json.loads((place / "spec.json").read_text(encoding="utf-8"))
     train = pd.read_parquet(place / "train.parquet")
-    judged = pd.read_parquet(place / "judged.parquet")
+    batch = pd.read_parquet(place / "batch.parquet")
     started = time.monotonic()
     run = {"autogluon": autogluon, "flaml": flaml, "optuna": optuna_study, "lightgbm": lightgbm}
     model = run[tool](train, spec, seconds, seed, place)
     fitted = time.monotonic()
-    output = model(judged)
-    result = {"fit_seconds": fitted - started, "predict_seconds": time.monotonic() - fitted}
+    output = model(batch)
+    result: dict[str, Any] = {
+        "fit_seconds": fitted - started,
+        "predict_seconds": time.monotonic() - fitted,
+    }
     result["version"] = version({"autogluon": "autogluon.tabular"}.get(tool, tool))
     np.save(place / "output.npy", np.asarray(output, dtype=np.float64))
     (place / "result.json").write_text(json.dumps(result), encoding="utf-8")
@@ -80,13 +83,13 @@ def flaml(train: pd.DataFrame, spec: Any, seconds: float, seed: int, place: Path
         log_file_name=str(place / "flaml.log"),
     )
     if not spec["classes"]:
-        return automl.predictions.predict
+        return automl.predict
     order = [list(automl.classes_).index(c) for c in spec["classes"]]
     return lambda rows: automl.predict_proba(rows)[:, order]
 
 
 def optuna_study(train: pd.DataFrame, spec: Any, seconds: float, seed: int, _: Path) -> Any:
-    """One TPE study over LightGBM, stopped early and judged on the newest rows, refit on all of them."""
+    """One TPE study over LightGBM, stopped early and scored on the newest rows, refit on all of them."""
     import lightgbm as lgb
     import optuna
 
@@ -160,15 +163,17 @@ class Codes:
         }
 
     def __call__(self, rows: pd.DataFrame) -> pd.DataFrame:
-        told = {c: rows[c].astype("float64") for c in self.numbers}
+        columns = {c: rows[c].astype("float64") for c in self.numbers}
         for c, levels in self.levels.items():
-            told[c] = pd.Categorical(rows[c].astype(str).where(rows[c].notna()), categories=levels)
+            columns[c] = pd.Categorical(
+                rows[c].astype(str).where(rows[c].notna()), categories=levels
+            )
         for c in self.times:
             when = rows[c].dt
-            told[f"{c}_hour"], told[f"{c}_weekday"] = when.hour, when.dayofweek
-            told[f"{c}_day"], told[f"{c}_yearday"] = when.day, when.dayofyear
+            columns[f"{c}_hour"], columns[f"{c}_weekday"] = when.hour, when.dayofweek
+            columns[f"{c}_day"], columns[f"{c}_yearday"] = when.day, when.dayofyear
         # LightGBM refuses some signs in names
-        return pd.DataFrame({f"f{i}": values for i, values in enumerate(told.values())})
+        return pd.DataFrame({f"f{i}": values for i, values in enumerate(columns.values())})
 
     def outcomes(self, rows: pd.DataFrame) -> np.ndarray:
         """Class numbers, or values."""
@@ -179,9 +184,9 @@ class Codes:
 
 def _fixed(spec: Any, seed: int) -> dict[str, Any]:
     objective = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}
-    more = {"num_class": len(spec["classes"])} if spec["task"] == "multiclass" else {}
+    classes = {"num_class": len(spec["classes"])} if spec["task"] == "multiclass" else {}
     common = {"num_threads": THREADS, "verbosity": -1, "seed": seed}
-    return {"objective": objective[spec["task"]], **common, **more}
+    return {"objective": objective[spec["task"]], **common, **classes}
 
 
 def _lgb_metric(spec: Any) -> str:

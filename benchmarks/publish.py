@@ -1,14 +1,14 @@
-"""Publishing and scoring beside what a bare script needs for the same rows.
+"""Publishing and scoring compared with what a bare script needs for the same rows.
 
-`publish`: 1 million predictions staged, audited and pointed at in PostgreSQL, beside a COPY of the same
+`publish`: 1 million predictions staged, audited and pointed at in PostgreSQL, against a COPY of the same
 rows, rendered by the same Arrow writer, into a table of the same columns and primary key. Both are
 repeated in turn on one server; the medians count.
 
 `score`: 5 million rows x 20 columns from parquet to parquet with a LightGBM champion of 200 trees x 31
-leaves, in a process of its own, forked from one that has the libraries, whose peak memory is told. The
-bare script reads the same files batch by batch, asks the same champion and writes key, prediction and
+leaves, in a process of its own, forked from one that has the libraries, whose peak memory is measured. The
+bare script reads the same files batch by batch, predicts with the same champion and writes key, prediction and
 probability; it freezes nothing, checks nothing and publishes nothing. It runs twice: with the champion as
-it is loaded, which has one thread, and told to use all cores (`score_speed_over_bare_all_cores`). Imports
+it is loaded, which has one thread, and with all cores (`score_speed_over_bare_all_cores`). Imports
 count for neither. A fifth of the rows is scored too: `score_linearity` is the time per row of all over
 that of the fifth.
 
@@ -24,7 +24,6 @@ import argparse
 import io
 import json
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -32,7 +31,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -55,51 +54,18 @@ from automl.modeling.recipes import Blend, Recipe  # noqa: E402
 from automl.problem import load_problem  # noqa: E402
 from automl.store import Release, Store  # noqa: E402
 from benchmarks.provenance import provenance  # noqa: E402
+from benchmarks.published_problem import (  # noqa: E402
+    AS_OF,
+    LEARNED,
+    make_rows,
+    write_batch,
+    write_problem,
+)
 from tests.support.postgres import open_server  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "publish.json"
-AS_OF = datetime(2026, 3, 2, tzinfo=UTC)
-LEARNED, DAYS = 20_000, 60  # rows and days before as_of
-NUMBERS, TEXTS = 16, 2  # with key and time: 20 columns
-AT_ONCE = 250_000
 REPEATS = 5
-PROBLEM = """
-name = "publish"
-task = "binary"
-[history]
-{source}
-time = "at"
-key = ["id"]
-target = "late"
-[metric]
-name = "roc_auc"
-[sweep]
-families = ["champion.py"]
-trials = 1
-[validation]
-block = "7d"
-origins = 1
-[publish]
-{publish}
-"""
-CHAMPION = '''"""LightGBM as it is: 200 trees of 31 leaves."""
-from automl import Family
-
-
-def space(trial, shape):
-    return {"learning_rate": trial.suggest_float("learning_rate", 0.05, 0.05)}
-
-
-def build(params, shape, seed):
-    from lightgbm import LGBMClassifier
-
-    return LGBMClassifier(n_estimators=200, num_leaves=31, n_jobs=1, verbose=-1, random_state=seed, **params)
-
-
-family = Family(name="champion", short="champ", tasks={"binary"}, encoding="trees",
-                start=[(1, {"learning_rate": 0.05})], space=space, build=build)
-'''
 
 
 def main() -> None:
@@ -109,41 +75,41 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", choices=["publish", "score", "rollback"])
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results/publish.json")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     rows = {"publish": 100_000, "score": 200_000, "rollback": 50_000}
-    if not asked.small:
+    if not args.small:
         rows = {"publish": 1_000_000, "score": 5_000_000, "rollback": 1_000_000}
     runs: dict[str, Any] = {}
-    if asked.only in (None, "publish"):
-        runs["publish"] = _publishing(rows["publish"], 2 if asked.small else REPEATS)
+    if args.only in (None, "publish"):
+        runs["publish"] = _publishing(rows["publish"], 2 if args.small else REPEATS)
     with tempfile.TemporaryDirectory() as place:
-        champion = _champion(Path(place) / "champion") if asked.only != "publish" else Path()
-        if asked.only in (None, "score"):
+        champion = _champion(Path(place) / "champion") if args.only != "publish" else Path()
+        if args.only in (None, "score"):
             runs["score"] = _scoring(champion, rows["score"])
-        if asked.only in (None, "rollback"):
+        if args.only in (None, "rollback"):
             runs["rollback"] = _rolling_back(champion, rows["rollback"])
     document = _document(runs, rows)
-    if asked.keep:
+    if args.keep:
         RESULT.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(json.dumps(document) + "\n" if asked.json else _table(document))
+    sys.stdout.write(json.dumps(document) + "\n" if args.json else _table(document))
 
 
-# ---------------------------------------------------------------- publishing beside COPY
+# ---------------------------------------------------------------- publishing and COPY
 
 
 def _publishing(rows: int, repeats: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place, open_server() as server:
-        file = _problem(Path(place), 'files = "rows/*.parquet"', "keep = 3")
+        file = write_problem(Path(place), 'files = "rows/*.parquet"', "keep = 3")
         problem = load_problem(file)
         workspace = replace(open_workspace(file), database_url=server.new_database())
         store = Store(workspace)
-        told: list[dict[str, float]] = []
+        repeats_done: list[dict[str, float]] = []
         for week in range(repeats + 1):
             frame = _predictions(rows, week)
             bare = _copy(workspace.database_url, frame, week)
-            told.append({**bare, **_publish(store, problem, frame, week)})
-            print(json.dumps(told[-1]), file=sys.stderr, flush=True)
-    warm = told[1:]  # the first makes the tables
+            repeats_done.append({**bare, **_publish(store, problem, frame, week)})
+            print(json.dumps(repeats_done[-1]), file=sys.stderr, flush=True)
+    warm = repeats_done[1:]  # the first makes the tables
     return {name: round(statistics.median(t[name] for t in warm), 3) for name in warm[0]}
 
 
@@ -220,52 +186,42 @@ def _publish(store: Any, problem: Any, frame: pd.DataFrame, week: int) -> dict[s
     }
 
 
-# ---------------------------------------------------------------- scoring beside a script
+# ---------------------------------------------------------------- scoring and a script
 
 
 def _champion(folder: Path) -> Path:
     """A problem whose champion learned from the labelled rows; copies of it have batches to predict."""
     (folder / "rows").mkdir(parents=True)
-    pq.write_table(_rows(0, LEARNED, LEARNED, before=True), folder / "rows" / "learned.parquet")
-    _run("retrain", _problem(folder, 'files = "rows/*.parquet"', "keep = 3"))
+    pq.write_table(make_rows(0, LEARNED, LEARNED, before=True), folder / "rows" / "learned.parquet")
+    _run("retrain", write_problem(folder, 'files = "rows/*.parquet"', "keep = 3"))
     return folder
 
 
 def _scoring(champion: Path, rows: int) -> dict[str, Any]:
-    file = _batch(champion, "whole", rows, 'parquet = "out"')
-    told = {what: _run(what, file) for what in ("bare", "bare-all-cores", "score")}
-    fifth = _run("score", _batch(champion, "fifth", rows // 5, 'parquet = "out"'))
-    return {**told, "same": _compare(file.parent), "fifth": fifth}
+    file = write_batch(champion, "whole", rows, 'parquet = "out"')
+    seconds = {what: _run(what, file) for what in ("bare", "bare-all-cores", "score")}
+    fifth = _run("score", write_batch(champion, "fifth", rows // 5, 'parquet = "out"'))
+    return {**seconds, "same": _compare(file.parent), "fifth": fifth}
 
 
 def _rolling_back(champion: Path, rows: int) -> dict[str, Any]:
-    """Two versions of one batch, the former standing by; then back to it."""
-    file = _batch(champion, "both", rows, "keep = 3")
+    """Score one batch with two versions, the first of which stands by; roll back to it."""
+    file = write_batch(champion, "both", rows, "keep = 3")
     for what in ("score", "again"):
         _run(what, file)
     return _run("rollback", file)
 
 
-def _batch(champion: Path, name: str, rows: int, publish: str) -> Path:
-    """A copy of the champion's folder, and so many rows to predict."""
-    folder = champion.with_name(name)
-    shutil.copytree(champion, folder)
-    for number, start in enumerate(range(0, rows, AT_ONCE)):
-        table = _rows(start, min(start + AT_ONCE, rows), rows, before=False)
-        pq.write_table(table, folder / "rows" / f"batch-{number:04d}.parquet")
-    return _problem(folder, 'files = "rows/*.parquet"', publish)
-
-
 def _run(what: str, file: Path) -> dict[str, Any]:
-    """Do it in a process of its own."""
+    """Run one part in a process of its own."""
     context = get_context("forkserver")
     context.set_forkserver_preload(
         ["automl.score.pipeline", "automl.review", "lightgbm", "mlflow.sklearn"]
     )
     with ProcessPoolExecutor(1, context) as pool:
-        told = pool.submit(_child, what, file).result()
-    print(json.dumps({what: told}), file=sys.stderr, flush=True)
-    return told
+        result = pool.submit(_child, what, file).result()
+    print(json.dumps({what: result}), file=sys.stderr, flush=True)
+    return result
 
 
 def _child(what: str, file: Path) -> dict[str, Any]:
@@ -292,18 +248,18 @@ def _child(what: str, file: Path) -> dict[str, Any]:
 
 def _undo(problem: Any, workspace: Any) -> dict[str, Any]:
     """Seconds of a rollback until readers see it, and until everything has followed."""
-    from automl import review as undo
+    from automl import review
 
     seen: list[float] = []
-    follow = undo._follow
+    follow = review._follow
 
     def followed(session: Any) -> list[str]:
         seen.append(time.monotonic())
         return follow(session)
 
-    undo._follow = followed
+    review._follow = followed
     started = time.monotonic()
-    done = undo.rollback(problem, workspace, "measured")
+    done = review.rollback(problem, workspace, "measured")
     ended = time.monotonic()
     return {"seconds": seen[0] - started, "whole_seconds": ended - started, "rows": done.rows}
 
@@ -321,8 +277,8 @@ def _bare(folder: Path, threads: int) -> int:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=131_072):
             frame = batch.to_pandas()
             chance = model.predict_proba(frame[list(model.feature_names_in_)])[:, 1]
-            said = {"id": frame["id"], "prediction": (chance > 0.5).astype(int)}
-            table = pa.table({**said, "probability": chance})
+            columns = {"id": frame["id"], "prediction": (chance > 0.5).astype(int)}
+            table = pa.table({**columns, "probability": chance})
             writer = writer or pq.ParquetWriter(folder / "bare.parquet", table.schema)
             writer.write_table(table)
             rows += len(table)
@@ -340,41 +296,13 @@ def _compare(folder: Path) -> dict[str, Any]:
     return {"rows": len(published), "equal": int((published == bare).sum())}
 
 
-def _problem(folder: Path, source: str, publish: str) -> Path:
-    file = folder / "problem.toml"
-    file.write_text(PROBLEM.format(source=source, publish=publish), encoding="utf-8")
-    (folder / "champion.py").write_text(CHAMPION, encoding="utf-8")
-    return file
-
-
-def _rows(low: int, high: int, whole: int, *, before: bool) -> pa.Table:
-    """Rows `low` to `high` of `whole`, spread over the days before as_of or the week after."""
-    number = np.arange(low, high)
-    random = np.random.default_rng([low, int(before)])
-    days = DAYS if before else 7
-    start = AS_OF.replace(tzinfo=None) - timedelta(days=DAYS if before else 0)
-    at = np.datetime64(start, "us") + (number * (days * 86_400_000_000 // whole)).astype(
-        "timedelta64[us]"
-    )
-    numbers = {f"x{i}": random.normal(size=len(number)) for i in range(NUMBERS)}
-    texts = {
-        f"t{i}": np.char.add("kind ", random.integers(0, 20, len(number)).astype(str))
-        for i in range(TEXTS)
-    }
-    drive = numbers["x0"] + numbers["x1"] * numbers["x2"] + (texts["t0"] == "kind 3")
-    late = pa.array((drive + random.normal(size=len(number)) > 0).astype(int))
-    late = late if before else pa.nulls(len(number), pa.int64())  # files of one source are alike
-    keys = random.permutation(number) + (0 if before else LEARNED)
-    return pa.table({"id": keys, "at": pa.array(at), **numbers, **texts, "late": late})
-
-
 def _peak() -> float:
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     line = next(x for x in status.splitlines() if x.startswith("VmHWM"))
     return int(line.split()[1]) / 1e6
 
 
-# ---------------------------------------------------------------- what is told
+# ---------------------------------------------------------------- the document
 
 
 def _figures(runs: dict[str, Any]) -> Iterator[tuple[str, float]]:
@@ -404,8 +332,8 @@ def _document(runs: dict[str, Any], rows: dict[str, int]) -> dict[str, Any]:
 
 def _table(document: dict[str, Any]) -> str:
     lines = [f"{name:34}{value:>8}" for name, value in document["figures"].items()]
-    told = ", ".join(f"{name} {rows:,} rows" for name, rows in document["rows"].items())
-    return "\n".join([f"{told}; {document['cores']} cores", "", *lines]) + "\n"
+    rows = ", ".join(f"{name} {count:,} rows" for name, count in document["rows"].items())
+    return "\n".join([f"{rows}; {document['cores']} cores", "", *lines]) + "\n"
 
 
 if __name__ == "__main__":

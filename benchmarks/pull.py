@@ -1,7 +1,7 @@
-"""Pulling fresh history: the first pull, the next one, and a bare copy beside it.
+"""Pulling fresh history: the first pull, the next one, and a bare copy for comparison.
 
 10 million rows x 12 columns in PostgreSQL, in SQLite and as parquet files; then 1 % new rows. Each pull
-runs in a process of its own, whose peak memory is told. The bare copy reads the same rows of PostgreSQL
+runs in a process of its own, whose peak memory is measured. The bare copy reads the same rows of PostgreSQL
 over ADBC and writes the batches to one parquet file, and checks nothing.
 
     python -m benchmarks.pull [--small] [--json] [--rows N] [--only postgres] [--keep]
@@ -62,17 +62,17 @@ def main() -> None:
     parser.add_argument("--only", choices=SOURCES)
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results/pull.json")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.child:
-        sys.stdout.write(json.dumps(_child(*asked.child)) + "\n")
+    args = parser.parse_args()
+    if args.child:
+        sys.stdout.write(json.dumps(_child(*args.child)) + "\n")
         return
-    rows = 300_000 if asked.small else asked.rows
-    told = {name: _measure(name, rows) for name in SOURCES if asked.only in (None, name)}
-    document = _document(told, rows)
-    if asked.keep:
+    rows = 300_000 if args.small else args.rows
+    runs = {name: _measure(name, rows) for name in SOURCES if args.only in (None, name)}
+    document = _document(runs, rows)
+    if args.keep:
         RESULT.parent.mkdir(exist_ok=True)
         RESULT.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(json.dumps(document) + "\n" if asked.json else _table(document))
+    sys.stdout.write(json.dumps(document) + "\n" if args.json else _table(document))
 
 
 def _measure(name: str, rows: int) -> dict[str, Any]:
@@ -101,16 +101,16 @@ def _pulls(name: str, folder: Path, rows: int, url: str) -> dict[str, Any]:
     first = _run("first", file)
     _load(name, folder, url, rows, rows + rows * FRESH_DAYS // DAYS, rows)
     second = _run("second", file)
-    told = {"bare": bare, "first": first, "second": second}
-    print(json.dumps({name: told}), file=sys.stderr, flush=True)
-    return told
+    runs = {"bare": bare, "first": first, "second": second}
+    print(json.dumps({name: runs}), file=sys.stderr, flush=True)
+    return runs
 
 
 def _run(what: str, file: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.pull", "--child", what, str(file)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def _child(what: str, place: str) -> dict[str, Any]:
@@ -240,31 +240,30 @@ def _load_sqlite(file: Path, low: int, high: int, whole: int) -> None:
     connection.close()
 
 
-# ---------------------------------------------------------------- what is told
+# ---------------------------------------------------------------- the document
 
 
-def _document(told: dict[str, Any], rows: int) -> dict[str, Any]:
-
+def _document(runs: dict[str, Any], rows: int) -> dict[str, Any]:
     def ratio(name: str, what: str) -> float:
-        return round(told[name]["second"][what] / told[name]["first"][what], 4)
+        return round(runs[name]["second"][what] / runs[name]["first"][what], 4)
 
     return {
         **provenance("pull"),
         "rows": rows,
         "figures": {
-            "second_over_first_seconds": {name: ratio(name, "seconds") for name in told},
-            "second_over_first_bytes": {name: ratio(name, "bytes") for name in told},
+            "second_over_first_seconds": {name: ratio(name, "seconds") for name in runs},
+            "second_over_first_bytes": {name: ratio(name, "bytes") for name in runs},
             "speed_over_bare": {
-                name: round(runs["bare"]["seconds"] / runs["first"]["seconds"], 3)
-                for name, runs in told.items()
-                if runs["bare"]
+                name: round(r["bare"]["seconds"] / r["first"]["seconds"], 3)
+                for name, r in runs.items()
+                if r["bare"]
             },
             "peak_gb": {
-                name: round(max(runs["first"]["peak_gb"], runs["second"]["peak_gb"]), 3)
-                for name, runs in told.items()
+                name: round(max(r["first"]["peak_gb"], r["second"]["peak_gb"]), 3)
+                for name, r in runs.items()
             },
         },
-        "runs": told,
+        "runs": runs,
     }
 
 

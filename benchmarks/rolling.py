@@ -1,13 +1,13 @@
 """Rolling-origin comparison with AutoML libraries at equal time, and what carrying over saves.
 
-Each cycle of a table trains on every row before a cut and is judged on the block after it. Peers run in
+Each cycle of a table trains on every row before a cut and is scored on the block after it. Peers run in
 environments of their own, made on first use by `python -m benchmarks.rolling --install`. Every run is one
-line of a JSON-lines file, which a run that is broken off goes on with; a line is made again only if the
+line of a JSON-lines file, from which an interrupted run resumes; a line is made again only if the
 tool's version (ours: the digest of its code) has changed.
 
     python -m benchmarks.rolling [--small] [--json] [--part compare|carry|curve|ablate ...] [--seconds 60]
         [--tools automl lightgbm ...] [--tables NAME ...] [--cycles 0 2 4] [--catalogue FOLDER]
-    python -m benchmarks.rolling --told [--seconds 60] [--version DIGEST] [--tables NAME ...] [--json] [--keep]
+    python -m benchmarks.rolling --figures [--seconds 60] [--version DIGEST] [--tables NAME ...] [--json] [--keep]
 """
 
 from __future__ import annotations
@@ -75,90 +75,99 @@ ABLATIONS = {  # what is put into the environment of the cycle that lacks someth
 
 
 def main() -> None:
-    """Run what is asked, print the table or the document."""
-    asked = _arguments()
-    if asked.install:
+    """Run the parts that the arguments name, print the table or the document."""
+    args = _arguments()
+    if args.install:
         for tool in PEERS:
             install(tool)
-    folder = None if asked.told else find_tables(asked.catalogue)
-    file = None if asked.small else asked.lines or RESULTS / "rolling.jsonl"
+    folder = None if args.figures else find_tables(args.catalogue)
+    file = None if args.small else args.lines or RESULTS / "rolling.jsonl"
     book = Book(file)
     tables: list[Table] = []
-    if asked.small or (folder is None and not asked.told):
-        tables = [drifting(3000 if asked.small else 6000)]
-        asked.seconds = 10.0 if asked.small else asked.seconds
-        asked.cycles = (1,) if asked.small else asked.cycles
+    if args.small or (folder is None and not args.figures):
+        tables = [drifting(3000 if args.small else 6000)]
+        args.seconds = 10.0 if args.small else args.seconds
+        args.cycles = (1,) if args.small else args.cycles
     elif folder is not None:
-        tables = open_tables(folder, asked.tables)
-    told = [line for table in tables for line in _run(book, table, asked)]
-    if asked.told:
-        lines = book.newest(asked.seconds, asked.version)
-        told = [x for x in lines if not asked.tables or x.table in asked.tables]
-    document = _document(told, asked)
-    if asked.keep:
-        name = "rolling.json" if asked.seconds == 60 else f"rolling-{asked.seconds:g}s.json"
-        kept = {k: v for k, v in document.items() if k != "lines"}  # those are in the lines' file
+        tables = open_tables(folder, args.tables)
+    lines = [line for table in tables for line in _run(book, table, args)]
+    if args.figures:
+        newest = book.newest(args.seconds, args.version)
+        lines = [x for x in newest if not args.tables or x.table in args.tables]
+    document = _document(lines, args)
+    if args.keep:
+        name = "rolling.json" if args.seconds == 60 else f"rolling-{args.seconds:g}s.json"
+        # the lines are in their own file
+        kept = {k: v for k, v in document.items() if k != "lines"}
         (RESULTS / name).write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
-    sys.stdout.write(json.dumps(document) + "\n" if asked.json else _text(document))
+    sys.stdout.write(json.dumps(document) + "\n" if args.json else _text(document))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument(
-        "--small", action="store_true", help="one made table, 10 s a cycle, beside LightGBM"
+        "--small", action="store_true", help="one made table, 10 s a cycle, with LightGBM"
     )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--install", action="store_true", help="make the peers' environments first")
     parser.add_argument("--part", nargs="+", default=["compare"])
     parser.add_argument("--tools", nargs="+", default=[OURS, *PEERS])
     parser.add_argument(
-        "--tables", nargs="+", help="default: fifteen; for carry alone, six; told: all"
+        "--tables", nargs="+", help="default: fifteen; for carry alone, six; with --figures, all"
     )
     parser.add_argument("--cycles", nargs="+", type=int, default=CYCLES)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--catalogue", help="folder of catalog.json and its parquet files")
     parser.add_argument("--lines", type=Path, help="default: benchmarks/results/rolling.jsonl")
-    parser.add_argument("--told", action="store_true", help="run nothing: figures of kept lines")
-    parser.add_argument("--version", help="of ours, for --told; default: the present code's")
+    parser.add_argument("--figures", action="store_true", help="run nothing; figures of kept lines")
+    parser.add_argument("--version", help="automl's, for --figures; default: the present code's")
     parser.add_argument("--keep", action="store_true", help="write them to benchmarks/results")
-    asked = parser.parse_args()
-    asked.version = asked.version or version_of(OURS)
-    if not asked.tables and not asked.told:
-        asked.tables = list(CARRIED if asked.part == ["carry"] else (*TUNED, *UNTUNED))
-    return asked
+    args = parser.parse_args()
+    args.version = args.version or version_of(OURS)
+    if not args.tables and not args.figures:
+        args.tables = list(CARRIED if args.part == ["carry"] else (*TUNED, *UNTUNED))
+    return args
 
 
 # ---- runs
 
 
-def _run(book: Book, table: Table, asked: argparse.Namespace) -> list[Line]:
-    """Everything asked for of one table."""
-    how = in_this_process if asked.small else by_command
-    tools = [t for t in asked.tools if available(t)]
-    parts, at = asked.part, (asked.seconds, asked.seed)
-    told: list[Line] = []
-    if asked.small:  # a minute has no time for the slow ones, nor to run the same cycle twice
-        told += carry(book, how, table, asked.cycles[0], 1, *at)
+def _run(book: Book, table: Table, args: argparse.Namespace) -> list[Line]:
+    """All parts that the arguments name, of one table."""
+    how = in_this_process if args.small else by_command
+    tools = [t for t in args.tools if available(t)]
+    parts, at = args.part, (args.seconds, args.seed)
+    lines: list[Line] = []
+    if args.small:  # a minute has no time for the slow ones, nor to run the same cycle twice
+        lines += carry(book, how, table, args.cycles[0], 1, *at)
         parts, tools = ("compare",), [t for t in tools if t in (OURS, "lightgbm")]
-        asked.cycles = (told[-1].cycle,)
-    cycles = [c for c in asked.cycles if table.cut(c).judgeable]  # not an office's Sunday
+        args.cycles = (lines[-1].cycle,)
+    cycles = [c for c in args.cycles if table.cut(c).has_loss]  # not an office's Sunday
     if "compare" in parts:
-        told += [_compare(book, how, t, table, c, *at) for c in cycles for t in tools]
+        lines += [_compare(book, how, t, table, c, *at) for c in cycles for t in tools]
     if "carry" in parts:
-        told += carry(book, how, table, asked.cycles[0], 4, *at)
+        lines += carry(book, how, table, args.cycles[0], 4, *at)
     if "curve" in parts:
-        shares = [share * asked.seconds for share in SHARES]
-        told += [_compare(book, how, OURS, table, c, s, asked.seed) for c in cycles for s in shares]
+        shares = [share * args.seconds for share in SHARES]
+        lines += [_compare(book, how, OURS, table, c, s, args.seed) for c in cycles for s in shares]
     if "ablate" in parts:
-        told += [ablate(book, how, table, c, *at, name) for c in cycles for name in ABLATIONS]
-    return told
+        lines += [ablate(book, how, table, c, *at, name) for c in cycles for name in ABLATIONS]
+    return lines
 
 
 def _compare(
     book: Book, how: Cycle, tool: str, table: Table, cycle: int, seconds: float, seed: int
 ) -> Line:
-    wanted = Line("compare", tool, version_of(tool), table.name, cycle, seconds, seed, None, 0.0)
+    wanted = Line(
+        part="compare",
+        tool=tool,
+        version=version_of(tool),
+        table=table.name,
+        cycle=cycle,
+        seconds=seconds,
+        seed=seed,
+    )
 
     def run() -> Line:
         with tempfile.TemporaryDirectory() as place:
@@ -172,19 +181,27 @@ def _compare(
 def carry(
     book: Book, how: Cycle, table: Table, first: int, count: int, seconds: float, seed: int
 ) -> list[Line]:
-    """A chain of cycles in one workspace, each beside a cold one and a mere refit of the same cut."""
+    """A chain of cycles in one workspace, each with a cold cycle and a mere refit of the same cut."""
 
     def wanted(tool: str, cycle: int) -> Line:
-        return Line("carry", tool, version_of(OURS), table.name, cycle, seconds, seed, None, 0.0)
+        return Line(
+            part="carry",
+            tool=tool,
+            version=version_of(OURS),
+            table=table.name,
+            cycle=cycle,
+            seconds=seconds,
+            seed=seed,
+        )
 
     within = range(first, min(first + count + 1, len(table.bounds) - 1))
-    cycles = [c for c in within if table.cut(c).judgeable]
+    cycles = [c for c in within if table.cut(c).has_loss]
     steps = [wanted("first", first)]
     steps += [wanted(tool, cycle) for cycle in cycles[1:] for tool in ("refit", "chain")]
-    told = [line for line in map(book.find, steps) if line]
-    if len(told) < len(steps):  # a chain that was broken off begins again: its workspace is gone
-        told = [book.get(line, lambda line=line: line) for line in _chain(how, table, steps)]
-    return told + [_compare(book, how, OURS, table, cycle, seconds, seed) for cycle in cycles[1:]]
+    lines = [line for line in map(book.find, steps) if line]
+    if len(lines) < len(steps):  # an interrupted chain starts over: its workspace is gone
+        lines = [book.get(line, lambda line=line: line) for line in _chain(how, table, steps)]
+    return lines + [_compare(book, how, OURS, table, cycle, seconds, seed) for cycle in cycles[1:]]
 
 
 def _chain(how: Cycle, table: Table, steps: Sequence[Line]) -> Iterator[Line]:
@@ -204,7 +221,15 @@ def ablate(
     book: Book, how: Cycle, table: Table, cycle: int, seconds: float, seed: int, name: str
 ) -> Line:
     """A cold cycle without one of its parts."""
-    wanted = Line("ablate", name, version_of(OURS), table.name, cycle, seconds, seed, None, 0.0)
+    wanted = Line(
+        part="ablate",
+        tool=name,
+        version=version_of(OURS),
+        table=table.name,
+        cycle=cycle,
+        seconds=seconds,
+        seed=seed,
+    )
 
     def run() -> Line:
         with tempfile.TemporaryDirectory() as place:
@@ -214,20 +239,20 @@ def ablate(
     return book.get(wanted, run)
 
 
-# ---- what is said
+# ---- the document
 
 
-def _document(told: Sequence[Line], asked: argparse.Namespace) -> dict[str, Any]:
-    lines = [asdict(line) for line in told]
-    compared = [x for x in lines if x["seconds"] == asked.seconds]
+def _document(runs: Sequence[Line], args: argparse.Namespace) -> dict[str, Any]:
+    lines = [asdict(line) for line in runs]
+    compared = [x for x in lines if x["seconds"] == args.seconds]
     return {
         **provenance("rolling"),
-        "seconds": asked.seconds,
+        "seconds": args.seconds,
         "figures": {
             **compared_figures(compared, OURS),
             **carried_figures(compared, OURS),
             **ablated_figures(compared, OURS, list(ABLATIONS)),
-            **curve_figures(lines, OURS, asked.seconds),
+            **curve_figures(lines, OURS, args.seconds),
             **cost_figures(compared),
         },
         "halves": {
@@ -239,9 +264,9 @@ def _document(told: Sequence[Line], asked: argparse.Namespace) -> dict[str, Any]
 
 
 def _text(document: dict[str, Any]) -> str:
-    told = [f"{document['seconds']:g} s a cycle, {document['cores']} cores"]
-    told += [f"  {name:28}{value}" for name, value in document["figures"].items()]
-    return "\n".join(told) + "\n"
+    lines = [f"{document['seconds']:g} s a cycle, {document['cores']} cores"]
+    lines += [f"  {name:28}{value}" for name, value in document["figures"].items()]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

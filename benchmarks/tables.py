@@ -2,7 +2,7 @@
 
 A catalogue is a folder with `catalog.json` and one parquet file per table; it says which column is the
 time, which are known only after the outcome, and where the retraining periods begin. Columns it calls
-suspect are left out too, for every tool alike, except where a table is nothing without them.
+suspect are left out too, for every tool, except where a table is nothing without them.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ DRIFTING = "drifting"  # made here, for machines without a catalogue
 KEY = "row"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Cut:
-    """One cycle of a table: train on `train`, predict `judged`; `truth` is its target."""
+    """One cycle of a table: train on `train`, predict `batch`; `truth` is its target."""
 
     table: str
     cycle: int
@@ -55,13 +55,13 @@ class Cut:
     time: str
     as_of: datetime
     train: pd.DataFrame
-    judged: pd.DataFrame
+    batch: pd.DataFrame
     truth: np.ndarray
     classes: tuple[Any, ...]
 
     @property
-    def judgeable(self) -> bool:
-        """Whether the block can tell answers apart: its rows are of more than one class, or values."""
+    def has_loss(self) -> bool:
+        """Whether a loss is defined: the target is a number, or the rows are of more than one class."""
         return not self.classes or len(np.unique(self.truth)) > 1
 
     def loss(self, output: np.ndarray) -> float:
@@ -72,7 +72,7 @@ class Cut:
         return self.metric.loss(self.metric.score(numbers, output))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Table:
     """A dated table and its retraining calendar: bounds of its blocks, the end of the last one too."""
 
@@ -88,68 +88,68 @@ class Table:
         """The cycle that begins at that boundary."""
         start, end = self.bounds[cycle], self.bounds[cycle + 1]
         times = self.frame[self.time]
-        judged = self.frame[(times >= start) & (times < end)]
+        batch = self.frame[(times >= start) & (times < end)]
         train = self.frame[times < start]
         classes = (
             () if self.task == "regression" else tuple(sorted(train[self.target].unique().tolist()))
         )
-        known = judged[judged[self.target].isin(classes)] if classes else judged
+        batch = batch[batch[self.target].isin(classes)] if classes else batch
         return Cut(
-            self.name,
-            cycle,
-            self.task,
-            get_metric(METRICS[self.task]),
-            self.target,
-            self.time,
-            start,
-            train.reset_index(drop=True),
-            known.drop(columns=self.target).reset_index(drop=True),
-            known[self.target].to_numpy(),
-            classes,
+            table=self.name,
+            cycle=cycle,
+            task=self.task,
+            metric=get_metric(METRICS[self.task]),
+            target=self.target,
+            time=self.time,
+            as_of=start,
+            train=train.reset_index(drop=True),
+            batch=batch.drop(columns=self.target).reset_index(drop=True),
+            truth=batch[self.target].to_numpy(),
+            classes=classes,
         )
 
 
 def find_tables(given: str | None) -> Path | None:
-    """The catalogue's folder: given, `AUTOML_TABLES`, or `datasets` beside the checkout; None if absent."""
-    beside = Path(__file__).resolve().parents[2]
+    """The catalogue's folder: given, `AUTOML_TABLES`, or `datasets` next to the checkout; None if absent."""
+    parent = Path(__file__).resolve().parents[2]
     places = [
         given,
         os.environ.get("AUTOML_TABLES"),
-        beside / "datasets",
-        beside / "shared/datasets",
+        parent / "datasets",
+        parent / "shared/datasets",
     ]
     return next((Path(p) for p in places if p and (Path(p) / "catalog.json").is_file()), None)
 
 
 def open_tables(folder: Path, names: Sequence[str]) -> list[Table]:
     """The named tables; raises `SystemExit` for one that the catalogue lacks or that has no calendar."""
-    known = {
+    entries = {
         d["name"]: d
         for d in json.loads((folder / "catalog.json").read_text(encoding="utf-8"))["datasets"]
     }
-    told = []
+    tables = []
     for name in names:
-        if name not in known:
+        if name not in entries:
             raise SystemExit(f"{name}: not a table in {folder}")
-        entry = known[name]
+        entry = entries[name]
         unfit = [*entry["leakage_columns"], *entry["drop_columns"]]
         unfit += [] if name in KEEP_SUSPECTS else entry["suspect_columns"]
         frame = pd.read_parquet(folder / entry["file"]).drop(columns=unfit)
         frame = frame.dropna(subset=entry["target"]).reset_index(drop=True)
         frame[entry["time_column"]] = _times(entry, frame)
         bounds, block = _calendar(entry, frame)
-        told.append(
+        tables.append(
             Table(
-                name,
-                TASKS.get(entry["task"], entry["task"]),
-                entry["target"],
-                entry["time_column"],
-                block,
-                [b.to_pydatetime() for b in bounds],
-                frame,
+                name=name,
+                task=TASKS.get(entry["task"], entry["task"]),
+                target=entry["target"],
+                time=entry["time_column"],
+                block=block,
+                bounds=[b.to_pydatetime() for b in bounds],
+                frame=frame,
             )
         )
-    return told
+    return tables
 
 
 def _times(entry: dict[str, Any], frame: pd.DataFrame) -> pd.Series:
@@ -209,4 +209,12 @@ def drifting(rows: int, seed: int = 3) -> Table:
     frame["hit"] = (signal + random.normal(size=rows) > 0.3).astype(int)
     bounds = [datetime.fromisoformat(f"2022-{month:02}-01") for month in range(7, 13)]
     bounds.append(datetime.fromisoformat("2023-01-01"))
-    return Table(DRIFTING, "binary", "hit", "at", "1mo", bounds, frame)
+    return Table(
+        name=DRIFTING,
+        task="binary",
+        target="hit",
+        time="at",
+        block="1mo",
+        bounds=bounds,
+        frame=frame,
+    )

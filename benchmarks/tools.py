@@ -12,7 +12,7 @@ import sys
 import time
 import venv
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -51,7 +51,7 @@ PEERS = {  # what each environment holds
     "optuna": ["optuna>=5,<6", "lightgbm>=4.7,<5", "pandas", "pyarrow", "scikit-learn"],
     "lightgbm": ["lightgbm>=4.7,<5", "pandas", "pyarrow", "scikit-learn"],
 }
-TALK = {"cli", "registry", "report", "conformance"}  # folders and files on which no loss depends
+NO_EFFECT = {"api", "cli", "diagnostics", "report", "tracking"}  # folders on which no loss depends
 
 Cycle = Callable[[Path, datetime, str, str], dict[str, Any]]  # file, as_of, plan, what it lacks
 
@@ -87,15 +87,15 @@ resize = "allow"
 
 
 def by_command(file: Path, as_of: datetime, plan: str, lacking: str) -> dict[str, Any]:
-    """What `automl cycle` answers, or its `error`."""
+    """What `automl cycle --json` prints, or its `error`."""
     command = [sys.executable, "-m", "benchmarks.lacking" if lacking else "automl.cli"]
     command += [lacking] if lacking else []
     command += ["cycle", str(file), "--as-of", f"{as_of:%Y-%m-%d}", "--json", "--plan", plan]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
         return {"error": done.stderr[-600:]}
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def in_this_process(file: Path, as_of: datetime, plan: str, _: str) -> dict[str, Any]:
@@ -123,10 +123,10 @@ def ours(
     plan: str = "auto",
     lacking: str = "",
 ) -> Line:
-    """A cycle of ours in a workspace of that place: its published answers, judged, and what it cost."""
+    """A cycle of ours in a workspace of that place: the loss of its published predictions, and its cost."""
     place.mkdir(exist_ok=True)
     frame = table.frame.sort_values(table.time, kind="stable").reset_index(names=KEY)
-    until = cut.judged[table.time].max()
+    until = cut.batch[table.time].max()
     frame = frame[frame[table.time] <= until]  # later cycles append, as a warehouse would
     frame.to_parquet(place / "rows.parquet", index=False)
     names = {"name": table.name.replace("_", "-"), "task": table.task, "time": table.time}
@@ -134,14 +134,16 @@ def ours(
     text = PROBLEM.format(**names, seconds=wanted.seconds, seed=wanted.seed)
     (place / "problem.toml").write_text(text, encoding="utf-8")
     file, started = place / "problem.toml", time.monotonic()
-    told = run(file, cut.as_of, plan, lacking)
+    result = run(file, cut.as_of, plan, lacking)
     wall = time.monotonic() - started
-    if "error" in told:
-        return _line(wanted, None, wall, told)
+    if "error" in result:
+        return _line(wanted, None, wall, result)
     problem = load_problem(file)
     why = report.why(problem, open_workspace(problem.file), None)
-    more = {"cost": why["cost"], "reason": told["reason"], "plan": why["plan"]}
-    return _line(wanted, cut.loss(_published(place, cut, told["generation"], frame)), wall, more)
+    details = {"cost": why["cost"], "reason": result["reason"], "plan": why["plan"]}
+    return _line(
+        wanted, cut.loss(_published(place, cut, result["generation"], frame)), wall, details
+    )
 
 
 def _published(place: Path, cut: Cut, generation: int, frame: Any) -> np.ndarray:
@@ -158,10 +160,10 @@ def _published(place: Path, cut: Cut, generation: int, frame: Any) -> np.ndarray
     if cut.task == "multiclass":
         table = wide.pivot(index=KEY, columns="class", values="probability")
         return table.loc[keys, [str(c) for c in cut.classes]].to_numpy("float64")
-    told = rows.set_index(KEY).loc[keys]
+    published = rows.set_index(KEY).loc[keys]
     if cut.task == "regression":
-        return told["prediction"].to_numpy("float64")
-    positive = told["probability"].to_numpy("float64")
+        return published["prediction"].to_numpy("float64")
+    positive = published["probability"].to_numpy("float64")
     return np.column_stack([1 - positive, positive])
 
 
@@ -170,9 +172,9 @@ def _known(inside: Any, cut: Cut) -> Any:
 
 
 def peer(wanted: Line, cut: Cut, place: Path) -> Line:
-    """A library's answer for a cut, from the script in its own environment."""
+    """A library's predictions for a cut, from the script in its own environment."""
     cut.train.to_parquet(place / "train.parquet", index=False)
-    cut.judged.to_parquet(place / "judged.parquet", index=False)
+    cut.batch.to_parquet(place / "batch.parquet", index=False)
     spec = {"task": cut.task, "target": cut.target, "time": cut.time, "classes": list(cut.classes)}
     (place / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
     command = [
@@ -189,14 +191,14 @@ def peer(wanted: Line, cut: Cut, place: Path) -> Line:
     )
     wall = time.monotonic() - started
     if done.returncode or not (place / "output.npy").exists():
-        said = done.stderr.strip().splitlines()[-1:]  # the lines before hold paths of this machine
-        return _line(wanted, None, wall, {"error": "".join(said)})
-    told = json.loads((place / "result.json").read_text(encoding="utf-8"))
-    return _line(wanted, cut.loss(np.load(place / "output.npy")), wall, told)
+        last = done.stderr.strip().splitlines()[-1:]  # the lines before hold paths of this machine
+        return _line(wanted, None, wall, {"error": "".join(last)})
+    result = json.loads((place / "result.json").read_text(encoding="utf-8"))
+    return _line(wanted, cut.loss(np.load(place / "output.npy")), wall, result)
 
 
-def _line(wanted: Line, loss: float | None, wall: float, more: dict[str, Any]) -> Line:
-    return Line(**{**asdict(wanted), "loss": loss, "wall": round(wall, 2), "more": more})
+def _line(wanted: Line, loss: float | None, wall: float, details: dict[str, Any]) -> Line:
+    return replace(wanted, loss=loss, wall=round(wall, 2), more=details)
 
 
 @cache
@@ -206,11 +208,11 @@ def version_of(tool: str) -> str:
         digest = hashlib.sha256()
         for folder in ("automl", "search_spaces"):
             for file in sorted((ROOT / folder).rglob("*.py")):
-                if not {file.parent.name, file.stem} & TALK:
+                if file.parent.name not in NO_EFFECT:
                     digest.update(_code(file).encode())
         return digest.hexdigest()[:12]
     package = {"autogluon": "autogluon.tabular"}.get(tool, tool)
-    told = subprocess.run(
+    done = subprocess.run(
         [
             str(ENVIRONMENTS / tool / "bin" / "python"),
             "-c",
@@ -220,7 +222,7 @@ def version_of(tool: str) -> str:
         text=True,
         check=True,
     )
-    return told.stdout.strip()
+    return done.stdout.strip()
 
 
 def _code(file: Path) -> str:
@@ -234,12 +236,12 @@ def _code(file: Path) -> str:
 
 
 def available(tool: str) -> bool:
-    """Whether a tool can be run: it is ours, or its environment is there."""
+    """Whether a tool can be run: automl itself, or its environment exists."""
     return tool == OURS or (ENVIRONMENTS / tool / "bin" / "python").exists()
 
 
 def install(tool: str) -> None:
-    """Make a library's environment, unless it is there."""
+    """Make a library's environment, unless it exists."""
     place = ENVIRONMENTS / tool
     if not (place / "bin" / "python").exists():
         venv.create(place, with_pip=True)

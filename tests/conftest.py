@@ -48,7 +48,7 @@ def world() -> pd.DataFrame:
 
 @pytest.fixture
 def make_problem(tmp_path: Path, world: pd.DataFrame) -> Callable[..., Problem]:
-    """Write a problem file (and the world beside it) into `tmp_path`; `replace` edits the file's text."""
+    """Write a problem file and its source into `tmp_path`; `replace` edits the file's text."""
 
     def make(
         task: str = "binary", *, name: str = "parcels", replace: dict[str, str] | None = None
@@ -60,7 +60,7 @@ def make_problem(tmp_path: Path, world: pd.DataFrame) -> Callable[..., Problem]:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    """The workspace beside the problem file of `make_problem`."""
+    """The workspace of the problem file of `make_problem`."""
     return open_workspace(tmp_path / "problem.toml")
 
 

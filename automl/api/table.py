@@ -42,7 +42,7 @@ class Tryout:
 
     @property
     def problem_toml(self) -> str:
-        """The problem file that was written: the guesses as comments beside their values."""
+        """The problem file that was written: each guess as a comment after its value."""
         return self.project.problem.file.read_text(encoding="utf-8")
 
     @property

@@ -166,7 +166,7 @@ def weather_before(known: pd.DataFrame, weather: pd.DataFrame) -> pd.DataFrame:
     observed_at = pd.to_datetime(weather["time_hour"], utc=True).dt.tz_localize(None)
     first = min(known["scheduled"].min(), observed_at.min()).normalize()
     here = origins.get_indexer(pd.Index(weather["origin"]))
-    use = here >= 0  # weather of an airport nobody departs from is left out
+    use = here >= 0  # weather of an airport without departures is left out
     day, observed = _day(known["scheduled"], first), _day(observed_at, first)
     shape = (len(origins), int(max(day.max(), observed.max())) + 1)
     origin = origins.get_indexer(pd.Index(known["origin"]))

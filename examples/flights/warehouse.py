@@ -1,7 +1,7 @@
 """The warehouse of the flights example: one table `flights`, there completely or not at all.
 
 Run `python examples/flights/warehouse.py [SQLALCHEMY_URL]`; without a URL it makes `warehouse.db`
-beside this file. A second run finds the table complete and leaves it alone. What the columns mean
+next to this file. A second run finds the table complete and leaves it alone. What the columns mean
 is in `columns.py`; nothing here computes one.
 """
 

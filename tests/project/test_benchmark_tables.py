@@ -31,8 +31,8 @@ def test_steps_are_hours_and_the_last_three_origins_are_cycles(tmp_path: Path) -
     assert table.block == "2d"
     cuts = [table.cut(cycle) for cycle in range(3)]
     assert [len(cut.train) for cut in cuts] == [144, 192, 240]
-    assert [len(cut.judged) for cut in cuts] == [48, 48, 48]
-    assert cuts[2].judged["t"].iloc[0] == cuts[2].as_of
+    assert [len(cut.batch) for cut in cuts] == [48, 48, 48]
+    assert cuts[2].batch["t"].iloc[0] == cuts[2].as_of
     assert table.frame["t"].diff().dropna().unique().tolist() == [pd.Timedelta(hours=1)]
 
 
@@ -43,6 +43,6 @@ def test_rows_of_a_month_are_spread_over_it_in_their_order(tmp_path: Path) -> No
     assert table.block == "1mo"
     assert table.frame["t"].is_monotonic_increasing
     assert table.frame["t"].dt.month.tolist() == months
-    assert [len(table.cut(cycle).judged) for cycle in range(2)] == [4, 2]
+    assert [len(table.cut(cycle).batch) for cycle in range(2)] == [4, 2]
     assert (table.bounds[-1].year, table.bounds[-1].month) == (2002, 1)
     assert "known_later" not in table.frame

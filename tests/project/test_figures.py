@@ -10,11 +10,11 @@ from benchmarks.figures import ablated_figures, carried_figures, compared_figure
 
 
 def _line(
-    part: str, tool: str, cycle: int, loss: float | None, core: float = 0.0, **more: Any
+    part: str, tool: str, cycle: int, loss: float | None, core: float = 0.0, **fields: Any
 ) -> dict[str, Any]:
-    told = {"table": "sales", "seconds": 60.0, **more}
+    rest = {"table": "sales", "seconds": 60.0, **fields}
     cost = {"cost": {"core_seconds": core}}
-    return {"part": part, "tool": tool, "cycle": cycle, "loss": loss, "more": cost, **told}
+    return {"part": part, "tool": tool, "cycle": cycle, "loss": loss, "more": cost, **rest}
 
 
 def test_ranks_and_ratios_are_per_pair_and_a_failed_run_ranks_last() -> None:
@@ -38,7 +38,7 @@ def test_ranks_and_ratios_are_per_pair_and_a_failed_run_ranks_last() -> None:
     assert figures["worst_against_lightgbm"] == pytest.approx(0.0)
 
 
-def test_carried_cycles_are_held_against_cold_ones_of_the_same_cut() -> None:
+def test_carried_cycles_are_compared_with_cold_cycles_of_the_same_cut() -> None:
     lines = [
         _line("carry", "first", 0, 1.0, 50),
         _line("compare", "ours", 1, 1.0, 100),
@@ -64,8 +64,8 @@ def test_ablations_and_the_curve_are_ratios_to_the_whole() -> None:
         _line("ablate", "no recency", 1, 3.0, 50),
         _line("compare", "ours", 2, 2.0, 100),
     ]
-    told = ablated_figures(lines, "ours", ["no recency", "one study"])["ablations"]
-    assert told == {"no recency": {"cycles": 1, "loss": 1.5, "worst": 1.5, "cost": 0.5}}
+    ablations = ablated_figures(lines, "ours", ["no recency", "one study"])["ablations"]
+    assert ablations == {"no recency": {"cycles": 1, "loss": 1.5, "worst": 1.5, "cost": 0.5}}
     curve = [
         _line("compare", "ours", c, 8.0 / s, 10 * s, seconds=60.0 * s)
         for c in (1, 2)

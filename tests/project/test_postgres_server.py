@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 CUT_OFF = r"terminating connection|server closed the connection"
 
 
-def _ask(url: str, *statements: str) -> object:
+def _execute(url: str, *statements: str) -> object:
     """Run statements in one transaction on a fresh connection; returns the last one's first value."""
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.begin() as connection:
@@ -36,15 +36,15 @@ def test_the_server_answers_and_is_new_enough(postgres: PostgresServer) -> None:
 def test_new_databases_are_empty_and_separate(postgres: PostgresServer) -> None:
     one, other = postgres.new_database(), postgres.new_database()
     assert one != other
-    _ask(one, "create table parcels as select 1 as parcel")
+    _execute(one, "create table parcels as select 1 as parcel")
     tables = "select count(*) from pg_tables where schemaname = 'public'"
-    assert (_ask(one, tables), _ask(other, tables)) == (1, 0)
+    assert (_execute(one, tables), _execute(other, tables)) == (1, 0)
 
 
 def test_a_database_is_known_by_its_name(postgres: PostgresServer) -> None:
     name = sa.make_url(postgres.new_database()).database
     assert name is not None
-    assert _ask(postgres.url(name), "select current_database()") == name
+    assert _execute(postgres.url(name), "select current_database()") == name
 
 
 def test_adbc_reads_from_the_same_address(postgres: PostgresServer) -> None:
@@ -63,7 +63,7 @@ def test_an_immediate_stop_keeps_what_was_committed_and_nothing_else(
     postgres: PostgresServer,
 ) -> None:
     url = postgres.new_database()
-    _ask(url, "create table parcels (parcel int)", "insert into parcels values (1)")
+    _execute(url, "create table parcels (parcel int)", "insert into parcels values (1)")
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     connection = engine.connect()
     connection.execute(sa.text("insert into parcels values (2)"))
@@ -72,14 +72,14 @@ def test_an_immediate_stop_keeps_what_was_committed_and_nothing_else(
         connection.execute(sa.text("insert into parcels values (3)"))
     connection.close()
     with pytest.raises(sa.exc.OperationalError, match="No such file"):
-        _ask(url, "select 1")
+        _execute(url, "select 1")
     postgres.start()
-    assert _ask(url, "select array_agg(parcel) from parcels") == [1]
+    assert _execute(url, "select array_agg(parcel) from parcels") == [1]
 
 
 def test_a_server_left_stopped_is_started_for_the_next_database(postgres: PostgresServer) -> None:
     postgres.stop_immediate()
-    assert _ask(postgres.new_database(), "select 1") == 1
+    assert _execute(postgres.new_database(), "select 1") == 1
     postgres.start()  # already running, hence left alone
 
 
@@ -93,15 +93,17 @@ def test_every_origin_serves_and_leaves_nothing_behind(origin: str) -> None:
     with open_server(found[origin]) as server:
         assert isinstance(server, PrivateServer)
         url = server.new_database()
-        assert _ask(url, "show timezone") == "UTC"
-        assert _ask(url, "show listen_addresses") == "", "no port is open"
-        assert _ask(url, "select 'B' < 'a'") is True, "texts are compared by their bytes"
+        assert _execute(url, "show timezone") == "UTC"
+        assert _execute(url, "show listen_addresses") == "", "no port is open"
+        assert _execute(url, "select 'B' < 'a'") is True, "texts are compared by their bytes"
         owner = (server.folder / "data" / "postmaster.pid").stat().st_uid
-        assert owner == (os.geteuid() or owner) != 0, "never root, else whoever runs the tests"
-        assert server.folder.stat().st_mode & 0o077 == 0, "nobody else reaches the socket"
+        assert owner == (os.geteuid() or owner) != 0, (
+            "never root, else the account that runs the tests"
+        )
+        assert server.folder.stat().st_mode & 0o077 == 0, "no other account reaches the socket"
     assert not server.folder.exists()
     with pytest.raises(sa.exc.OperationalError, match="No such file"):
-        _ask(url, "select 1")
+        _execute(url, "select 1")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only for root the server runs as another account")
@@ -112,7 +114,7 @@ def test_binaries_closed_to_the_other_account_are_copied(tmp_path: Path) -> None
         (tmp_path / part.name).symlink_to(part)  # pytest's folders are open to their owner alone
     with open_server(tmp_path / binaries.relative_to(site)) as server:
         assert isinstance(server, PrivateServer)
-        assert _ask(server.new_database(), "select 1") == 1
+        assert _execute(server.new_database(), "select 1") == 1
         assert (server.folder / "copy").is_dir()
 
 
@@ -146,7 +148,7 @@ def test_a_named_server_is_neither_stopped_nor_littered() -> None:
             connection.execute(sa.text("create role guest login createdb"))
         address = host.superuser.url.set(username="guest")
         with closing(PostgresServer(address)) as named:
-            assert _ask(named.new_database(), "select current_user") == "guest"
+            assert _execute(named.new_database(), "select current_user") == "guest"
             with pytest.raises(
                 pytest.skip.Exception, match=r"AUTOML_TEST_POSTGRES .* not ours to stop"
             ):
@@ -154,7 +156,7 @@ def test_a_named_server_is_neither_stopped_nor_littered() -> None:
             with pytest.raises(pytest.skip.Exception, match="not ours to start"):
                 named.start()
         count = "select count(*) from pg_database where datname like 'test%'"
-        assert _ask(host.url("postgres"), count) == 0
+        assert _execute(host.url("postgres"), count) == 0
 
 
 def test_without_any_server_the_message_says_what_to_do(tmp_path: Path) -> None:

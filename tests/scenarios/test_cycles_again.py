@@ -86,8 +86,8 @@ def test_a_killed_sweep_resumes_with_its_finished_trials(
     assert 4 <= finished < 10
     before = len(diary.read_text(encoding="utf-8").splitlines())
     again = launcher.run(*command, **environment)
-    assert again.code == 0, again.said
-    document = again.answer
+    assert again.code == 0, again.err
+    document = again.document
     assert document["status"] == "published"
     assert len(document["leaderboard"]["trials"]) == 10
     built = [float(line) for line in diary.read_text(encoding="utf-8").splitlines()[before:]]

@@ -12,7 +12,8 @@ import pytest
 from automl.modeling.losses import BlockLoss, Evidence
 from automl.promotion.decide import Verdict, decide, probation
 from automl.promotion.evidence import duels
-from benchmarks.decisions import ARRIVES, JUMP_NOISES, RECIPES, jump, live, world
+from benchmarks.decisions import ARRIVES, JUMP_NOISES, jump
+from benchmarks.simulated import RECIPES, live, world
 from tests.support.decisions import CONFIDENCE, FIRST, NOISE, decide_on, duel, week_of_losses
 
 # ---------------------------------------------------------------- probation
@@ -149,7 +150,7 @@ def on_probation_since(new: list[float], old: list[float], since: int) -> str:
 
 
 def champions(seed: int, advantage: np.ndarray, cycles: int) -> list[str]:
-    """Who is champion after each cycle, beginning with recipe 0, with one new block a cycle."""
+    """The champion after each cycle, starting with recipe 0, with one new block a cycle."""
     rng, losses, champion, history = np.random.default_rng(seed), [], "0", []
     for block in range(cycles):
         losses += week_of_losses(rng, advantage, block=block)

@@ -77,13 +77,13 @@ class Sequence:
         started = time.monotonic()
         once = self.worlds.run(self.world, *typed)
         spent = time.monotonic() - started
-        assert once.code == 0, once.said
-        if not once.answer["already"]:
+        assert once.code == 0, once.err
+        if not once.document["already"]:
             self.seconds[typed[0]] = spent
         assert violations(self.world, settled=True, scored=self.scored) == [], typed
         after = look(self.world)
         twice = self.worlds.run(self.world, *typed)
-        assert (twice.code, twice.answer["already"]) == (0, True), twice.said
+        assert (twice.code, twice.document["already"]) == (0, True), twice.err
         assert look(self.world) == after, "run again, it is a no-op"
         return after
 
@@ -102,9 +102,9 @@ def test_killed_at_any_moment_no_rule_is_broken(worlds: Worlds, database: str, k
     sequence.until(kills)
 
     assert sequence.kills == kills
-    left = sequence.world.ask("select id from automl_generation where state = 'staging'")
+    left = sequence.world.query("select id from automl_generation where state = 'staging'")
     sequence._one(("cycle", "--as-of", f"{sequence.as_of + DAY:%Y-%m-%d}"), 0)
-    after = sequence.world.ask("select id from automl_generation where state = 'staging'")
+    after = sequence.world.query("select id from automl_generation where state = 'staging'")
     assert after == [], f"a whole cycle deletes half-written generations: {left}"
 
 
@@ -128,7 +128,7 @@ def test_of_three_that_race_for_a_cycle_one_runs_it(
 
         ended = [command.wait() for command in [worlds.start(world, *typed) for _ in range(3)]]
 
-        output = "\n".join(f"{done.code}: {done.said}" for done in ended)
+        output = "\n".join(f"{done.code}: {done.err}" for done in ended)
         assert sum(_ran(done) for done in ended) == 1, output
         assert {done.code for done in ended} <= {0, 7}, output
         assert violations(world, settled=True) == [], output
@@ -139,7 +139,7 @@ def test_of_three_that_race_for_a_cycle_one_runs_it(
 
 
 def _ran(done: Done) -> bool:
-    return done.code == 0 and not done.answer["already"]
+    return done.code == 0 and not done.document["already"]
 
 
 # ---------------------------------------------------------------- without a database
@@ -192,16 +192,16 @@ def test_a_database_that_falls_in_the_middle_of_a_publish_leaves_the_old_generat
     fallen = command.wait()
     postgres.start()
 
-    assert fallen.code in (5, 6), fallen.said
-    assert "next: " in fallen.said
-    assert "Traceback" not in fallen.said
-    assert fallen.answer["error"]["exit_code"] == fallen.code
+    assert fallen.code in (5, 6), fallen.err
+    assert "next: " in fallen.err
+    assert "Traceback" not in fallen.err
+    assert fallen.document["error"]["exit_code"] == fallen.code
     assert effective(look(world)) == effective(before)
     assert violations(world) == []
     again = worlds.run(world, *typed)
-    assert again.code == 0, again.said
+    assert again.code == 0, again.err
     assert violations(world, settled=True) == []
-    assert again.answer["rows"] > 120_000
+    assert again.document["rows"] > 120_000
 
 
 # ---------------------------------------------------------------- a holder that slept
@@ -239,23 +239,23 @@ def test_a_holder_that_slept_past_a_newer_commit_commits_nothing(
     asleep.stopped()
     before = look(world)
     refused = worlds.run(world, *typed)
-    assert (refused.code, refused.answer["error"]["code"]) == (7, "busy")
+    assert (refused.code, refused.document["error"]["code"]) == (7, "busy")
     assert look(world) == before
 
     _take_the_lock_away(postgres, world)
     newer = worlds.run(world, "cycle", "--as-of", f"{AS_OF + later * DAY:%Y-%m-%d}")
-    assert newer.code == 0, newer.said
+    assert newer.code == 0, newer.err
     assert violations(world, settled=True) == []
     after = look(world)
     asleep.resume()
     fenced = asleep.wait()
 
-    assert (fenced.code, fenced.answer["error"]["code"]) == (7, "fenced"), fenced.said
-    assert "Traceback" not in fenced.said
+    assert (fenced.code, fenced.document["error"]["code"]) == (7, "fenced"), fenced.err
+    assert "Traceback" not in fenced.err
     assert look(world) == after, "it has changed nothing"
     assert violations(world, settled=True) == []
     again = worlds.run(world, *typed)
     assert again.code == (2 if later else 0), (
-        again.said
+        again.err
     )  # an older cycle is refused without --backfill
     assert look(world) == after

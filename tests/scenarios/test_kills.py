@@ -117,18 +117,18 @@ def test_killed_at_a_boundary_then_run_again_twice_then_undone(
 
     killed = worlds.run(world, *case.typed, before=case.before, AUTOML_FAULT=point)
 
-    assert killed.code == -9, f"{point} was not passed: {killed.said}"
+    assert killed.code == -9, f"{point} was not passed: {killed.err}"
     seen = look(world)
     assert violations(world) == []
     once = worlds.run(world, *case.typed, before=case.before)
-    assert once.code == 0, once.said
+    assert once.code == 0, once.err
     assert violations(world, settled=True, scored=name != "retrain") == []
     after = look(world)
     assert effective(after) != effective(before)
     committed = _after_the_commit(point) and name != "reconcile"  # MLflow follows before scoring
     assert effective(seen) == effective(after if committed else before), "all of it, or nothing"
     twice = worlds.run(world, *case.typed)
-    assert (twice.code, twice.answer["already"]) == (0, True), twice.said
+    assert (twice.code, twice.document["already"]) == (0, True), twice.err
     assert look(world) == after, "run again, it is a no-op"
     _undo(worlds, world)
 
@@ -139,13 +139,13 @@ def _undo(worlds: Worlds, world: World) -> None:
     other = next(v for v in versions if v != versions[0])
     back = ("rollback", "--to", str(other), "--reason", "undo it")
     once, twice = worlds.run(world, *back), worlds.run(world, *back)
-    assert (once.code, twice.code) == (0, 0), once.said + twice.said
+    assert (once.code, twice.code) == (0, 0), once.err + twice.err
     assert violations(world, settled=True) == []
     seen = look(world)
     assert seen["releases"][0][1] == other == seen["live"][0][1]
     assert len(seen["releases"]) == len(versions) + 1
     assert seen["ledger"][-1] == ("rollback", versions[0], other)
-    assert twice.answer["already"]
+    assert twice.document["already"]
 
 
 def test_every_point_of_the_code_is_one_where_a_command_is_killed() -> None:
@@ -165,7 +165,7 @@ def test_a_command_passes_the_points_listed_for_it(worlds: Worlds, name: str) ->
     done = worlds.run(world, *case.typed, before=case.before)
 
     passed = {p for p in done.passed if p.partition(".")[0] in case.pipelines}
-    assert (done.code, passed) == (0, set(_points_of(case))), done.said
+    assert (done.code, passed) == (0, set(_points_of(case))), done.err
 
 
 @pytest.mark.slow
@@ -176,14 +176,14 @@ def test_a_cycle_in_review_killed_leaves_one_challenger_waiting(worlds: Worlds, 
     typed = ("cycle", *AS_OF, "--plan", "full")
 
     killed = worlds.run(world, *typed, before=PROMOTING, AUTOML_FAULT=point)
-    assert killed.code == -9, killed.said
+    assert killed.code == -9, killed.err
     assert violations(world) == []
     once = worlds.run(world, *typed, before=PROMOTING)
 
-    assert once.code == 0, once.said
+    assert once.code == 0, once.err
     assert violations(world, settled=True) == []
     assert len(look(world)["waiting"]) == 1
     approved = worlds.run(world, "approve", *WHY)
-    assert approved.code == 0, approved.said
+    assert approved.code == 0, approved.err
     assert violations(world, settled=True) == []
     assert look(world)["waiting"] == []

@@ -146,13 +146,13 @@ def test_the_search_finds_a_marker_that_exists(life: Life, tmp_path: Path) -> No
 
 
 def test_the_marker_was_never_printed(life: Life) -> None:
-    assert "pulled" in life.said, "the log was captured"
-    assert "Traceback" in life.said, "and the tracebacks"
-    assert MARKER not in life.said
+    assert "pulled" in life.output, "the log was captured"
+    assert "Traceback" in life.output, "and the tracebacks"
+    assert MARKER not in life.output
 
 
 def test_the_secret_is_nowhere(life: Life) -> None:
-    assert SECRET not in life.said
+    assert SECRET not in life.output
     assert found(life.folder, SECRET) == set()
 
 

@@ -299,10 +299,10 @@ def test_no_reader_sees_a_torn_read_while_commands_are_killed(
     with reading(folder, store, (COPY_GROWING, copy), (DUCKDB_GROWING, copy)) as observed:
         for point in ("stage.piece", "release.in_commit", "release.committed", "export.copied"):
             killed = worlds.run(world, *typed, AUTOML_FAULT=point)
-            assert killed.code == -9, f"{point}: {killed.said}"
+            assert killed.code == -9, f"{point}: {killed.err}"
         for last in (typed, ("rollback", "--reason", "why")):
             done = worlds.run(world, *last)
-            assert done.code == 0, done.said
+            assert done.code == 0, done.err
 
     assert violations(world, settled=True) == []
     assert len(look(world)["releases"]) == len(before["releases"]) + 2

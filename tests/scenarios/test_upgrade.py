@@ -1,4 +1,4 @@
-"""A workspace of the release before opens, says what it said, and goes on."""
+"""A workspace of the release before opens, shows what it showed, and goes on."""
 
 from __future__ import annotations
 

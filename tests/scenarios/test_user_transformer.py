@@ -24,7 +24,7 @@ from automl.workspace import open_workspace
 from tests.scenarios.test_cycles import WITHOUT_AUTOML
 from tests.support.parcels import AS_OF, write_problem
 
-OWN = '''"""Weight beside the carrier's usual weight, and a band of weights."""
+OWN = '''"""Weight over the carrier's usual weight, and a band of weights."""
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
@@ -37,7 +37,7 @@ class Own(TransformerMixin, BaseEstimator):
     def transform(self, X):
         usual = X["carrier"].map(self.usual_).astype("float64")
         band = pd.cut(X["weight"], [0, 2, 5, 100], labels=["light", "middle", "heavy"])
-        return X.assign(beside=X["weight"] / usual, band=band.astype("str"))
+        return X.assign(relative=X["weight"] / usual, band=band.astype("str"))
 
 
 transformer = Own()
@@ -70,17 +70,17 @@ def test_transformed_columns_are_encoded_by_kind_and_fitted_on_training_rows_alo
 ) -> None:
     columns = load_columns(write_own(tmp_path))
     kinds = {"weight": "number", "carrier": "text"}
-    train, judged = world.iloc[:400], world.iloc[400:500].assign(weight=1e6)
-    for name, rows in (("with", rows_of(judged)), ("without", None)):
+    train, newest = world.iloc[:400], world.iloc[400:500].assign(weight=1e6)
+    for name, rows in (("with", rows_of(newest)), ("without", None)):
         encoder = write_matrices(
             rows_of(train), rows, kinds, "trees", tmp_path / name, classes=2, columns=columns
         )
     X = np.load(tmp_path / "with" / "train_X.npy")
     assert np.array_equal(X, np.load(tmp_path / "without" / "train_X.npy"), equal_nan=True)
     usual = train.groupby("carrier")["weight"].median()
-    beside = (train["weight"] / train["carrier"].map(usual)).to_numpy("float32")
-    assert any(np.allclose(X[:, i], beside, equal_nan=True) for i in range(X.shape[1]))
-    assert encoder.transform(judged[list(kinds)]).shape == (100, X.shape[1])
+    relative = (train["weight"] / train["carrier"].map(usual)).to_numpy("float32")
+    assert any(np.allclose(X[:, i], relative, equal_nan=True) for i in range(X.shape[1]))
+    assert encoder.transform(newest[list(kinds)]).shape == (100, X.shape[1])
     problem = load_problem(write_problem(tmp_path, frame=world))
     shape = shape_of(tmp_path / "with", problem, Contract(features=dict(kinds), classes=(0, 1)))  # type: ignore[arg-type]
     assert len(shape.categories) == 2  # carrier, and the band that was made
@@ -123,7 +123,7 @@ def test_a_changed_file_makes_earlier_searches_worth_another(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("transformer = 3", "found no `transformer`"),
         ("raise ValueError('no')", "loading raised ValueError: no"),
@@ -131,14 +131,14 @@ def test_a_changed_file_makes_earlier_searches_worth_another(tmp_path: Path) -> 
     ],
 )
 def test_a_file_without_a_transformer_is_refused_before_any_data(
-    tmp_path: Path, text: str, told: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
-    with pytest.raises(SpaceError, match=told):
+    with pytest.raises(SpaceError, match=message):
         load_columns(write_own(tmp_path, text))
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (
             ("return X.assign(", "raise KeyError('gone') or X.assign("),
@@ -149,11 +149,11 @@ def test_a_file_without_a_transformer_is_refused_before_any_data(
     ],
 )
 def test_a_transformer_that_goes_wrong_is_named_with_what_was_wanted(
-    tmp_path: Path, world: pd.DataFrame, change: tuple[str, str], told: str
+    tmp_path: Path, world: pd.DataFrame, change: tuple[str, str], message: str
 ) -> None:
     columns = load_columns(write_own(tmp_path, OWN.replace(*change)))
     kinds = {"weight": "number", "carrier": "text"}
-    with pytest.raises(SpaceError, match=told) as caught:
+    with pytest.raises(SpaceError, match=message) as caught:
         write_matrices(rows_of(world), None, kinds, "trees", tmp_path / "m", columns=columns)
     assert "own.py" in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""`history.weight` counts alike wherever rows are fitted, scored, guarded and judged."""
+"""`history.weight` counts in the same way in fits, scores, guards and realised performance."""
 
 from __future__ import annotations
 
@@ -332,14 +332,14 @@ def test_gains_of_slices_count_the_rows_by_weight() -> None:
     columns = [pd.DataFrame({"carrier": ["UA"] * 100})]
     weight = np.where(heavy, 1.0, 1e-12)
 
-    [told] = slice_gains(
+    [carriers] = slice_gains(
         columns, [(truth, champion, weight)], [(truth, challenger, weight)], get_metric("mae")
     )
 
-    assert told.gains == pytest.approx([0.5])
+    assert carriers.gains == pytest.approx([0.5])
 
 
-def test_a_model_is_held_against_weighted_labels(make_work: MakeWork) -> None:
+def test_a_model_is_compared_on_weighted_labels(make_work: MakeWork) -> None:
     work = make_work(WEIGHTED)
     against = compare(work, Blend.single(GOOD), None)
     newest, copies = work.frame.iloc[work.blocks[0].validation], work.frame["copies"].to_numpy()
@@ -355,7 +355,7 @@ def test_a_model_is_held_against_weighted_labels(make_work: MakeWork) -> None:
 # ---------------------------------------------------------------- predictions that were published
 
 
-def test_published_predictions_are_judged_by_weight(
+def test_published_predictions_are_scored_by_weight(
     make_problem: Callable[..., Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem = make_problem(replace={**WEIGHTED, **ALSO})
@@ -370,9 +370,9 @@ def test_published_predictions_are_judged_by_weight(
 
     assert rows == 300
     truth = repeated(labelled["late"].to_numpy("float64"), labelled["copies"].to_numpy())
-    said = repeated(chance, labelled["copies"].to_numpy())
+    expanded = repeated(chance, labelled["copies"].to_numpy())
     wanted = {
-        name: get_metric(name).score(truth, np.column_stack([1 - said, said]))
+        name: get_metric(name).score(truth, np.column_stack([1 - expanded, expanded]))
         for name in ("roc_auc", "log_loss")
     }
     assert scores == pytest.approx(wanted)

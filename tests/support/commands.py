@@ -47,11 +47,11 @@ class Done:
 
     code: int
     out: str
-    said: str  # to stderr
+    err: str
     passed: frozenset[str]  # fault points, of a command that ended by itself
 
     @property
-    def answer(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """The document that `--json` puts on stdout."""
         document: dict[str, Any] = json.loads(self.out)
         return document
@@ -72,7 +72,7 @@ class Command:
     def stopped(self) -> None:
         """Wait until it halts."""
         line = self._news.readline().strip()
-        assert line == "stopped", f"it ended with {line}: {self._text('said')}"
+        assert line == "stopped", f"it ended with {line}: {self._text('err')}"
 
     def resume(self) -> None:
         """Let it go on."""
@@ -89,7 +89,7 @@ class Command:
         code = int(self._news.readline())
         self._news.close()
         passed = self._text("passed")
-        return Done(code, self._text("out"), self._text("said"), frozenset(passed.split()))
+        return Done(code, self._text("out"), self._text("err"), frozenset(passed.split()))
 
     def _text(self, name: str) -> str:
         path = self.folder / name
@@ -196,8 +196,8 @@ def _watch(order: dict[str, Any]) -> None:
 def _become(order: dict[str, Any], folder: Path) -> NoReturn:
     """Be the command, from its first line to its last."""
     nothing = os.open(os.devnull, os.O_RDONLY)
-    out, said = (os.open(folder / n, os.O_WRONLY | os.O_CREAT) for n in ("out", "said"))
-    for number, handle in enumerate((nothing, out, said)):
+    out, err = (os.open(folder / n, os.O_WRONLY | os.O_CREAT) for n in ("out", "err"))
+    for number, handle in enumerate((nothing, out, err)):
         os.dup2(handle, number)
     os.environ.update(order["environment"])
     os.chdir(order["at"])

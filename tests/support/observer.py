@@ -28,22 +28,22 @@ COUNTED = "select count(*) from parcels where sent_at >= ? and sent_at < ?"
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A problem file with a workspace beside it; `url` is that of a store on PostgreSQL."""
+    """A problem file and the workspace next to it; `url` is that of a store on PostgreSQL."""
 
     file: Path
     url: str = ""
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a command must be told."""
+        """Environment variables that a command needs."""
         return {"AUTOML_DATABASE_URL": self.url} if self.url else {}
 
-    def ask(self, query: str) -> list[tuple[Any, ...]]:
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of the store; none where a table is not there yet."""
         engine = sa.create_engine(self._place, poolclass=sa.NullPool)
         try:
             with engine.connect() as connection:
-                return [tuple(row) for row in connection.execute(sa.text(query))]
+                return [tuple(row) for row in connection.execute(sa.text(sql))]
         except (sa.exc.OperationalError, sa.exc.ProgrammingError) as error:
             if "no such table" in str(error) or "does not exist" in str(error):
                 return []
@@ -59,15 +59,15 @@ class World:
     def _place(self) -> str:
         return self.url or f"sqlite:///{self.file.parent / '.automl' / 'automl.db'}"
 
-    def ask_mlflow(self, query: str) -> list[tuple[Any, ...]]:
+    def query_mlflow(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of MLflow's own database."""
         with sqlite3.connect(self.file.parent / ".automl" / "mlflow.db", timeout=20) as database:
-            return database.execute(query).fetchall()
+            return database.execute(sql).fetchall()
 
-    def ask_source(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+    def query_source(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """Rows of the source."""
         with sqlite3.connect(self.file.parent / "world.db") as database:
-            return database.execute(query, values).fetchall()
+            return database.execute(sql, values).fetchall()
 
     def copy(self, folder: Path, url: str = "") -> World:
         """The same workspace in another folder; paths inside it lead to the copy."""
@@ -83,33 +83,33 @@ class World:
                 database.execute(
                     f"update {table} set {column} = replace({column}, ?, ?)", (there, here)
                 )
-        said = "replace(receipts, :there, :here)"
+        receipts = "replace(receipts, :there, :here)"
         if url:
-            said = "cast(replace(cast(receipts as text), :there, :here) as json)"
+            receipts = "cast(replace(cast(receipts as text), :there, :here) as json)"
         engine = sa.create_engine(copied._place, poolclass=sa.NullPool)
         with engine.begin() as connection:
-            change = sa.text(f"update automl_cycle set receipts = {said}")
+            change = sa.text(f"update automl_cycle set receipts = {receipts}")
             connection.execute(change, {"there": there, "here": here})
         return copied
 
 
 def look(world: World) -> dict[str, Any]:
     """Everything that readers, reviewers and the store's owner can see, in plain values."""
-    rows = sorted(map(str, world.ask("select * from parcels")))
+    rows = sorted(map(str, world.query("select * from parcels")))
     return {
-        "live": world.ask(LIVE),
+        "live": world.query(LIVE),
         "rows": hashlib.sha256("\n".join(rows).encode()).hexdigest(),
-        "releases": world.ask(
+        "releases": world.query(
             "select as_of, model_version from automl_release order by as_of desc, id desc"
         ),
-        "decisions": world.ask("select as_of, attempt, outcome from automl_decision order by id"),
-        "ledger": world.ask("select kind, from_version, to_version from automl_ledger order by id"),
-        "waiting": world.ask("select blend_id from automl_waiting"),
-        "cycles": world.ask("select verb, as_of, attempt, status from automl_cycle order by id"),
+        "decisions": world.query("select as_of, attempt, outcome from automl_decision order by id"),
+        "ledger": world.query("select kind, from_version, to_version from automl_ledger order by id"),
+        "waiting": world.query("select blend_id from automl_waiting"),
+        "cycles": world.query("select verb, as_of, attempt, status from automl_cycle order by id"),
         "aliases": _aliases(world),
         "runs": sorted(
             Counter(
-                world.ask_mlflow(
+                world.query_mlflow(
                     "select name, status from runs where lifecycle_stage = 'active'"
                 )
             ).items()
@@ -145,18 +145,18 @@ def _of_readers(world: World, seen: dict[str, Any]) -> list[str]:
     if len(seen["live"]) != 1:
         return [f"readers see {len(seen['live'])} generations: {seen['live']}"]
     [(generation, version, rows)] = seen["live"]
-    told = world.ask(
+    stored = world.query(
         f"select as_of, until, rows, model_version, state from automl_generation where id = {generation}"
     )
-    if len(told) != 1:
-        return [f"generation {generation} has {len(told)} rows of its own"]
-    [(as_of, until, wanted, made_by, state)] = told
-    [(batch,)] = world.ask_source(COUNTED, _second(as_of), _second(until))
+    if len(stored) != 1:
+        return [f"generation {generation} has {len(stored)} rows in the store"]
+    [(as_of, until, wanted, made_by, state)] = stored
+    [(batch,)] = world.query_source(COUNTED, _second(as_of), _second(until))
     wrong = {(rows, version, "published")} - {(wanted, made_by, state)}
-    found = [f"readers see {w}, the store says {told}" for w in wrong]
+    found = [f"readers see {w}, the store says {stored}" for w in wrong]
     if rows != batch:
         found.append(f"{rows} rows are live, the batch has {batch}")
-    if len(world.ask("select * from automl_pointer")) != 1:
+    if len(world.query("select * from automl_pointer")) != 1:
         found.append("more than one pointer")
     return found
 
@@ -170,12 +170,12 @@ def _of_champion(world: World, seen: dict[str, Any]) -> list[str]:
         found.append(f"champion is {champion}, released were {versions}")
     files = {
         version: Path(place.removeprefix("file://"))
-        for version, place in world.ask_mlflow(
+        for version, place in world.query_mlflow(
             "select version, storage_location from model_versions where current_stage = 'None'"
         )
     }
-    for version, told in world.ask("select model_version, digests from automl_release"):
-        digests = json.loads(told) if isinstance(told, str) else told
+    for version, stored in world.query("select model_version, digests from automl_release"):
+        digests = json.loads(stored) if isinstance(stored, str) else stored
         if version not in files or _digests(files[version]) != digests:
             found.append(f"version {version} is not what was released")
     return found
@@ -194,7 +194,7 @@ def _of_copy(world: World, seen: dict[str, Any], *, settled: bool) -> list[str]:
     found = []
     if set(frame["generation"]) != {commit["generation"]} or len(frame) != commit["rows"]:
         found.append(f"commit {commit['publication']} names {len(frame)} rows: {commit}")
-    states = world.ask(f"select state from automl_generation where id = {commit['generation']}")
+    states = world.query(f"select state from automl_generation where id = {commit['generation']}")
     if states != [("published",)]:
         found.append(f"the copy shows generation {commit['generation']}, which is {states}")
     if settled and [commit["generation"]] != [generation for generation, *_ in seen["live"]]:
@@ -206,17 +206,17 @@ def _of_decisions(world: World, seen: dict[str, Any]) -> list[str]:
     """One decision per cycle; releases go forward; one generation per (as_of, attempt, version)."""
     decided = Counter((as_of, attempt) for as_of, attempt, _ in seen["decisions"])
     found = [f"{n} decisions of {key}" for key, n in decided.items() if n != 1]
-    order = [str(as_of) for (as_of,) in world.ask("select as_of from automl_release order by id")]
+    order = [str(as_of) for (as_of,) in world.query("select as_of from automl_release order by id")]
     if order != sorted(order):
         found.append(f"releases went back in time: {order}")
     published = Counter(
-        world.ask(
+        world.query(
             "select as_of, attempt, model_version from automl_generation where state = 'published'"
         )
     )
     found += [f"{n} generations of {key}" for key, n in published.items() if n != 1]
     trials = Counter(
-        world.ask_mlflow(
+        world.query_mlflow(
             "select c.value, r.name from runs r join tags k on k.run_uuid = r.run_uuid "
             "and k.key = 'kind' and k.value = 'trial' join tags c on c.run_uuid = r.run_uuid "
             "and c.key = 'cycle' where r.lifecycle_stage = 'active'"
@@ -228,7 +228,7 @@ def _of_decisions(world: World, seen: dict[str, Any]) -> list[str]:
 def _of_ends(world: World, seen: dict[str, Any], *, scored: bool) -> list[str]:
     """Nothing is left half way, and what follows has followed."""
     found = [f"cycle {c} has not ended" for c in seen["cycles"] if c[3] not in ENDED]
-    silent = world.ask("select verb, as_of from automl_cycle where reason = ''")
+    silent = world.query("select verb, as_of from automl_cycle where reason = ''")
     found += [f"cycle {c} ended without a reason" for c in silent]
     found += [f"run {name} is still running" for (name, status), _ in seen["runs"]
               if status == "RUNNING"]  # fmt: skip
@@ -241,7 +241,7 @@ def _of_ends(world: World, seen: dict[str, Any], *, scored: bool) -> list[str]:
 
 
 def _aliases(world: World) -> list[tuple[str, int]]:
-    rows = world.ask_mlflow("select alias, version from registered_model_aliases")
+    rows = world.query_mlflow("select alias, version from registered_model_aliases")
     return sorted((str(alias), int(version)) for alias, version in rows)
 
 

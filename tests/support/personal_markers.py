@@ -75,11 +75,11 @@ def people(rows: int = 1200) -> pd.DataFrame:
 
 @dataclass
 class Life:
-    """A folder in which a problem with personal columns has lived, and all that was said."""
+    """A folder in which a problem with personal columns has lived, and everything that was logged and printed."""
 
     folder: Path
     kind: str
-    said: str = ""
+    output: str = ""
     codes: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -120,7 +120,7 @@ class Life:
     def run(self, name: str, *arguments: str) -> str:
         """A command in this process, heard at its streams, its file descriptors and all its loggers."""
         with (
-            listening(self.folder.parent / f"{self.kind}.said") as heard,
+            listening(self.folder.parent / f"{self.kind}.log") as heard,
             pytest.MonkeyPatch.context() as patch,
         ):
             patch.setattr(sys, "argv", ["automl", *arguments])
@@ -128,7 +128,7 @@ class Life:
                 cli.main()
             except SystemExit as end:
                 self.codes[name] = int(end.code or 0)
-        self.said += heard.text
+        self.output += heard.text
         return heard.text
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
@@ -138,7 +138,7 @@ class Life:
 
 @dataclass
 class Heard:
-    """What was said while listening."""
+    """What was logged and printed in the meantime."""
 
     text: str = ""
 

@@ -64,18 +64,17 @@ class PostgresServer:
         return self.superuser.url.set(database=database).render_as_string(hide_password=False)
 
     def new_database(self, like: str = "") -> str:
-        """Create an empty database, or a copy of one that nobody uses; returns its URL."""
+        """Create an empty database, or a copy of an unused one; returns its URL."""
         name = f"test_{uuid.uuid4().hex[:12]}"
-        # template0 is empty by definition, and nobody can be connected to it
+        # template0 is empty by definition and takes no connections
         template = sa.make_url(like).database if like else "template0"
         with self.superuser.connect() as connection:
             connection.execute(sa.text(f"create database {name} template {template}"))
             if like:
                 # a copied sequence counts numbers as reserved in the write-ahead log that only its original
                 # has reserved: without a checkpoint a server that crashes gives them out twice
-                with suppress(
-                    sa.exc.ProgrammingError
-                ):  # a guest may not, and does not crash the server
+                # (a guest may not, and does not crash the server)
+                with suppress(sa.exc.ProgrammingError):
                     connection.execute(sa.text("checkpoint"))
         self._databases.append(name)
         return self.url(name)
@@ -98,7 +97,7 @@ class PostgresServer:
 class PrivateServer(PostgresServer):
     """A server of this session alone, in an empty folder, from the programs in `binaries`.
 
-    PostgreSQL refuses to run as root; for root it runs as `nobody`, who gets the folder. Assumes that
+    PostgreSQL refuses to run as root; for root it runs as `nobody`, which then owns the folder. Assumes that
     the account has a name (`initdb` asks for it); in a container started with a bare number it fails.
     """
 
@@ -164,9 +163,9 @@ class PrivateServer(PostgresServer):
         )  # fmt: skip
         if done.returncode not in wanted:
             log = self.folder / "log"
-            said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+            text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
             raise RuntimeError(
-                f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}{said[-4000:]}"
+                f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}{text[-4000:]}"
             )
         return done.returncode
 
@@ -195,7 +194,7 @@ class PrivateServer(PostgresServer):
         return done.returncode == 0
 
     def _copy(self, binaries: Path) -> Path:
-        """Copy an installation of the lock file's package, with the libraries a wheel puts beside it."""
+        """Copy an installation of the lock file's package, with the libraries a wheel puts next to it."""
         installation = binaries.parent
         package = installation.parent
         to = self.folder / "copy"

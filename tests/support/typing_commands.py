@@ -1,4 +1,4 @@
-"""A folder to type commands in, as people meet the command line: real processes, judged by what they leave."""
+"""A folder to type commands in, as users do: real processes, checked by what they leave."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ HEAVY = ("mlflow", "prefect", "optuna", "sklearn", "lightgbm")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """How a command ended and what it said."""
+class Finished:
+    """How a command ended and what it wrote."""
 
     code: int
     out: str
@@ -48,7 +48,7 @@ class Place:
     def file(self) -> Path:
         return self.folder / "problem.toml"
 
-    def run(self, *arguments: str, python: tuple[str, ...] = (), **environment: str) -> Answer:
+    def run(self, *arguments: str, python: tuple[str, ...] = (), **environment: str) -> Finished:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AUTOML_", "MLFLOW_"))}
         started = time.monotonic()
         done = subprocess.run(
@@ -60,17 +60,17 @@ class Place:
             timeout=120,
             check=False,
         )
-        return Answer(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+        return Finished(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
-    def order(self, *arguments: str, **environment: str) -> Answer:
+    def order(self, *arguments: str, **environment: str) -> Finished:
         """As `run`, but the process is forked from one that has the libraries."""
         assert self.launcher is not None
         started, more = time.monotonic(), {"COLUMNS": "120", **environment}
         done = self.launcher.run(*arguments, at=self.elsewhere, **more)
-        return Answer(done.code, done.out, done.said, time.monotonic() - started)
+        return Finished(done.code, done.out, done.err, time.monotonic() - started)
 
     def variant(self, replace: dict[str, str], *, contract: bool = True) -> Path:
-        """The same problem from another file, changed; knows the contract unless told otherwise."""
+        """The same problem from another file, changed; with a copy of the contract unless `contract` is false."""
         text = self.file.read_text(encoding="utf-8")
         for old, new in replace.items():
             assert old in text

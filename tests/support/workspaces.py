@@ -39,7 +39,7 @@ def run_cycle(file: Path, as_of: datetime, **options: Any) -> CycleResult:
 
 
 def rows(file: Path, query: str) -> list[Any]:
-    """Rows of the store beside a problem file."""
+    """Rows of the store of a problem file's workspace."""
     with sqlite3.connect(file.parent / ".automl" / "automl.db") as database:
         return database.execute(query).fetchall()
 
@@ -122,27 +122,27 @@ def let_wait(file: Path, *, days: int = 14) -> Blend:
     version = next(r for r in store.releases("parcels") if r.model_version == 1)
     assert champion is not None
     moment = now()
-    one = Waiting(
+    waiting = Waiting(
         as_of=champion.as_of, blend=blend, labels_until=champion.labels_until, reason="it gains", losses={"model": 0.2, "baseline": 0.5},
         waits_since=moment, expires_at=moment + timedelta(days=days), decision_id=champion.decision_id,
         model_version=version.model_version, run_id=version.run_id, digests=version.digests, fingerprint=version.fingerprint,
     )  # fmt: skip
-    told = Entry(
+    entry = Entry(
         at=moment,
-        as_of=one.as_of,
+        as_of=waiting.as_of,
         kind="wait",
         actor="schedule",
         reason="it gains",
         blend_id=blend.id,
     )
     with store.writer.begin() as connection:
-        ledger.write_waiting(connection, "parcels", one)
-        ledger.write(connection, "parcels", told)
+        ledger.write_waiting(connection, "parcels", waiting)
+        ledger.write(connection, "parcels", entry)
     return blend
 
 
 def without_standby(file: Path) -> None:
-    """Throw away the generation of version 1 that waits beside the published one."""
+    """Throw away the generation of version 1 that waits next to the published one."""
     problem, _, store = opened(file)
     live = store.live(problem.table)
     assert live is not None
@@ -203,7 +203,7 @@ class Worlds:
             self._do(world, "retrain", "--as-of", NOW)
         elif done == "cycle, retrain that MLflow missed":
             killed = self.run(world, "retrain", "--as-of", NOW, AUTOML_FAULT="release.committed")
-            assert killed.code == -9, killed.said
+            assert killed.code == -9, killed.err
         elif done == "cycle, cycle":
             self._do(world, "cycle", "--as-of", NOW)
         elif done == "cycle, then review":
@@ -211,14 +211,16 @@ class Worlds:
         elif done == "cycle in review":
             in_review(world)
             self._do(world, "cycle", "--as-of", NOW, "--plan", "full", before=PROMOTING)
-            assert world.ask("select blend_id from automl_waiting"), "nobody waits"
+            assert world.query("select blend_id from automl_waiting"), (
+                "no challenger waits for review"
+            )
         else:
             raise ValueError(done)
         return world
 
     def _do(self, world: World, *arguments: str, **more: str) -> None:
         done = self.run(world, *arguments, **more)
-        assert done.code == 0, done.said
+        assert done.code == 0, done.err
 
     def _copy(self, world: World) -> World:
         url = self.server.new_database(world.url) if world.url else ""
@@ -254,6 +256,6 @@ def find_any_challenger_better() -> None:
 
 
 def _promoting(rivals: Sequence[Duel], holder: str, *_: Any, **__: Any) -> Decision:
-    told = decide([d for d in rivals if d.challenger != holder], holder, 0.8, {}).verdicts
-    best = replace(told[0], passed=True, reason="")
-    return Decision("promote", best.challenger, "promoted: it gains", (best, *told[1:]))
+    verdicts = decide([d for d in rivals if d.challenger != holder], holder, 0.8, {}).verdicts
+    best = replace(verdicts[0], passed=True, reason="")
+    return Decision("promote", best.challenger, "promoted: it gains", (best, *verdicts[1:]))

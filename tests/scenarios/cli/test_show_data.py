@@ -25,7 +25,7 @@ from automl.workspace import open_workspace
 from tests.scenarios.cli.test_run import AS_OF as FIRST
 from tests.support.commands import Launcher
 from tests.support.parcels import AS_OF, write_problem
-from tests.support.typing_commands import HEAVY, Answer, Place
+from tests.support.typing_commands import HEAVY, Finished, Place
 
 DAY = timedelta(days=1)
 DAYS = ("2026-03-03", "2026-03-04")
@@ -36,7 +36,7 @@ QUICK = {
 }
 
 
-def inspect(place: Place, *arguments: str) -> Answer:
+def inspect(place: Place, *arguments: str) -> Finished:
     return place.order(arguments[0], str(place.file), *arguments[1:], COLUMNS="80")
 
 

@@ -91,10 +91,10 @@ def slow_verdicts(rivals: Sequence[Duel]) -> dict[str, tuple[float, float, float
     s2, rho = slow_noise(rivals)
     n_eff, spread_noise = [], []
     for ws in weights:
-        alike = sum(ws) ** 2 / sum(w * w for w in ws)
+        effective = sum(ws) ** 2 / sum(w * w for w in ws)
         # the scale of weights cancels in the line above; evidence that is all old or all sweep is worth less
-        n_eff.append(alike * min(1.0, max(ws)) * (1 - rho) / (1 + rho))
-        spread_noise.append(1 / alike / 2)  # the champion's half is common to all means
+        n_eff.append(effective * min(1.0, max(ws)) * (1 - rho) / (1 + rho))
+        spread_noise.append(1 / effective / 2)  # the champion's half is common to all means
     se2 = [s2 / n for n in n_eff]
     centre = sum(m) / len(m)
     spread = sum((x - centre) ** 2 for x in m) / (len(m) - 1) if len(m) > 1 else 0.0
@@ -250,13 +250,13 @@ def test_what_else_was_tried_is_never_promoted_and_moves_no_mean(
 def test_a_lead_is_believed_less_where_all_that_was_tried_lies_close_together() -> None:
     rival = duel("r", [0.02, 0.005, 0.015, 0.01])
     luck = [0.005, 0.005, -0.005, -0.005]  # neither like its neighbours nor always the opposite
-    alike = [duel(f"t{i}", luck) for i in range(8)]
+    close = [duel(f"t{i}", luck) for i in range(8)]
     apart = [duel(f"t{i}", [x + y for y in luck]) for i, x in enumerate((-0.03, 0.03) * 4)]
 
     def shrunk(others: Sequence[Duel]) -> float:
         return verdict_of(decide([rival], "champion", CONFIDENCE, {}, others=others), "r").shrunk
 
-    assert shrunk(alike) < shrunk(apart) / 2
+    assert shrunk(close) < shrunk(apart) / 2
 
 
 def test_what_is_hopelessly_behind_makes_no_lead_more_credible() -> None:

@@ -101,12 +101,14 @@ def test_n_trials_with_two_workers_give_the_same_leaderboard_twice(
         '"linear"]': '"linear", "lightgbm", "mlp"]',
         "trials   = 4": "trials   = 18",
     }
-    boards = [sweep(make_work(edits, scratch=s), deadline=float("inf")) for s in ("one", "two")]
-    assert numbers(boards[0]) == numbers(boards[1])
-    assert boards[0].challenger == boards[1].challenger
-    assert len(boards[0].trials) == 18
-    assert boards[0].stopped == "trials"
-    assert {t.source for t in boards[0].trials} == {"start", "search"}
+    leaderboards = [
+        sweep(make_work(edits, scratch=s), deadline=float("inf")) for s in ("one", "two")
+    ]
+    assert numbers(leaderboards[0]) == numbers(leaderboards[1])
+    assert leaderboards[0].challenger == leaderboards[1].challenger
+    assert len(leaderboards[0].trials) == 18
+    assert leaderboards[0].stopped == "trials"
+    assert {t.source for t in leaderboards[0].trials} == {"start", "search"}
 
 
 # ---------------------------------------------------------------- stopping
