@@ -5,7 +5,7 @@ from __future__ import annotations
 from automl.cycles.steps import step
 from automl.promotion.release import reconcile, roll_forward
 
-__all__ = ["export", "follow_release"]
+__all__ = ["catch_up", "follow_release"]
 
-export = step("export", io=True)(roll_forward)
+catch_up = step("catch up", io=True)(roll_forward)
 follow_release = step("let MLflow follow", io=True)(reconcile)

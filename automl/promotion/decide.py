@@ -91,7 +91,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Promote a challenger, or keep the champion and refit it."""
+    """The verdict on the evidence: promote a challenger, or keep the champion and refit it."""
 
     outcome: Literal["promote", "keep"]
     blend: str

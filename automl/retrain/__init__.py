@@ -4,7 +4,7 @@ training_data   the rows: pulled, checked, cut into blocks
 plan            how much to search
 search          the sweep, and what it leaves for the next
 case            the case that a decision is made on: champion, rivals, losses
-choose          the decision; `proposal` in review mode
+choose          what to release: a decision on the evidence, as a `choice`; `proposal` in review mode
 refit           the chosen blend on all rows
 register        model versions, examined by the guards
 cycle_run       the cycle's run in MLflow; `cycle_note` is what reviewers read

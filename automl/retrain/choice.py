@@ -1,4 +1,4 @@
-"""A decision before it is effective, with what `automl why` shows of it."""
+"""What a cycle is about to release and why, and what `automl why` shows of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ shrunk_gain = attrgetter("shrunk")  # of a verdict
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Choice:
-    """What was decided, before any of it is effective."""
+    """What a cycle is about to release, and why; nothing of it is effective yet.
+
+    Its `decision` is the verdict on the evidence alone: promote or keep. `outcome` and `blend` are what this
+    cycle makes of it: also a first model, a return to the previous champion, or a wait for review.
+    """
 
     decision: Decision
     outcome: str  # first | promote | revert | keep | stay

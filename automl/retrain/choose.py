@@ -1,4 +1,4 @@
-"""Turn the evidence of a cycle into a decision; writes nothing.
+"""Choose what a cycle releases, by a decision on its evidence; writes nothing.
 
 Champion, shadows and this cycle's challenger are compared on all blocks that any cycle has evaluated for
 both. The rule itself is `automl.promotion.decide`.
@@ -36,7 +36,7 @@ NOTHING_ADDED = "kept: the search found no recipe that adds to those in place"
 
 @step("decide")
 def make_choice(job: Job, sweep: Sweep) -> Choice:
-    """Compare challenger and shadows with the champion on all evidence, and decide.
+    """Decide on all evidence between champion, challenger and shadows, and choose what to release.
 
     A first cycle has no champion: the blend of its start points stands in, and the challenger must be better
     by the same rule, but without the extra caution for in-sample evidence. So it is where the champion's

@@ -11,7 +11,7 @@ import shutil
 from automl import history
 from automl.cycles.job import Job, open_job
 from automl.cycles.options import RunOptions
-from automl.cycles.projections import export
+from automl.cycles.projections import catch_up
 from automl.cycles.result import CycleResult, Staged, finished
 from automl.cycles.steps import Runner, Step, call, step
 from automl.modeling.workers import warm_up
@@ -25,7 +25,7 @@ from automl.retrain.cycle_run import log_roles, logging_trials, open_run, update
 from automl.retrain.plan import make_plan, narrowed
 from automl.retrain.refit import fit_chosen
 from automl.retrain.register import register_challenger, register_model
-from automl.retrain.search import Sweep, cache_fits, fit_cache, score_shadows, search
+from automl.retrain.search import Sweep, cache_fits, fit_cache, predict_with_cached_fits, search
 from automl.retrain.training_data import check_contract, make_work, pull_history, settle_maturity
 from automl.store import Release
 from automl.sweep import Refits
@@ -46,7 +46,7 @@ def retrain(
     run: Runner = call,
     stage: Stage | None = None,
 ) -> CycleResult:
-    """Run the retraining cycle of one as_of to its end; again, it is a no-op.
+    """Retrain as of one moment; if this cycle has already ended, return its result and change nothing.
 
     With `stage` (given by `cycle`), predictions are staged first and published in the transaction that
     releases the model.
@@ -59,7 +59,7 @@ def retrain(
     options = options or RunOptions()
     done = finished(problem, workspace, "retrain", options)
     if done:
-        run(export, problem, workspace)
+        run(catch_up, problem, workspace)
         return done
     with open_job(problem, workspace, "retrain", options) as opened:
         warm_up()
@@ -69,7 +69,7 @@ def retrain(
         run(measure_realised, job, snapshot, contract)
         work = make_work(job, snapshot, contract)
         cache = fit_cache(job)
-        cached = run(score_shadows, cache, work)
+        cached = run(predict_with_cached_fits, cache, work)
         plan = run(make_plan, job, work, cached)
         work = narrowed(work, plan)
         run_id = run(open_run, job, work, snapshot, plan)
@@ -81,6 +81,7 @@ def retrain(
             log_roles(job, log, sweep.leaderboard, choice)
             fitted = run(fit_chosen, job, refits, sweep, choice)
         warnings += fitted.warnings
+        # two steps: register, guards
         release, guards = register_model(job, sweep, fitted, run_id, run)
         choice = fitted.choice
         if fitted.challenger:
@@ -121,7 +122,9 @@ def _clean(job: Job, sweep: Sweep) -> None:
 def _end_dry_run(
     job: Job, sweep: Sweep, choice: Choice, run_id: str, warnings: list[str]
 ) -> CycleResult:
-    reason = f"dry run, nothing was changed: would have {choice.pending.reason}"
+    reason = (
+        f"dry run: nothing released or published; the decision would be: {choice.pending.reason}"
+    )
     job.store.end_cycle(job.cycle, "dry-run", reason)
     tags = {"decision": "dry-run"}
     job.registry.close_cycle(run_id, metrics={}, tags=tags, note=reason, artifacts={})

@@ -30,7 +30,7 @@ from automl.sweep import (
 from automl.testing import fault
 from automl.tracking import TrialLog
 
-__all__ = ["Sweep", "cache_fits", "fit_cache", "score_shadows", "search"]
+__all__ = ["Sweep", "cache_fits", "fit_cache", "predict_with_cached_fits", "search"]
 
 PREDICTIONS = 8  # best recipes whose predictions are cached for the next cycle
 LEAST_SHARE = 0.4  # of the budget, which a resumed sweep has at least
@@ -53,7 +53,7 @@ def fit_cache(job: Job) -> FitCache:
 
 
 @step("score shadows")
-def score_shadows(cache: FitCache, work: Work) -> dict[tuple[str, int], Params]:
+def predict_with_cached_fits(cache: FitCache, work: Work) -> dict[tuple[str, int], Params]:
     """Predict this cycle's blocks with the fits of earlier cycles; fits nothing."""
     return cache.predict(work)
 

@@ -6,12 +6,13 @@ change in one transaction.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from automl import predictions
 from automl.cycles.job import Job, open_job
 from automl.cycles.options import RunOptions
-from automl.cycles.projections import export, follow_release
+from automl.cycles.projections import catch_up, follow_release
 from automl.cycles.result import CycleResult, Staged, finished
 from automl.cycles.steps import Runner, call, step
 from automl.errors import NoModelError
@@ -29,7 +30,7 @@ __all__ = ["cycle", "score"]
 def score(
     problem: Problem, workspace: Workspace, options: RunOptions | None = None, *, run: Runner = call
 ) -> CycleResult:
-    """Publish the champion's predictions for the batch of one as_of; again, it is a no-op.
+    """Score one batch with the champion; if this cycle has already ended, return its result and change nothing.
 
     Raises
     ------
@@ -39,17 +40,19 @@ def score(
     options = options or RunOptions()
     done = finished(problem, workspace, "score", options)
     if done:
-        run(export, problem, workspace)
+        run(catch_up, problem, workspace)
         return done
     with open_job(problem, workspace, "score", options) as job:
         champion = _champion(job.store, problem, job.as_of)
         run(follow_release, job.store, job.registry, problem)
+        # three steps: pull batch, predict and stage, audit
         staged = stage_batch(job, champion, run)
         reason = f"{staged.rows} rows by version {champion.model_version}"
         if staged.reused:
             reason += f", {staged.reused} of them reused"
         run(publish_generation, job, staged.generation, reason)
         run(export_and_clean, job)
+        # during probation: stand by
         try_standby(job, champion, staged.generation, run)
         return CycleResult(
             problem=problem,
@@ -74,12 +77,12 @@ def cycle(
     AutomlError
         As `retrain` and `score`. Champion and predictions are unchanged.
     """
+    options = options or RunOptions()
     result = retrain(problem, workspace, options, run=run, stage=stage_predictions)
-    if (
-        result.status in UNSCORED
-    ):  # an earlier `automl retrain` has ended: only the scoring is missing
-        return score(problem, workspace, RunOptions(as_of=result.as_of), run=run)
-    run(export, problem, workspace)
+    # an earlier `automl retrain` has ended: only the scoring is missing
+    if result.status in UNSCORED and not options.dry_run:
+        return score(problem, workspace, replace(options, as_of=result.as_of, again=False), run=run)
+    run(catch_up, problem, workspace)
     return result
 
 

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 # refused and failed cycles may run again
-ENDED = ("published", "released", "kept", "waiting", "skipped")
+ENDED = ("published", "released", "kept", "waiting")
 UNSCORED = ("released", "kept", "waiting")  # how a retraining ends that published nothing
 
 

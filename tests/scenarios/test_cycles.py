@@ -318,6 +318,22 @@ def test_a_changed_problem_file_needs_again_and_a_reason(tmp_path: Path) -> None
     )
 
 
+def test_a_cycle_after_an_older_retraining_scores_it_if_asked_to_fill_in(tmp_path: Path) -> None:
+    file = write_problem(tmp_path, replace={"trials   = 4": "trials   = 2"})
+    problem, workspace = load_problem(file), open_workspace(file)
+    retrain(problem, workspace, RunOptions(as_of=AS_OF - WEEK))
+    generations = "select as_of from automl_generation where state <> 'staged' order by as_of"
+    assert run_cycle(file, AS_OF - WEEK, dry_run=True).status == "released"
+    assert rows(file, generations) == [], "a dry run publishes nothing"
+    newest = score(problem, workspace, RunOptions(as_of=AS_OF))
+    with pytest.raises(ProblemError, match="earlier than the newest cycle"):
+        run_cycle(file, AS_OF - WEEK)
+    older = run_cycle(file, AS_OF - WEEK, backfill=True)
+    assert (older.status, older.as_of) == ("published", AS_OF - WEEK)
+    assert len(rows(file, generations)) == 2
+    assert rows(file, "select distinct generation from parcels") == [(newest.generation,)]
+
+
 def test_a_dry_run_decides_and_changes_nothing(tmp_path: Path) -> None:
     file = write_problem(tmp_path)
     result = run_cycle(file, AS_OF, dry_run=True)

@@ -294,7 +294,7 @@ def test_mended_data_or_a_changed_problem_starts_from_nothing(
     assert store.trials(again) == []
 
 
-@pytest.mark.parametrize("status", ["published", "released", "kept", "waiting", "skipped"])
+@pytest.mark.parametrize("status", ["published", "released", "kept", "waiting"])
 def test_a_cycle_that_ended_stays_as_it_ended(store: Store, status: str) -> None:
     cycle = open_one(store)
     store.end_cycle(cycle, status, "because")
