@@ -5,7 +5,7 @@
     │   └── SpaceError          2  a family file that cannot be used
     ├── HistoryError            3  the data were refused
     │   └── ContractError       3  ... because they break the contract
-    ├── NoModelError            4  no valid trial, and no champion to keep
+    ├── NoModelError            4  no model to use: no champion, and no trial succeeded
     ├── UnreachableError        5  MLflow, a source or a database does not respond
     ├── PredictError            6  scoring or publishing failed
     │   └── DigestError         6  ... because the model's files are not the ones that were decided

@@ -28,7 +28,8 @@ def open_project(file: str | Path) -> Project:
     """Open a problem file.
 
     Sets thread limits and MLflow's settings (`mlflow.env`) in the environment of this process, under
-    what is set already. Open the project before numpy, scikit-learn or LightGBM are imported.
+    what is set already. Open the project before scikit-learn or LightGBM are imported, or a warning says that
+    predictions may be slow; if numpy was imported before, only its own linear algebra keeps its threads.
 
     Raises
     ------
@@ -65,18 +66,18 @@ class Project:
         Parameters
         ----------
         as_of
-            Logical now: text, date, datetime or pandas Timestamp; UTC without a zone. Default: the newest
-            slot of the problem's cron, or today's midnight.
+            The time the cycle pretends it is: text, date, datetime or pandas Timestamp; UTC without a zone. Default: the newest
+            slot of the schedule; without one, today 00:00 in the problem's time zone.
         budget
             Instead of sweep.budget, such as "90s" or "5m".
         plan
-            How much to search; "auto" decides by what has changed.
+            "refit": no search; "warm": a small one; "full": from the start points; "auto": by what has changed.
         again, reason
             Run a finished cycle again; the reason is recorded with the decision.
         backfill
-            Allow an as_of before the newest cycle.
+            Fill in a cycle older than the newest one.
         dry_run
-            Sweep and decide, change nothing.
+            Decide, but release and publish nothing; history, trials and the MLflow run are written.
 
         Raises
         ------
@@ -105,7 +106,7 @@ class Project:
         backfill: bool = False,
         dry_run: bool = False,
     ) -> CycleResult:
-        """Pull history, sweep, decide, release; predictions change with the next score. As `cycle`."""
+        """Pull, sweep, decide, release; published predictions stay until the next `score`. As `cycle`."""
         return self._run(
             "retrain",
             as_of=as_of,
@@ -282,7 +283,7 @@ class Project:
             return review.approve(self.problem, self.workspace, reason, version=version)
 
     def reject(self, version: int | None = None, *, reason: str) -> CycleResult:
-        """Reject the challenger awaiting approval. As `approve`."""
+        """Reject the challenger awaiting approval; for five cycles its blend needs stronger evidence."""
         from automl import review
 
         with quiet_libraries():
@@ -294,7 +295,7 @@ class Project:
         Parameters
         ----------
         to
-            Version to return to. Default: the version that was released before the champion.
+            Version to return to. Default: the previous version; required if the champion is itself a rollback.
         reason
             Recorded in the ledger.
         """

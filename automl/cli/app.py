@@ -20,6 +20,7 @@ __all__ = [
     "Debug",
     "DryRun",
     "File",
+    "Files",
     "Json",
     "LedgerReason",
     "Plan",
@@ -36,9 +37,10 @@ app = App(
         "automl cycle examples/flights/problem.toml --as-of 2013-11-04\n"
         "automl why examples/flights/problem.toml\n"
         "```\n\n"
-        "Exit codes: 0 done, 1 failed, 2 wrong usage or problem file, 3 data refused, 4 no valid trial and no "
-        "champion, 5 MLflow or a database unreachable, 6 scoring or publishing failed, 7 another run holds the "
-        "cycle, 130 interrupted."
+        "Words: docs/concepts.md\n\n"
+        "Exit codes: 0 done, 1 failed, 2 wrong usage or problem file, 3 data refused, 4 no model to use: no "
+        "champion, and no trial succeeded, 5 MLflow or a database unreachable, 6 scoring or publishing failed, "
+        "7 another run holds the cycle, 130 interrupted."
     ),
     version_flags=["--version"],
     default_parameter=Parameter(negative="", show_default=False),
@@ -50,27 +52,39 @@ INSPECT = Group("Inspect", sort_key=3)
 SETUP = Group("Set up", sort_key=4)
 
 File = Annotated[Path, Parameter(help="Problem file (TOML).")]
+Files = Annotated[Path, Parameter(help="Problem files (TOML).", required=True)]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON document to stdout.")]
 Debug = Annotated[bool, Parameter(name="--debug", help="Show the full traceback of an error.")]
 AsOf = Annotated[
     str | None,
     Parameter(
-        help="Time that counts as now, UTC. Default: the newest slot of the problem's schedule."
+        help="The time the cycle pretends it is, such as 2013-11-04 or 2013-11-04T06:00 (UTC without an offset). "
+        "Default: the newest slot of the schedule; without one, today 00:00 in the problem's time zone."
     ),
 ]
 Budget = Annotated[
     str | None,
     Parameter(help="Time for sweep and refit, such as 90s or 5m. Default: sweep.budget."),
 ]
-Again = Annotated[bool, Parameter(help="Decide a finished cycle again; requires --reason.")]
-Reason = Annotated[str, Parameter(help="Reason; recorded with the decision.")]
-Backfill = Annotated[bool, Parameter(help="Allow an as_of earlier than that of the newest cycle.")]
+Again = Annotated[bool, Parameter(help="Run a finished cycle again; needs --reason.")]
+Reason = Annotated[str, Parameter(help="Goes with --again; recorded with the decision.")]
+Backfill = Annotated[bool, Parameter(help="Fill in a cycle older than the newest one.")]
 Plan = Annotated[
     Literal["auto", "refit", "warm", "full"],
-    Parameter(help="How much to search; auto decides by what has changed.", show_default=True),
+    Parameter(
+        help="How much to search. refit: nothing; warm: a little; full: from the start points; auto: by what "
+        "has changed.",
+        show_default=True,
+    ),
 ]
-DryRun = Annotated[bool, Parameter(help="Sweep and decide, but release and publish nothing.")]
+DryRun = Annotated[
+    bool,
+    Parameter(
+        help="Decide, but release and publish nothing; history, trials and the MLflow run are written."
+    ),
+]
 LedgerReason = Annotated[str, Parameter(name="--reason", help="Reason; recorded in the ledger.")]
 Cycle = Annotated[
-    str | None, Parameter(help="as_of of the cycle, UTC. Default: the newest retraining.")
+    str | None,
+    Parameter(help="as_of of the cycle, UTC without an offset. Default: the newest retraining."),
 ]

@@ -10,14 +10,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cyclopts import CycloptsError, CycloptsPanel, MissingArgumentError, UnknownCommandError
+
 from automl.cli.inputs import open_problem
 from automl.errors import AutomlError, UnreachableError
 
 if TYPE_CHECKING:
+    from rich.panel import Panel
+
     from automl.cycles.result import CycleResult
     from automl.workspace import Workspace
 
-__all__ = ["print_document", "print_error", "print_message", "print_result", "stdout_to_stderr"]
+__all__ = [
+    "print_document",
+    "print_error",
+    "print_message",
+    "print_result",
+    "stdout_to_stderr",
+    "usage_error",
+]
 
 CHANGING = (
     "cycle", "retrain", "score", "rollback", "approve", "reject", "history", "contract",
@@ -71,6 +82,17 @@ def print_error(error: AutomlError, arguments: list[str]) -> None:
             },
         }
         sys.stdout.write(json.dumps(document) + "\n")
+
+
+def usage_error(error: CycloptsError) -> Panel:
+    """What is wrong with the words of a command, and where its help is."""
+    text = str(error)
+    if isinstance(error, MissingArgumentError) and error.argument and not error.keyword:
+        name = error.argument.name
+        text = f"{name} is missing" + (": the path of a problem file." if name == "FILE" else ".")
+    elif isinstance(error, UnknownCommandError):
+        text = text.partition(" Available commands:")[0] + " See automl --help."
+    return CycloptsPanel(text)
 
 
 @contextlib.contextmanager

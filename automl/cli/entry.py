@@ -11,7 +11,7 @@ import traceback
 
 from automl.cli import review, run, setup, show  # noqa: F401  importing them registers the commands
 from automl.cli.app import app
-from automl.cli.console import print_error, print_message
+from automl.cli.console import print_error, print_message, usage_error
 from automl.errors import AutomlError
 
 __all__ = ["main"]
@@ -25,7 +25,13 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
-        result = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+        result = app(
+            arguments,
+            exit_on_error=False,
+            print_error=True,
+            error_formatter=usage_error,
+            result_action="return_value",
+        )
         sys.exit(result if isinstance(result, int) else 0)
     except KeyboardInterrupt:
         print_message(

@@ -12,6 +12,7 @@ __all__ = ["approve", "reject", "rollback"]
 @app.command(group=REVIEW)
 def rollback(
     file: File,
+    /,
     *,
     to: int | None = None,
     reason: LedgerReason,
@@ -23,7 +24,7 @@ def rollback(
     Parameters
     ----------
     to
-        Version to return to. Default: the version that was released before the champion.
+        Version to return to. Default: the previous version; required if the champion is itself a rollback.
     """
     problem, workspace = open_problem(file)
     with stdout_to_stderr():
@@ -33,9 +34,10 @@ def rollback(
     return print_result(result, workspace, as_json=json)
 
 
-@app.command(group=REVIEW)
+@app.command(group=REVIEW, usage="automl approve --reason STR [OPTIONS] FILE [VERSION]")
 def approve(
     file: File,
+    /,
     version: int | None = None,
     *,
     reason: LedgerReason,
@@ -57,16 +59,17 @@ def approve(
     return print_result(result, workspace, as_json=json)
 
 
-@app.command(group=REVIEW)
+@app.command(group=REVIEW, usage="automl reject --reason STR [OPTIONS] FILE [VERSION]")
 def reject(
     file: File,
+    /,
     version: int | None = None,
     *,
     reason: LedgerReason,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Reject the challenger awaiting approval.
+    """Reject the challenger awaiting approval; for five cycles its blend needs stronger evidence.
 
     Parameters
     ----------

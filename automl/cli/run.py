@@ -14,6 +14,7 @@ from automl.cli.app import (
     Debug,
     DryRun,
     File,
+    Files,
     Json,
     Plan,
     Reason,
@@ -32,6 +33,7 @@ __all__ = ["cycle", "retrain", "run_pipeline", "schedule", "score"]
 @app.command(group=RUN)
 def cycle(
     file: File,
+    /,
     *,
     as_of: AsOf = None,
     budget: Budget = None,
@@ -59,6 +61,7 @@ def cycle(
 @app.command(group=RUN)
 def retrain(
     file: File,
+    /,
     *,
     as_of: AsOf = None,
     budget: Budget = None,
@@ -70,7 +73,7 @@ def retrain(
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Pull history, sweep, decide, release. Predictions change with the next score."""
+    """Pull history, sweep, decide, release. Published predictions stay until the next `automl score`."""
     options = run_options(
         as_of=as_of,
         budget=budget,
@@ -86,6 +89,7 @@ def retrain(
 @app.command(group=RUN)
 def score(
     file: File,
+    /,
     *,
     as_of: AsOf = None,
     again: Again = False,
@@ -99,8 +103,8 @@ def score(
     return run_pipeline("score", file, options, as_json=json)
 
 
-@app.command(group=RUN)
-def schedule(*files: File, check: bool = False, debug: Debug = False) -> int:
+@app.command(group=RUN, usage="automl schedule [OPTIONS] FILE...")
+def schedule(*file: Files, check: bool = False, debug: Debug = False) -> int:
     """Run problem files on their schedules until stopped. Needs a Prefect server.
 
     Parameters
@@ -108,7 +112,7 @@ def schedule(*files: File, check: bool = False, debug: Debug = False) -> int:
     check
         Only print the deployments and their next slots.
     """
-    problems = [open_problem(file)[0] for file in files]
+    problems = [open_problem(path)[0] for path in file]
     from automl.report import schedule_text
 
     print_message(schedule_text(problems))

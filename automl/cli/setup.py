@@ -16,7 +16,7 @@ __all__ = ["check", "doctor", "spaces"]
 
 
 @app.command(group=SETUP)
-def check(file: File, *, json: Json = False, debug: Debug = False) -> int:
+def check(file: File, /, *, json: Json = False, debug: Debug = False) -> int:
     """Validate a problem file and its families without reading data."""
     problem, workspace = open_problem(file)
     from automl import report
@@ -31,9 +31,9 @@ def check(file: File, *, json: Json = False, debug: Debug = False) -> int:
     return print_document(document, report.checked_text, as_json=json)
 
 
-@app.command(group=SETUP)
+@app.command(group=SETUP, usage="automl spaces [OPTIONS] [NAME]")
 def spaces(name: str | None = None, *, json: Json = False, debug: Debug = False) -> int:
-    """List the families, or check one: ranges, draws, fit, determinism, save and load.
+    """List the families, or check one: ranges, random parameters, fit, same seed same result, save and load.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def spaces(name: str | None = None, *, json: Json = False, debug: Debug = False)
     return 0 if all(check.passed for check in findings.checks) else 2
 
 
-@app.command(group=SETUP)
-def doctor(file: Path | None = None, *, json: Json = False, debug: Debug = False) -> int:
+@app.command(group=SETUP, usage="automl doctor [OPTIONS] [FILE]")
+def doctor(file: Path | None = None, /, *, json: Json = False, debug: Debug = False) -> int:
     """Check the installation: versions, threads, ports, permissions, Prefect's server.
 
     Parameters

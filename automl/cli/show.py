@@ -12,7 +12,7 @@ __all__ = ["champion", "contract", "history", "leaderboard", "status", "ui", "wh
 
 
 @app.command(group=INSPECT)
-def status(file: File, *, json: Json = False, debug: Debug = False) -> int:
+def status(file: File, /, *, json: Json = False, debug: Debug = False) -> int:
     """Show champion, live predictions, realised performance and recent cycles."""
     problem, workspace = open_problem(file)
     from automl import report
@@ -22,7 +22,7 @@ def status(file: File, *, json: Json = False, debug: Debug = False) -> int:
 
 @app.command(group=INSPECT)
 def leaderboard(
-    file: File, *, cycle: Cycle = None, json: Json = False, debug: Debug = False
+    file: File, /, *, cycle: Cycle = None, json: Json = False, debug: Debug = False
 ) -> int:
     """Show the trials of a cycle, best first."""
     problem, workspace = open_problem(file)
@@ -33,7 +33,7 @@ def leaderboard(
 
 
 @app.command(group=INSPECT)
-def why(file: File, *, cycle: Cycle = None, json: Json = False, debug: Debug = False) -> int:
+def why(file: File, /, *, cycle: Cycle = None, json: Json = False, debug: Debug = False) -> int:
     """Show a cycle's decision and its evidence."""
     problem, workspace = open_problem(file)
     from automl import report
@@ -43,13 +43,15 @@ def why(file: File, *, cycle: Cycle = None, json: Json = False, debug: Debug = F
 
 
 @app.command(group=INSPECT)
-def champion(file: File, *, at: str | None = None, json: Json = False, debug: Debug = False) -> int:
+def champion(
+    file: File, /, *, at: str | None = None, json: Json = False, debug: Debug = False
+) -> int:
     """Show the champion at a given time and its release: when, why, by which user.
 
     Parameters
     ----------
     at
-        Wall-clock time, UTC. Default: now.
+        Wall-clock time, UTC without an offset. Default: now.
     """
     problem, workspace = open_problem(file)
     from automl import report
@@ -59,7 +61,9 @@ def champion(file: File, *, at: str | None = None, json: Json = False, debug: De
 
 
 @app.command(group=INSPECT)
-def history(file: File, *, verify: bool = False, json: Json = False, debug: Debug = False) -> int:
+def history(
+    file: File, /, *, verify: bool = False, json: Json = False, debug: Debug = False
+) -> int:
     """Show pulls and snapshots: rows, time span, size, changes, and rows set aside.
 
     Parameters
@@ -79,6 +83,7 @@ def history(file: File, *, verify: bool = False, json: Json = False, debug: Debu
 @app.command(group=INSPECT)
 def contract(
     file: File,
+    /,
     *,
     accept: bool = False,
     as_of: str | None = None,
@@ -92,7 +97,7 @@ def contract(
     accept
         Write these changes to the contract file.
     as_of
-        Compare with the data up to this time, UTC. Default: that of the newest cycle.
+        Compare with the data up to this time, UTC without an offset. Default: that of the newest cycle.
     """
     problem, workspace = open_problem(file)
     from automl.report import data_tables, data_text
@@ -104,7 +109,7 @@ def contract(
 
 
 @app.command(group=INSPECT)
-def ui(file: File, *, port: int = 5000, debug: Debug = False) -> int:
+def ui(file: File, /, *, port: int = 5000, debug: Debug = False) -> int:
     """Serve the MLflow UI of the workspace on 127.0.0.1 until stopped.
 
     Parameters

@@ -46,6 +46,22 @@ def test_help_names_every_command(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("cycle", "[OPTIONS] FILE"),
+        ("approve", "--reason STR [OPTIONS] FILE [VERSION]"),
+        ("schedule", "[OPTIONS] FILE..."),
+        ("spaces", "[OPTIONS] [NAME]"),
+        ("doctor", "[OPTIONS] [FILE]"),
+    ],
+)
+def test_help_of_a_command_names_its_arguments(place: Place, command: str, usage: str) -> None:
+    result = place.run(command, "--help")
+
+    assert result.out.splitlines()[0] == f"Usage: automl {command} {usage}"
+
+
+@pytest.mark.parametrize(
     "arguments", [("--help",), ("status", "FILE"), ("check", "FILE")], ids=lambda a: a[0]
 )
 def test_inspecting_loads_no_heavy_library(place: Place, arguments: tuple[str, ...]) -> None:
@@ -81,9 +97,11 @@ def test_importing_the_package_loads_no_heavy_library(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("--nope",), "--nope"),
-        (("chek", "FILE"), "chek"),
+        (("chek", "FILE"), 'Did you mean "check"? See automl --help.'),
         (("check", "FILE", "--nope"), "--nope"),
-        (("cycle",), "--file requires an argument"),
+        (("cycle",), "FILE is missing: the path of a problem file"),
+        (("schedule", "--check"), "FILE is missing: the path of a problem file"),
+        (("rollback", "FILE"), "--reason is missing"),
         (
             ("cycle", "FILE", "--as-of", "yesterday"),
             "--as-of: found 'yesterday'; wanted a time such as",
