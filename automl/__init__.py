@@ -13,14 +13,16 @@ Two conductors, each the steps of one pipeline on one page
     review.py       rollback, approve, reject
 
 What a cycle does, in its order
-    history/        pull: new, late and changed rows of a source (`pull`, `increments`, `rows/versions`),
-                    the data `contract`, frozen snapshots (`storage`), the rows to predict (`batch`)
-    sweep/          search: Optuna proposes recipes (`proposals`), trials run and are killed (`search`), the
-                    best are blended and weighed (`blending`), the `leaderboard`
+    history/        pull: new and changed rows (`pull`, `increments`), late and deleted rows (`audit`), one
+                    version per key (`rows/versions`), the data `contract`, frozen snapshots (`storage`), the
+                    rows to predict (`batch`)
+    sweep/          search: Optuna proposes recipes (`proposals`), trials are scheduled (`search`), their
+                    processes run and are killed in modeling/training and modeling/workers; the best are
+                    blended and weighted (`blending`, modeling/ensemble); the `leaderboard`
     tracking/       log: MLflow `runs`, model versions, `trials`, saved `views`; the only door to mlflow
     promotion/      promote: `evidence`, the rule that decides (`decide`), `guards`, the `release` transaction
-    predictions/    predict: prediction frames (`predict`; intervals would be added there and become
-                    columns in `tables`), `staging`, `audit`, the `pointer` that readers follow
+    predictions/    predict: prediction frames (`predict`; intervals would fill its columns low and high,
+                    empty today), `staging`, `audit`, the `pointer` that readers follow
 
 What they are made of
     modeling/       families, recipes, metrics, blocks in time (`splits`), training, worker processes

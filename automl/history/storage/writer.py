@@ -48,7 +48,7 @@ class PartWriter:
     parts: list[Part] = field(default_factory=list)
     written: int = 0  # bytes of new files
     _pending: list[pa.Table] = field(default_factory=list)
-    _late: list[pa.Table] = field(default_factory=list)
+    _deferred: list[pa.Table] = field(default_factory=list)
     _spilled: list[Path] = field(default_factory=list)
     _edge: np.datetime64 | None = None
     _jobs: list[Future[list[tuple[Part, int]]]] = field(default_factory=list)
@@ -79,8 +79,8 @@ class PartWriter:
         """Write the remaining rows; returns all parts in time order."""
         self._flush(last=True)
         self._collect()
-        if self._late or self._spilled:
-            self._merge_late()
+        if self._deferred or self._spilled:
+            self._merge_deferred()
         for file in self._spilled:
             file.unlink(missing_ok=True)
         self.close()
@@ -197,19 +197,19 @@ class PartWriter:
     # ------------------------------------------------------------ out of order
 
     def _defer(self, table: pa.Table) -> None:
-        self._late.append(table)
-        if sum(map(len, self._late)) >= SPILL_ROWS:
-            handle, name = tempfile.mkstemp(f".{os.getpid()}.tmp", "late-", dir=self.folder)
+        self._deferred.append(table)
+        if sum(map(len, self._deferred)) >= SPILL_ROWS:
+            handle, name = tempfile.mkstemp(f".{os.getpid()}.tmp", "deferred-", dir=self.folder)
             os.close(handle)
             self._spilled.append(Path(name))
             # in time order, so that a span of days is found in few row groups
-            ordered = pa.concat_tables(self._late).sort_by(self.time)
+            ordered = pa.concat_tables(self._deferred).sort_by(self.time)
             pq.write_table(ordered, name, compression="lz4", row_group_size=PART_ROWS // 4)
-            self._late.clear()
+            self._deferred.clear()
 
-    def _late_rows(self, low: np.datetime64, high: np.datetime64) -> pa.Table:
-        """Late rows of the days from `low` to before `high`."""
-        tables = list(self._late)
+    def _deferred_rows(self, low: np.datetime64, high: np.datetime64) -> pa.Table:
+        """Rows out of order of the days from `low` to before `high`."""
+        tables = list(self._deferred)
         if self._spilled:
             start, end = (
                 pa.scalar(d.astype("datetime64[us]").item(), pa.timestamp("us"))
@@ -223,10 +223,10 @@ class PartWriter:
         days = _days(table[self.time])
         return table.filter(pa.array((days >= low) & (days < high)))
 
-    def _merge_late(self) -> None:
-        """Merge late rows into the parts of their days, a bounded number of rows at a time."""
+    def _merge_deferred(self) -> None:
+        """Merge rows out of order into the parts of their days, a bounded number of rows at a time."""
         counts: dict[np.datetime64, int] = {}
-        for table in [*self._late, *_tables(self._spilled, self.time)]:
+        for table in [*self._deferred, *_tables(self._spilled, self.time)]:
             days, found = np.unique(_days(table[self.time]), return_counts=True)
             for day, count in zip(days, found, strict=True):
                 counts[day] = counts.get(day, 0) + int(count)
@@ -234,7 +234,7 @@ class PartWriter:
         self.parts.sort(key=lambda p: p.first)
         for low, high, touched in _groups(self.parts, counts):
             rows = pa.concat_tables(
-                [read_parts(self.folder, touched, self.schema), self._late_rows(low, high)]
+                [read_parts(self.folder, touched, self.schema), self._deferred_rows(low, high)]
             )
             gone = {p.name for p in touched}
             self.parts = [p for p in self.parts if p.name not in gone]
@@ -243,7 +243,7 @@ class PartWriter:
                 self.written += size
 
     def _scatter(self, counts: dict[np.datetime64, int]) -> None:
-        """Treat all rows of a part as late if too many late rows fall into its span: its source is shuffled."""
+        """Defer all rows of a part with too many rows out of order in its span: its source is shuffled."""
         for part in list(self.parts):
             low, high = _day(part.first), _day(part.last)
             if (
@@ -288,22 +288,22 @@ def _cuts(days: NDArray[np.datetime64]) -> list[int]:
 def _groups(
     parts: Sequence[Part], counts: Mapping[np.datetime64, int]
 ) -> Iterator[tuple[np.datetime64, np.datetime64, list[Part]]]:
-    """Spans of days with late rows and the parts that they touch, each small enough for memory."""
+    """Spans of days with rows out of order and the parts that they touch, each small enough for memory."""
     day = np.timedelta64(1, "D")
     cells = [(_day(p.first), _day(p.last) + day, p.rows, [p]) for p in parts]
     spans = [(start, end) for start, end, _, _ in cells]
-    for late in sorted(counts):
-        if not any(start <= late < end for start, end in spans):
-            cells.append((late, late + day, 0, []))
+    for first in sorted(counts):
+        if not any(start <= first < end for start, end in spans):
+            cells.append((first, first + day, 0, []))
     group: tuple[np.datetime64, np.datetime64, int, list[Part]] | None = None
     for start, end, rows, touched in sorted(cells, key=lambda c: c[0]):
-        late_rows = sum(count for d, count in counts.items() if start <= d < end)
-        if group and (not late_rows or group[2] >= SPILL_ROWS // 2):
+        deferred_rows = sum(count for d, count in counts.items() if start <= d < end)
+        if group and (not deferred_rows or group[2] >= SPILL_ROWS // 2):
             yield group[0], group[1], group[3]
             group = None
-        if late_rows:
+        if deferred_rows:
             before = group or (start, end, 0, [])
-            total = before[2] + rows + late_rows
+            total = before[2] + rows + deferred_rows
             group = (before[0], end, total, [*before[3], *touched])
     if group:
         yield group[0], group[1], group[3]
