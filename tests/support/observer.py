@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
-ENDED = {"published", "released", "kept", "waiting", "refused", "failed", "skipped"}
+ENDED = {"published", "released", "kept", "waiting", "refused", "failed"}
 EFFECTIVE = ("live", "rows", "releases", "decisions", "ledger", "waiting")  # what a commit changes
 LIVE = "select generation, model_version, count(*) from parcels group by 1, 2"
 COUNTED = "select count(*) from parcels where sent_at >= ? and sent_at < ?"
