@@ -91,7 +91,8 @@ class Clock:
         likely = [t.seconds_refit for t in complete[:LIKELY_MEMBERS] if self.refittable(t)]
         # the champion, or the blend that stands in for it, may win, and is refitted then
         if self.anchor:
-            holder = [t.seconds_refit for t in complete if t.recipe.id in self.anchor.recipes]
+            recipes = self.anchor.recipes
+            holder = [t.seconds_refit for t in complete if t.recipe.id in recipes]
         else:
             starts = [t for t in complete if t.source == "start" and self.refittable(t)]
             holder = [t.seconds_refit for t in starts[:MOST_MEMBERS]]

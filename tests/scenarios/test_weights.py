@@ -69,7 +69,7 @@ def slow_losses(work: Work, outputs: list[np.ndarray]) -> list[float]:
 
 
 @pytest.mark.parametrize("metric", ["roc_auc", "log_loss"])
-def test_losses_of_blends_and_of_the_floor_are_those_of_repeated_rows(
+def test_losses_of_blends_and_of_the_baseline_are_those_of_repeated_rows(
     make_work: MakeWork, metric: str
 ) -> None:
     work = make_work({**WEIGHTED, '"roc_auc"': f'"{metric}"'})
@@ -150,7 +150,7 @@ def test_weights_of_members_follow_the_rows_that_count(make_work: MakeWork) -> N
     assert reweighed(work, blend).members[0].weight == pytest.approx(0.98, abs=0.02)
 
 
-def test_kept_answers_and_models_go_with_the_row_weights(
+def test_cached_predictions_and_models_are_reused_with_the_same_row_weights_only(
     make_work: MakeWork, tmp_path: Path
 ) -> None:
     work = make_work(WEIGHTED)

@@ -70,9 +70,8 @@ def all_classes(estimator: Any, classes: int) -> Any:
     if not classes or seen is None or len(seen) == classes:
         return estimator
     complete = carried.AllClasses(estimator, classes)
-    complete.classes_ = np.arange(
-        classes
-    )  # fitted already: the attribute that fit() would have set
+    # fitted already: the attribute that fit() would have set
+    complete.classes_ = np.arange(classes)
     return complete
 
 

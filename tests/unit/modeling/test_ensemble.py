@@ -369,9 +369,9 @@ def test_a_model_with_one_member_predicts_like_the_member_and_survives_pickling(
 
     model = assemble(
         [(name, 1.0, encoder, estimator)],
-        Contract(features=FEATURES, classes=("n", "y")),
+        Contract(features=FEATURES, classes=("n", "y")),  # type: ignore[arg-type]
         list(FEATURES),
-    )  # type: ignore[arg-type]
+    )
     again = pickle.loads(pickle.dumps(model))
 
     assert model.predict_proba(frame) == pytest.approx(

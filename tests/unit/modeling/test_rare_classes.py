@@ -39,7 +39,7 @@ def history(counts: dict[float, int], *, old: float | None = None) -> Rows:
         weight=np.ones(n),
         age=np.linspace(1, 0, n),
         block=0,
-        zone=3,
+        classes=3,
     )
 
 
@@ -82,7 +82,7 @@ def test_values_and_classes_without_a_rare_one_are_drawn_as_before(classes: int 
         weight=np.ones(5000),
         age=np.zeros(5000),
         block=0,
-        zone=classes,
+        classes=classes,
     )
     older = np.random.default_rng(7).choice(4750, 750, replace=False)
     wanted = np.concatenate([np.sort(older), np.arange(4750, 5000)])
@@ -98,7 +98,7 @@ def test_many_classes_share_the_cap(labels: int) -> None:
         weight=np.ones(40_000),
         age=np.zeros(40_000),
         block=0,
-        zone=labels,
+        classes=labels,
     )
     thinned = thin(rows, 1000, 0)
     assert len(thinned.y) == 1000

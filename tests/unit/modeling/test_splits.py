@@ -1,4 +1,4 @@
-"""No block is validation by a model that could not have been trained at its start."""
+"""No block is scored by a model that could not have been trained at its start."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ PROBLEMS = st.fixed_dictionaries(
 
 
 def made(
-    world: dict[str, Any], settings: dict[str, Any], **more: bool
+    world: dict[str, Any], declared: dict[str, Any], **more: bool
 ) -> tuple[pd.DataFrame, Problem, list[Block]]:
     """The mature rows of a made-up world and their blocks; none where the history is too short."""
-    p, frame = problem(**settings, **more), history(**world)
+    p, frame = problem(**declared, **more), history(**world)
     frame = frame[frame["sent_at"] < utc_naive(p.mature(AS_OF))]
     if more.get("known"):
         frame = frame[frame["known_at"] < utc_naive(AS_OF)]
@@ -97,23 +97,23 @@ def made(
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
 def test_blocks_are_disjoint_newest_first_and_end_where_labels_end(
-    world: dict[str, Any], settings: dict[str, Any]
+    world: dict[str, Any], declared: dict[str, Any]
 ) -> None:
-    _, p, blocks = made(world, settings)
+    _, p, blocks = made(world, declared)
     ends = [p.mature(AS_OF), *(block.start for block in blocks)]
     assert [block.end for block in blocks] == ends[: len(blocks)]
     assert all(block.start <= p.validation.block.before(block.end) for block in blocks)
     validation = [i for block in blocks for i in block.validation]
     assert len(validation) == len(set(validation))
-    assert len(blocks) <= settings["origins"]
+    assert len(blocks) <= declared["origins"]
 
 
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
 def test_validation_rows_are_exactly_those_of_the_block(
-    world: dict[str, Any], settings: dict[str, Any]
+    world: dict[str, Any], declared: dict[str, Any]
 ) -> None:
-    frame, _, blocks = made(world, settings)
+    frame, _, blocks = made(world, declared)
     for block in blocks:
         inside = (frame["sent_at"] >= utc_naive(block.start)) & (
             frame["sent_at"] < utc_naive(block.end)
@@ -125,9 +125,9 @@ def test_validation_rows_are_exactly_those_of_the_block(
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
 def test_a_training_row_had_its_label_at_the_origin(
-    world: dict[str, Any], settings: dict[str, Any]
+    world: dict[str, Any], declared: dict[str, Any]
 ) -> None:
-    frame, p, blocks = made(world, settings)
+    frame, p, blocks = made(world, declared)
     for block in blocks:
         for when in frame["sent_at"].iloc[block.train].unique():
             sent_at = when.to_pydatetime().replace(tzinfo=UTC)
@@ -139,9 +139,9 @@ def test_a_training_row_had_its_label_at_the_origin(
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
 def test_no_row_whose_label_was_known_is_left_out_without_a_group(
-    world: dict[str, Any], settings: dict[str, Any]
+    world: dict[str, Any], declared: dict[str, Any]
 ) -> None:
-    frame, p, blocks = made(world, {**settings, "group": False})
+    frame, p, blocks = made(world, {**declared, "group": False})
     for block in blocks:
         known = frame["sent_at"] < utc_naive(p.mature(block.start))
         assert block.train.tolist() == np.flatnonzero(known).tolist()
@@ -150,13 +150,13 @@ def test_no_row_whose_label_was_known_is_left_out_without_a_group(
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
 def test_label_time_is_respected_at_every_origin(
-    world: dict[str, Any], settings: dict[str, Any]
+    world: dict[str, Any], declared: dict[str, Any]
 ) -> None:
-    frame, _, blocks = made(world, {**settings, "delay": ""}, known=True)
+    frame, _, blocks = made(world, {**declared, "delay": ""}, known=True)
     for block in blocks:
         start = utc_naive(block.start)
         assert (frame["known_at"].iloc[block.train] < start).all()
-        if not settings["group"]:
+        if not declared["group"]:
             slow = [
                 i
                 for i, (t, k) in enumerate(zip(frame["sent_at"], frame["known_at"], strict=True))
@@ -168,9 +168,9 @@ def test_label_time_is_respected_at_every_origin(
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
 def test_rows_of_one_moment_are_never_on_both_sides(
-    world: dict[str, Any], settings: dict[str, Any]
+    world: dict[str, Any], declared: dict[str, Any]
 ) -> None:
-    frame, _, blocks = made(world, settings)
+    frame, _, blocks = made(world, declared)
     times = frame["sent_at"]
     for block in blocks:
         assert not set(times.iloc[block.train]) & set(times.iloc[block.validation])
@@ -182,9 +182,9 @@ def test_rows_of_one_moment_are_never_on_both_sides(
 @given(WORLDS, PROBLEMS)
 @settings(max_examples=30, deadline=None)
 def test_a_group_is_never_on_both_sides_and_nothing_else_is_left_out(
-    world: dict[str, Any], settings: dict[str, Any]
+    world: dict[str, Any], declared: dict[str, Any]
 ) -> None:
-    frame, p, blocks = made(world, {**settings, "group": True})
+    frame, p, blocks = made(world, {**declared, "group": True})
     streets = frame["street"]
     for block in blocks:
         validation = set(streets.iloc[block.validation])
@@ -209,9 +209,9 @@ def test_a_group_may_be_several_columns_and_may_be_missing() -> None:
 @given(WORLDS, PROBLEMS, st.integers(1, 400))
 @settings(max_examples=30, deadline=None)
 def test_rows_that_arrive_later_do_not_move_older_blocks(
-    world: dict[str, Any], settings: dict[str, Any], more: int
+    world: dict[str, Any], declared: dict[str, Any], more: int
 ) -> None:
-    frame, p, blocks = made(world, {**settings, "group": False})
+    frame, p, blocks = made(world, {**declared, "group": False})
     late = history(more, until=AS_OF + 3 * DAY, days=3)
     grown = pd.concat([frame, late], ignore_index=True)
     for old, new in zip(blocks, make_blocks(grown, p, AS_OF) if blocks else [], strict=True):

@@ -45,7 +45,7 @@ def work_at(problem: Problem, as_of: datetime, scratch: Path) -> Work:
 
 @pytest.fixture
 def works(make_problem: MakeProblem, tmp_path: Path) -> tuple[Work, Work]:
-    """The work of a cycle, and of the one a week before; labels are cutoff at once."""
+    """The work of a cycle, and of the one a week before; labels are known at once."""
     problem = make_problem(replace={'label_delay = "1d"\n': ""})
     before = work_at(problem, AS_OF - WEEK, tmp_path / "before")
     return work_at(problem, AS_OF, tmp_path / "now"), before

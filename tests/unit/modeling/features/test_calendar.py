@@ -39,9 +39,8 @@ def test_calendar_parts_are_those_of_python_that_came_round_twice(times: list[An
 def test_the_year_is_never_used(times: list[Any]) -> None:
     frame = pd.DataFrame({"t": pd.Series(times).astype("datetime64[us]")})
     calendar = carried.Calendar().fit(frame)
-    later = frame.assign(
-        t=frame["t"] + pd.Timedelta(days=400 * 365 + 97)
-    )  # the Gregorian calendar repeats
+    repeats = pd.Timedelta(days=400 * 365 + 97)  # of the Gregorian calendar
+    later = frame.assign(t=frame["t"] + repeats)
     assert np.array_equal(calendar.transform(later), calendar.transform(frame))
     assert np.array_equal(carried.Calendar().fit(later).transform(later), calendar.transform(frame))
 

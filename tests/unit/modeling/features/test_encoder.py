@@ -286,9 +286,8 @@ def test_thin_keeps_half_lives_and_user_weights_on_average() -> None:
         float((r.weight * 0.5 ** (r.age / 0.25)).sum())
         for r in (rows, *(thin(rows, 1000, s) for s in range(50)))
     ]
-    assert np.mean(faded[1:]) == pytest.approx(
-        faded[0], rel=0.02
-    )  # standard error of the mean is below 0.5 %
+    # standard error of the mean is below 0.5 %
+    assert np.mean(faded[1:]) == pytest.approx(faded[0], rel=0.02)
 
 
 def test_thin_draws_by_its_seed_and_leaves_its_argument_alone() -> None:
