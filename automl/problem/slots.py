@@ -63,7 +63,7 @@ class Slots:
         """The first slot that is later than `moment`."""
         best: datetime | None = None
         last: datetime | None = None
-        zone = ZoneInfo(self.zone)
+        moment, zone = _plain(moment), ZoneInfo(self.zone)
         for wall in _walls(self.cron, _local(moment, zone) - _swing(moment, zone)):
             if last is not None and wall > last:
                 break
@@ -78,7 +78,7 @@ class Slots:
 
     def between(self, start: datetime, end: datetime) -> list[datetime]:
         """Slots later than `start` and not later than `end`, oldest first."""
-        zone = ZoneInfo(self.zone)
+        start, end, zone = _plain(start), _plain(end), ZoneInfo(self.zone)
         last = _local(end, zone) + _swing(end, zone)
         slots = set()
         for wall in _walls(self.cron, _local(start, zone) - _swing(start, zone)):
@@ -89,7 +89,7 @@ class Slots:
 
     def backwards(self, moment: datetime) -> Iterator[datetime]:
         """Slots not later than `moment`, newest first."""
-        end, width = moment.astimezone(UTC), NARROWEST
+        end, width = _plain(moment), NARROWEST
         while width <= WIDEST:
             start = end - width
             slots = self.between(start, end)
@@ -132,6 +132,12 @@ def cron_mistake(line: str) -> str:
             f'month has, such as "1,15"'
         )
     return ""
+
+
+def _plain(moment: datetime) -> datetime:
+    """The moment in UTC, without a library's own rules of arithmetic: Prefect's dates are pendulum's."""
+    utc = moment.astimezone(UTC)
+    return datetime.combine(utc.date(), utc.time(), UTC)
 
 
 def _walls(cron: str, start: datetime) -> Iterator[datetime]:

@@ -115,6 +115,17 @@ def sampled(moments: Sequence[datetime], count: int, seed: str) -> list[datetime
     return random.Random(seed).sample(list(moments), min(count, len(moments)))
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_a_date_as_prefect_hands_it_out_is_its_own_newest_slot(zone: str) -> None:
+    slots, start = Slots("0 0 */2 * 1", zone), datetime(2026, 3, 20, tzinfo=UTC)
+    dates = asyncio.run(CronSchedule(cron=slots.cron, timezone=zone).get_dates(8, start))
+    newest = [slots.newest(date) for date in dates]
+    assert newest == dates
+    assert {type(slot) for slot in newest} == {datetime}
+    assert [slots.after(date) for date in dates[:-1]] == dates[1:]
+    assert slots.between(dates[0], dates[-1]) == dates[1:]
+
+
 @pytest.mark.parametrize("zone", ZONES)
 def test_batches_and_blocks_meet_around_clock_changes_and_month_ends(
     plain: Problem, zone: str
