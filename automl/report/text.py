@@ -188,7 +188,7 @@ def _search_lines(document: Mapping[str, Any]) -> list[Text]:
     if done:
         lines.append(
             f"  sweep: {done['trials']} trials on {done['rows']} rows in {done['seconds']} s, "
-            f"stopped by {done['stopped']}"
+            f"stopped: {done['stopped']}"
         )
     return [Text(line, overflow="fold") for line in lines]
 

@@ -166,7 +166,7 @@ class Leaderboard:
         pruned, failed = statuses.count("pruned"), statuses.count("failed")
         return (
             f"{len(statuses)} trials ({pruned} pruned, {failed} failed) in {self.seconds:.0f} s, "
-            f"stopped by {self.stopped}"
+            f"stopped: {self.stopped}"
         )
 
     @property
