@@ -36,9 +36,8 @@ LEAST = 20  # rows of an outcome from which its quantile is estimated
 LEAST_NEWER = 100  # ... among newer rows, where the quantile of few rows would only add noise
 TENTHS = 10  # groups of outcomes of a regression
 EXPECTED = 50  # rows of a class in a block; from here on, half of them missing is not chance
-SLACK = (
-    0.25  # the last cycle's age is kept if it is at most this share too long, so that blocks meet
-)
+# the last cycle's age is kept if it is at most this share too long, so that blocks meet
+SLACK = 0.25
 STEPS = (7 * 86400, 86400, 6 * 3600, 3600, 15 * 60, 60, 1)  # seconds that an age is rounded up to
 MICROSECONDS = 1_000_000
 

@@ -22,8 +22,8 @@ __all__ = ["HIGHER_IS_BETTER", "LEAST_SHARE", "METRICS", "Problem", "did_you_mea
 
 Task = Literal["binary", "multiclass", "regression"]
 
-# Share of the baseline's loss that is added to losses before they are compared, so that rounding does not
-# rank near-perfect models
+# Share of the constant baseline's loss that is added to losses before they are compared, and the least unit of
+# a relative gain, so that rounding does not rank near-perfect models
 LEAST_SHARE = 0.05
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("roc_auc", "average_precision", "log_loss", "brier"),

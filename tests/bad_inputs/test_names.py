@@ -166,9 +166,8 @@ def _(place: Place) -> None:
         place.problem(), {"sqlite:///rows.db": server.new_database(), "select * from rows": query}
     )
     names = [n for n in place.cycle(problem).frame.columns if n.startswith("naïve")]
-    assert [len(n.encode()) for n in names] == [
-        63
-    ]  # cut by PostgreSQL, so the contract lists the short name
+    # cut by PostgreSQL, so the contract lists the short name
+    assert [len(n.encode()) for n in names] == [63]
 
 
 @CASES(

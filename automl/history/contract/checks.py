@@ -19,9 +19,8 @@ from automl.problem import Problem
 
 __all__ = ["check", "check_batch"]
 
-FILLED = (
-    0.99  # share of filled cells before the newest block, above which an empty block is a fault
-)
+# share of filled cells before the newest block, above which an empty block is a fault
+FILLED = 0.99
 UNSEEN = 0.05  # share of cells with a category that the contract does not list
 JUMP = 30.0  # factor of a target's median between blocks that only another unit explains
 SHIFT = 5.0  # ... that is reported
@@ -247,5 +246,5 @@ def _breach(rule: str, name: str, frame: pd.DataFrame, contract: Contract) -> st
     if rule == "not_nullable":
         return f"key {name!r}: found rows without a value"
     if "uniqueness" in rule:
-        return f"key {name!r}: found the same value more than once"
+        return f"key {name!r}: found the same key more than once"
     return f"column {name!r}: found {frame[name].dtype}; wanted {contract.features[name]}"

@@ -41,7 +41,7 @@ class Contract:
     classes
         Classes of the target; of a binary problem the positive one comes second. Empty for regression.
     roles
-        ColumnKinds of key, target and group columns.
+        Kinds of key, target and group columns.
     nulls
         Texts that are read as missing.
     categories, ranges

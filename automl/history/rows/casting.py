@@ -187,9 +187,8 @@ def _as_text(column: Column) -> Cast:
             bad = np.array([c is None for c in cells]) & column.is_valid().to_numpy(False)
             return _tidy(pa.array(cells, pa.string()), bad)
     values = objects(column)
-    if pd.api.types.is_float_dtype(
-        values
-    ):  # whole numbers in a column with missing cells: 7, not 7.0
+    if pd.api.types.is_float_dtype(values):
+        # whole numbers in a column with missing cells: 7, not 7.0
         plain = [int(v) if float(v).is_integer() else v for v in values.fillna(np.nan)]
         values = pd.Series(plain, index=values.index, dtype="object")
     texts = [None if gap else _spelled(v) for v, gap in zip(values, values.isna(), strict=True)]

@@ -26,10 +26,8 @@ __all__ = [
     "utc_naive",
 ]
 
-FIRST, LAST = (
-    pd.Timestamp("0001-01-02"),
-    pd.Timestamp("9999-12-30"),
-)  # no offset moves these off the calendar
+# no offset moves these off the calendar
+FIRST, LAST = pd.Timestamp("0001-01-02"), pd.Timestamp("9999-12-30")
 AMBIGUOUS, SKIPPED = "ambiguous_time", "skipped_time"
 DAY = timedelta(days=1)  # no clock was ever changed by more
 Counts = tuple[tuple[str, int], ...]  # why cells were corrected, and how many

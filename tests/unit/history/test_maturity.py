@@ -364,9 +364,8 @@ def test_an_interrupted_cycle_keeps_its_age(
     for _ in range(2):
         with pytest.raises(RuntimeError, match="interrupted here"):
             run_cycle(file, AS_OF)
-        monkeypatch.setattr(
-            training_data, "estimate", None
-        )  # calling it again would fail otherwise
+        # calling it again would fail
+        monkeypatch.setattr(training_data, "estimate", None)
     assert ages == ["14d", "14d"]
 
 

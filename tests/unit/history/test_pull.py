@@ -314,9 +314,8 @@ def test_long_cells_of_many_lines_are_read_whole(tmp_path: Path) -> None:
     source = Source(tmp_path, "csv")
     source.holds(parcels())
     clean = source.pull().digest
-    source.holds(
-        [{**row, "arrived_after": "line\n" * 20_000} for row in parcels()]
-    )  # 4 MB: several reads
+    # 4 MB: several reads
+    source.holds([{**row, "arrived_after": "line\n" * 20_000} for row in parcels()])
     assert source.pull().digest == clean
 
 

@@ -160,6 +160,12 @@ def test_a_declared_horizon_lets_batches_overlap_and_a_short_one_leaves_no_hole(
         assert problem.until(slot) == datetime.fromisoformat(until).replace(tzinfo=UTC)
 
 
+def test_block_edges_stay_in_order_where_several_days_lie_a_month_after_one(plain: Problem) -> None:
+    problem = scheduled(plain, "30 */6 * * *", "Europe/Berlin", "6h", "1mo")
+    edges = list(islice(problem.block_edges(datetime(2026, 4, 2, tzinfo=UTC)), 40))
+    assert edges == sorted(edges, reverse=True)
+
+
 def test_where_both_have_a_cron_a_batch_ends_at_the_next_scoring(plain: Problem) -> None:
     both = ScheduleSection(retrain="0 3 * * 1", score="0 5 * * *")
     problem = plain.model_copy(update={"schedule": both})

@@ -302,7 +302,7 @@ BATCHES: list[tuple[str, Break, str]] = [
     (
         "key twice",
         lambda f: pd.concat([f, f.head(1)], ignore_index=True),
-        "key 'parcel': found the same value more than once",
+        "key 'parcel': found the same key more than once",
     ),
     (
         "key missing",

@@ -83,9 +83,8 @@ def test_of_an_error_in_a_callable_only_type_and_place_are_shown(
 
     assert caught.value.code == code
     assert MARKER not in str(caught.value)
-    assert MARKER not in shown(caught.value).replace(
-        f"raise {error}", ""
-    )  # the line of this test's source
+    source_line = f"raise {error}"
+    assert MARKER not in shown(caught.value).replace(source_line, "")
 
 
 def test_a_driver_that_quotes_a_cell_is_not_quoted(
