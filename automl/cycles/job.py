@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from automl.cycles.options import BACKWARDS, RunOptions, default_as_of
-from automl.errors import AutomlError, BusyError, HistoryError, ProblemError, UnreachableError
+from automl.cycles.result import CycleResult, ended_result
+from automl.errors import AutomlError, HistoryError, ProblemError, UnreachableError
 from automl.modeling.families import Family, load_families, load_retired
 from automl.modeling.features import Columns, load_columns
 from automl.predictions import check_owner
@@ -19,10 +20,18 @@ from automl.testing import fault
 from automl.tracking import Registry, cycle_tag
 from automl.workspace import Workspace, now
 
-__all__ = ["Job", "open_job"]
+__all__ = ["AlreadyEndedError", "Job", "open_job"]
 
 REMEMBERED = 100  # cycles that are searched for the file of a family that is no longer offered
 _log = logging.getLogger(__name__)
+
+
+class AlreadyEndedError(Exception):
+    """Another run ended the cycle after `finished` had found it open."""
+
+    def __init__(self, result: CycleResult) -> None:
+        super().__init__(repr(result))
+        self.result = result
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -73,10 +82,12 @@ def open_job(
 
     Raises
     ------
+    AlreadyEndedError
+        Another run has just ended the cycle.
     ProblemError
         as_of goes backwards, or the table belongs to another problem.
     BusyError, UnreachableError
-        Another run holds the problem or has just finished the cycle; the store or MLflow is out of reach.
+        Another run holds the problem; the store or MLflow is out of reach.
     """
     as_of = options.as_of or default_as_of(problem, verb, now())
     families = load_families(problem.sweep.families, problem.file.parent)
@@ -85,7 +96,7 @@ def open_job(
     with store.hold(problem.name) as hold:
         found = store.find_cycle(problem.name, verb, as_of)
         if found and found.ended and not options.again:
-            raise _just_ended(problem, found)
+            raise AlreadyEndedError(ended_result(store, problem, found))
         _refuse_backwards(store, problem, verb, as_of, options)
         if options.again and not options.reason:
             raise ProblemError(
@@ -148,14 +159,6 @@ def _retired_families(
     if paths:
         store.note(cycle, families=paths)
     return retired
-
-
-def _just_ended(problem: Problem, found: Cycle) -> BusyError:
-    return BusyError(
-        f"{problem.name}: another run has just finished the cycle of {found.as_of:%Y-%m-%d %H:%M}",
-        code="busy",
-        next_step="Run the same command again to see its result.",
-    )
 
 
 def _refuse_backwards(

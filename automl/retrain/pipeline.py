@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 
 from automl import history
-from automl.cycles.job import Job, open_job
+from automl.cycles.job import AlreadyEndedError, Job, open_job
 from automl.cycles.options import RunOptions
 from automl.cycles.projections import catch_up
 from automl.cycles.result import CycleResult, Staged, finished
@@ -58,9 +58,18 @@ def retrain(
     """
     options = options or RunOptions()
     done = finished(problem, workspace, "retrain", options)
-    if done:
-        run(catch_up, problem, workspace)
-        return done
+    if done is None:
+        try:
+            return _retrain(problem, workspace, options, run, stage)
+        except AlreadyEndedError as ended:
+            done = ended.result
+    run(catch_up, problem, workspace)
+    return done
+
+
+def _retrain(
+    problem: Problem, workspace: Workspace, options: RunOptions, run: Runner, stage: Stage | None
+) -> CycleResult:
     with open_job(problem, workspace, "retrain", options) as opened:
         warm_up()
         snapshot = run(pull_history, opened)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from automl import predictions
-from automl.cycles.job import Job, open_job
+from automl.cycles.job import AlreadyEndedError, Job, open_job
 from automl.cycles.options import RunOptions
 from automl.cycles.projections import catch_up, follow_release
 from automl.cycles.result import CycleResult, Staged, finished
@@ -39,9 +39,16 @@ def score(
     """
     options = options or RunOptions()
     done = finished(problem, workspace, "score", options)
-    if done:
-        run(catch_up, problem, workspace)
-        return done
+    if done is None:
+        try:
+            return _score(problem, workspace, options, run)
+        except AlreadyEndedError as ended:
+            done = ended.result
+    run(catch_up, problem, workspace)
+    return done
+
+
+def _score(problem: Problem, workspace: Workspace, options: RunOptions, run: Runner) -> CycleResult:
     with open_job(problem, workspace, "score", options) as job:
         champion = _champion(job.store, problem, job.as_of)
         run(follow_release, job.store, job.registry, problem)

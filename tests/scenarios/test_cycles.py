@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -109,6 +110,22 @@ def test_the_same_command_again_changes_nothing(two_cycles: tuple[Path, list[Cyc
         rows(file, "select * from automl_generation"),
         rows(file, "select * from automl_release"),
     ) == before
+
+
+@pytest.mark.parametrize(("module", "command"), [("retrain", retrain), ("score", score)])
+def test_a_cycle_that_another_run_ends_before_the_lock_is_reported_as_ended(
+    two_cycles: tuple[Path, list[CycleResult]],
+    module: str,
+    command: Callable[..., CycleResult],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file, results = two_cycles
+    before = rows(file, "select count(*) from automl_cycle")
+    monkeypatch.setattr(f"automl.{module}.pipeline.finished", lambda *_: None)
+    again = command(load_problem(file), open_workspace(file), RunOptions(as_of=AS_OF))
+    assert (again.already, again.status) == (True, "published")
+    assert again.generation == results[1].generation
+    assert rows(file, "select count(*) from automl_cycle") == before
 
 
 def test_a_process_without_automl_reproduces_the_published_probabilities(
