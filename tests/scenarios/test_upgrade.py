@@ -50,6 +50,19 @@ def test_status_why_and_champion_are_unchanged(old: Path) -> None:
         assert found["champion"]["model_version"] == version
 
 
+def test_stored_words_follow_the_glossary(old: Path) -> None:
+    store = Store(open_workspace(old))
+    waiting = store.waiting("returns")
+    assert waiting is not None
+    assert set(waiting.losses) == {"model", "baseline"}
+    assert {e.kind for e in store.ledger("returns")} == {"promote", "refit", "wait", "expire"}
+    assert {e.kind for e in store.evidence("returns")} == {"out_of_sample", "in_sample"}
+    verdicts = [v for d in store.decisions("returns") for v in d.content["verdicts"]]
+    assert verdicts
+    assert all("out_of_sample" in v for v in verdicts)
+    assert any(g.labelled_rows and g.realised for g in store.generations("returns"))
+
+
 def test_the_standby_is_pointed_at_and_the_waiting_challenger_can_be_approved(old: Path) -> None:
     expected = json.loads((KEPT / "expected.json").read_text(encoding="utf-8"))
     problem, workspace = load_problem(old), open_workspace(old)

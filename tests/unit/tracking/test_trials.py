@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +14,7 @@ from automl.modeling.families import load_families
 from automl.modeling.recipes import Recipe
 from automl.problem import load_problem
 from automl.sweep import Trial
-from automl.tracking import Registry
+from automl.tracking import Registry, trials
 from automl.workspace import open_workspace
 from tests.support.parcels import write_problem
 
@@ -83,6 +85,25 @@ def test_trials_that_could_not_be_logged_during_the_sweep_are_logged_after_it(
     assert not runs_of(registry, parent)
     registry.log_trials(parent, "2026-01-05", TRIALS, families, {TRIALS[0].recipe.id: "chosen"})
     assert runs_of(registry, parent)[TRIALS[0].recipe.id]["role"] == "chosen"
+
+
+def test_an_unreachable_server_delays_the_end_of_a_sweep_only_shortly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trials, "DRAIN", 0.05)
+    reachable, logged = threading.Event(), list[Trial]()
+
+    def write(trial: Trial, _role: str) -> None:
+        reachable.wait(60)
+        logged.append(trial)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        log = trials.TrialLog(pool, write)
+        log(TRIALS[0])
+        log.drain()
+        assert (logged, 0.04 < log.waited < 30) == ([], True)
+        reachable.set()
+    assert logged == [TRIALS[0]], "it is logged later"
 
 
 def test_a_trial_that_did_not_predict_in_this_cycle_has_no_prediction_time(
