@@ -61,9 +61,8 @@ def make_deployments(problem: Problem) -> list[RunnerDeployment]:
         )
         for verb, cron in deployments(problem)
     ]
-    return [
-        d for d in found if isinstance(d, RunnerDeployment)
-    ]  # for sync code none is a coroutine
+    # for sync code none is a coroutine
+    return [d for d in found if isinstance(d, RunnerDeployment)]
 
 
 def serve_problems(files: Sequence[Path]) -> None:

@@ -54,17 +54,14 @@ MARGIN = 0.001  # cost of switching; none for a blend that holds a fifth of the 
 ANCHORED = 0.2
 AGREEING = 0.5 - 1e-9  # share of the weight; of two equal blocks one is half
 MANY_BLOCKS = 4  # from here on, blocks of at least half of the weight must agree
-PROBATION_CYCLES = (
-    3  # after a promotion, in which the new champion is compared with the previous one
-)
-REVERT = (
-    0.8  # probability that the new champion is worse than the previous one, at which it is reverted
-)
+# after a promotion, in which the new champion is compared with the previous one
+PROBATION_CYCLES = 3
+# probability that the new champion is worse than the previous one, at which it is reverted
+REVERT = 0.8
 REVERT_BLOCKS = 2  # out-of-sample blocks, at least
 FREEDOM_OF_DIFFERENCE = 2 / 3  # degrees; neighbouring differences share a block
-WHOLE = (
-    0.1  # of a block that may be missing where whole blocks are counted: an hour of a clock change
-)
+# of a block that may be missing where whole blocks are counted: an hour of a clock change
+WHOLE = 0.1
 Z90 = float(ndtri(0.95))  # standard deviations to either end of a 90 % interval
 
 

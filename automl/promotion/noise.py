@@ -25,9 +25,8 @@ CUT = 2.5  # standard deviations of a difference; beyond is a change. Lowers the
 MEDIAN_SQUARE = 0.4549  # of a standard normal number
 ENOUGH_TO_CUT = 3  # differences; with fewer, none can be called unlike the others
 TIED = 1e-9  # difference of two gains, up to which they are equal
-LEAST_FREEDOM = (
-    2.0  # differences; missing ones are filled with the spread of the rivals on one block
-)
+# differences; missing ones are filled with the spread of the rivals on one block
+LEAST_FREEDOM = 2.0
 CORRELATION = 0.2  # of neighbouring blocks, before anything is measured
 CORRELATION_WORTH = 16  # pairs of differences; with fewer, equal rivals are promoted more often
 MOST_CORRELATION = 0.6

@@ -126,9 +126,7 @@ def _confidence(store: Store, problem: Problem, as_of: datetime, champion: Relea
 def _rivals(store: Store, sweep: Sweep, as_of: datetime) -> dict[str, Dated]:
     """Shadows and this cycle's challenger."""
     leaderboard, work = sweep.leaderboard, sweep.work
-    if (
-        not leaderboard.trials
-    ):  # without a search the champion is refitted, whatever its rivals lost
+    if not leaderboard.trials:  # no search: the champion is refitted, whatever its rivals lost
         return {}
     mature = work.problem.mature(as_of)
     shadows = store.shadows(work.problem.name)

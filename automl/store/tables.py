@@ -156,9 +156,7 @@ waiting = sa.Table(
     sa.Column("blend", sa.JSON, nullable=False),
     sa.Column("labels_until", sa.DateTime, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),  # why it should be champion
-    sa.Column(
-        "losses", sa.JSON, nullable=False
-    ),  # of the challenger and of the baseline, on the newest block
+    sa.Column("losses", sa.JSON, nullable=False),  # on the newest block; see `ledger.Waiting`
     sa.Column("waits_since", sa.DateTime, nullable=False),
     sa.Column("expires_at", sa.DateTime, nullable=False),  # wall clock
     sa.Column("model_version", sa.Integer, nullable=False),

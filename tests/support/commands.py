@@ -28,7 +28,7 @@ from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any, NoReturn
 
-from automl.modeling import workers as children
+from automl.modeling import workers
 from automl.workspace import DEFAULTS
 
 ROOT = Path(__file__).parents[2]
@@ -201,10 +201,10 @@ def _become(order: dict[str, Any], folder: Path) -> NoReturn:
         os.dup2(handle, number)
     os.environ.update(order["environment"])
     os.chdir(order["at"])
-    from automl import testing as faults  # noqa: PLC0415  imported long ago
+    from automl import testing  # noqa: PLC0415  imported long ago
     from automl.cli import main  # noqa: PLC0415
 
-    faults._ARMED = os.environ.get("AUTOML_FAULT", "")
+    testing._ARMED = os.environ.get("AUTOML_FAULT", "")
     _lend_server()
     if order["before"]:
         module, _, name = order["before"].partition(":")
@@ -215,7 +215,7 @@ def _become(order: dict[str, Any], folder: Path) -> NoReturn:
         main()
     except SystemExit as ended:
         code = ended.code
-    (folder / "passed").write_text("\n".join(faults.POINTS), encoding="utf-8")
+    (folder / "passed").write_text("\n".join(testing.POINTS), encoding="utf-8")
     threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -241,7 +241,7 @@ def _lend_server() -> None:
     started = multiprocessing.util.spawnv_passfds
     resource_tracker.ensure_running()
     multiprocessing.util.spawnv_passfds = fork
-    children.context()
+    workers.context()
     forkserver.ensure_running()
     multiprocessing.util.spawnv_passfds = started
 

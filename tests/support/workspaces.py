@@ -23,7 +23,7 @@ from automl.modeling.recipes import Blend, Recipe
 from automl.problem import load_problem
 from automl.promotion.decide import Decision, decide
 from automl.promotion.evidence import Duel
-from automl.retrain import choose as pending
+from automl.retrain import choose
 from automl.score import cycle
 from automl.store import Entry, Store, Waiting, ledger
 from automl.workspace import now, open_workspace
@@ -252,7 +252,7 @@ PROMOTING = "tests.support.workspaces:find_any_challenger_better"
 
 def find_any_challenger_better() -> None:
     """In this process, every challenger wins."""
-    pending.decide = _promoting
+    choose.decide = _promoting
 
 
 def _promoting(rivals: Sequence[Duel], holder: str, *_: Any, **__: Any) -> Decision:

@@ -40,10 +40,8 @@ SLICE_SURE = 0.8
 SLICE_ROWS = 30  # of a slice in a block; a loss of fewer is mostly luck
 MOST_SLICES = 20  # values of a column, the most frequent
 LEAST_NOISE = 0.002  # lower bound of the block standard deviation of a slice's gain
-AGREED, OPPOSED = (
-    0.9,
-    -0.2,
-)  # correlation reported as low; correlation of swapped classes or columns
+# correlation reported as low; correlation of swapped classes or columns
+AGREED, OPPOSED = 0.9, -0.2
 LEAKS = 0.95  # share of a tree model's gain
 SLOWEST = 10.0  # seconds per 1,000 rows: a million rows would take three hours, a night's window
 LARGEST = 500  # MB: every score fetches, digests and loads them, in about ten seconds

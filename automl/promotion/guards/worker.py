@@ -58,9 +58,8 @@ def _raw_columns(encoder: Any, width: int) -> list[str]:
     for part, _, columns in getattr(encoder, "transformers_", ()):
         place = encoder.output_indices_.get(part, slice(0, 0))
         size = place.stop - place.start
-        if (
-            columns and size and size % len(columns) == 0
-        ):  # several calendar numbers per time column
+        # several calendar numbers per time column
+        if columns and size and size % len(columns) == 0:
             names[place] = [str(c) for c in columns for _ in range(size // len(columns))]
     return names
 
@@ -112,8 +111,8 @@ def _examine(connection: Connection, folder: Path, file: Path) -> None:
     outputs["alone"] = np.concatenate(
         [model_output(model, sample.iloc[[i]], contract) for i in range(0, len(sample), 40)]
     )
-    file = folder / "newest.parquet"
-    newest = pd.read_parquet(file) if file.exists() else sample
+    rows = folder / "newest.parquet"
+    newest = pd.read_parquet(rows) if rows.exists() else sample
     outputs["newest"] = model_output(model, newest, contract)
     measured = {
         "fingerprint": fingerprint(outputs["output"], spec["recipe"]),
