@@ -10,6 +10,7 @@ from automl.errors import NoModelError, PredictError
 from automl.history import ROW_ID, ColumnKind
 from automl.history.contract import Contract, load_contract
 from automl.history.rows.casting import as_kind
+from automl.modeling.tasks import task_of
 from automl.predictions import read_classes, read_generation
 from automl.predictions.predict import predict
 from automl.problem import Problem
@@ -28,8 +29,15 @@ def live_predictions(problem: Problem, workspace: Workspace, *, classes: bool) -
     Raises
     ------
     PredictError
-        Nothing was published yet.
+        Nothing was published yet, or classes are wanted and the problem is not multiclass.
     """
+    if classes and not task_of((), problem.task).publishes_classes:
+        raise PredictError(
+            f"{problem.name}: found task {problem.task!r}; wanted multiclass, because only then every class has "
+            "a row of its own",
+            code="no_classes",
+            next_step="project.predictions()",
+        )
     store = Store(workspace)
     live = store.live(problem.table)
     if live is None:

@@ -26,8 +26,13 @@ class Search:
     seed: int
 
 
-def problem_text(guesses: Guesses, search: Search, *, name: str, target: str, files: str) -> str:
-    """The problem file of these guesses on rows in `files`; personal columns are not in those files."""
+def problem_text(
+    guesses: Guesses, search: Search, *, name: str, target: str, files: str, row: str = ROW
+) -> str:
+    """The problem file of these guesses on rows in `files`; personal columns are not in those files.
+
+    Without a guessed key, the column `row` is the key.
+    """
     sections: list[tuple[str, list[tuple[str, Any, str]]]] = [
         (
             "",
@@ -39,7 +44,7 @@ def problem_text(guesses: Guesses, search: Search, *, name: str, target: str, fi
                 ("files", files, "a copy of the table; later source = ... and query = ..."),
                 _line(guesses, "history.time"),
                 _line(guesses, "history.timezone"),
-                _key_line(guesses),
+                _key_line(guesses, row),
                 ("target", target, "what is predicted"),
                 _line(guesses, "history.positive"),
                 _line(guesses, "history.label_delay"),
@@ -69,9 +74,9 @@ def _line(guesses: Guesses, key: str) -> tuple[str, Any, str]:
     return key.rpartition(".")[2], entry.value, entry.reason
 
 
-def _key_line(guesses: Guesses) -> tuple[str, Any, str]:
+def _key_line(guesses: Guesses, row: str) -> tuple[str, Any, str]:
     key, value, reason = _line(guesses, "history.key")
-    return key, value or [ROW], reason
+    return key, value or [row], reason
 
 
 def _personal_lines(guesses: Guesses) -> list[tuple[str, Any, str]]:

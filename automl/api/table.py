@@ -19,7 +19,7 @@ from automl.api.settings import apply_settings
 from automl.cycles.result import CycleResult
 from automl.errors import ProblemError
 from automl.modeling.families import Family, load_family
-from automl.problem import did_you_mean, load_problem
+from automl.problem import METRICS, did_you_mean, known_zone, load_problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +86,7 @@ def try_table(
     timezone: str | None = None,
     origins: int | None = None,
     as_of: Moment = None,
-    families: Sequence[str | Path | Family] | None = None,
+    families: str | Path | Family | Sequence[str | Path | Family] | None = None,
     budget: str | None = "40s",
     trials: int | None = None,
     seed: int = 0,
@@ -131,12 +131,12 @@ def try_table(
     table = as_table(frame, time)
     given = {
         "history.time": table.time if time else None,
-        "history.timezone": timezone,
-        "task": task,
+        "history.timezone": _zone(timezone),
+        "task": _task(task),
         "history.positive": positive,
         "metric.name": metric,
         "history.key": _names(key, table, "key"),
-        "history.personal": _names(personal, table, "personal"),
+        "history.personal": _personal_names(personal, table, str(target)),
         "history.ignore": _names(ignore, table, "ignore"),
         "history.label_delay": _span(label_delay, "label_delay"),
         "validation.block": _span(block, "block"),
@@ -145,8 +145,7 @@ def try_table(
         "as_of": moment_of(as_of),
     }
     guesses = guess(table, str(target), given)
-    entries = [_family_entry(f) for f in families or FAMILIES]
-    search = Search(families=entries, budget=budget, trials=trials, seed=seed)
+    search = Search(families=_family_entries(families), budget=budget, trials=trials, seed=seed)
     file = _write(table, guesses, str(target), search, folder)
     project = open_project(file)
     result = project.cycle(as_of=guesses["as_of"])
@@ -169,9 +168,47 @@ def _names(value: str | Sequence[str] | None, table: Table, argument: str) -> li
     return names
 
 
+def _personal_names(
+    value: str | Sequence[str] | None, table: Table, target: str
+) -> list[str] | None:
+    """Names of personal columns, which are not copied; refuses the target and the time."""
+    names = _names(value, table, "personal")
+    for role, name in (("the target", target), ("the time", table.time)):
+        if name in (names or ()):
+            raise ProblemError(
+                f"personal: found {name!r}, which is {role}; wanted other columns", code="usage"
+            )
+    return names
+
+
+def _task(value: str | None) -> str | None:
+    if value is not None and value not in METRICS:
+        raise ProblemError(
+            f"task: found {value!r}; wanted one of {', '.join(METRICS)}{did_you_mean(value, list(METRICS))}",
+            code="usage",
+        )
+    return value
+
+
+def _zone(value: str | None) -> str | None:
+    try:
+        return known_zone(value) if value else None
+    except ValueError as error:
+        raise ProblemError(f"timezone: {error}", code="usage") from None
+
+
 def _span(value: str | None, argument: str) -> str | None:
     span = duration(value, argument)
     return str(span) if span else None
+
+
+def _family_entries(
+    families: str | Path | Family | Sequence[str | Path | Family] | None,
+) -> list[str]:
+    """Families as the problem file names them; one alone need not be in a list."""
+    if isinstance(families, (str, Path, Family)):
+        return [_family_entry(families)]
+    return [_family_entry(family) for family in families or FAMILIES]
 
 
 def _family_entry(family: str | Path | Family) -> str:
@@ -204,28 +241,47 @@ def _write(
 ) -> Path:
     """Problem file and data in a folder; returns the problem file."""
     place = Path(folder).resolve() if folder else Path(tempfile.mkdtemp(prefix="automl-"))
-    file = place / FILE
-    if file.exists():
-        raise ProblemError(
-            f"folder: {file} exists already; wanted a new or empty folder",
-            code="folder_taken",
-            next_step=f"Go on with it: automl.open_project({str(file)!r}). Or give another folder.",
-        )
-    rows = table.frame.drop(columns=guesses["history.personal"])
+    file, data = place / FILE, place / DATA
+    _refuse_taken(file, data)
+    rows, row = table.frame.drop(columns=guesses["history.personal"]), ROW
+    while row in table.frame.columns:
+        row += "_"
     if not guesses["history.key"]:
-        rows = rows.assign(**{ROW: range(len(rows))})
-    name = _problem_name(target)
-    text = problem_text(guesses, search, name=name, target=target, files=DATA)
+        rows = rows.assign(**{row: range(len(rows))})
+    text = problem_text(
+        guesses, search, name=_problem_name(target), target=target, files=DATA, row=row
+    )
     place.mkdir(parents=True, exist_ok=True)
-    rows.to_parquet(place / DATA, index=False)
+    rows.to_parquet(data, index=False)
     file.write_text(text, encoding="utf-8")
     try:
         load_problem(file)
-    except ProblemError:
-        for written in (file, place / DATA):
-            written.unlink()
-        raise
+    except ProblemError as error:
+        file.unlink()
+        data.unlink()
+        if not folder:
+            place.rmdir()
+        mistakes = str(error).removeprefix(f"{file}: ")
+        raise ProblemError(
+            f"arguments of try_table: {mistakes}",
+            code=error.code,
+            next_step="Change these arguments; nothing was run, and no file was left.",
+        ) from None
     return file
+
+
+def _refuse_taken(file: Path, data: Path) -> None:
+    """Refuse a folder in which files would be replaced."""
+    for path in (file, data):
+        if path.exists():
+            continued = (
+                f"Go on with it: automl.open_project({str(file)!r}). Or give another folder."
+            )
+            raise ProblemError(
+                f"folder: {path} exists already; wanted a new or empty folder",
+                code="folder_taken",
+                next_step=continued if file.exists() else "Give another folder.",
+            )
 
 
 def _problem_name(target: str) -> str:

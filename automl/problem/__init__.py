@@ -12,6 +12,7 @@ from automl.problem.sections import (
     METRICS,
     Problem,
     did_you_mean,
+    known_zone,
 )
 from automl.problem.slots import Slots
 from automl.problem.spans import Span
@@ -26,5 +27,6 @@ __all__ = [
     "did_you_mean",
     "family_folder",
     "family_names",
+    "known_zone",
     "load_problem",
 ]

@@ -18,7 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from automl.problem.slots import Slots, cron_mistake
 from automl.problem.spans import Duration, Span
 
-__all__ = ["HIGHER_IS_BETTER", "LEAST_SHARE", "METRICS", "Problem", "did_you_mean"]
+__all__ = [
+    "HIGHER_IS_BETTER",
+    "LEAST_SHARE",
+    "METRICS",
+    "Problem",
+    "did_you_mean",
+    "known_zone",
+]
 
 Task = Literal["binary", "multiclass", "regression"]
 
@@ -74,7 +81,7 @@ class HistorySection(_Table):
     @field_validator("timezone")
     @classmethod
     def _zone(cls, value: str) -> str:
-        return _known_zone(value)
+        return known_zone(value)
 
     @field_validator("source")
     @classmethod
@@ -201,7 +208,7 @@ class ScheduleSection(_Table):
     @field_validator("timezone")
     @classmethod
     def _zone(cls, value: str) -> str:
-        return _known_zone(value)
+        return known_zone(value)
 
     @field_validator("retrain", "score", "approvals")
     @classmethod
@@ -317,7 +324,8 @@ class Problem(_Table):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _known_zone(value: str) -> str:
+def known_zone(value: str) -> str:
+    """The name of a time zone; ValueError if it is none, or means another zone on every machine."""
     if value in OF_THE_MACHINE or value not in available_timezones():
         hint = did_you_mean(value, tuple(available_timezones()))
         raise ValueError(

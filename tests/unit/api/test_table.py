@@ -45,14 +45,20 @@ def test_every_guess_can_be_overridden() -> None:
         ({"time": "dai"}, "Did you mean 'day'"),
         ({"ignore": "xx"}, "ignore: 'xx' is not a column; found day, x, y"),
         ({"key": ["x", "nr"]}, "key: 'nr' is not a column"),
-        ({"block": "weekly"}, "block: found 'weekly'; wanted a duration"),
+        ({"block": "daily"}, "block: found 'daily'; wanted a duration"),
         ({"as_of": "soon"}, "as_of: found 'soon'"),
         ({"families": ["lightgmb"]}, "Did you mean 'lightgbm'"),
         ({"families": ["mine.py"]}, "mine.py', which is not a file"),
         ({"metric": "rmse"}, "'rmse', which does not fit task 'binary'"),
         ({"budget": None}, "found neither budget nor trials"),
+        ({"budget": 60}, "arguments of try_table: 1 mistake\n  sweep.budget: found 60"),
+        ({"families": "lightgmb"}, "Did you mean 'lightgbm'"),
+        ({"task": "rank"}, "task: found 'rank'; wanted one of binary, multiclass, regression"),
+        ({"timezone": "Mars/Base"}, "timezone: found 'Mars/Base'; wanted a time zone"),
+        ({"personal": "y"}, "personal: found 'y', which is the target"),
+        ({"personal": ["day"]}, "personal: found 'day', which is the time"),
     ],
-    ids=range(10),
+    ids=range(16),
 )  # fmt: skip
 def test_a_mistake_is_refused_before_anything_runs_and_leaves_no_file(
     frame: pd.DataFrame, tmp_path: Path, arguments: dict[str, Any], message: str
@@ -63,14 +69,36 @@ def test_a_mistake_is_refused_before_anything_runs_and_leaves_no_file(
     assert not list(tmp_path.rglob("*.*"))
 
 
-def test_a_folder_that_holds_a_problem_is_left_alone(frame: pd.DataFrame, tmp_path: Path) -> None:
-    (tmp_path / "problem.toml").write_text("name = 'other'", encoding="utf-8")
+@pytest.mark.parametrize(
+    ("name", "next_step"),
+    [("problem.toml", "automl.open_project"), ("data.parquet", "Give another folder")],
+)
+def test_files_in_the_folder_are_never_replaced(
+    frame: pd.DataFrame, tmp_path: Path, name: str, next_step: str
+) -> None:
+    (tmp_path / name).write_text("name = 'other'", encoding="utf-8")
 
-    with pytest.raises(ProblemError, match="exists already") as error:
+    with pytest.raises(ProblemError, match=f"{name} exists already") as error:
         try_table(frame, "y", "day", folder=tmp_path)
 
-    assert "automl.open_project" in error.value.next_step
-    assert (tmp_path / "problem.toml").read_text(encoding="utf-8") == "name = 'other'"
+    assert next_step in error.value.next_step
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text(encoding="utf-8") == "name = 'other'"
+
+
+def test_row_numbers_leave_a_column_called_row_alone(
+    frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("automl.api.project.Project.cycle", _refuse)
+    daily = frame.assign(day=frame["day"].dt.floor("D"), row=frame["x"])
+
+    with pytest.raises(AutomlError, match="stop here"):
+        try_table(daily, "y", "day", folder=tmp_path)
+
+    copied = pd.read_parquet(tmp_path / "data.parquet")
+    assert copied["row"].tolist() == frame["x"].tolist()
+    assert copied["row_"].tolist() == list(range(600))
+    assert load_problem(tmp_path / "problem.toml").history.key == ("row_",)
 
 
 def test_personal_columns_are_not_copied(
