@@ -15,13 +15,12 @@ from pathlib import Path
 
 from automl.workspace import DEFAULTS, export_settings
 
-__all__ = ["apply_settings", "quiet_libraries"]
+__all__ = ["apply_settings", "quiet_libraries", "quiet_loggers"]
 
 NOISY = ("mlflow", "alembic", "httpx", "prefect", "optuna", "sqlalchemy")
 THREADS = "OMP_NUM_THREADS"
 # Libraries whose fits slow down 10 to 25 times on shared cores with OpenMP's own settings
 OPENMP = ("sklearn", "lightgbm", "xgboost", "catboost", "torch")
-_warned: set[str] = set()
 logging.getLogger("automl").addHandler(logging.NullHandler())  # callers choose what is shown
 
 
@@ -34,8 +33,7 @@ def apply_settings(start: Path) -> None:
     unset = THREADS not in os.environ
     loaded = [name for name in OPENMP if name in sys.modules]
     export_settings(start)
-    if unset and loaded and THREADS not in _warned:
-        _warned.add(THREADS)
+    if unset and loaded:
         warnings.warn(
             f"{', '.join(loaded)} was imported before automl set {THREADS}={DEFAULTS[THREADS]}: predictions in "
             "this process may be slow on shared cores. Call automl.open_project first, or set "
@@ -45,13 +43,18 @@ def apply_settings(start: Path) -> None:
         )
 
 
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Libraries' warnings and messages are not shown; those of this package go through logging."""
+def quiet_loggers() -> None:
+    """Libraries log warnings and errors only."""
     for name in NOISY:
         logger = logging.getLogger(name)
         if logger.level < logging.WARNING:
             logger.setLevel(logging.WARNING)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Libraries' warnings and messages are not shown; those of this package go through logging."""
+    quiet_loggers()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,15 +16,13 @@ __all__ = [
     "Again",
     "AsOf",
     "Backfill",
-    "Budget",
     "Cycle",
+    "CycleOptions",
     "Debug",
-    "DryRun",
     "File",
     "Files",
     "Json",
     "LedgerReason",
-    "Plan",
     "Reason",
     "app",
 ]
@@ -88,3 +87,17 @@ Cycle = Annotated[
     str | None,
     Parameter(help="as_of of the cycle, UTC without an offset. Default: the newest retraining."),
 ]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleOptions:
+    """Options of cycle and retrain, as typed."""
+
+    as_of: AsOf = None
+    budget: Budget = None
+    plan: Plan = "auto"
+    again: Again = False
+    reason: Reason = ""
+    backfill: Backfill = False
+    dry_run: DryRun = False

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from automl.cli.app import CycleOptions
     from automl.cycles.options import RunOptions
     from automl.problem import Problem
     from automl.workspace import Workspace
@@ -31,27 +32,19 @@ def prepare(start: Path) -> None:
     from automl.workspace import export_settings
 
     export_settings(start)
+    from automl.api.settings import quiet_loggers
+
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
     )
-    for noisy in ("mlflow", "alembic", "httpx", "prefect", "optuna", "sqlalchemy"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    quiet_loggers()
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     import warnings
 
     warnings.simplefilter("ignore")  # libraries' own; ours go through logging
 
 
-def run_options(
-    *,
-    as_of: str | None,
-    budget: str | None = None,
-    plan: str = "auto",
-    again: bool,
-    reason: str,
-    backfill: bool,
-    dry_run: bool = False,
-) -> RunOptions:
+def run_options(typed: CycleOptions) -> RunOptions:
     """The options of a run as typed on the command line.
 
     Raises
@@ -59,17 +52,17 @@ def run_options(
     ProblemError
         A time or duration cannot be parsed.
     """
-    from automl.api.arguments import duration, moment_of
+    from automl.api.arguments import duration
     from automl.cycles.options import RunOptions
 
     return RunOptions(
-        as_of=moment_of(as_of, "--as-of"),
-        budget=duration(budget, "--budget"),
-        again=again,
-        reason=reason,
-        backfill=backfill,
-        dry_run=dry_run,
-        plan=plan,
+        as_of=parse_time(typed.as_of, "--as-of"),
+        budget=duration(typed.budget, "--budget"),
+        again=typed.again,
+        reason=typed.reason,
+        backfill=typed.backfill,
+        dry_run=typed.dry_run,
+        plan=typed.plan,
     )
 
 

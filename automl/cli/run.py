@@ -10,13 +10,11 @@ from automl.cli.app import (
     Again,
     AsOf,
     Backfill,
-    Budget,
+    CycleOptions,
     Debug,
-    DryRun,
     File,
     Files,
     Json,
-    Plan,
     Reason,
     app,
 )
@@ -25,9 +23,10 @@ from automl.cli.inputs import open_problem, run_options
 
 if TYPE_CHECKING:
     from automl.api.running import Verb
-    from automl.cycles.options import RunOptions
 
 __all__ = ["cycle", "retrain", "run_pipeline", "schedule", "score"]
+
+DEFAULTS = CycleOptions()
 
 
 @app.command(group=RUN)
@@ -35,26 +34,11 @@ def cycle(
     file: File,
     /,
     *,
-    as_of: AsOf = None,
-    budget: Budget = None,
-    plan: Plan = "auto",
-    again: Again = False,
-    reason: Reason = "",
-    backfill: Backfill = False,
-    dry_run: DryRun = False,
+    options: CycleOptions = DEFAULTS,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Retrain and score; release and publish in one transaction."""
-    options = run_options(
-        as_of=as_of,
-        budget=budget,
-        plan=plan,
-        again=again,
-        reason=reason,
-        backfill=backfill,
-        dry_run=dry_run,
-    )
     return run_pipeline("cycle", file, options, as_json=json)
 
 
@@ -63,26 +47,11 @@ def retrain(
     file: File,
     /,
     *,
-    as_of: AsOf = None,
-    budget: Budget = None,
-    plan: Plan = "auto",
-    again: Again = False,
-    reason: Reason = "",
-    backfill: Backfill = False,
-    dry_run: DryRun = False,
+    options: CycleOptions = DEFAULTS,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Pull history, sweep, decide, release. Published predictions stay until the next `automl score`."""
-    options = run_options(
-        as_of=as_of,
-        budget=budget,
-        plan=plan,
-        again=again,
-        reason=reason,
-        backfill=backfill,
-        dry_run=dry_run,
-    )
     return run_pipeline("retrain", file, options, as_json=json)
 
 
@@ -99,7 +68,7 @@ def score(
     debug: Debug = False,
 ) -> int:
     """Predict the coming rows with the champion and publish them."""
-    options = run_options(as_of=as_of, again=again, reason=reason, backfill=backfill)
+    options = CycleOptions(as_of=as_of, again=again, reason=reason, backfill=backfill)
     return run_pipeline("score", file, options, as_json=json)
 
 
@@ -124,11 +93,12 @@ def schedule(*file: Files, check: bool = False, debug: Debug = False) -> int:
     return 0
 
 
-def run_pipeline(verb: Verb, file: Path, options: RunOptions, *, as_json: bool) -> int:
+def run_pipeline(verb: Verb, file: Path, options: CycleOptions, *, as_json: bool) -> int:
     """Run a cycle, or print the result of one that has already ended; returns the exit code."""
+    wanted = run_options(options)
     problem, workspace = open_problem(file)
     with stdout_to_stderr():
         from automl.api.running import run_verb
 
-        result = run_verb(problem, workspace, verb, options)
+        result = run_verb(problem, workspace, verb, wanted)
     return print_result(result, workspace, as_json=as_json)

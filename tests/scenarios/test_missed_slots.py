@@ -12,6 +12,7 @@ import pytest
 from automl import report
 from automl.api.running import score_missed_slots
 from automl.cli import run
+from automl.cli.app import CycleOptions
 from automl.cycles.missed import missed_slots
 from automl.cycles.options import RunOptions
 from automl.problem import Problem, load_problem
@@ -103,7 +104,7 @@ def test_the_same_command_again_scores_the_missed_slots(
     score(problem, workspace, RunOptions(as_of=newest))
     monkeypatch.setattr("automl.workspace.now", lambda: newest + timedelta(hours=1))
     monkeypatch.setattr("automl.report.current.now", lambda: newest + timedelta(hours=1))
-    assert run.run_pipeline("score", file, RunOptions(), as_json=True) == 0
+    assert run.run_pipeline("score", file, CycleOptions(), as_json=True) == 0
     assert '"already": true' in capsys.readouterr().out
     assert caplog.text.count("scored a missed slot") == 1
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from cyclopts import Argument
 
 from automl import Project, open_project, report
 from automl.api.arguments import moment_of
@@ -37,9 +38,14 @@ def commands() -> dict[str, set[str]]:
     found = {}
     for name in app:
         if not name.startswith("-"):
-            function = app[name].default_command
-            found[name] = set(inspect.signature(function).parameters) - SHARED
+            typed = {a.name.strip("-").replace("-", "_").lower() for a in _typed(name)}
+            found[name] = typed - SHARED
     return found
+
+
+def _typed(command: str) -> list[Argument]:
+    """What can be typed after a command; options that stand in a dataclass one by one."""
+    return [a for a in app[command].assemble_argument_collection() if a.parse and not a.children]
 
 
 # ---------------------------------------------------------------- the same words
@@ -103,6 +109,11 @@ def test_predictions_are_the_live_generation(project: Project) -> None:
 
     assert len(frame) == project.status()["live"]["rows"]
     assert set(frame["generation"]) == {project.status()["live"]["generation"]}
+
+
+def test_classes_of_a_binary_problem_are_refused(project: Project) -> None:
+    with pytest.raises(PredictError, match="found task 'binary'; wanted multiclass"):
+        project.predictions(classes=True)
 
 
 def test_predicting_rows_at_hand_gives_what_was_published(project: Project) -> None:
