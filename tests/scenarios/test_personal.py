@@ -172,7 +172,7 @@ def test_analysts_find_every_row_of_the_batch_under_its_plain_key(life: Life) ->
 
 
 def test_published_predictions_are_scored_across_the_hash(life: Life) -> None:
-    [(generation, rows, labelled, scores)] = life.rows(
+    [(generation, rows, labelled_rows, scores)] = life.rows(
         "select id, rows, labelled_rows, realised from automl_generation order by id limit 1"
     )
     world = people().set_index("badge")
@@ -181,7 +181,7 @@ def test_published_predictions_are_scored_across_the_hash(life: Life) -> None:
     clashing = set(misfits(people(), typed=True)["badge"].dropna())
 
     assert rows == 7 * 18
-    assert labelled == len(known) - len(clashing & set(known.index))
+    assert labelled_rows == len(known) - len(clashing & set(known.index))
     published = dict(
         life.rows(
             f"select badge, probability from parcels_generations where generation = {generation}"

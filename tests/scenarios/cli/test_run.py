@@ -146,7 +146,7 @@ def test_a_single_class_is_refused_in_one_json_document_with_code_and_what_is_un
 
     error = result.document["error"]
     assert (result.code, error["exit_code"], error["code"]) == (3, 3, "single_class")
-    assert "target 'late': found" in error["message"]
+    assert "in every row; wanted at least two classes" in error["message"]
     assert (
         "champion is still version 1; table parcels still shows generation 1" in error["unchanged"]
     )

@@ -206,6 +206,19 @@ def test_a_problem_without_classes_has_no_class_view(site: Site) -> None:
         site.select("select * from parcels_classes")
 
 
+def test_a_generation_that_comes_back_keeps_the_time_of_its_first_publication(site: Site) -> None:
+    first, second = site.publish(5), site.publish(7)
+    times = {g.id: g.published_at for g in site.store.generations("parcels")}
+
+    with site.store.hold("parcels") as hold:
+        site.point(hold, first)
+
+    assert site.shown() == {first}
+    assert {g.id: g.published_at for g in site.store.generations("parcels")} == times
+    assert None not in times.values()
+    assert times.keys() == {first, second}
+
+
 # ---------------------------------------------------------------- piece by piece
 
 
