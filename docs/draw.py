@@ -18,12 +18,8 @@ import grimp
 
 PICTURES = Path(__file__).parent / "pictures"
 ROOTS = ("automl", "flows")
-FOUNDATION = (
-    "errors",
-    "files",
-    "testing",
-    "workspace",
-)  # nearly everything imports them: a bar, not arrows
+# Nearly everything imports them: a bar, not arrows
+FOUNDATION = ("errors", "files", "testing", "workspace")
 HEAVY = (
     "prefect", "cyclopts", "fastapi", "apprise", "mlflow", "optuna", "sqlalchemy", "alembic", "dask", "matplotlib",
     "skops", "sklearn", "lightgbm", "pyarrow",

@@ -114,9 +114,8 @@ def _unchanged_after(arguments: list[str]) -> str:
     if not arguments or arguments[0] not in CHANGING or len(arguments) < 2:
         return ""
     try:
-        file = next(
-            (a for a in arguments[1:] if Path(a).is_file()), arguments[1]
-        )  # options may come first
+        # options may come first
+        file = next((a for a in arguments[1:] if Path(a).is_file()), arguments[1])
         problem, workspace = open_problem(Path(file))
         from automl.report import in_effect
 

@@ -65,9 +65,8 @@ def doctor(file: Path | None = None, /, *, json: Json = False, debug: Debug = Fa
     from automl.diagnostics import installation
 
     def open_registry() -> Registry:
-        from automl.tracking import (
-            Registry,  # if MLflow is broken, one check fails, not the command
-        )
+        # if MLflow is broken, one check fails, not the command
+        from automl.tracking import Registry
 
         assert problem is not None
         assert workspace is not None

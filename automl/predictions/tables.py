@@ -33,13 +33,8 @@ __all__ = [
 ]
 
 SUFFIXES = ("", "_classes")
-STAMPS = (
-    "generation",
-    "model_version",
-    "run_id",
-    "as_of",
-    "scored_at",
-)  # equal in all rows of a generation
+# Columns with the same value in all rows of a generation
+STAMPS = ("generation", "model_version", "run_id", "as_of", "scored_at")
 KINDS = ("", "_generations", "_past", "_history")
 
 metadata = sa.MetaData()

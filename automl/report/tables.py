@@ -221,7 +221,7 @@ def _cycle(problem: Problem, workspace: Workspace, as_of: datetime | None) -> tu
     cycles = [c for c in store.cycles(problem.name, limit=200) if c.verb == "retrain"]
     chosen = [c for c in cycles if as_of is None or c.as_of == as_of]
     if not chosen:
-        known = ", ".join(day_of(c.as_of) for c in cycles[:5]) or "none"
+        known = ", ".join(list(dict.fromkeys(day_of(c.as_of) for c in cycles))[:5]) or "none"
         raise ProblemError(
             f"{problem.name}: no retraining cycle {'yet' if as_of is None else f'as of {day_of(as_of)}'}; found {known}",
             code="no_cycle",

@@ -164,14 +164,14 @@ def _verdict_table(verdicts: Sequence[Mapping[str, Any]]) -> Table:
     for head in VERDICT_COLUMNS:
         table.add_column(head, justify="left" if head == "challenger" else "right", no_wrap=True)
     for v in verdicts:
+        # decisions of earlier versions have no margin
+        margin = f"{v['margin']:.2%}" if "margin" in v else "-"
         table.add_row(
             v["challenger"],
             f"{v['mean']:+.2%}",
             f"{v['shrunk']:+.2%}",
             f"{v['low']:+.2%} {v['high']:+.2%}",
-            f"{v['margin']:.2%}"
-            if "margin" in v
-            else "-",  # absent from decisions of earlier versions
+            margin,
             shown_probability(v["probability"]),
             shown_probability(v["needed"]),
             str(v["blocks"]),

@@ -36,9 +36,8 @@ WEEK, DAY = timedelta(days=7), timedelta(days=1)
 FIRST = AS_OF - WEEK  # when the version was released and its first generation published
 A_DAY = 36  # parcels
 ROWS = 7 * A_DAY
-WHOLE = (
-    ROWS // reuse.GROUP * reuse.GROUP
-)  # rows of a batch in whole groups; the others are predicted
+# Rows of a batch in whole groups; the others are predicted
+WHOLE = ROWS // reuse.GROUP * reuse.GROUP
 AGAIN = WHOLE - A_DAY  # rows in whole groups of the first batch and of the one a day later
 RELEASE = Release(
     id=1,
