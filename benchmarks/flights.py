@@ -1,6 +1,6 @@
-"""Sixteen weekly cycles of the flights problem against libraries' defaults on the same rows.
+"""Weekly cycles of the flights problem against libraries' defaults on the same rows.
 
-Every Monday from 2013-08-12 to 2013-11-25 the problem's own `cycle` runs, and the published predictions
+Every Monday from 2013-08-12 on, for `--weeks` weeks, the problem's own `cycle` runs, and the published predictions
 are scored against what then happened. LightGBM, HistGradientBoosting and logistic regression with their
 defaults are fitted on the same snapshot and score the same batch. Differences are paired by week.
 

@@ -329,8 +329,8 @@ def _failed(verdict: Verdict, duel: Duel, field: _Field) -> str:
         ),
         (
             verdict.probability >= verdict.needed,
-            f"P(better) {shown_probability(verdict.probability)} is below {shown_probability(verdict.needed)}"
-            + ("" if verdict.out_of_sample else ", needed while no block is out-of-sample"),
+            "its P(better) is below what promotion needs"
+            + ("" if verdict.out_of_sample else " while no block is out-of-sample"),
         ),
         (
             duel.gains[0] > -2 * np.sqrt(field.noise.variance),

@@ -32,7 +32,7 @@ __all__ = [
 
 BINS = 10
 DRIFTED, FOREIGN = 0.25, 1.0  # PSI reported as a shift; PSI of a model that predicts something else
-ALIKE = 0.5  # correlation with the champion, above which a shift is one of level or spread
+CORRELATED = 0.5  # correlation with the champion, above which a shift is one of level or spread
 LEVEL_SDS = 4.0  # block standard deviations between predictions' and labels' mean
 LEVEL_BLOCKS = 4  # fewer give no usable standard deviation
 SLICE_LOSS = 0.02  # relative
@@ -101,14 +101,16 @@ def drift(champion: Array, found: Array, weight: Array | None = None) -> Guard:
     columns = list(zip(_columns(champion).T, _columns(found).T, strict=True))
     found_psi = [psi(a, b, weight) for a, b in columns]
     worst = max(found_psi)
-    alike = min(
+    correlation = min(
         _correlation(a, b, weight)
         for (a, b), p in zip(columns, found_psi, strict=True)
         if p == worst
     )
-    result = f"PSI {worst:.2f}" + (f", shifted, correlation {alike:.2f}" if worst > DRIFTED else "")
-    wanted = f"below {DRIFTED:g}; refused above {FOREIGN:g} with a correlation below {ALIKE:g}"
-    foreign = worst > FOREIGN and alike < ALIKE
+    result = f"PSI {worst:.2f}" + (
+        f", shifted, correlation {correlation:.2f}" if worst > DRIFTED else ""
+    )
+    wanted = f"below {DRIFTED:g}; refused above {FOREIGN:g} with a correlation below {CORRELATED:g}"
+    foreign = worst > FOREIGN and correlation < CORRELATED
     return Guard("drift against the champion", not foreign, result, wanted)
 
 

@@ -20,7 +20,11 @@ def test_in_sample_evidence_alone_needs_095() -> None:
     # enough for out-of-sample evidence
     assert verdict_of(chosen_by_it, "r").probability > CONFIDENCE
     assert chosen_by_it.blend == "champion"
-    assert "below 0.950" in chosen_by_it.reason
+    assert (
+        "its P(better) is below what promotion needs while no block is out-of-sample"
+        in chosen_by_it.reason
+    )
+    assert "0.950 needed" in chosen_by_it.reason
     assert "out-of-sample" in chosen_by_it.reason
 
 
@@ -167,7 +171,8 @@ def test_a_blend_that_was_rolled_back_needs_more() -> None:
     assert fresh.blend == "r"
     assert CONFIDENCE < verdict_of(fresh, "r").probability < 0.9
     assert reverted.blend == "champion"
-    assert "below 0.900" in reverted.reason
+    assert "its P(better) is below what promotion needs" in reverted.reason
+    assert "0.900 needed" in reverted.reason
     assert verdict_of(reverted, "null0") == verdict_of(
         fresh, "null0"
     )  # other challengers are unaffected
