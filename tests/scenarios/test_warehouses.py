@@ -374,3 +374,64 @@ def test_flights_get_the_same_predictions_from_both_databases(both: list[Problem
     small, large = (t.sort_values("flight_id")[names].reset_index(drop=True) for t in predictions)
     pd.testing.assert_frame_equal(small, large)
     assert len(small) == 56
+
+
+# column: type, cell of row i, and what is read in row 1
+OPAQUE = {
+    "address": ("inet", "('10.0.0.' || i % 5)::inet", "10.0.0.1"),
+    "net": ("cidr", "'10.1.0.0/16'", "10.1.0.0/16"),
+    "card": ("macaddr", "'08:00:2b:01:02:03'", "08:00:2b:01:02:03"),
+    "bits": ("bit(3)", "(i % 3)::bit(3)", "001"),
+    "flags": ("varbit", "B'011'", "011"),
+    "paper": ("xml", "'<a/>'::xml", "<a/>"),
+    "spot": ("point", "point(i % 2, 2)", "(1,2)"),
+    "area": ("polygon", "'((0,0),(1,1),(2,0))'", "((0,0),(1,1),(2,0))"),
+    "words": ("tsvector", "'fat cat'::tsvector", "'cat' 'fat'"),
+    "span": ("int4range", "int4range(1, 5)", "[1,5)"),
+    "days": ("daterange", "daterange('2026-01-01', null)", "[2026-01-01,)"),
+    "doc": ("jsonb", """jsonb_build_object('a', 1)""", '{"a": 1}'),
+    "mood": ("mood", "'sad'::mood", "sad"),
+    "code": ("varchar(3)", "'ab'", "ab"),
+    "initial": ('"char"', "'x'", "x"),
+    "label": ("name", "'n'", "n"),
+    "number": ("oid", "(i % 4)::oid", 1.0),
+    "fee": ("money", "(i % 4 + 0.5)::numeric::money", 1.5),
+    "odd": ("numeric", "case when i % 4 = 1 then 'NaN'::numeric else 2.5 end", None),
+    "until": ("timestamptz", "case when i % 2 = 1 then 'infinity' end::timestamptz", None),
+    "born": ("date", "case when i % 2 = 1 then '0044-03-15 BC' else '2026-01-01' end::date", None),
+    "ends": ("timestamp", "case when i % 2 = 1 then '12000-01-01' end::timestamp", None),
+    "noon": ("timestamp", "'2026-01-01 12:00'::timestamp", pd.Timestamp("2026-01-01 12:00")),
+}
+
+
+def with_opaque_types(postgres: PostgresServer, *columns: str) -> str:
+    """The parcels with a column of each of these types, as `OPAQUE` lists them."""
+    url = in_postgres(postgres)
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        cursor = connection.connection.cursor()
+        cursor.execute("set lc_monetary = 'C'; create type mood as enum ('sad', 'glad')")
+        for name in columns:
+            kind, cell, _ = OPAQUE[name]
+            cursor.execute(f'alter table parcels add column "{name}" {kind}')
+            cursor.execute(f'update parcels set "{name}" = {cell.replace("i %", "id %")}')
+    return url
+
+
+def test_types_without_a_kind_are_read_as_their_text(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = with_opaque_types(postgres, *OPAQUE)
+    folders = [tmp_path / "fast", tmp_path / "slow"]
+    frames = []
+    for folder in folders:
+        problem = problem_on(url, folder, lines='group = ["address"]')
+        snapshot = pull(problem, open_workspace(problem.file), AS_OF)
+        frame = read(snapshot).set_index("id")
+        wanted = {name: row for name, (_, _, row) in OPAQUE.items()}
+        found = {n: None if pd.isna(v) else v for n, v in frame.loc[1, list(OPAQUE)].items()}
+        assert found == wanted
+        frames.append(frame)
+        monkeypatch.setitem(sys.modules, "adbc_driver_postgresql", None)
+        monkeypatch.setitem(sys.modules, "adbc_driver_postgresql.dbapi", None)
+    pd.testing.assert_frame_equal(*frames)

@@ -73,10 +73,16 @@ def as_times(column: Column, zone: str) -> Cast:
         (times, corrections), detail = _parsed(values, zone, "raise"), ""
     except (ValueError, TypeError, OverflowError) as error:
         detail = f"cannot be read as times in {zone}: {str(error).splitlines()[0]}"
-        readable = values.map(lambda v: isinstance(v, (str, date, np.datetime64)))
+        readable = values.map(_may_be_time)
         times, corrections = _parsed(values.where(readable.astype(bool), None), zone, "coerce")
     bad = (times.isna() & values.notna()).to_numpy(bool)
     return Cast(_cells(times), bad, detail, corrections)
+
+
+def _may_be_time(value: object) -> bool:
+    return isinstance(value, (date, np.datetime64)) or (
+        isinstance(value, str) and _encodable(value)
+    )
 
 
 def _arrow_times(column: pa.Array, zone: str) -> Cast | None:

@@ -71,7 +71,7 @@ def infer_kind(column: Column) -> ColumnKind:
 
 def _infer_text(values: pd.Series) -> ColumnKind:
     """Texts may spell numbers or times; codes such as 007, and ids too long for a float, stay text."""
-    text = values.map(lambda v: v if isinstance(v, str) else str(v)).astype("str")
+    text = values.map(_readable).astype("str")
     numbers = pd.to_numeric(text, errors="coerce")
     if numbers.notna().all() and not text.str.match(_LEADING_ZERO).any():
         return "text" if text.map(loses_digits).any() else "number"
@@ -79,6 +79,12 @@ def _infer_text(values: pd.Series) -> ColumnKind:
         times = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")
         return "text" if times.isna().any() else "time"
     return "text"
+
+
+def _readable(value: object) -> str:
+    """The value as text; half a surrogate pair, which no text may hold, becomes a question mark."""
+    text = str(value)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def infer_key(column: Column, *, loose: bool) -> ColumnKind:
@@ -101,7 +107,8 @@ def infer_key(column: Column, *, loose: bool) -> ColumnKind:
 
 def infer_label(column: Column) -> ColumnKind:
     """Class labels: whole numbers, also when they come as text; everything else as text."""
-    unique = pc.unique(column) if isinstance(column, pa.Array) else pd.Series(column.unique())
+    unique = column.unique() if isinstance(column, pd.Series) else pc.unique(column)
+    unique = unique if isinstance(unique, pa.Array) else pd.Series(unique, dtype="object")
     values = objects(unique).dropna()
     return "whole" if len(values) and all(whole_number(v) is not None for v in values) else "text"
 

@@ -105,7 +105,8 @@ def _nearly_unique(column: Column) -> bool:
     distinct = (
         pc.count_distinct(column).as_py()
         if isinstance(column, pa.Array)
-        else column.astype("str").nunique()
+        # plain str: pandas refuses bytes that are not UTF-8
+        else len(set(map(str, column.dropna())))
     )
     return bool(distinct > max(100, MOST_DISTINCT * len(column)))
 

@@ -20,7 +20,14 @@ from automl.history.rows.local_time import AMBIGUOUS, SKIPPED, utc_naive
 from automl.history.rows.roles import ROW_ID, ignored
 from automl.problem import Problem
 
-__all__ = ["UPDATED", "correction_warnings", "placeholder_times", "refuse_names", "refuse_type"]
+__all__ = [
+    "UPDATED",
+    "bad_type",
+    "correction_warnings",
+    "placeholder_times",
+    "refuse_names",
+    "refuse_type",
+]
 
 UPDATED = "__updated_at"  # column with the time of a row's last change, which orders its versions
 _NESTED = (list, tuple, set, dict, np.ndarray, timedelta, time)
@@ -85,11 +92,16 @@ def refuse_type(name: str, column: Column) -> None:
     elif pd.api.types.is_timedelta64_dtype(column):
         found = str(column.dtype)
     if found:
-        raise ProblemError(
-            f"column {name!r}: found {found}; wanted numbers, texts or times",
-            code="bad_type",
-            next_step="Cast it in history.query, or list it in history.ignore.",
-        )
+        raise bad_type(name, found)
+
+
+def bad_type(name: str, found: str) -> ProblemError:
+    """The error for a column whose type holds neither numbers, texts nor times."""
+    return ProblemError(
+        f"column {name!r}: found {found}; wanted numbers, texts or times",
+        code="bad_type",
+        next_step="Cast it in history.query, or list it in history.ignore.",
+    )
 
 
 def placeholder_times(stamps: NDArray[np.datetime64], zone: str) -> NDArray[np.bool_]:

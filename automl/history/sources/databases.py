@@ -25,6 +25,7 @@ from automl.errors import AutomlError, ProblemError, UnreachableError
 from automl.history.rows.kinds import Column
 from automl.history.rows.layout import Chunk
 from automl.history.rows.local_time import local_bound
+from automl.history.rows.names import bad_type
 from automl.history.sources import base
 from automl.history.sources.base import Since, once
 from automl.history.sources.database_errors import Failure, from_driver
@@ -37,6 +38,7 @@ from automl.history.sources.postgres import (
     connect_adbc,
     plain_column,
     reading_settings,
+    readings,
     watermark,
 )
 from automl.problem import Problem
@@ -84,6 +86,8 @@ class Database:
     _connection: sa.Connection | None = None
     _adbc: Any = None  # a connection, if the driver is installed
     _types: dict[str, str] = field(default_factory=dict)
+    _expressions: dict[str, str] = field(default_factory=dict)  # column -> how it is selected
+    _refused: dict[str, str] = field(default_factory=dict)  # column -> type that cannot be read
 
     @property
     def backend(self) -> str:
@@ -116,14 +120,14 @@ class Database:
         """Columns of the query."""
         probe = f"select * from (\n{self.query}\n) as q where 1 = 0"  # noqa: S608
         with self._reported():
-            if self._adbc is not None:
-                with self._adbc.cursor() as cursor:
-                    cursor.execute(self._with_settings(probe))
-                    types = [(d[0], str(d[1])) for d in cursor.description]
-            else:
-                result = self._run(probe)
-                types = [(d[0], str(d[1])) for d in result.cursor.description]
-                result.close()
+            result = self._run(probe)
+            types = [(d[0], str(d[1])) for d in result.cursor.description]
+            result.close()
+            if self.backend == "postgresql":
+                assert self._connection is not None
+                self._expressions, self._refused = readings(self._connection, dict(types))
+            if self._adbc is not None and self._connection is not None:
+                self._connection.close()  # from here on ADBC reads
         names = [name for name, _ in types]
         if self.backend == "sqlite":  # in a subquery SQLite calls a second `a` `a:1`
             plain = {n: n.rpartition(":")[0] for n in names if re.fullmatch(r".+:\d+", n)}
@@ -134,7 +138,9 @@ class Database:
 
     def chunks(self, names: Sequence[str], since: Since | None = None) -> Iterator[Chunk]:
         """Rows of the query, streamed."""
-        columns = ", ".join(f"q.{self._quoted(name)}" for name in names)
+        if self.backend == "postgresql" and not self._types:
+            self.names()
+        columns = ", ".join(map(self._selected, names))
         where, edges = self._newer(since)
         sql = f"select {columns} from (\n{self.query}\n) as q{where}"  # noqa: S608
         with self._reported():
@@ -175,6 +181,15 @@ class Database:
             if column and since.changed is not None:
                 fresh.append(bound(f"changed_{len(fresh)}", column, since.changed, ">="))
         return f"\nwhere {' or '.join(fresh)}", edges
+
+    def _selected(self, name: str) -> str:
+        """A column as the query returns it, as a number, a text or a time."""
+        if name in self._refused:
+            raise bad_type(name, self._refused[name])
+        quoted = self._quoted(name)
+        expression = self._expressions.get(name)
+        column = f"q.{quoted}"
+        return f"{expression.replace('{}', column)} as {quoted}" if expression else column
 
     def _quoted(self, name: str) -> str:
         """A column's name as an identifier, whatever characters it holds."""
@@ -264,8 +279,6 @@ class Database:
             )
             if self._adbc is None:
                 connection.exec_driver_sql(READ_ONLY)
-            else:
-                connection.close()
 
     def _stream_arrow(self, sql: str, edges: Mapping[str, datetime | str]) -> Iterator[Chunk]:
         with self._adbc.cursor() as cursor:
@@ -273,7 +286,11 @@ class Database:
             for batch in cursor.fetch_record_batch():
                 for start in range(0, len(batch), base.CHUNK_ROWS):
                     part = batch.slice(start, base.CHUNK_ROWS)
-                    yield {n: plain_column(part.column(i)) for i, n in enumerate(part.schema.names)}
+                    yield {n: self._plain(n, part.column(n)) for n in part.schema.names}
+
+    def _plain(self, name: str, column: pa.Array) -> Column:
+        plain = plain_column(column, exact=name in self.problem.history.key)
+        return plain if isinstance(plain, (pa.Array, pd.Series)) else _typed(plain)
 
     def _with_settings(self, sql: str, edges: Mapping[str, datetime | str] | None = None) -> str:
         """Make the bound values settings of the transaction; returns the query that reads them."""

@@ -7,15 +7,18 @@ which the query reads.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from automl.history.rows.local_time import utc_naive
+from automl.history.rows.kinds import Column
+from automl.history.rows.local_time import FIRST, LAST, utc_naive
 
 __all__ = [
     "FLOAT4",
@@ -26,11 +29,25 @@ __all__ = [
     "connect_adbc",
     "plain_column",
     "reading_settings",
+    "readings",
     "watermark",
 ]
 
-FLOAT4 = "700"  # what psycopg calls PostgreSQL's type `real`
-TEXT_TYPES = ("string", "25", "1043", "1042")  # what ADBC and psycopg call columns of text
+FLOAT4 = "700"  # the number of PostgreSQL's type `real`
+TEXT_TYPES = ("25", "1043", "1042")  # text, varchar, char(n)
+# bool, bytea, "char", name, whole numbers, oid, uuid: read as they are
+_AS_THEY_ARE = {"16", "17", "18", "19", "20", "21", "23", "26", FLOAT4, "701", "1700", "2950"}
+_TIMES = {"1082": "date", "1114": "timestamp", "1184": "timestamptz"}
+_EXPRESSIONS = {
+    "790": "{}::numeric",  # money, whose text depends on the server's language
+    "869": "abbrev({})",  # inet, whose cast to text adds a mask that the address does not have
+}
+# time, interval, time with zone, record: no number, text or moment
+_NOT_CELLS = {"1083", "1186", "1266", "2249"}
+_DESCRIBED = """
+    select oid::text, format_type(oid, null) as name, typcategory = 'A' or typtype = 'c' as nested
+    from pg_type where oid = any(cast(:oids as oid[]))
+"""
 PARAMETER = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
 _OLDEST_TRANSACTION = """
     select least(now(), min(xact_start))
@@ -54,6 +71,33 @@ def watermark(connection: sa.Connection) -> dict[str, Any]:
     oldest = connection.scalar(sa.text(_OLDEST_TRANSACTION))
     connection.rollback()
     return {"watermark": oldest.isoformat()} if sees_all else {}
+
+
+def readings(
+    connection: sa.Connection, types: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """How to select columns that drivers cannot return as numbers, texts or times.
+
+    `types` are the numbers of their types. Returns column -> expression, with `{}` for the column, and
+    column -> type for those that cannot be read at all: arrays, intervals, times of day, rows.
+    Every other type becomes the text that PostgreSQL shows; times that no calendar has, such as
+    `infinity` or the year 12000, become the calendar's ends, which are read as missing.
+    """
+    known = {*_AS_THEY_ARE, *TEXT_TYPES, *_TIMES, *_EXPRESSIONS}
+    expressions = {n: _within_calendar(_TIMES[t]) for n, t in types.items() if t in _TIMES}
+    expressions |= {n: _EXPRESSIONS[t] for n, t in types.items() if t in _EXPRESSIONS}
+    others = {n: t for n, t in types.items() if t not in known}
+    if not others:
+        return expressions, {}
+    oids = [int(t) for t in others.values()]
+    found = {row.oid: row for row in connection.execute(sa.text(_DESCRIBED), {"oids": oids})}
+    refused = {n: found[t].name for n, t in others.items() if t in _NOT_CELLS or found[t].nested}
+    return expressions | {n: "{}::text" for n in others if n not in refused}, refused
+
+
+def _within_calendar(kind: str) -> str:
+    low, high = (f"{kind} '{t.date()}{'Z' * kind.endswith('tz')}'" for t in (FIRST, LAST))
+    return f"case when {{}} < {low} then {low} when {{}} > {high} then {high} else {{}} end"
 
 
 def connect_adbc(
@@ -102,13 +146,19 @@ def reading_settings(sql: str, values: Mapping[str, datetime | str]) -> str:
     return PARAMETER.sub(read, sql)
 
 
-def plain_column(column: pa.Array) -> pa.Array:
-    """The column without ADBC's extension types, which stand for types that Arrow does not name."""
+def plain_column(column: pa.Array, *, exact: bool) -> Column | Sequence[Decimal | None]:
+    """The column without ADBC's extension types, which stand for types that Arrow does not name.
+
+    Decimal numbers become floats; as `Decimal` they stay if `exact`, or if a whole number would lose digits.
+    """
     if not isinstance(column, pa.ExtensionArray):
         return column
     cells = column.storage
     if column.type.extension_name == "arrow.uuid":
         return pa.array([None if v is None else str(UUID(bytes=v)) for v in cells.to_pylist()])
     if getattr(column.type, "type_name", "") == "numeric":
+        long = pc.any(pc.match_substring_regex(cells, r"^-?\d{16,}$")).as_py()
+        if exact or long:
+            return [None if v is None else Decimal(v) for v in cells.to_pylist()]
         return cells.cast(pa.float64())
     return cells if pa.types.is_string(cells.type) else column
