@@ -21,7 +21,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from automl.errors import ProblemError
 
-__all__ = ["Settings", "Workspace", "day_of", "export_settings", "now", "open_workspace", "redact"]
+__all__ = [
+    "Settings",
+    "Workspace",
+    "day_of",
+    "driver_package",
+    "export_settings",
+    "now",
+    "open_workspace",
+    "redact",
+    "with_driver",
+]
 
 MLFLOW_ENV = "mlflow.env"
 
@@ -42,6 +52,21 @@ DEFAULTS: Mapping[str, str] = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # with leases in server memory, a deployment's slot leaks for good if holder and server both die
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+}
+
+
+# module or dialect that a database URL needs -> what to install
+PACKAGES: Mapping[str, str] = {
+    "psycopg": "automl-retrain[postgres]",
+    "duckdb": "automl-retrain[duckdb]",
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+    "cx_Oracle": "oracledb",
+    "bigquery": "sqlalchemy-bigquery",
+    "clickhouse": "clickhouse-sqlalchemy",
+    "databricks": "databricks-sqlalchemy",
+    "redshift": "sqlalchemy-redshift",
+    "snowflake": "snowflake-sqlalchemy",
 }
 
 
@@ -149,9 +174,24 @@ def open_workspace(problem_file: Path, settings: Settings | None = None) -> Work
         root=root,
         home=home,
         database_url=settings.automl_database_url or f"sqlite:///{home / 'automl.db'}",
-        tracking_uri=settings.mlflow_tracking_uri or f"sqlite:///{home / 'mlflow.db'}",
+        tracking_uri=with_driver(settings.mlflow_tracking_uri) or f"sqlite:///{home / 'mlflow.db'}",
         workers=settings.automl_workers or os.cpu_count() or 1,
     )
+
+
+def with_driver(url: str) -> str:
+    """A database URL for SQLAlchemy, which reads `postgresql://` as psycopg2 and `postgres://` not at all.
+
+    >>> with_driver("postgres://me@host/db"), with_driver("sqlite:///w.db")
+    ('postgresql+psycopg://me@host/db', 'sqlite:///w.db')
+    """
+    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
+
+
+def driver_package(error: Exception, backend: str) -> str:
+    """The command that installs what a database URL needs, from the error of its absence."""
+    missing = getattr(error, "name", None) or backend
+    return f"pip install '{PACKAGES.get(missing, missing)}'"
 
 
 def redact(text: str) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from automl.errors import HistoryError
 from automl.history.rows.names import correction_warnings
+from automl.history.rows.quarantine import Reason
 from automl.history.rows.shaping import Shaper
 from automl.history.storage.snapshots import Snapshot
 from automl.problem import Problem
@@ -45,8 +46,16 @@ def within_limit(problem: Problem, shaper: Shaper, count: int, *, stored: int = 
         raise HistoryError(
             f"{reasons} ({count} of {total} rows do not fit; at most {limit:.1%} are set aside)",
             code=worst.code,
-            next_step=_ADVICE.get(worst.code, "Fix the source, or raise history.quarantine."),
+            next_step=_advice(problem, worst),
         )
+
+
+def _advice(problem: Problem, reason: Reason) -> str:
+    h = problem.history
+    fixed = [h.weight, h.label_time, *([h.target] if problem.task != "multiclass" else [])]
+    if reason.code == "kind_changed" and reason.column in fixed:
+        return "Fix the source, or convert the column in history.query."
+    return _ADVICE.get(reason.code, "Fix the source, or raise history.quarantine.")
 
 
 def first_reason(problem: Problem, shaper: Shaper, code: str) -> HistoryError:

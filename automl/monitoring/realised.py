@@ -15,7 +15,7 @@ import pyarrow as pa
 from automl import history, predictions
 from automl.cycles.job import Job
 from automl.history import ROW_ID, Snapshot
-from automl.history.contract import Contract
+from automl.history.contract import Contract, as_kind_of
 from automl.history.maturity import mature_rows
 from automl.modeling.features import row_weights, to_outcomes
 from automl.modeling.metrics import get_metric
@@ -74,7 +74,7 @@ def score_published(
     """Scores of a generation by metric name, and the number of its rows whose label has arrived."""
     keys = list(problem.history.key or (ROW_ID,))
     predicted = predictions.read_generation(store, problem, generation.id)
-    predicted = _as_in_history(predicted, problem)
+    predicted = _as_in_history(predicted, problem, labelled)
     h = problem.history
     brought = list(dict.fromkeys([*keys, h.target, *([h.weight] if h.weight else [])]))
     joined = predicted.merge(labelled[brought], on=keys, how="inner")
@@ -132,7 +132,7 @@ def _published(job: Job, work: Work) -> tuple[np.ndarray, np.ndarray]:
         if start >= min(block.end, job.as_of) or end <= block.start:
             continue
         predicted = predictions.read_generation(job.store, job.problem, generation.id)
-        joined = _as_in_history(predicted, job.problem).merge(rows, on=keys, how="inner")
+        joined = _as_in_history(predicted, job.problem, rows).merge(rows, on=keys, how="inner")
         if taken:
             joined = joined[~joined[PLACE].isin(np.concatenate(taken))]
         if len(joined):
@@ -143,13 +143,20 @@ def _published(job: Job, work: Work) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(taken), np.concatenate(outputs)
 
 
-def _as_in_history(published: pd.DataFrame, problem: Problem) -> pd.DataFrame:
-    """Published rows with the keys of the history, in which personal keys are hashed."""
+def _as_in_history(
+    published: pd.DataFrame, problem: Problem, labelled: pd.DataFrame
+) -> pd.DataFrame:
+    """Published rows with the keys of `labelled` history: hashed where personal, and of the same kind.
+
+    A key that was a number when it was published may have become text since.
+    """
     hashes = {
         n: history.hashed(pa.array(published[n].astype("str"))).to_pandas()
         for n in history.personal_keys(problem)
     }
-    return published.assign(**hashes)
+    keys = problem.history.key or (ROW_ID,)
+    others = {n: as_kind_of(published[n], labelled[n]) for n in keys if n not in hashes}
+    return published.assign(**hashes, **others)
 
 
 def _output(
@@ -162,9 +169,12 @@ def _output(
     keys = list(problem.history.key or (ROW_ID,))
 
     def per_class() -> pd.DataFrame:
-        rows = _as_in_history(predictions.read_classes(store, problem, generation.id), problem)
+        rows = predictions.read_classes(store, problem, generation.id)
+        rows = _as_in_history(rows, problem, joined)
+        rows["class"] = as_kind_of(rows["class"], pd.Series(contract.classes))
         wide = rows.pivot(index=keys, columns="class", values="probability")
         index = pd.MultiIndex.from_frame(joined[keys]) if len(keys) > 1 else joined[keys[0]]
-        return wide.loc[index]
+        # a class that the contract did not list then had no probability
+        return wide.loc[index].reindex(columns=list(contract.classes), fill_value=0.0)
 
     return task_of(contract.classes, problem.task).from_published(joined, per_class)

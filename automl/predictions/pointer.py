@@ -17,7 +17,7 @@ from automl.store import Hold, Store, naive
 from automl.store import tables as t
 from automl.workspace import now
 
-__all__ = ["newest_publication", "point", "read_classes", "read_generation"]
+__all__ = ["make_views", "newest_publication", "point", "read_classes", "read_generation"]
 
 
 def point(
@@ -47,7 +47,7 @@ def point(
         )
     if live is None or (as_of >= live.as_of and live.id != generation):
         _count_publication(connection, name, generation, live.id if live else 0)
-    _make_views(connection, store, name)
+    make_views(connection, store, name)
     connection.execute(
         t.generation.update()
         .where(t.generation.c.id == generation)
@@ -111,7 +111,8 @@ def _count_publication(connection: sa.Connection, table: str, generation: int, b
     )
 
 
-def _make_views(connection: sa.Connection, store: Store, name: str) -> None:
+def make_views(connection: sa.Connection, store: Store, name: str) -> None:
+    """Create the views of a published table that are missing."""
     inspector = sa.inspect(connection)
     views, tables = inspector.get_view_names(), inspector.get_table_names()
     for suffix in SUFFIXES:

@@ -19,6 +19,7 @@ from automl.predictions.key_checksum import KeySum, sum_keys
 from automl.predictions.parquet_copy import Draft
 from automl.predictions.predict import Predictions
 from automl.predictions.tables import audit_record, check_columns, key_of, metadata, table_of
+from automl.predictions.widening import become_text
 from automl.problem import Problem
 from automl.store import Hold, Release, Store, naive
 from automl.store import tables as t
@@ -106,21 +107,23 @@ class _Writer:
         predictions: pd.DataFrame,
         classes: pd.DataFrame | None,
     ) -> None:
-        self.problem, self.provenance = problem, provenance
+        self.store, self.problem, self.provenance = store, problem, provenance
         self.main = table_of(f"{problem.table}_generations", predictions, problem)
         check_columns(store, self.main)
         self.per_class = None
         if classes is not None:
             self.per_class = table_of(f"{problem.table}_classes_generations", classes, problem)
+            check_columns(store, self.per_class)
         self.generation = 0
         self.scored_at = naive(now())
 
     def begin(self, connection: sa.Connection) -> None:
         """Create missing tables and the row of the generation."""
-        for table in (self.main, self.per_class):
-            if table is not None:
-                table.create(connection, checkfirst=True)
+        tables = [table for table in (self.main, self.per_class) if table is not None]
+        for table in tables:
+            table.create(connection, checkfirst=True)
         metadata.create_all(connection)
+        become_text(connection, self.store, self.problem.table, tables)
         (as_of, until), release = self.provenance.window, self.provenance.release
         self.generation = t.inserted(
             connection,

@@ -120,24 +120,35 @@ def reflected(connection: sa.Connection, name: str) -> sa.Table:
 
 
 def check_columns(store: Store, table: sa.Table) -> None:
-    """Refuse to stage into a table of other columns.
+    """Refuse to stage into a table of other columns; one that becomes text is no obstacle.
 
     Raises
     ------
     ProblemError
-        The problem publishes other columns than when the table was created.
+        The problem publishes other columns than when the table was created, or no longer text in one.
     """
     inspector = sa.inspect(store.engine)
-    if inspector.has_table(table.name):
-        found = {c["name"] for c in inspector.get_columns(table.name)}
-        wanted = {c.name for c in table.columns}
-        if found != wanted:
-            raise ProblemError(
-                f"table {table.name!r} has columns {', '.join(sorted(found))}; this problem publishes "
-                f"{', '.join(sorted(wanted))}",
-                code="table_columns",
-                next_step="Choose another publish.table for the changed problem.",
-            )
+    if not inspector.has_table(table.name):
+        return
+    found = {c["name"]: c["type"] for c in inspector.get_columns(table.name)}
+    wanted = {c.name: c.type for c in table.columns}
+    if {*found} != {*wanted}:
+        raise ProblemError(
+            f"table {table.name!r} has columns {', '.join(sorted(found))}; this problem publishes "
+            f"{', '.join(sorted(wanted))}",
+            code="table_columns",
+            next_step="Choose another publish.table for the changed problem.",
+        )
+    texts = [n for n, kind in found.items() if isinstance(kind, sa.String)]
+    others = sorted(n for n in texts if not isinstance(wanted[n], sa.String))
+    if others:
+        raise ProblemError(
+            f"table {table.name!r}: column {others[0]!r} is text; this problem publishes "
+            f"{'times' if isinstance(wanted[others[0]], sa.DateTime) else 'numbers'}",
+            code="table_columns",
+            next_step=f'In the contract file, set "{others[0]}": "text" under roles; or choose another '
+            "publish.table.",
+        )
 
 
 def key_of(problem: Problem) -> list[str]:

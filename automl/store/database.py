@@ -16,7 +16,7 @@ from automl.errors import BusyError, ProblemError, UnreachableError
 from automl.store import tables as t
 from automl.store.migrate import upgrade
 from automl.store.rows import Hold, naive
-from automl.workspace import Workspace, now, redact
+from automl.workspace import Workspace, driver_package, now, redact, with_driver
 
 __all__ = ["Database"]
 
@@ -28,16 +28,23 @@ class Database:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        url = sa.make_url(workspace.database_url)
+        url = _checked_url(workspace.database_url)
         self.sqlite = url.get_backend_name() == "sqlite"
         if self.sqlite and url.database:
             workspace.home.mkdir(parents=True, exist_ok=True)
         wait = {"timeout": 20} if self.sqlite else {"connect_timeout": 5}
-        self.engine = sa.create_engine(
-            url,
-            connect_args=wait,
-            hide_parameters=True,  # they are rows, and error messages are stored and shown
-        )
+        try:
+            self.engine = sa.create_engine(
+                url,
+                connect_args=wait,
+                hide_parameters=True,  # they are rows, and error messages are stored and shown
+            )
+        except ImportError as error:
+            raise ProblemError(
+                f"AUTOML_DATABASE_URL {redact(workspace.database_url)}: {error}",
+                code="no_driver",
+                next_step=f"Install its driver: {driver_package(error, url.get_backend_name())}",
+            ) from error
         # the same connections, for transactions that write
         self.writer = self.engine.execution_options(writing=True)
         if self.sqlite:
@@ -211,6 +218,22 @@ class Database:
             code="store_unreachable",
             next_step=f"Check {check}; then run the same command again.",
         )
+
+
+def _checked_url(text: str) -> sa.URL:
+    wanted = "wanted sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+    try:
+        url = sa.make_url(with_driver(text))
+    except (sa.exc.ArgumentError, ValueError):
+        url = None
+    if url is None or url.get_backend_name() not in ("sqlite", "postgresql"):
+        found = redact(text) if url is not None else "no database URL"
+        raise ProblemError(
+            f"AUTOML_DATABASE_URL: found {found}; {wanted}",
+            code="store_url",
+            next_step="Fix AUTOML_DATABASE_URL, or unset it to keep the store in the workspace.",
+        )
+    return url
 
 
 def _fenced(hold: Hold) -> BusyError:

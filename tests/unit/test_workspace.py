@@ -178,3 +178,12 @@ def test_a_second_workspace_of_a_process_has_a_tracking_store_of_its_own(tmp_pat
         f"sqlite:///{tmp_path / name / '.automl' / 'mlflow.db'}" for name in ("one", "two")
     ]
     assert all((tmp_path / name / ".automl" / "mlflow.db").exists() for name in ("one", "two"))
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_an_mlflow_database_in_postgresql_needs_no_driver_name(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://me:${{x}}@host:5433/db?sslmode=require")
+    uri = open_workspace(tmp_path / "problem.toml").tracking_uri
+    assert uri == "postgresql+psycopg://me:${x}@host:5433/db?sslmode=require"

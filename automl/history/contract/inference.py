@@ -16,11 +16,12 @@ import pandas as pd
 from automl.errors import HistoryError
 from automl.history.contract.target import check_target, check_weights, counted
 from automl.history.contract.values import Contract
+from automl.history.rows.casting import as_kind
 from automl.history.rows.kinds import ColumnKind
 from automl.history.rows.roles import ROW_ID
 from automl.problem import Problem
 
-__all__ = ["infer", "infer_columns", "kind_of", "with_extent"]
+__all__ = ["as_kind_of", "infer", "infer_columns", "kind_of", "with_extent"]
 
 MOST_CATEGORIES_SHARE = 0.5  # a text column with more distinct values than this is an id
 MOST_CATEGORIES = 10_000  # with more categories, each has too few rows to learn from
@@ -102,6 +103,20 @@ def kind_of(column: pd.Series) -> ColumnKind:
     if pd.api.types.is_integer_dtype(column):
         return "whole"
     return "number" if pd.api.types.is_float_dtype(column) else "text"
+
+
+def as_kind_of(column: pd.Series, like: pd.Series) -> pd.Series:
+    """The column as the kind of another; cells that do not fit become missing.
+
+    As text a day is written without its midnight.
+    """
+    kind = kind_of(like)
+    if kind_of(column) == kind or not len(column):
+        return column.astype(like.dtype) if not len(column) else column
+    if kind == "text" and kind_of(column) == "time":
+        days = (column.dropna() == column.dropna().dt.normalize()).all()
+        column = column.dt.strftime("%Y-%m-%d" if days else "%Y-%m-%d %H:%M:%S")
+    return as_kind(column.astype("object"), kind).cells.to_pandas().set_axis(column.index)
 
 
 def with_extent(contract: Contract, frame: pd.DataFrame) -> Contract:

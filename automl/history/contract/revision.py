@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pandas as pd
+import pyarrow as pa
 
 from automl.history.contract.inference import infer_columns, kind_of, with_extent
 from automl.history.contract.values import Contract, Finding
@@ -29,6 +30,10 @@ def changes(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> list[F
         Finding("column_removed", f"{n}: no longer in the source")
         for n in contract.features
         if n not in fresh.columns
+    ]
+    found += [
+        Finding("kind_changed", f"{name}: kind {contract.roles[name]} -> text")
+        for name in _become_text(fresh, contract, problem)
     ]
     for name, kind in contract.features.items():
         other = kind_of(fresh[name]) if name in fresh.columns else kind
@@ -73,13 +78,17 @@ def accept(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> Contrac
     for name in list(features):
         if name in fresh.columns and fresh[name].notna().any():
             features[name] = kind_of(fresh[name])
-    classes = contract.classes
+    classes, roles = contract.classes, dict(contract.roles)
+    roles |= dict.fromkeys(_become_text(fresh, contract, problem), "text")
     if classes:
+        if roles.get(h.target) == "text":
+            classes = tuple(map(str, classes))
         extra = [v for v in fresh[h.target].dropna().unique().tolist() if v not in classes]
         classes = (*classes, *sorted(extra, key=str)) if problem.task == "multiclass" else classes
         if problem.task == "multiclass":
             classes = tuple(sorted(classes, key=lambda v: (str(type(v)), v)))
-    merged = replace(contract, features=dict(sorted(features.items())), classes=classes)
+    features = dict(sorted(features.items()))
+    merged = replace(contract, features=features, classes=classes, roles=roles)
     extent = with_extent(replace(merged, categories={}, ranges={}), fresh)
     categories = {
         n: tuple(sorted({*extent.categories.get(n, ()), *contract.categories.get(n, ())}))
@@ -93,12 +102,29 @@ def accept(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> Contrac
     return replace(merged, categories=categories, ranges=ranges)
 
 
+def _become_text(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> list[str]:
+    """Keys, groups and a target with classes that are no longer what the contract says: text holds both."""
+    h = problem.history
+    fixed = {*h.personal} | ({h.target} if problem.task != "multiclass" else set())
+    return [
+        name
+        for name, kind in contract.roles.items()
+        if name in fresh.columns
+        and name not in fixed
+        and kind != "text"
+        and kind_of(fresh[name]) != kind
+        and fresh[name].notna().any()
+    ]
+
+
 def _without_strays(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> pd.DataFrame:
     """The rows; a text column of which almost all cells fit the contract's kind is cast to that kind."""
     recast = {}
-    for name, kind in contract.features.items():
+    for name, kind in {**contract.roles, **contract.features}.items():
         if name in fresh.columns and kind != "text" and kind_of(fresh[name]) == "text":
             cast = as_kind(fresh[name].astype("object"), kind, problem.history.timezone)
             if cast.bad.sum() <= STRAYS * fresh[name].notna().sum():
-                recast[name] = cast.cells.to_pandas().set_axis(fresh.index)
+                # whole numbers stay whole where a stray leaves a gap
+                cells = cast.cells.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+                recast[name] = cells.set_axis(fresh.index)
     return fresh.assign(**recast)

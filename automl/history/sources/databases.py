@@ -42,7 +42,7 @@ from automl.history.sources.postgres import (
     watermark,
 )
 from automl.problem import Problem
-from automl.workspace import Workspace, redact
+from automl.workspace import Workspace, driver_package, redact, with_driver
 
 __all__ = ["CONNECT_SECONDS", "STATEMENT_SECONDS", "open_database"]
 
@@ -105,6 +105,7 @@ class Database:
             raise ProblemError(
                 f"history.source {source}: {error}; wanted a database whose driver is installed",
                 code="url",
+                next_step=f"Install its driver: {driver_package(error, self.backend)}",
             ) from error
         try:
             self._connection = self._engine.connect()
@@ -342,9 +343,10 @@ def _database_url(source: str, workspace: Workspace) -> sa.URL:
         raise ProblemError(
             f"history.source: environment variable {missing[0]} is not set", code="no_environment"
         )
+    filled = re.sub(r"\$\{(\w+)\}", lambda m: os.environ[m[1]], source)
     try:
-        url = sa.make_url(re.sub(r"\$\{(\w+)\}", lambda m: os.environ[m[1]], source))
-    except sa.exc.ArgumentError as error:
+        url = sa.make_url(with_driver(filled))
+    except (sa.exc.ArgumentError, ValueError) as error:
         raise ProblemError(
             f"history.source: {redact(source)!r} is not a database URL", code="url"
         ) from error
@@ -357,8 +359,7 @@ def _database_url(source: str, workspace: Workspace) -> sa.URL:
                 next_step="Build or copy the database there, then run the same command again.",
             )
         url = url.set(database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
-    # SQLAlchemy reads postgresql:// as psycopg2; we depend on its successor
-    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+    return url
 
 
 def _prepare_sqlite(connection: sa.Connection) -> None:

@@ -147,6 +147,25 @@ def test_the_password_of_a_database_that_does_not_answer_is_not_shown(workspace:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url", ["duckdb:///store.db", "mysql://me:secret@host/db", "me:secret@host/db", "postgres"]
+)
+def test_a_store_in_another_database_is_refused(url: str, workspace: Workspace) -> None:
+    wanted = r"AUTOML_DATABASE_URL: found .*; wanted sqlite:///FILE or postgresql://USER@HOST/DATAB"
+    with pytest.raises(ProblemError, match=wanted) as caught:
+        Store(replace(workspace, database_url=url))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_store_without_its_driver_names_the_package(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ProblemError, match="AUTOML_DATABASE_URL postgresql://me@host/db") as caught:
+        Store(replace(workspace, database_url="postgresql://me@host/db"))
+    assert caught.value.next_step == "Install its driver: pip install 'automl-retrain[postgres]'"
+
+
 # ---------------------------------------------------------------- lock and fence
 
 
