@@ -1,4 +1,4 @@
-"""All errors, as one tree; nothing here prints or exits.
+"""All errors, as one tree; nothing here prints or exits. No message holds a secret.
 
     AutomlError                 1  the command failed
     ├── ProblemError            2  wrong usage or problem file
@@ -16,6 +16,8 @@ The number is the exit code of the command line. A message says where, what was 
 """
 
 from __future__ import annotations
+
+from automl.redaction import redact
 
 __all__ = [
     "AutomlError",
@@ -40,9 +42,9 @@ class AutomlError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, code: str = "", next_step: str = "") -> None:
-        super().__init__(message)
+        super().__init__(redact(message))
         self.code = code or "failed"
-        self.next_step = next_step
+        self.next_step = redact(next_step)
 
     def __reduce__(self) -> tuple[object, ...]:
         # keyword-only arguments would be lost when an error is pickled for another process

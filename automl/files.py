@@ -1,4 +1,4 @@
-"""Files written aside and moved into place, so that no reader sees half a file."""
+"""Files written aside and moved into place, so that no reader sees half a file; rights of new files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["is_abandoned", "replacing", "write_json"]
+__all__ = ["USERS_UMASK", "is_abandoned", "replacing", "umask", "write_json"]
 
 ABANDONED_SECONDS = 3600  # longer than any file takes to write
+USERS_UMASK = os.umask(0o077)  # it can only be read by setting it
+os.umask(USERS_UMASK)
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    """Create files with this umask in the block.
+
+    Without rights for others in the workspace; with `USERS_UMASK` what is meant for others to read.
+    """
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from automl.modeling.families import load_families
 from automl.modeling.features import load_columns
 from automl.problem import Problem
 from automl.promotion.release import commit_review, current_actor, reconcile
+from automl.redaction import redact
 from automl.score.batch import stage_batch
 from automl.store import Cycle, Entry, Generation, Hold, Release, Store, Waiting, ledger
 from automl.testing import fault
@@ -320,7 +321,7 @@ def _follow(session: ReviewSession) -> list[str]:
     try:
         reconcile(session.store, Registry(session.problem, session.workspace), session.problem)
     except Exception as error:  # noqa: BLE001  a lagging projection is no failure
-        warnings.append(f"MLflow is out of date until the next command: {error}")
+        warnings.append(f"MLflow is out of date until the next command: {redact(str(error))}")
     return warnings
 
 

@@ -19,7 +19,9 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from automl.addresses import refuse_unclear_password, split_login
 from automl.errors import ProblemError
+from automl.files import USERS_UMASK
 
 __all__ = [
     "Settings",
@@ -29,7 +31,6 @@ __all__ = [
     "export_settings",
     "now",
     "open_workspace",
-    "redact",
     "with_driver",
 ]
 
@@ -47,8 +48,10 @@ DEFAULTS: Mapping[str, str] = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    # a request that hangs is given up within ten seconds; a server that is only slow needs a longer timeout
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # with leases in server memory, a deployment's slot leaks for good if holder and server both die
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
@@ -91,6 +94,20 @@ class Workspace:
     database_url: str
     tracking_uri: str
     workers: int
+
+    def create(self) -> None:
+        """Create the folder, for its owner alone; a folder that exists keeps its rights."""
+        if not self.home.is_dir():
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @property
+    def umask(self) -> int:
+        """Takes from new files all rights of others that the workspace's folder does not give them.
+
+        A team that shares a workspace creates the folder itself, with the rights that it wants.
+        """
+        rights = self.home.stat().st_mode if self.home.is_dir() else 0o700
+        return USERS_UMASK | (0o077 & ~rights)
 
     @property
     def local_mlflow(self) -> bool:
@@ -170,11 +187,13 @@ def open_workspace(problem_file: Path, settings: Settings | None = None) -> Work
     settings = settings or _settings()
     root = problem_file.resolve().parent
     home = (root / (settings.automl_home or ".automl")).resolve()
+    refuse_unclear_password(settings.automl_database_url, "AUTOML_DATABASE_URL")
     return Workspace(
         root=root,
         home=home,
         database_url=settings.automl_database_url or f"sqlite:///{home / 'automl.db'}",
-        tracking_uri=with_driver(settings.mlflow_tracking_uri) or f"sqlite:///{home / 'mlflow.db'}",
+        tracking_uri=_tracking_uri(with_driver(settings.mlflow_tracking_uri))
+        or f"sqlite:///{home / 'mlflow.db'}",
         workers=settings.automl_workers or os.cpu_count() or 1,
     )
 
@@ -194,16 +213,21 @@ def driver_package(error: Exception, backend: str) -> str:
     return f"pip install '{PACKAGES.get(missing, missing)}'"
 
 
-def redact(text: str) -> str:
-    """The text with passwords in URLs replaced by `***`; of an unusual URL rather too much than too little.
+def _tracking_uri(configured: str) -> str:
+    """The address of MLflow; user and password of a server move to the variables that MLflow reads.
 
-    Examples
-    --------
-    >>> redact("cannot reach postgresql://me:secret@host/db")
-    'cannot reach postgresql://me:***@host/db'
+    So they are neither printed nor stored with an address.
     """
-    hidden = re.sub(r"(\w+://[^\s:/@]*:)\S+@", r"\1***@", text)
-    return re.sub(r"([?&]password=)[^\s&]+", r"\1***", hidden)
+    if not configured.startswith("http"):
+        refuse_unclear_password(configured, "MLFLOW_TRACKING_URI")
+        return configured
+    address, login = split_login(configured, "MLFLOW_TRACKING_URI")
+    if login is not None:
+        os.environ["MLFLOW_TRACKING_USERNAME"] = login.user
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = login.password
+        if os.environ.get("MLFLOW_TRACKING_URI") == configured:
+            os.environ["MLFLOW_TRACKING_URI"] = address
+    return address
 
 
 def _settings() -> Settings:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -70,26 +71,22 @@ def _new_tracking_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
     Commands in processes of their own make them as anywhere.
     """
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415  after the
+    from automl.tracking import connection  # noqa: PLC0415  after the environment is set
 
-    from automl.tracking import Registry  # noqa: PLC0415  environment is set
+    make, made = connection.make_local_store, tmp_path_factory.mktemp("tables") / "mlflow.db"
 
-    reach = Registry._require_server
-    made = tmp_path_factory.mktemp("tables") / "mlflow.db"
-
-    def reach_a_copy(self: Registry) -> None:
-        file = Path(self.workspace.tracking_uri.removeprefix("sqlite:///"))
-        if self.workspace.local_mlflow and file.parent.is_dir() and not file.exists():
-            if not made.exists():
-                SqlAlchemyStore(f"sqlite:///{made}", made.parent.as_uri())
+    def copy(workspace: Workspace) -> None:
+        if not made.exists():
+            make(replace(workspace, home=made.parent))
+        file = workspace.home / "mlflow.db"
+        if not file.exists():
             aside = Path(shutil.copy(made, file.with_name(f"mlflow-{uuid4().hex}")))
             with suppress(FileExistsError):
                 os.link(aside, file)
             aside.unlink()
-        reach(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Registry, "_require_server", reach_a_copy)
+        patch.setattr(connection, "make_local_store", copy)
         yield
 
 

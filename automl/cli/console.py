@@ -14,6 +14,7 @@ from cyclopts import CycloptsError, CycloptsPanel, MissingArgumentError, Unknown
 
 from automl.cli.inputs import open_problem
 from automl.errors import AutomlError, UnreachableError
+from automl.redaction import redact
 
 if TYPE_CHECKING:
     from rich.panel import Panel
@@ -58,7 +59,7 @@ def print_result(result: CycleResult, workspace: Workspace, *, as_json: bool) ->
 
 def print_message(text: str) -> None:
     """Print to stderr, apart from the document on stdout."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    print(redact(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_error(error: AutomlError, arguments: list[str]) -> None:

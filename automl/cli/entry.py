@@ -40,14 +40,14 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except AutomlError as error:
         if debug:
-            traceback.print_exc()
+            print_message(traceback.format_exc())
         print_error(error, arguments)
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001  the last line of defence
         if type(error).__module__.startswith("cyclopts"):
             sys.exit(2)
         if debug:
-            traceback.print_exc()
+            print_message(traceback.format_exc())
         failure = AutomlError(
             f"{type(error).__name__}: {error}",
             code="unexpected",

@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from automl.redaction import redact
+
 if TYPE_CHECKING:
     from automl.cli.app import CycleOptions
     from automl.cycles.options import RunOptions
@@ -24,7 +26,9 @@ def open_problem(file: Path) -> tuple[Problem, Workspace]:
     from automl.problem import load_problem
     from automl.workspace import open_workspace
 
-    return load_problem(file), open_workspace(file)
+    workspace = open_workspace(file)
+    os.umask(workspace.umask)
+    return load_problem(file), workspace
 
 
 def prepare(start: Path) -> None:
@@ -34,14 +38,21 @@ def prepare(start: Path) -> None:
     export_settings(start)
     from automl.api.settings import quiet_loggers
 
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
-    )
+    stderr = logging.StreamHandler(sys.stderr)
+    stderr.setFormatter(_WithoutSecrets("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(handlers=[stderr], level=logging.INFO)
     quiet_loggers()
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     import warnings
 
     warnings.simplefilter("ignore")  # libraries' own; ours go through logging
+
+
+class _WithoutSecrets(logging.Formatter):
+    """Lines of the log, tracebacks included, in which secrets are hidden."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
 
 def run_options(typed: CycleOptions) -> RunOptions:

@@ -124,5 +124,8 @@ def ui(file: File, /, *, port: int = 5000, debug: Debug = False) -> int:
     if not command:
         print_message(f"MLflow runs at {workspace.tracking_uri}\n{link}")
         return 0
+    from automl.tracking import Connection
+
+    Connection(workspace)  # the tables are made before the server starts
     print_message(f"decisions: {link}\nstop with Ctrl-C")
     return os.execvpe(command[0], command, {**os.environ, **environment})  # noqa: S606

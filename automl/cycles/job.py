@@ -11,13 +11,16 @@ from datetime import datetime
 from automl.cycles.options import BACKWARDS, RunOptions, default_as_of
 from automl.cycles.result import CycleResult, ended_result
 from automl.errors import AutomlError, HistoryError, ProblemError, UnreachableError
+from automl.files import umask
 from automl.modeling.families import Family, load_families, load_retired
 from automl.modeling.features import Columns, load_columns
 from automl.predictions import check_owner
 from automl.problem import Problem
+from automl.promotion.records import leave_record, write_record, write_records
+from automl.redaction import redact
 from automl.store import Cycle, Hold, Release, Store
 from automl.testing import fault
-from automl.tracking import Registry, cycle_tag
+from automl.tracking import CycleRecord, Registry, cycle_tag
 from automl.workspace import Workspace, now
 
 __all__ = ["AlreadyEndedError", "Job", "open_job"]
@@ -93,7 +96,7 @@ def open_job(
     families = load_families(problem.sweep.families, problem.file.parent)
     columns = load_columns(problem.transformer)
     store = Store(workspace)
-    with store.hold(problem.name) as hold:
+    with umask(workspace.umask), store.hold(problem.name) as hold:
         found = store.find_cycle(problem.name, verb, as_of)
         if found and found.ended and not options.again:
             raise AlreadyEndedError(ended_result(store, problem, found))
@@ -104,6 +107,7 @@ def open_job(
             )
         check_owner(store, problem)
         registry = Registry(problem, workspace)
+        write_records(store, registry, problem)
         store.close_dead(hold, [found.id] if found else [])
         registry.end_dead_runs()
         attempt = (found.attempt + (1 if found.ended else 0)) if found else 1
@@ -211,14 +215,10 @@ def _close_failed(job: Job, error: BaseException) -> None:
     run_id = (current.receipts if current else {}).get("run_id")
     if not run_id:
         return
+    note = f"✘ {status.capitalize()}: {redact(reason)}\n\nChampion and predictions are unchanged."
+    record = CycleRecord(run_id=run_id, tags={"decision": status}, note=note, failed=True)
     try:
-        job.registry.close_cycle(
-            run_id,
-            metrics={},
-            tags={"decision": status},
-            artifacts={},
-            failed=True,
-            note=f"✘ {status.capitalize()}: {reason}\n\nChampion and predictions are unchanged.",
-        )
+        leave_record(job.store, job.cycle, record)
+        write_record(job.store, job.registry, job.cycle, record)
     except Exception:  # noqa: BLE001  MLflow may be what failed
-        _log.warning("MLflow run %s could not be closed", run_id)
+        _log.warning("MLflow run %s could not be closed; the next command closes it", run_id)

@@ -22,10 +22,11 @@ from rich.console import Group
 from rich.text import Text
 
 from automl.diagnostics.check import Check
-from automl.errors import AutomlError
+from automl.errors import AutomlError, UnreachableError
 from automl.problem import Problem
+from automl.redaction import redact
 from automl.store import Store
-from automl.workspace import DEFAULTS, Workspace, redact
+from automl.workspace import DEFAULTS, Workspace
 
 if TYPE_CHECKING:  # MLflow itself may be what is broken
     from automl.tracking import Registry
@@ -58,7 +59,7 @@ def examine(
         looks += [
             lambda: _writable(workspace),
             lambda: _disk(workspace),
-            lambda: _mlflow(workspace),
+            lambda: _mlflow(workspace, open_registry),
         ]
     if problem is not None and workspace is not None and open_registry is not None:
         looks.append(lambda: _champion(problem, workspace, open_registry))
@@ -92,7 +93,7 @@ def _guarded(look: Callable[[], Check]) -> Check:
         return Check(
             getattr(look, "__name__", "check").strip("_"),
             False,
-            f"{type(error).__name__}: {error}",
+            redact(f"{type(error).__name__}: {error}"),
             "See the message.",
         )
 
@@ -175,7 +176,7 @@ def _prefect_api() -> Check:
 
 
 def _writable(workspace: Workspace) -> Check:
-    workspace.home.mkdir(parents=True, exist_ok=True)
+    workspace.create()
     probe = workspace.home / f".probe-{os.getpid()}"
     probe.write_text("")
     probe.unlink()
@@ -192,24 +193,22 @@ def _disk(workspace: Workspace) -> Check:
     )
 
 
-def _mlflow(workspace: Workspace) -> Check:
-    uri = workspace.tracking_uri
-    if uri.startswith("http"):
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
-            return Check("mlflow", True, redact(uri))
-    done = _run_python(
-        "import mlflow; mlflow.MlflowClient().search_experiments(max_results=1)",
-        {"MLFLOW_TRACKING_URI": uri},
-    )
+def _mlflow(workspace: Workspace, open_registry: Callable[[], Registry] | None) -> Check:
+    uri = redact(workspace.tracking_uri)
     port = "free" if _port_free(5000) else "in use: automl ui --port 5001"
-    return Check(
-        "mlflow",
-        done.returncode == 0,
-        f"{redact(uri)}; port 5000 is {port}"
-        if done.returncode == 0
-        else redact(_last(done.stderr)),
-        "Fix MLFLOW_TRACKING_URI (environment or mlflow.env), or upgrade the database: mlflow db upgrade URI.",
+    remedy = (
+        "Fix MLFLOW_TRACKING_URI (environment or mlflow.env), or upgrade the database: "
+        "mlflow db upgrade URI."
     )
+    try:
+        if open_registry is not None:
+            open_registry()
+    except UnreachableError as error:
+        return Check("mlflow", False, str(error), error.next_step)
+    except Exception as error:  # noqa: BLE001  MLflow itself may be what is broken
+        return Check("mlflow", False, redact(_last(f"{type(error).__name__}: {error}")), remedy)
+    found = uri if workspace.tracking_uri.startswith("http") else f"{uri}; port 5000 is {port}"
+    return Check("mlflow", True, found)
 
 
 def _champion(

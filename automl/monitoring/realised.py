@@ -47,7 +47,6 @@ def record_realised(job: Job, snapshot: Snapshot, contract: Contract) -> int:
         scores, rows = score_published(job.store, job.problem, contract, generation, frame)
         if rows <= generation.labelled_rows:
             continue
-        job.store.record_realised(generation.id, rows, scores)
         release = next(
             (
                 r
@@ -60,6 +59,8 @@ def record_realised(job: Job, snapshot: Snapshot, contract: Contract) -> int:
             job.registry.log_live(
                 release, {k: v for k, v in scores.items() if np.isfinite(v)}, rows
             )
+        # after MLflow: a failure there is repeated by the next cycle, which finds these labels new
+        job.store.record_realised(generation.id, rows, scores)
         measured += 1
     return measured
 

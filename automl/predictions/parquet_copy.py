@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from automl.errors import PredictError
+from automl.files import USERS_UMASK, umask
 from automl.predictions.pointer import newest_publication
 from automl.predictions.tables import reflected
 from automl.problem import Problem
@@ -67,8 +68,9 @@ class Draft:
         if self.broken:
             return self
         try:
-            self.temporary.mkdir(parents=True, exist_ok=True)
-            rows.to_parquet(self.temporary / _part(self.files), index=False)
+            with umask(USERS_UMASK):
+                self.temporary.mkdir(parents=True, exist_ok=True)
+                rows.to_parquet(self.temporary / _part(self.files), index=False)
         except OSError:
             return self._abandoned()
         return replace(self, files=self.files + 1)
@@ -99,7 +101,8 @@ def export(store: Store, problem: Problem) -> Path | None:
     folder = root / f"generation={live.id}"
     if not commit.exists():
         try:
-            _publish_copy(store, problem, live, folder, commit)
+            with umask(USERS_UMASK):
+                _publish_copy(store, problem, live, folder, commit)
         except OSError as error:
             raise PredictError(
                 f"publish.parquet {root}: {error.strerror or error}",

@@ -87,7 +87,12 @@ class HistorySection(_Table):
     @classmethod
     def _no_password(cls, value: str) -> str:
         # as SQLAlchemy reads a URL: a password may contain a slash
-        match = re.search(r"://[^:/@\s]*:([^@]+)@", value)
+        match = re.search(r"://[^:/\s]*:([^@]+)@", value)
+        if re.search(r"[?&](sslpassword|password|passwd|pwd|token)=", value, re.IGNORECASE):
+            raise ValueError(
+                "found a password as an option of the URL; wanted user:${PGPASSWORD}@host, with a reference "
+                "to an environment variable"
+            )
         if match and not re.fullmatch(r"(\$\{\w+\})+", match[1]):
             raise ValueError(
                 "found a password; wanted a reference to an environment variable, such as ${PGPASSWORD}"

@@ -19,6 +19,7 @@ from automl.errors import BusyError
 from automl.modeling.losses import BlockLoss
 from automl.modeling.recipes import Blend
 from automl.problem import Problem
+from automl.promotion.records import unwritten, write_records
 from automl.store import Cycle, Entry, Hold, Release, Store, Waiting, ledger, releases
 from automl.testing import fault
 from automl.tracking import Registry
@@ -202,17 +203,20 @@ def reconcile(store: Store, registry: Registry, problem: Problem) -> bool:
 
 
 def roll_forward(problem: Problem, workspace: Workspace) -> None:
-    """Bring aliases and parquet copy up to the store, if an earlier command died before it did."""
+    """Bring MLflow and the parquet copy up to the store, if an earlier command could not."""
     store = Store(workspace)
     champion, live = store.champion(problem.name), store.live(problem.table)
     behind = champion is not None and not champion.projected
     unexported = live is not None and live.exported_at is None and problem.publish.parquet
-    if not behind and not unexported:
+    unrecorded = unwritten(store, problem)
+    if not behind and not unexported and not unrecorded:
         return
     # busy: the run that holds the lock rolls forward
     with contextlib.suppress(BusyError), store.hold(problem.name):
-        if behind:
-            reconcile(store, Registry(problem, workspace), problem)
+        if behind or unrecorded:
+            registry = Registry(problem, workspace)
+            write_records(store, registry, problem)
+            reconcile(store, registry, problem)
         if unexported:
             predictions.export(store, problem)
 

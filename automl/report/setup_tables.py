@@ -119,8 +119,6 @@ def ui_command(
         "-m",
         "mlflow",
         "server",
-        "--backend-store-uri",
-        workspace.tracking_uri,
         "--artifacts-destination",
         workspace.artifacts.as_uri(),
         "--host",
@@ -132,6 +130,11 @@ def ui_command(
     ]
     return (
         command,
-        {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        {
+            # not an argument: the address of a database may hold a password, which `ps` would show
+            "MLFLOW_BACKEND_STORE_URI": workspace.tracking_uri,
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        },
         link,
     )

@@ -12,6 +12,7 @@ from automl.cycles.job import Job
 from automl.cycles.steps import step
 from automl.history import Snapshot
 from automl.promotion.guards import Guard
+from automl.promotion.records import leave_record, write_record
 from automl.promotion.release import reconcile
 from automl.retrain.choice import Choice
 from automl.retrain.cycle_note import (
@@ -22,12 +23,19 @@ from automl.retrain.cycle_note import (
     cycle_tags,
 )
 from automl.retrain.search import Sweep
-from automl.store import Release
 from automl.sweep import Leaderboard, Plan, Work
 from automl.testing import fault
-from automl.tracking import TrialLog
+from automl.tracking import CycleRecord, TrialLog
 
-__all__ = ["log_roles", "log_trials", "logging_trials", "open_run", "update_mlflow", "write_trials"]
+__all__ = [
+    "leave_cycle_record",
+    "log_roles",
+    "log_trials",
+    "logging_trials",
+    "open_run",
+    "update_mlflow",
+    "write_trials",
+]
 
 
 @step("open MLflow run", io=True)
@@ -72,27 +80,35 @@ def write_trials(job: Job, sweep: Sweep, choice: Choice, run_id: str) -> None:
     job.store.note(job.cycle, logging_seconds=round(job.registry.waited, 2))
 
 
-@step("update MLflow", io=True)
-def update_mlflow(
-    job: Job, sweep: Sweep, choice: Choice, guards: Sequence[Guard], release: Release, run_id: str
-) -> None:
-    """Move the aliases to the new release, then close the cycle's run with what reviewers read."""
-    reconcile(job.store, job.registry, job.problem)
+@step("record what MLflow shows")
+def leave_cycle_record(
+    job: Job, sweep: Sweep, choice: Choice, guards: Sequence[Guard], version: int, run_id: str
+) -> CycleRecord:
+    """Record what reviewers read, before the decision is committed: MLflow may be gone, or the process."""
     summary = CycleSummary(
         sweep=sweep,
         choice=choice,
-        version=release.model_version,
+        version=version,
         guards=guards,
         experiment=job.registry.experiment,
         tracking_uri=job.workspace.tracking_uri,
     )
-    job.registry.close_cycle(
-        run_id,
+    record = CycleRecord(
+        run_id=run_id,
         metrics=cycle_metrics(summary),
         tags=cycle_tags(summary),
         note=cycle_note(summary),
         artifacts=cycle_artifacts(summary),
     )
+    leave_record(job.store, job.cycle, record)
+    return record
+
+
+@step("update MLflow", io=True)
+def update_mlflow(job: Job, record: CycleRecord) -> None:
+    """Move the aliases to the new release, then close the cycle's run with what reviewers read."""
+    reconcile(job.store, job.registry, job.problem)
+    write_record(job.store, job.registry, job.cycle, record)
     job.registry.describe(job.tag)
     fault("retrain.mlflow_updated")
 

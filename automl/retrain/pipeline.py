@@ -14,14 +14,23 @@ from automl.cycles.options import RunOptions
 from automl.cycles.projections import catch_up
 from automl.cycles.result import CycleResult, Staged, finished
 from automl.cycles.steps import Runner, Step, call, step
+from automl.errors import UnreachableError
 from automl.modeling.workers import warm_up
 from automl.monitoring.realised import record_realised
 from automl.predictions import clean
 from automl.problem import Problem
+from automl.promotion.records import leave_record, write_record
 from automl.promotion.release import commit_release, ended_as
+from automl.redaction import redact
 from automl.retrain.choice import Choice
 from automl.retrain.choose import make_choice
-from automl.retrain.cycle_run import log_roles, logging_trials, open_run, update_mlflow
+from automl.retrain.cycle_run import (
+    leave_cycle_record,
+    log_roles,
+    logging_trials,
+    open_run,
+    update_mlflow,
+)
 from automl.retrain.plan import make_plan, narrowed
 from automl.retrain.refit import fit_chosen
 from automl.retrain.register import register_challenger, register_model
@@ -29,6 +38,7 @@ from automl.retrain.search import Sweep, cache_fits, fit_cache, predict_with_cac
 from automl.retrain.training_data import check_contract, make_work, pull_history, settle_maturity
 from automl.store import Release
 from automl.sweep import Refits
+from automl.tracking import CycleRecord
 from automl.workspace import Workspace
 
 __all__ = ["Stage", "retrain"]
@@ -96,12 +106,16 @@ def _retrain(
         if fitted.challenger:
             choice = run(register_challenger, job, work, fitted, run_id)
         staged = run(stage, job, release) if stage else None
+        version = release.model_version
+        record = run(leave_cycle_record, job, sweep, choice, guards, version, run_id)
         release = run(release_choice, job, choice, release, staged)
         try:
-            run(update_mlflow, job, sweep, choice, guards, release, run_id)
+            run(update_mlflow, job, record)
         except Exception as error:  # noqa: BLE001  committed already: MLflow may lag
-            warnings.append(f"MLflow is not up to date; the next command updates it: {error}")
-        cache_fits(cache, sweep, fitted.fits, job.as_of)
+            warnings.append(
+                f"MLflow is not up to date; the next command updates it: {redact(str(error))}"
+            )
+        cache_fits(job, cache, sweep, fitted.fits)
         _clean(job, sweep)
         return _result(job, sweep, choice, release, staged, run_id=run_id, warnings=warnings)
 
@@ -134,9 +148,13 @@ def _end_dry_run(
     reason = (
         f"dry run: nothing released or published; the decision would be: {choice.pending.reason}"
     )
+    record = CycleRecord(run_id=run_id, tags={"decision": "dry-run"}, note=reason)
+    leave_record(job.store, job.cycle, record)
     job.store.end_cycle(job.cycle, "dry-run", reason)
-    tags = {"decision": "dry-run"}
-    job.registry.close_cycle(run_id, metrics={}, tags=tags, note=reason, artifacts={})
+    try:
+        write_record(job.store, job.registry, job.cycle, record)
+    except UnreachableError as error:
+        warnings.append(f"MLflow is not up to date; the next command updates it: {error}")
     return CycleResult(
         problem=job.problem,
         as_of=job.as_of,

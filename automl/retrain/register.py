@@ -115,7 +115,10 @@ def _to_registry(
     job: Job, work: Work, model: Path, blend: Blend, run_id: str, tags: dict[str, str]
 ) -> Registered:
     sample = sample_rows(work.frame, work.contract)
-    return job.registry.register(run_id, pd.read_pickle(model), sample, _code(work, blend), tags)
+    after = job.store.highest_version(job.problem.name)
+    return job.registry.register(
+        run_id, pd.read_pickle(model), sample, _code(work, blend), tags, after=after
+    )
 
 
 def _code(work: Work, blend: Blend) -> list[Code]:

@@ -33,6 +33,8 @@ from automl.tracking import TrialLog
 __all__ = ["Sweep", "cache_fits", "fit_cache", "predict_with_cached_fits", "search"]
 
 PREDICTIONS = 8  # best recipes whose predictions are cached for the next cycle
+REMEMBERED = 100  # cycles whose cached fits may be read
+CACHED = "fit_cache"  # the receipt: digests of the fits that a cycle cached
 LEAST_SHARE = 0.4  # of the budget, which a resumed sweep has at least
 _log = logging.getLogger(__name__)
 
@@ -49,7 +51,9 @@ class Sweep:
 
 def fit_cache(job: Job) -> FitCache:
     """The problem's fits of earlier cycles."""
-    return FitCache(job.workspace.fit_cache(job.problem.name))
+    before = job.store.cycles(job.problem.name, verb="retrain", limit=REMEMBERED)
+    known = {digest for cycle in before for digest in cycle.receipts.get(CACHED) or ()}
+    return FitCache(job.workspace.fit_cache(job.problem.name), known)
 
 
 @step("score shadows")
@@ -97,12 +101,12 @@ def search(job: Job, refits: Refits, plan: Plan, log: TrialLog) -> Sweep:
     return Sweep(work=work, plan=plan, leaderboard=leaderboard, deadline=deadline)
 
 
-def cache_fits(cache: FitCache, sweep: Sweep, fits: Sequence[CachedFit], as_of: datetime) -> None:
+def cache_fits(job: Job, cache: FitCache, sweep: Sweep, fits: Sequence[CachedFit]) -> None:
     """Replace the fit cache by what the next cycle can use: refits, and predictions of the best trials."""
     work, leaderboard = sweep.work, sweep.leaderboard
     best = [t for t in leaderboard.ranked if t.status == "complete"][:PREDICTIONS]
     fitted = {fit.recipe.id for fit in fits}
-    until, columns = work.problem.mature(as_of), columns_of(work)
+    until, columns = work.problem.mature(job.as_of), columns_of(work)
     predictions = [
         CachedFit(recipe=t.recipe, learned=t.learned, labels_until=until, **columns)
         for t in best
@@ -111,7 +115,8 @@ def cache_fits(cache: FitCache, sweep: Sweep, fits: Sequence[CachedFit], as_of: 
     blocks = range(len(work.blocks))
     predicted = {(t.recipe.id, b) for t in leaderboard.trials for b in range(len(t.losses))}
     predicted |= {(name, b) for name, b in sweep.plan.cached if b in blocks}
-    cache.replace([*fits, *predictions], work, predicted)
+    digests = cache.replace([*fits, *predictions], work, predicted)
+    job.store.note(job.cycle, **{CACHED: digests})
 
 
 def _finished_trials(store: Store, cycle: Cycle, work: Work) -> list[Trial]:

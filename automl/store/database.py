@@ -13,14 +13,17 @@ import filelock
 import sqlalchemy as sa
 
 from automl.errors import BusyError, ProblemError, UnreachableError
+from automl.files import umask
+from automl.redaction import redact
 from automl.store import tables as t
 from automl.store.migrate import upgrade
 from automl.store.rows import Hold, naive
-from automl.workspace import Workspace, driver_package, now, redact, with_driver
+from automl.workspace import Workspace, driver_package, now, with_driver
 
 __all__ = ["Database"]
 
 T = TypeVar("T")
+OPENING_SECONDS = 120  # first commands that start together wait for the one that makes the tables
 
 
 class Database:
@@ -30,8 +33,7 @@ class Database:
         self.workspace = workspace
         url = _checked_url(workspace.database_url)
         self.sqlite = url.get_backend_name() == "sqlite"
-        if self.sqlite and url.database:
-            workspace.home.mkdir(parents=True, exist_ok=True)
+        workspace.create()
         wait = {"timeout": 20} if self.sqlite else {"connect_timeout": 5}
         try:
             self.engine = sa.create_engine(
@@ -54,17 +56,16 @@ class Database:
     def _migrate(self) -> None:
         try:
             # the file lock: two processes that create a new SQLite file at once disturb each other
-            with filelock.FileLock(self._lock_file("schema"), timeout=30):
+            with (
+                umask(self.workspace.umask),
+                filelock.FileLock(self._lock_file("schema"), timeout=OPENING_SECONDS),
+            ):
                 with self.engine.connect() as connection:
-                    tables = set(sa.inspect(connection).get_table_names())
-                    found = (
-                        connection.scalar(sa.select(t.meta.c.version))
-                        if t.meta.name in tables
-                        else None
-                    )
-                whole = found == t.SCHEMA_VERSION and tables.issuperset(t.metadata.tables)
-                if found is None or (found <= t.SCHEMA_VERSION and not whole):
-                    self._create(found)
+                    found, whole = _schema(connection)
+                if not whole and (found is None or found <= t.SCHEMA_VERSION):
+                    self._create()
+        except filelock.Timeout as error:
+            raise _locked(error) from None
         except sa.exc.DBAPIError as error:
             raise self._unreachable(error) from error
         if found is not None and found > t.SCHEMA_VERSION:
@@ -74,8 +75,11 @@ class Database:
                 next_step="Install the version that wrote it.",
             )
 
-    def _create(self, found: int | None) -> None:
+    def _create(self) -> None:
         with self.writer.begin() as connection:
+            if not self.sqlite:  # another workspace may use the same server
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_lock_number("schema"))))
+            found, _ = _schema(connection)
             if found is not None and found < t.SCHEMA_VERSION:
                 upgrade(connection, found, t.SCHEMA_VERSION)
                 connection.execute(t.meta.update().values(version=t.SCHEMA_VERSION))
@@ -132,9 +136,7 @@ class Database:
 
     @contextlib.contextmanager
     def _advisory_lock(self, problem: str) -> Iterator[None]:
-        number = int.from_bytes(
-            hashlib.sha256(f"automl:{problem}".encode()).digest()[:8], "big", signed=True
-        )
+        number = _lock_number(f"automl:{problem}")
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(number))):
                 raise self._busy(problem)
@@ -234,6 +236,26 @@ def _checked_url(text: str) -> sa.URL:
             next_step="Fix AUTOML_DATABASE_URL, or unset it to keep the store in the workspace.",
         )
     return url
+
+
+def _locked(error: filelock.Timeout) -> UnreachableError:
+    return UnreachableError(
+        f"another command has held {error.lock_file} for {OPENING_SECONDS} s",
+        code="workspace_locked",
+        next_step="See which process holds it (fuser FILE); then run the same command again.",
+    )
+
+
+def _schema(connection: sa.Connection) -> tuple[int | None, bool]:
+    """The schema's version, None without one, and whether every table of this version is there."""
+    tables = set(sa.inspect(connection).get_table_names())
+    found = connection.scalar(sa.select(t.meta.c.version)) if t.meta.name in tables else None
+    return found, found == t.SCHEMA_VERSION and tables.issuperset(t.metadata.tables)
+
+
+def _lock_number(name: str) -> int:
+    """The number of a lock in PostgreSQL; `automl:NAME` is that of a problem."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
 def _fenced(hold: Hold) -> BusyError:

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from automl.modeling.losses import BlockLoss
 from automl.modeling.recipes import Blend
+from automl.redaction import redact
 from automl.store import ledger
 from automl.store import tables as t
 from automl.store.database import Database
@@ -138,7 +139,7 @@ class Store(Database):
             connection.execute(
                 t.cycle.update()
                 .where(t.cycle.c.id == cycle.id)
-                .values(receipts={**(earlier or {}), **receipts})
+                .values(receipts=plain({**(earlier or {}), **receipts}))
             )
 
     def end_cycle(
@@ -146,7 +147,9 @@ class Store(Database):
     ) -> None:
         """Record how the cycle ended."""
         change = t.cycle.update().where(t.cycle.c.id == cycle.id)
-        change = change.values(status=status, reason=reason[:4000], finished_at=naive(now()))
+        change = change.values(
+            status=status, reason=redact(reason)[:4000], finished_at=naive(now())
+        )
         if connection is not None:
             connection.execute(change)
             return
@@ -253,6 +256,14 @@ class Store(Database):
         query = sa.select(t.release).where(t.release.c.problem == problem)
         query = query.order_by(t.release.c.as_of.desc(), t.release.c.id.desc()).limit(limit)
         return [release_of(row) for row in self._all(query)]
+
+    def highest_version(self, problem: str) -> int:
+        """The highest model version that was released or awaits approval; 0 without any."""
+        tables = (t.release, t.waiting, t.generation)
+        queries = [
+            sa.select(sa.func.max(x.c.model_version)).where(x.c.problem == problem) for x in tables
+        ]
+        return max(int(self._all(query)[0][0] or 0) for query in queries)
 
     def decisions(self, problem: str, *, limit: int = 50) -> list[DecisionRecord]:
         """Newest first."""

@@ -59,10 +59,19 @@ class CachedFit:
 
 
 class FitCache:
-    """A problem's folder of cached fits (`<recipe>.pickle`) and their predictions (`<recipe>-<block>.npy`)."""
+    """A problem's folder of cached fits (`<recipe>.pickle`) and their predictions (`<recipe>-<block>.npy`).
 
-    def __init__(self, folder: Path) -> None:
+    Only files with a known digest are unpickled: a pickle can run any code.
+
+    Parameters
+    ----------
+    known
+        sha256 of the fits that earlier cycles wrote.
+    """
+
+    def __init__(self, folder: Path, known: Collection[str] = ()) -> None:
         self.folder = folder
+        self.known = set(known)
 
     def predict(self, work: Work) -> Predicted:
         """Write predictions on the work's blocks to its output files; (recipe, block) -> learned params.
@@ -74,7 +83,7 @@ class FitCache:
             return predicted
         (work.scratch / "outputs").mkdir(parents=True, exist_ok=True)
         names = [block_name(work, block) for block in work.blocks]
-        for fit in filter(None, map(_load, sorted(self.folder.glob("*.pickle")))):
+        for fit in filter(None, map(self._load, sorted(self.folder.glob("*.pickle")))):
             if not _suits(fit, work):
                 continue
             for b, block in enumerate(work.blocks):
@@ -91,14 +100,16 @@ class FitCache:
 
     def replace(
         self, fits: Iterable[CachedFit], work: Work, predicted: Collection[tuple[str, int]]
-    ) -> None:
-        """Replace the content by these fits and their predictions: (recipe, block) of the work."""
+    ) -> list[str]:
+        """Replace the content by these fits and their predictions: (recipe, block) of the work; returns digests."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        written = set()
+        written, digests = set(), []
         names = [block_name(work, block) for block in work.blocks]
         for fit in fits:
             file = self.folder / f"{fit.recipe.id}.pickle"
-            _write(file, pickle.dumps(fit))
+            content = pickle.dumps(fit)
+            _write(file, content)
+            digests.append(hashlib.sha256(content).hexdigest())
             written.add(file.name)
             for b, name in enumerate(names):
                 if (fit.recipe.id, b) in predicted:
@@ -108,6 +119,21 @@ class FitCache:
         for file in self.folder.iterdir():
             if file.name not in written:
                 file.unlink(missing_ok=True)
+        self.known |= set(digests)
+        return digests
+
+    def _load(self, file: Path) -> CachedFit | None:
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() not in self.known:
+            _log.info("ignoring cached fit %s: no cycle recorded its digest", file.stem)
+            return None
+        try:
+            fit = pickle.loads(content)
+        except Exception as error:  # noqa: BLE001  another version, a changed family: it is fitted again
+            _log.info("ignoring cached fit %s: %s", file.stem, error)
+            return None
+        current = isinstance(fit, CachedFit) and getattr(fit, "version", 1) == VERSION
+        return fit if current else None
 
 
 def block_name(work: Work, block: Block) -> str:
@@ -150,16 +176,6 @@ def _predict(fit: CachedFit, work: Work, block: Block, output: Path) -> None:
     rows = work.frame[list(fit.features)].iloc[block.validation]
     X = np.asarray(fit.encoder.transform(rows), dtype="float64")
     np.save(output, predict(fit.estimator, X, task_of(fit.classes)))
-
-
-def _load(file: Path) -> CachedFit | None:
-    try:
-        fit = pickle.loads(file.read_bytes())
-    except Exception as error:  # noqa: BLE001  another version, a changed family: it is fitted again
-        _log.info("ignoring cached fit %s: %s", file.stem, error)
-        return None
-    current = isinstance(fit, CachedFit) and getattr(fit, "version", 1) == VERSION
-    return fit if current else None
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -1,5 +1,6 @@
 """MLflow: runs, model files, trials, saved views; no other package imports it.
 
+connection  MLflow's client: no request hangs, none fails with a library's error
 registry  one problem's registered model: versions, digests, aliases
 runs      one problem's experiment: a parent run per cycle
 trials    a child run per trial
@@ -7,9 +8,10 @@ models    the files of a model
 views     saved views of the runs page
 """
 
+from automl.tracking.connection import Connection
 from automl.tracking.models import Code, digest_folder, load_folder, save_folder
 from automl.tracking.registry import Registered, Registry
-from automl.tracking.runs import cycle_tag
+from automl.tracking.runs import CycleRecord, cycle_tag
 from automl.tracking.trials import TrialLog
 from automl.tracking.views import DECISIONS, LEADERBOARD, view_link
 
@@ -17,6 +19,8 @@ __all__ = [
     "DECISIONS",
     "LEADERBOARD",
     "Code",
+    "Connection",
+    "CycleRecord",
     "Registered",
     "Registry",
     "TrialLog",

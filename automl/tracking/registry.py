@@ -9,6 +9,7 @@ import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,14 @@ from mlflow.exceptions import MlflowException
 from automl.errors import PredictError
 from automl.problem import Problem
 from automl.store import Release
+from automl.tracking.connection import TRANSFER_SECONDS
 from automl.tracking.models import Code, digest_folder, load_folder, log_model
-from automl.tracking.runs import RunTree
+from automl.tracking.runs import ABSENT, RunTree
 from automl.tracking.trials import rounded
 
 __all__ = ["Registered", "Registry"]
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
-ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter for an alias
 _WITHOUT_VERSION = (
     "automl rollback FILE --to VERSION --reason R, or automl retrain FILE --again --reason R"
 )
@@ -53,9 +54,26 @@ class Registry(RunTree):
         sample: pd.DataFrame,
         families: Sequence[Code],
         tags: Mapping[str, str],
+        *,
+        after: int = 0,
     ) -> Registered:
-        """Log and register a model; it is not in use until it is released."""
+        """Log and register a model; it is not in use until it is released.
+
+        Its version is higher than `after`, the highest that was ever released, even if the registered
+        model was deleted since: MLflow would begin with 1 again.
+
+        Raises
+        ------
+        PredictError
+            The cycle's run was deleted for good while the cycle ran.
+        """
         name = self.problem.name
+        if not self.require_run(run_id):
+            raise PredictError(
+                f"the run {run_id} of this cycle was deleted in MLflow",
+                code="run_gone",
+                next_step="Run the same command again: it opens a new run.",
+            )
         for version in self.client.search_model_versions(f"name = '{name}'"):
             if (
                 version.tags.get("cycle") == tags["cycle"]
@@ -63,22 +81,43 @@ class Registry(RunTree):
             ):
                 # left by an interrupted attempt of this cycle; nothing refers to it
                 self.client.delete_model_version(name, str(version.version))
-        info = log_model(model, sample, families, run_id)
-        try:
-            self.client.create_registered_model(name, description=_describe(self.problem))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        version = self.client.create_model_version(
+        info = self.client.run(log_model, model, sample, families, run_id, within=TRANSFER_SECONDS)
+        self._require_model(after)
+        new = partial(
+            self.client.create_model_version,
             name,
             info.model_uri,
             run_id,
             tags={**tags, "state": "registered", "model_id": info.model_id},
             model_id=info.model_id,
         )
+        version = new()
+        while (
+            int(version.version) <= after
+        ):  # MLflow does not use the number of a deleted version again
+            self.client.delete_model_version(name, str(version.version))
+            version = new()
         with tempfile.TemporaryDirectory() as folder:
             digests = digest_folder(self._download(int(version.version), folder))
         return Registered(int(version.version), run_id, info.model_id, digests)
+
+    def _require_model(self, after: int) -> None:
+        """Create the registered model unless it exists."""
+        try:
+            self.client.create_registered_model(
+                self.problem.name, description=_describe(self.problem)
+            )
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return
+        if after:
+            _log.warning(
+                "the registered model %s was deleted in MLflow; it is created again, and its versions go on "
+                "after %d [restored]",
+                self.problem.name,
+                after,
+            )
 
     def load(self, version: int, digests: Mapping[str, str]) -> Any:
         """Load a version whose files have the digests recorded in the decision.
@@ -94,7 +133,16 @@ class Registry(RunTree):
     def _download(self, version: int, folder: str) -> Path:
         try:
             uri = f"models:/{self.problem.name}/{version}"
-            return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
+            download = mlflow.artifacts.download_artifacts
+            return Path(
+                self.client.run(
+                    download,
+                    artifact_uri=uri,
+                    dst_path=folder,
+                    within=TRANSFER_SECONDS,
+                    may_be_gone=True,
+                )
+            )
         except (MlflowException, OSError) as error:
             raise PredictError(
                 f"model version {version} of {self.problem.name} cannot be fetched: {str(error).splitlines()[0]}",
@@ -188,19 +236,24 @@ class Registry(RunTree):
         except MlflowException as error:  # it was deleted; the scores are in the store
             _log.warning("version %d: %s", release.model_version, str(error).splitlines()[0])
             return
+        writable = self.require_run(release.run_id)
         for name, score in scores.items():
-            self.client.log_metric(
-                release.run_id,
-                f"live_{name}",
-                rounded(score),
-                model_id=version.tags.get("model_id"),
-            )
+            if writable:
+                self._log_live_metric(release.run_id, name, score, version.tags.get("model_id"))
             self.client.set_model_version_tag(
                 self.problem.name,
                 str(release.model_version),
                 f"live_{name}",
                 f"{score:.5g} on {rows} rows",
             )
+
+    def _log_live_metric(self, run_id: str, name: str, score: float, model_id: str | None) -> None:
+        try:
+            self.client.log_metric(run_id, f"live_{name}", rounded(score), model_id=model_id)
+        except (
+            MlflowException
+        ) as error:  # the logged model was deleted; the scores are in the store
+            _log.warning("live_%s of run %s: %s", name, run_id, str(error).splitlines()[0])
 
 
 def _describe(problem: Problem) -> str:

@@ -11,33 +11,31 @@ import logging
 import math
 import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-import filelock
 import mlflow
-from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from automl.errors import UnreachableError
 from automl.history import Snapshot
 from automl.modeling.families import Family
 from automl.modeling.metrics import get_metric
 from automl.problem import Problem
+from automl.redaction import redact
 from automl.sweep import Trial
+from automl.tracking.connection import Connection
 from automl.tracking.trials import Look, TrialLog, looks_of, rounded, write_trial
 from automl.tracking.views import saved_views
-from automl.workspace import Workspace, day_of, redact
+from automl.workspace import Workspace, day_of
 
-__all__ = ["RunTree", "cycle_tag"]
+__all__ = ["ABSENT", "CycleRecord", "RunTree", "cycle_tag"]
 
-PING_SECONDS = 5
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter for an alias
+DIED = "✘ Failed: its process died\n\nChampion and predictions are unchanged."
 _log = logging.getLogger(__name__)
 
 
@@ -53,18 +51,39 @@ def cycle_tag(as_of: datetime, attempt: int) -> str:
     return name if attempt == 1 else f"{name} · again {attempt - 1}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleRecord:
+    """What the parent run of an ended cycle must show."""
+
+    run_id: str
+    note: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    artifacts: Mapping[str, str | dict[str, Any]] = field(default_factory=dict)
+    failed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As the store keeps it; metrics without a value are left out."""
+        numbers = {k: float(v) for k, v in self.metrics.items() if math.isfinite(v)}
+        return {**asdict(self), "metrics": numbers}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> CycleRecord:
+        """What `to_json` made."""
+        return cls(**content)
+
+
 class RunTree:
     """Connection to MLflow, and the experiment of one problem with its runs.
 
     Raises
     ------
     UnreachableError
-        MLflow does not answer.
+        MLflow does not respond; every later method may raise it too.
     """
 
     def __init__(self, problem: Problem, workspace: Workspace) -> None:
         self.problem, self.workspace = problem, workspace
-        self._require_server()
         configured = os.environ.get("MLFLOW_TRACKING_URI")
         mlflow.set_tracking_uri(workspace.tracking_uri)
         mlflow.set_registry_uri(workspace.tracking_uri)
@@ -72,42 +91,34 @@ class RunTree:
             os.environ.pop("MLFLOW_TRACKING_URI", None)
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        self.client = MlflowClient()
+        self.client = Connection(workspace)
         self.experiment = self._experiment()
         self._logged: dict[tuple[str, str, int], str] = {}  # (parent, recipe, number) -> run
         self._roles: dict[str, str] = {}  # run -> its role tag
         self.waited = 0.0  # seconds that the cycle waited until its trials were logged
 
-    def _require_server(self) -> None:
-        uri = self.workspace.tracking_uri
-        try:
-            if uri.startswith("http"):
-                with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PING_SECONDS):
-                    return
-            if uri.startswith("sqlite:///"):
-                path = Path(uri.removeprefix("sqlite:///"))
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("ab"):
-                    return
-        except (OSError, urllib.error.URLError) as error:
-            raise UnreachableError(
-                f"MLflow at {redact(uri)} does not answer: {error}",
-                code="mlflow_unreachable",
-                next_step="Start it, or fix MLFLOW_TRACKING_URI (environment or mlflow.env); then run the same command again.",
-            ) from error
-
     def _experiment(self) -> str:
-        lock = self.workspace.lock("mlflow")
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        # two processes that create one SQLite file at the same time leave it broken
-        with filelock.FileLock(lock, timeout=60):
-            found = self.client.get_experiment_by_name(self.problem.name)
-            if found is not None:
-                return str(found.experiment_id)
+        """The id of the problem's experiment: created if missing, restored if deleted."""
+        found = self.client.get_experiment_by_name(self.problem.name)
+        if found is None:
             artifacts = self.workspace.artifacts.as_uri() if self.workspace.local_mlflow else None
-            return str(
-                self.client.create_experiment(self.problem.name, artifact_location=artifacts)
+            try:
+                return str(
+                    self.client.create_experiment(self.problem.name, artifact_location=artifacts)
+                )
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            # another command created it since
+            found = self.client.get_experiment_by_name(self.problem.name)
+        if found.lifecycle_stage != "active":
+            with contextlib.suppress(MlflowException):  # another command restores it
+                self.client.restore_experiment(found.experiment_id)
+            _log.warning(
+                "the experiment %s was deleted in MLflow; it is restored with its runs [restored]",
+                self.problem.name,
             )
+        return str(found.experiment_id)
 
     # ---- the run tree
 
@@ -120,15 +131,36 @@ class RunTree:
 
     def reopen(self, run_id: str) -> bool:
         """Resume the run of an interrupted attempt; False if the run was deleted."""
-        try:
-            run = self.client.get_run(run_id)
-        except MlflowException:
-            return False
-        if run.info.lifecycle_stage != "active":
+        run = self._find(run_id)
+        if run is None or run.info.lifecycle_stage != "active":
             return False
         self._delete_children(run_id)  # the resumed attempt logs its trials itself
+        if "decision" in run.data.tags:
+            self.client.delete_tag(run_id, "decision")
         self.client.update_run(run_id, status="RUNNING")
         return True
+
+    def require_run(self, run_id: str) -> bool:
+        """Whether a run can be written to: a deleted run is restored; False if it is gone for good."""
+        run = self._find(run_id)
+        if run is None:
+            _log.warning(
+                "the run %s is gone from MLflow; nothing is written to it [run_gone]", run_id
+            )
+            return False
+        if run.info.lifecycle_stage != "active":
+            self.client.restore_run(run_id)
+            name = run.info.run_name
+            _log.warning("the run %s was deleted in MLflow; it is restored [restored]", name)
+        return True
+
+    def _find(self, run_id: str) -> Any | None:
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code not in ABSENT:
+                raise
+            return None
 
     def log_snapshot(self, run_id: str, snapshot: Snapshot, columns: Mapping[str, str]) -> None:
         """Log digest and schema of the training data; never a row."""
@@ -161,7 +193,12 @@ class RunTree:
         began, looks = time.monotonic(), looks_of(families)
         runs = {t.recipe.id: self._log_trial(parent, cycle, t, looks) for t in trials}
         for recipe, run in runs.items():
-            self._set_role(run, roles.get(recipe, ""))
+            try:
+                self._set_role(run, roles.get(recipe, ""))
+            except MlflowException as error:
+                if error.error_code not in ABSENT:
+                    raise
+                _log.info("the run of trial %s was deleted in MLflow; it stays deleted", recipe)
         self.waited += time.monotonic() - began
         return runs
 
@@ -209,32 +246,27 @@ class RunTree:
             self.client.delete_tag(run, "role")
         self._roles[run] = role
 
-    def close_cycle(
-        self,
-        run_id: str,
-        *,
-        metrics: Mapping[str, float],
-        tags: Mapping[str, str],
-        note: str,
-        artifacts: Mapping[str, str | dict[str, Any]],
-        failed: bool = False,
-    ) -> None:
+    def close_cycle(self, record: CycleRecord) -> None:
         """Write the decision to the parent run, note, tags, metrics and small documents, and end it."""
-        numbers = [Metric(k, rounded(v), 0, 0) for k, v in metrics.items() if not math.isnan(v)]
-        all_tags = [
-            RunTag(k, str(v)[:5000]) for k, v in {**tags, "mlflow.note.content": note}.items()
+        if not self.require_run(record.run_id):
+            return
+        numbers = [
+            Metric(k, rounded(v), 0, 0) for k, v in record.metrics.items() if math.isfinite(v)
         ]
-        self.client.log_batch(run_id, metrics=numbers, tags=all_tags)
-        for path, content in artifacts.items():
+        texts = {**record.tags, "mlflow.note.content": record.note}
+        tags = [RunTag(k, redact(str(v))[:5000]) for k, v in texts.items()]
+        self.client.log_batch(record.run_id, metrics=numbers, tags=tags)
+        for path, content in record.artifacts.items():
             if isinstance(content, str):
-                self.client.log_text(run_id, content, path)
+                self.client.log_text(record.run_id, content, path)
             else:
-                self.client.log_dict(run_id, content, path)
-        self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+                self.client.log_dict(record.run_id, content, path)
+        self.client.set_terminated(record.run_id, "FAILED" if record.failed else "FINISHED")
 
     def finish_cycle(self, run_id: str, outcome: str, reason: str) -> None:
         """End the run of a committed cycle whose process died before `close_cycle`."""
-        if self.client.get_run(run_id).info.status == "RUNNING":
+        run = self._find(run_id)
+        if run is not None and run.info.status == "RUNNING" and self.require_run(run_id):
             self.client.set_tag(run_id, "decision", outcome)
             self.client.set_tag(run_id, "mlflow.note.content", f"**{outcome}**: {reason}")
             self.client.set_terminated(run_id, "FINISHED")
@@ -243,6 +275,9 @@ class RunTree:
         """Mark runs as killed whose process died; callers hold the problem's lock."""
         dead = self._runs("attributes.status = 'RUNNING'")
         for run in dead:
+            if run.data.tags.get("kind") == "cycle" and "decision" not in run.data.tags:
+                self.client.set_tag(run.info.run_id, "decision", "failed")
+                self.client.set_tag(run.info.run_id, "mlflow.note.content", DIED)
             self.client.set_terminated(run.info.run_id, "KILLED")
         return len(dead)
 

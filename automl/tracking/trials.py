@@ -10,11 +10,12 @@ from concurrent.futures import Executor
 from typing import NamedTuple
 
 import pandas as pd
-from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from automl.modeling.families import Family
+from automl.redaction import redact
 from automl.sweep import Trial
+from automl.tracking.connection import Connection
 
 __all__ = ["Look", "TrialLog", "looks_of", "rounded", "write_trial"]
 
@@ -64,7 +65,7 @@ def looks_of(families: Mapping[str, Family]) -> dict[str, Look]:
 
 
 def write_trial(
-    client: MlflowClient,
+    client: Connection,
     experiment: str,
     name: str,
     parent: str,
@@ -84,7 +85,7 @@ def write_trial(
         "recipe": trial.recipe.id,
     }
     if trial.reason:
-        tags["mlflow.note.content"] = f"**{trial.status}**: {trial.reason}"
+        tags["mlflow.note.content"] = f"**{trial.status}**: {redact(trial.reason)}"
     run = client.create_run(experiment, run_name=f"{look.short} #{trial.number:03d}", tags=tags)
     values = {"fit_s": trial.seconds_fit, "blocks": float(len(trial.scores))}
     if trial.seconds_predict:  # absent if the trial predicted in an earlier cycle
@@ -111,7 +112,7 @@ def write_trial(
     params = [Param(k, shown(v)) for k, v in values_of_params.items()]
     client.log_batch(run.info.run_id, metrics=metrics, params=params)
     if trial.trace:
-        client.log_text(run.info.run_id, trial.trace, "error/traceback.txt")
+        client.log_text(run.info.run_id, redact(trial.trace), "error/traceback.txt")
     client.set_terminated(run.info.run_id, "FAILED" if trial.status == "failed" else "FINISHED")
     return str(run.info.run_id)
 

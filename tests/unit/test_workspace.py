@@ -13,8 +13,9 @@ import pytest
 
 from automl.errors import ProblemError
 from automl.problem import load_problem
+from automl.redaction import redact
 from automl.tracking import Registry
-from automl.workspace import DEFAULTS, Settings, Workspace, now, open_workspace, redact
+from automl.workspace import DEFAULTS, Settings, Workspace, now, open_workspace
 from tests.support.parcels import write_problem
 
 ROOT = Path(__file__).parents[2]

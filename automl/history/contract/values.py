@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from automl.errors import ProblemError
-from automl.files import replacing
+from automl.files import USERS_UMASK, replacing, umask
 from automl.history.rows.kinds import ColumnKind
 from automl.problem import Problem
 
@@ -117,7 +117,7 @@ def load_contract(problem: Problem) -> Contract | None:
 def save_contract(problem: Problem, contract: Contract) -> None:
     """Write the contract next to the problem file, one line per column."""
     path = contract_file(problem)
-    with replacing(path) as staged:
+    with umask(USERS_UMASK), replacing(path) as staged:
         staged.write_text(_as_text(problem, contract), encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from automl.errors import AutomlError, HistoryError, UnreachableError
 from automl.history.rows.personal import error_text
 from automl.problem import Problem
-from automl.workspace import redact
+from automl.redaction import redact
 
 __all__ = ["Failure", "from_driver"]
 

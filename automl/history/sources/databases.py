@@ -6,7 +6,6 @@ selected. Values are bound; identifiers are quoted.
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 import time
@@ -21,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
+from automl.addresses import fill_references
 from automl.errors import AutomlError, ProblemError, UnreachableError
 from automl.history.rows.kinds import Column
 from automl.history.rows.layout import Chunk
@@ -42,7 +42,8 @@ from automl.history.sources.postgres import (
     watermark,
 )
 from automl.problem import Problem
-from automl.workspace import Workspace, driver_package, redact, with_driver
+from automl.redaction import redact
+from automl.workspace import Workspace, driver_package, with_driver
 
 __all__ = ["CONNECT_SECONDS", "STATEMENT_SECONDS", "open_database"]
 
@@ -338,14 +339,8 @@ class Database:
 
 
 def _database_url(source: str, workspace: Workspace) -> sa.URL:
-    missing = [name for name in re.findall(r"\$\{(\w+)\}", source) if name not in os.environ]
-    if missing:
-        raise ProblemError(
-            f"history.source: environment variable {missing[0]} is not set", code="no_environment"
-        )
-    filled = re.sub(r"\$\{(\w+)\}", lambda m: os.environ[m[1]], source)
     try:
-        url = sa.make_url(with_driver(filled))
+        url = sa.make_url(with_driver(fill_references(source, "history.source")))
     except (sa.exc.ArgumentError, ValueError) as error:
         raise ProblemError(
             f"history.source: {redact(source)!r} is not a database URL", code="url"

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import pyarrow as pa
@@ -109,9 +110,8 @@ def connect_adbc(
         import adbc_driver_postgresql.dbapi as adbc  # noqa: PLC0415
     except ImportError:
         return None
-    plain = url.set(drivername="postgresql")
-    with_timeout = plain.update_query_dict({"connect_timeout": str(connect_seconds)})
-    connection = adbc.connect(with_timeout.render_as_string(hide_password=False))
+    with_timeout = url.update_query_dict({"connect_timeout": str(connect_seconds)})
+    connection = adbc.connect(_libpq_address(with_timeout))
     try:
         with connection.cursor() as cursor:
             cursor.execute(READ_ONLY)
@@ -121,6 +121,16 @@ def connect_adbc(
         connection.close()
         raise
     return connection
+
+
+def _libpq_address(url: sa.URL) -> str:
+    """The URL as libpq reads it; SQLAlchemy leaves a space in a password as it is, which libpq refuses."""
+    host = sa.URL.create(
+        "postgresql", host=url.host, port=url.port, database=url.database, query=url.query
+    )
+    user, password = (quote(part or "", safe="") for part in (url.username, url.password))
+    login = f"{user}:{password}@" if password else f"{user}@" if user else ""
+    return host.render_as_string(hide_password=False).replace("://", f"://{login}", 1)
 
 
 def as_settings(values: Mapping[str, datetime | str]) -> dict[str, str]:

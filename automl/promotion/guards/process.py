@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from automl.errors import UnreachableError
 from automl.modeling.workers import context, end, fate, start
 from automl.problem import Problem
 from automl.promotion.guards.worker import examine
@@ -56,18 +58,23 @@ class Examiner:
         ------
         NoOutputError
             The process died, or took too long.
+        UnreachableError
+            MLflow does not respond.
         """
         place = Path(self._folder.name)
         for name, frame in frames.items():
             frame.to_parquet(place / f"{name}.parquet")
         (place / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
         try:
-            self._connection.send("examine")
+            with contextlib.suppress(OSError):  # it has sent an error and ended
+                self._connection.send("examine")
             if not self._connection.poll(SECONDS):
                 raise NoOutputError(f"no output in {SECONDS} s", "an output")
             failure = self._connection.recv()
         except (EOFError, OSError):
             failure = f"the process died: {fate(self._process)}"
+        if isinstance(failure, UnreachableError):
+            raise failure
         if failure:
             raise NoOutputError(failure[:300], "the model loads and predicts")
         measured = json.loads((place / "measured.json").read_text(encoding="utf-8"))

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from automl.errors import UnreachableError
 from automl.history.contract import Contract, load_contract
 from automl.modeling.families import load_families
 from automl.modeling.features import carried
@@ -85,6 +86,8 @@ def examine(
     with contextlib.suppress(EOFError, OSError):  # the caller has died
         try:
             _examine(connection, folder, file)
+        except UnreachableError as error:  # that is no fault of the model
+            connection.send(error)
         except (Exception, SystemExit) as error:  # noqa: BLE001  a user's estimator may raise anything
             connection.send(
                 (f"{type(error).__name__}: {error}".strip().splitlines() or ["no message"])[-1]

@@ -1,0 +1,73 @@
+"""No part of a secret is shown: in messages, logs, reasons and notes, however it is spelled there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from automl.cli.inputs import _WithoutSecrets
+from automl.errors import AutomlError, UnreachableError
+from automl.redaction import redact, remember
+from tests.support.secrets import SECRETS, shown_parts
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WAREHOUSE_PASSWORD", "{}"),
+        ("APPPW", "{}"),
+        ("MLFLOW_TRACKING_TOKEN", "{}"),
+        ("AUTOML_KEY_SECRET", "{}"),
+        ("AWS_SECRET_ACCESS_KEY", "{}"),
+        ("WAREHOUSE", "postgresql://app:{}@host/db"),
+    ],
+)
+def test_a_secret_of_the_environment_is_hidden_in_every_spelling(
+    secret: str, name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value.format(secret))
+    tail = secret.rpartition("@")[2]
+    for text in (
+        f"failed to resolve host '{tail}@127.0.0.1'",
+        f"cannot open postgresql://app:{secret}@host/db",
+        f"postgresql://app:{quote(secret, safe='')}@host/db, or {quote_plus(secret)}",
+        f"{secret!r} and {json.dumps({'password': secret})}",
+        f"host={secret.lower()}.example",
+        repr(OSError(2, "not found", secret)),
+    ):
+        assert not shown_parts(secret, redact(text)), text
+
+
+def test_ordinary_words_and_folders_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PWD", "/home/someone")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    monkeypatch.setenv("PGPASSFILE", "/home/someone/.pgpass")
+    monkeypatch.setenv("PASSWORD", "abc")
+    monkeypatch.setenv("CI_PASSWORD", "data")
+    text = "/home/someone: false, abc, database, and postgresql://me@host/db"
+    assert redact(text) == text
+    assert redact("the data are here") == "the *** are here"
+
+
+def test_errors_hide_secrets_wherever_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    remember("TOPSECRETVALUE")
+    error = UnreachableError("no TOPSECRETVALUE", next_step="give TOPSECRETVALUE")
+    for each in (error, pickle.loads(pickle.dumps(error))):
+        assert (str(each), each.next_step) == ("no ***", "give ***")
+    assert isinstance(error, AutomlError)
+
+
+def test_log_lines_and_their_tracebacks_hide_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    remember("TOPSECRETVALUE")
+    try:
+        int("TOPSECRETVALUE")
+    except ValueError:
+        logging.getLogger("automl").exception("with %s", "TOPSECRETVALUE")
+    line = _WithoutSecrets("%(message)s").format(caplog.records[0])
+    assert "TOPSECRET" not in line
+    assert "Traceback" in line
