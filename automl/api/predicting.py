@@ -96,8 +96,9 @@ def _cells(column: pd.Series, kind: ColumnKind, problem: Problem, contract: Cont
     plain, _ = plain_column(column.reset_index(drop=True))
     if plain is None:
         raise _misfit(column, kind, "cells that are no numbers, texts or times")
-    if contract.nulls and not pd.api.types.is_numeric_dtype(plain.dtype):
-        plain = plain.where(~plain.isin(contract.nulls), None)
+    missing = {*contract.nulls, *contract.gaps.get(str(column.name), ())}
+    if missing and not pd.api.types.is_numeric_dtype(plain.dtype):
+        plain = plain.where(~plain.isin(missing), None)
     cast = as_kind(plain, kind, problem.history.timezone)
     if cast.bad.any():
         raise _misfit(column, kind, f"{int(cast.bad.sum())} cells with {cast.detail}")

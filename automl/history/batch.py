@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -39,6 +39,7 @@ def pull_batch(
     *,
     kinds: ColumnKinds,
     nulls: Sequence[str] = (),
+    gaps: Mapping[str, Sequence[str]] | None = None,
 ) -> Snapshot:
     """Pull the rows to predict, `as_of <= time < until`, without target and ignored columns.
 
@@ -49,15 +50,17 @@ def pull_batch(
     """
     require_secret(problem)
     with hide_error_text(problem), writing(workspace.history(problem.name)):
-        return _pull_batch(problem, workspace, as_of, kinds, nulls)
+        pulled = kinds_to_pull(problem, kinds, batch=True)
+        return _pull_batch(problem, workspace, as_of, Layout(pulled, tuple(nulls), gaps or {}))
 
 
 def sample(
     problem: Problem, workspace: Workspace, as_of: datetime, since: datetime
-) -> tuple[pd.DataFrame, tuple[str, ...], Mapping[str, str]]:
+) -> tuple[pd.DataFrame, tuple[str, ...], Mapping[str, str], Mapping[str, Collection[str]]]:
     """The labelled rows from `since` on, as a pull without a contract would read them.
 
-    Returns the rows, all columns of the source, and why some of them are left out.
+    Returns the rows, all columns of the source, why some of them are left out, and the texts of each column
+    that were read as missing.
 
     Raises
     ------
@@ -102,13 +105,11 @@ def _pull_batch(
     problem: Problem,
     workspace: Workspace,
     as_of: datetime,
-    kinds: ColumnKinds,
-    nulls: Sequence[str],
+    layout: Layout,
 ) -> Snapshot:
     h = problem.history
     until = problem.until(as_of)
     folders = Folders(workspace.history(problem.name))
-    layout = Layout(kinds_to_pull(problem, kinds, batch=True), tuple(nulls))
     source = _open_batch(problem, workspace, as_of)
     writer = None
     try:
@@ -145,7 +146,7 @@ def _pull_batch(
 
 def _sample(
     problem: Problem, workspace: Workspace, as_of: datetime, since: datetime
-) -> tuple[pd.DataFrame, tuple[str, ...], Mapping[str, str]]:
+) -> tuple[pd.DataFrame, tuple[str, ...], Mapping[str, str], Mapping[str, Collection[str]]]:
     h = problem.history
     source = sources.open_source(problem, workspace, h.query, {"as_of": as_of})
     try:
@@ -171,7 +172,7 @@ def _sample(
         unused = dict(shaper.layout.unused) if shaper.layout else {}
         table = pa.concat_tables(tables)
         keep = [n for n in table.column_names if n != UPDATED]
-        return table.select(keep).to_pandas(), tuple(names), unused
+        return table.select(keep).to_pandas(), tuple(names), unused, shaper.gaps
     finally:
         source.close()
 
@@ -179,11 +180,8 @@ def _sample(
 def _open_batch(problem: Problem, workspace: Workspace, as_of: datetime) -> Source:
     until = problem.until(as_of)
     # without a batch query the history query returns everything before the end of the window
-    bound = (
-        {"as_of": as_of, "until": until}
-        if problem.batch.query
-        else {"as_of": until, "until": until}
-    )
+    as_history = problem.history.source and not problem.batch.query
+    bound = {"as_of": until if as_history else as_of, "until": until}
     return sources.open_source(
         problem, workspace, problem.batch.query or problem.history.query, bound
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -38,13 +38,18 @@ class LastPull:
     schema: pa.Schema
 
 
-def recipe_digest(problem: Problem, kinds: ColumnKinds | None, nulls: Sequence[str]) -> str:
+def recipe_digest(
+    problem: Problem,
+    kinds: ColumnKinds | None,
+    nulls: Sequence[str],
+    gaps: Mapping[str, Collection[str]],
+) -> str:
     """Digest of everything that decides which rows and columns are wanted, and what they look like."""
     h = problem.history
-    settings = h.model_dump(
-        mode="json", exclude={"keep", "overlap", "deleted", "late", "quarantine"}
-    )
+    settings = h.settings(without=("keep", "overlap", "deleted", "late", "quarantine"))
     content = [settings, str(problem.task), dict(sorted((kinds or {}).items())), list(nulls)]
+    if gaps:
+        content.append({name: sorted(texts) for name, texts in gaps.items()})
     if h.timezone != "UTC":
         content.append(LOCAL_TIMES)
     if personal_keys(problem):  # under another secret every hashed key is another one
@@ -56,12 +61,11 @@ def last_pull(
     problem: Problem,
     folders: Folders,
     window: Window,
-    kinds: ColumnKinds | None,
-    nulls: Sequence[str],
+    recipe: str,
     *,
     verify: bool,
 ) -> LastPull:
-    """The pull to continue from when rows of these kinds are wanted.
+    """The pull to continue from when rows of this recipe are wanted; it is empty without a contract.
 
     Raises
     ------
@@ -72,10 +76,10 @@ def last_pull(
     if not records:
         raise FullPullError("the first pull")
     last = records[-1]
-    if kinds is None:
+    if not recipe:
         raise FullPullError("there is no contract")
     _refuse_earlier(last, window, verify=verify)
-    if last.recipe != recipe_digest(problem, kinds, nulls):
+    if last.recipe != recipe:
         raise FullPullError("problem file or contract have changed")
     since = datetime.fromisoformat(last.since) if last.since else None
     if since is not None and (window.since is None or window.since < since):

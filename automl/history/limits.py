@@ -110,6 +110,7 @@ def accounted(snapshot: Snapshot, shaper: Shaper, names: Sequence[str]) -> Snaps
         dropped={reason: count for reason, count in shaper.dropped.items() if count},
         quarantined=dict(quarantined),
         unused=dict(shaper.layout.unused) if shaper.layout else {},
+        gaps={name: sorted(texts) for name, texts in sorted(shaper.gaps.items())},
         offered=tuple(names),
         warnings=tuple(correction_warnings(shaper.corrections, shaper.problem.history.timezone)),
     )

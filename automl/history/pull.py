@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -52,12 +52,13 @@ def pull(
     *,
     kinds: ColumnKinds | None = None,
     nulls: Sequence[str] = (),
+    gaps: Mapping[str, Sequence[str]] | None = None,
     verify: bool = False,
 ) -> Snapshot:
     """Pull the labelled rows known at `as_of` and freeze them.
 
     `kinds` are the declared column kinds; without them kinds are inferred from the rows that stay.
-    `nulls` are texts that mean a gap. `verify` compares every window with the source.
+    `nulls` are texts that mean a gap, `gaps` those of one column. `verify` compares every window with the source.
 
     Raises
     ------
@@ -77,6 +78,7 @@ def pull(
             window=_window(problem, as_of),
             kinds=kinds,
             nulls=tuple(nulls),
+            gaps=dict(gaps or {}),
             verify=verify,
         )
         snapshot = job.run()
@@ -101,6 +103,7 @@ class _Pulling:
     window: Window
     kinds: ColumnKinds | None
     nulls: tuple[str, ...]
+    gaps: Mapping[str, Sequence[str]]
     verify: bool
     started: float = field(default_factory=time.monotonic)
     tally: Tally = field(default_factory=Tally)
@@ -142,8 +145,13 @@ class _Pulling:
     def _last(self) -> tuple[LastPull | None, str]:
         """The pull to continue from, or why there is none."""
         try:
+            recipe = recipe_digest(self.problem, self.kinds, self.nulls, self.gaps)
             last = last_pull(
-                self.problem, self.folders, self.window, self.kinds, self.nulls, verify=self.verify
+                self.problem,
+                self.folders,
+                self.window,
+                "" if self.kinds is None else recipe,
+                verify=self.verify,
             )
         except FullPullError as error:
             return None, str(error)
@@ -157,7 +165,8 @@ class _Pulling:
         require(names, roles, also_named(self.problem))
         layout = None
         if self.kinds is not None:
-            layout = Layout(kinds_to_pull(self.problem, self.kinds, batch=False), self.nulls)
+            pulled = kinds_to_pull(self.problem, self.kinds, batch=False)
+            layout = Layout(pulled, self.nulls, self.gaps)
             if h.updated_at not in (h.time, h.target):
                 layout.kinds.pop(h.updated_at, None)
             refuse_vanished(layout.kinds, names)
@@ -287,7 +296,9 @@ class _Pulling:
             bytes_written=writer.written,
             bytes_total=sum(p.size for p in parts),
             seconds=round(time.monotonic() - self.started, 3),
-            recipe=recipe_digest(self.problem, self.kinds or kinds, self.nulls),
+            recipe=recipe_digest(
+                self.problem, self.kinds or kinds, self.nulls, self.gaps or shaper.gaps
+            ),
             since=self.window.since.isoformat() if self.window.since else "",
             until=self.window.until.isoformat(),
             state=dict(source.state),
@@ -296,5 +307,5 @@ class _Pulling:
         )
         record(self.folders, entry)
         snapshot = accounted(snapshot, shaper, shaper.names)
-        warnings = (*snapshot.warnings, *self.tally.warnings)
+        warnings = (*snapshot.warnings, *source.warnings, *self.tally.warnings)
         return replace(snapshot, quarantined=quarantined, warnings=warnings)

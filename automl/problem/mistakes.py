@@ -107,6 +107,13 @@ def _history_conflicts(h: Mapping[str, Any]) -> list[str]:
         wrong.append("found query without source; wanted a database URL in source")
     if h.get("source") and not h.get("key"):
         wrong.append("found no key; wanted the columns that identify a row of the source")
+    wrong += [
+        f"found {name} without files; wanted it for CSV files alone"
+        for name in ("delimiter", "decimal")
+        if h.get(name) and not h.get("files")
+    ]
+    if h.get("delimiter") and h.get("delimiter") == h.get("decimal"):
+        wrong.append(f"found {h['delimiter']!r} as delimiter and decimal; wanted two marks")
     roles = _texts([h.get("time"), h.get("target"), *_texts(h.get("ignore"))])
     twice = sorted({name for name in roles if roles.count(name) > 1})
     if twice:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from difflib import get_close_matches
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -60,6 +60,8 @@ class HistorySection(_Table):
     files: str = ""
     python: str = ""
     query: str = ""
+    delimiter: str = ""
+    decimal: Literal["", ".", ","] = ""
     time: str
     timezone: str = "UTC"
     key: tuple[str, ...] = ()
@@ -99,6 +101,13 @@ class HistorySection(_Table):
             )
         return value
 
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str) -> str:
+        if value and (len(value) != 1 or value in '"\r\n'):
+            raise ValueError(f"found {value!r}; wanted one character, such as ; or \\t")
+        return value
+
     @field_validator("positive", mode="before")
     @classmethod
     def _positive(cls, value: object) -> object:
@@ -114,6 +123,11 @@ class HistorySection(_Table):
                 f"found {value}; wanted at least 5m, and longer than any transaction of the source"
             )
         return value
+
+    def settings(self, *, without: Collection[str] = ()) -> dict[str, Any]:
+        """All settings for a digest; keys that came later count once they are set, so that old digests stay."""
+        content = self.model_dump(mode="json", exclude={*without})
+        return {k: v for k, v in content.items() if v or k not in ("delimiter", "decimal")}
 
 
 class BatchSection(_Table):
@@ -325,7 +339,9 @@ class Problem(_Table):
     @property
     def digest(self) -> str:
         """sha256 of the content of the file; comments and order do not count."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, default=str)
+        content = self.model_dump(mode="json")
+        content["history"] = self.history.settings()
+        text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -45,6 +45,7 @@ def verify_history(problem: Problem, workspace: Workspace) -> None:
             pulls[-1].as_of,
             kinds=contract.kinds(problem),
             nulls=contract.nulls,
+            gaps=contract.gaps,
             verify=True,
         )
 
@@ -94,10 +95,10 @@ def contract_document(
     since = problem.validation.block.before(
         matured.mature(moment), SAMPLED_BLOCKS, zone=problem.zone
     )
-    fresh, _, _ = history.sample(matured, workspace, moment, since)
-    found = contracts.changes(fresh, contract, problem)
+    fresh, _, _, gaps = history.sample(matured, workspace, moment, since)
+    found = contracts.changes(fresh, contract, problem, gaps)
     if accept and found:
-        contract = contracts.accept(fresh, contract, problem)
+        contract = contracts.accept(fresh, contract, problem, gaps)
         contracts.save_contract(problem, contract)
     return {
         "problem": problem.name,

@@ -43,6 +43,7 @@ def pull_history(job: Job) -> Snapshot:
         job.as_of,
         kinds=contract.kinds(job.problem) if contract else None,
         nulls=contract.nulls if contract else (),
+        gaps=contract.gaps if contract else {},
     )
     job.store.note(job.cycle, snapshot=_receipt(snapshot))
     fault("retrain.pulled")
@@ -78,7 +79,7 @@ def check_contract(
     frame = _mature(problem, as_of, snapshot)
     contract = contracts.load_contract(problem)
     if contract is None:
-        contract = contracts.infer(frame, problem, snapshot.unused)
+        contract = contracts.infer(frame, problem, snapshot.unused, snapshot.gaps)
         contracts.save_contract(problem, contract)
         _log.info("wrote %s: review and commit it", contracts.contract_file(problem).name)
     findings = contracts.check(frame, contract, problem, snapshot.offered, as_of=as_of)

@@ -71,6 +71,7 @@ def pull_batch(job: Job) -> Snapshot:
         job.as_of,
         kinds=contract.kinds(job.problem),
         nulls=contract.nulls,
+        gaps=contract.gaps,
     )
     _check_size(job.store, job.problem, job.as_of, batch)
     return batch

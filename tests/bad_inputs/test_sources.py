@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
@@ -151,6 +152,24 @@ def _(place: Place) -> Seen:
     problem = csv(place, "")
     file = place.folder / "rows.csv"
     file.write_text(file.read_text(encoding="utf-8").replace(",", ";"), encoding="utf-8")
+    declared = {'files = "rows.csv"': 'files = "rows.csv"\ndelimiter = ","'}
+    return place.cycle(place.edited(problem, declared))
+
+
+@CASES(78, "other-delimiter", Works())
+def _(place: Place) -> None:
+    problem = csv(place, "")
+    plain = place.cycle(problem).snapshot.digest
+    file = place.folder / "rows.csv"
+    file.write_text(file.read_text(encoding="utf-8").replace(",", ";"), encoding="utf-8")
+    assert place.cycle(problem).snapshot.digest == plain
+
+
+@CASES(78, "utf-16", Refused("encoding", "rows.csv: is text in UTF-16; wanted UTF-8"))
+def _(place: Place) -> Seen:
+    problem = csv(place, "")
+    file = place.folder / "rows.csv"
+    file.write_bytes(file.read_text(encoding="utf-8").encode("utf-16"))
     return place.cycle(problem)
 
 
@@ -219,13 +238,13 @@ def _(place: Place) -> Seen:
 @CASES(81, "file-replaced-while-read", Refused("source_changed", "was changed while it was read"))
 def _(place: Place) -> Seen:
     place.source("csv").holds(good())
-    read = file_source._file_tables
+    read = file_source.file_tables
 
-    def and_replace(file: Path, names: Any) -> Any:
-        yield from read(file, names)
+    def and_replace(*arguments: Any) -> Any:
+        yield from read(*arguments)
         place.source("csv").holds(good(301))
 
-    patch(place).setattr(file_source, "_file_tables", and_replace)
+    patch(place).setattr(file_source, "file_tables", and_replace)
     return place.cycle(place.problem("csv"))
 
 
@@ -277,7 +296,7 @@ def _(place: Place) -> Seen:
     def closed(*_: Any, **__: Any) -> Any:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    patch(place).setattr(file_source.pa.csv, "open_csv", closed)
+    patch(place).setattr(pyarrow.csv, "open_csv", closed)
     return place.cycle(place.problem("csv"))
 
 

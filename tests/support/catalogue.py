@@ -82,11 +82,12 @@ class Place:
             as_of,
             kinds=contract.kinds(problem) if contract else None,
             nulls=contract.nulls if contract else (),
+            gaps=contract.gaps if contract else {},
             **options,
         )
         frame = read(snapshot)
         if contract is None:
-            contract = infer(frame, problem, snapshot.unused)
+            contract = infer(frame, problem, snapshot.unused, snapshot.gaps)
             save_contract(problem, contract)
         findings = check(frame, contract, problem, snapshot.offered, as_of=as_of)
         return Seen(snapshot, frame, [*map(str, findings), *snapshot.warnings])
@@ -101,6 +102,7 @@ class Place:
             as_of,
             kinds=contract.kinds(problem),
             nulls=contract.nulls,
+            gaps=contract.gaps,
         )
         frame = read(snapshot)
         findings = check_batch(frame, contract, problem, snapshot.offered)

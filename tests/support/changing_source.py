@@ -175,6 +175,7 @@ class Memory:
     incremental: bool = True
     loose: bool = False
     state: Mapping[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     updated_at: str = ""
     label_time: str = ""
 

@@ -58,7 +58,8 @@ def check(
     _check_emptied(frame, newest, contract, problem)
     findings = _check_jump(frame, newest, problem) + _undefined(counted(frame, problem), problem)
     refuse_leaks(frame, contract, problem)
-    findings += _other_columns(offered, contract, problem) + _same_rows(frame)
+    findings += _other_columns(offered, contract, problem) + _unused_texts(contract, problem)
+    findings += _same_rows(frame)
     return [*findings, *_unusual_values(frame, newest, contract)]
 
 
@@ -137,6 +138,20 @@ def _other_columns(offered: Sequence[str], contract: Contract, problem: Problem)
         text = f"{len(contract.features):,} feature columns make fits slow; few trials may fit the budget"
         findings.append(Finding("many_columns", text))
     return findings
+
+
+def _unused_texts(contract: Contract, problem: Problem) -> list[Finding]:
+    """Columns that are left out because of their texts; each may be one that models need."""
+    file = contract_file(problem).name
+    return [
+        Finding(
+            "text_unused",
+            f"column {name!r} is not used: {reason}; to use it, move it to features in {file}, as a "
+            "number with its other texts under gaps, or as a text",
+        )
+        for name, reason in contract.unused.items()
+        if reason.startswith(("nearly unique text", "more than"))
+    ]
 
 
 def _same_rows(frame: pd.DataFrame) -> list[Finding]:

@@ -7,7 +7,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from automl.errors import HistoryError
 from automl.history.contract.target import check_target, check_weights, counted
 from automl.history.contract.values import Contract
 from automl.history.rows.casting import as_kind
+from automl.history.rows.gaps import unused_text
 from automl.history.rows.kinds import ColumnKind
 from automl.history.rows.roles import ROW_ID
 from automl.problem import Problem
@@ -29,11 +30,15 @@ MOST_LISTED = 40  # categories that are listed in the contract; longer lists are
 
 
 def infer(
-    frame: pd.DataFrame, problem: Problem, unused: Mapping[str, str] | None = None
+    frame: pd.DataFrame,
+    problem: Problem,
+    unused: Mapping[str, str] | None = None,
+    gaps: Mapping[str, Sequence[str]] | None = None,
 ) -> Contract:
     """The contract that these labelled rows suggest.
 
-    `unused` are the columns that the pull left out: column -> reason.
+    `unused` are the columns that the pull left out: column -> reason. `gaps` are the texts that it read as
+    missing.
 
     Raises
     ------
@@ -53,10 +58,20 @@ def infer(
         if name in frame.columns and name not in features
     }
     contract = Contract(
-        features=features, unused=left_out, classes=_classes(frame, problem), roles=roles
+        features=features,
+        unused=left_out,
+        classes=_classes(frame, problem),
+        roles=roles,
+        gaps=_listed(gaps or {}, left_out),
     )
     check_target(frame, problem, contract)
     return with_extent(contract, frame)
+
+
+def _listed(
+    gaps: Mapping[str, Sequence[str]], unused: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(texts) for name, texts in gaps.items() if name not in unused}
 
 
 def infer_columns(frame: pd.DataFrame, problem: Problem) -> Contract:
@@ -80,7 +95,7 @@ def _sorted_out(
         kind = kind_of(column)
         distinct = column.nunique() if kind == "text" else 0
         if distinct > max(100, MOST_CATEGORIES_SHARE * len(column)):
-            unused[name] = "nearly unique text"
+            unused[name] = unused_text(column)
         elif distinct > MOST_CATEGORIES:
             unused[name] = f"more than {MOST_CATEGORIES:,} categories"
         elif kind == "number" and name not in problem.metric.slices and _counts_rows(column):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import TypeAlias
 
 import pandas as pd
 import pyarrow as pa
@@ -14,11 +16,17 @@ from automl.problem import Problem
 
 __all__ = ["accept", "changes"]
 
+Gaps: TypeAlias = Mapping[str, Collection[str]]
 STRAYS = 0.01  # share of cells that may not fit a kind; their rows are quarantined at the next pull
 
 
-def changes(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> list[Finding]:
-    """The changes of the contract that `fresh` suggests, rows that were pulled without it."""
+def changes(
+    fresh: pd.DataFrame, contract: Contract, problem: Problem, gaps: Gaps | None = None
+) -> list[Finding]:
+    """The changes of the contract that `fresh` suggests, rows that were pulled without it.
+
+    `gaps` are the texts of each column that were read as missing.
+    """
     fresh = _without_strays(fresh, contract, problem)
     proposed = infer_columns(fresh, problem)
     found = [
@@ -53,6 +61,12 @@ def changes(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> list[F
                         f"{name}: range {low:g} to {high:g} -> {min(a, low):g} to {max(b, high):g}",
                     )
                 )
+    merged = _merged_gaps(contract, problem, gaps or {})
+    found += [
+        Finding("gap_new", f"{name}: {', '.join(map(repr, new))} read as missing")
+        for name, texts in merged.items()
+        if (new := [t for t in texts if t not in contract.gaps.get(name, ())])
+    ]
     classes = sorted({str(v) for v in fresh[problem.history.target].dropna().unique()})
     listed = {str(c) for c in contract.classes}
     if contract.classes and set(classes) - listed:
@@ -65,7 +79,9 @@ def changes(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> list[F
     return found
 
 
-def accept(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> Contract:
+def accept(
+    fresh: pd.DataFrame, contract: Contract, problem: Problem, gaps: Gaps | None = None
+) -> Contract:
     """The contract with all `changes`."""
     fresh = _without_strays(fresh, contract, problem)
     h = problem.history
@@ -89,6 +105,7 @@ def accept(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> Contrac
             classes = tuple(sorted(classes, key=lambda v: (str(type(v)), v)))
     features = dict(sorted(features.items()))
     merged = replace(contract, features=features, classes=classes, roles=roles)
+    merged = replace(merged, gaps=_merged_gaps(merged, problem, gaps or {}))
     extent = with_extent(replace(merged, categories={}, ranges={}), fresh)
     categories = {
         n: tuple(sorted({*extent.categories.get(n, ()), *contract.categories.get(n, ())}))
@@ -115,6 +132,17 @@ def _become_text(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> l
         and kind_of(fresh[name]) != kind
         and fresh[name].notna().any()
     ]
+
+
+def _merged_gaps(contract: Contract, problem: Problem, gaps: Gaps) -> dict[str, tuple[str, ...]]:
+    """The gaps of the contract and those found, of columns that are not texts."""
+    kinds = contract.kinds(problem)
+    merged = {
+        name: tuple(sorted({*contract.gaps.get(name, ()), *gaps.get(name, ())}))
+        for name in sorted({*contract.gaps, *gaps})
+        if name in contract.gaps or kinds.get(name, "text") != "text"
+    }
+    return {name: texts for name, texts in merged.items() if texts}
 
 
 def _without_strays(fresh: pd.DataFrame, contract: Contract, problem: Problem) -> pd.DataFrame:

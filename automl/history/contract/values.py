@@ -42,8 +42,8 @@ class Contract:
         Classes of the target; of a binary problem the positive one comes second. Empty for regression.
     roles
         Kinds of key, target and group columns.
-    nulls
-        Texts that are read as missing.
+    nulls, gaps
+        Texts that are read as missing, in every column and in one.
     categories, ranges
         Values of each feature when the contract was written.
     allowed
@@ -55,6 +55,7 @@ class Contract:
     classes: tuple[str | int, ...]
     roles: dict[str, ColumnKind] = field(default_factory=dict)
     nulls: tuple[str, ...] = ()
+    gaps: dict[str, tuple[str, ...]] = field(default_factory=dict)
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     allowed: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -141,6 +142,7 @@ def _from_json(data: Mapping[str, Any]) -> Contract:
         classes=tuple(data["classes"]),
         roles=dict(roles),
         nulls=tuple(data.get("nulls", ())),
+        gaps={name: tuple(texts) for name, texts in data.get("gaps", {}).items()},
         categories={n: tuple(t["categories"]) for n, t in columns.items() if "categories" in t},
         ranges={n: (t["range"][0], t["range"][1]) for n, t in columns.items() if "range" in t},
         allowed={n: dict(t["allowed"]) for n, t in columns.items() if "allowed" in t},
@@ -166,6 +168,7 @@ def _as_text(problem: Problem, contract: Contract) -> str:
         "target": h.target,
         "classes": list(contract.classes),
         "nulls": list(contract.nulls),
+        **({"gaps": {n: list(t) for n, t in contract.gaps.items()}} if contract.gaps else {}),
         "roles": contract.roles,
         "features": columns,
         "unused": contract.unused,

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from automl.history.rows.epochs import epoch_times, is_epoch_text
 from automl.history.rows.kinds import (
     EXACT,
     Column,
@@ -61,17 +62,19 @@ def as_times(column: Column, zone: str) -> Cast:
             return typed
     values = objects(column)
     kind = pd.api.types.infer_dtype(values, skipna=True)
-    if values.notna().any() and (kind in _NUMBERS or kind.startswith("mixed-integer")):
+    if values.notna().any() and (kind in _NUMBERS or kind.startswith("mixed")):
         number = values.map(lambda v: isinstance(v, (int, float, Decimal, np.number))).to_numpy(
             bool
         )
         number = number & values.notna().to_numpy(bool)
-        rest = as_times(values.where(~number, None).astype("object"), zone)
-        detail = "found numbers; wanted dates or times"
-        return rest._replace(bad=rest.bad | number, detail=detail)
+        if number.any():
+            return _numbered_times(values, number, zone)
     try:
         (times, corrections), detail = _parsed(values, zone, "raise"), ""
     except (ValueError, TypeError, OverflowError) as error:
+        spelled = values.map(is_epoch_text).to_numpy(bool)
+        if spelled.any():
+            return _numbered_times(values, spelled, zone)
         detail = f"cannot be read as times in {zone}: {str(error).splitlines()[0]}"
         readable = values.map(_may_be_time)
         times, corrections = _parsed(values.where(readable.astype(bool), None), zone, "coerce")
@@ -83,6 +86,22 @@ def _may_be_time(value: object) -> bool:
     return isinstance(value, (date, np.datetime64)) or (
         isinstance(value, str) and _encodable(value)
     )
+
+
+def _numbered_times(values: pd.Series, number: NDArray[np.bool_], zone: str) -> Cast:
+    """Times of which some are numbers since 1970, or texts of such numbers."""
+    found = pd.to_numeric(values[number], errors="coerce")
+    plain = found if pd.api.types.is_integer_dtype(found) else found.astype("float64")
+    times = epoch_times(plain.to_numpy())
+    cells, bad = np.full(len(values), np.datetime64("NaT"), "datetime64[us]"), number.copy()
+    cells[number], bad[number] = times, np.isnat(times)
+    detail = "found numbers; wanted dates or times, or seconds since 1970, from 1990 to 2100"
+    if number.all():
+        return Cast(_cells(pd.Series(cells)), bad, detail if bad.any() else "")
+    rest = as_times(values.where(~number, None).astype("object"), zone)
+    merged = np.where(number, cells, rest.cells.to_numpy(zero_copy_only=False))
+    detail = detail if bad.any() else rest.detail
+    return Cast(_cells(pd.Series(merged)), bad | rest.bad, detail, rest.corrections)
 
 
 def _arrow_times(column: pa.Array, zone: str) -> Cast | None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from automl.errors import ContractError, HistoryError
+from automl.history.rows.gaps import unused_text, without_gaps
 from automl.history.rows.kinds import (
     ARROW,
     Column,
@@ -34,11 +35,12 @@ class Layout:
     """The columns that are kept and their kinds.
 
     `inferring` is set at the first pull only: kinds may still widen to text. `unused` says why an
-    offered column is left out.
+    offered column is left out. `nulls` are texts that mean a gap in every column, `gaps` in one.
     """
 
     kinds: dict[str, ColumnKind]
     nulls: tuple[str, ...] = ()
+    gaps: Mapping[str, Sequence[str]] = field(default_factory=dict)
     inferring: bool = False
     unused: Mapping[str, str] = field(default_factory=dict)
 
@@ -81,7 +83,7 @@ def infer_layout(
         refuse_type(name, column)
         kind = _infer_one(problem, name, column, loose=loose)
         if kind == "text" and not every and name not in roles and _nearly_unique(column):
-            unused[name] = "nearly unique text"
+            unused[name] = unused_text(column)
         else:
             kinds[name] = kind
     return Layout(kinds, inferring=True, unused=unused)
@@ -95,6 +97,8 @@ def _infer_one(problem: Problem, name: str, column: Column, *, loose: bool) -> C
         return "time"
     if name == h.weight:
         return "number"
+    if name not in h.group:
+        column = without_gaps(column)
     if name == h.target:
         number = problem.task == "regression" and infer_kind(column) == "number"
         return "number" if number else infer_label(column)

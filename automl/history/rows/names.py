@@ -36,6 +36,8 @@ _WORDS: Mapping[str, str] = {
     "nul": "texts contained NUL bytes, which were removed",
     "shortened": "texts were cut to a million characters",
     "no_date": "placeholder dates such as 0001-01-01 or 9999-12-31 are read as missing",
+    "gap_text": "texts such as NA or - in a column of numbers or times are read as missing; the contract lists "
+    "them under gaps [gap_text]",
     "same_row": "rows repeat another row exactly and were dropped",
     AMBIGUOUS: "local times occur twice in {zone}, where the clock goes back; read as the second pass "
     "[ambiguous_time]",

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from automl.history.rows.casting import Cast, as_kind, as_times
+from automl.history.rows.gaps import find_gaps, without_texts
 from automl.history.rows.kinds import Column, ColumnKind, objects
 from automl.history.rows.layout import Chunk, Layout, Widen, infer_layout
 from automl.history.rows.local_time import utc_naive
@@ -62,6 +63,8 @@ class Shaper:
     reasons: Counter[Reason] = field(default_factory=Counter)
     # (why, column) -> cells
     corrections: Counter[tuple[str, str]] = field(default_factory=Counter)
+    # column -> texts that a first pull found to mean a gap
+    gaps: dict[str, set[str]] = field(default_factory=dict)
     seen: int = 0
     taken: int = 0  # rows that may be used
     span: tuple[pd.Timestamp, pd.Timestamp] | None = None
@@ -225,7 +228,7 @@ class Shaper:
         assert self.layout is not None
         h, kind = self.problem.history, self.layout.kinds[name]
         refuse_type(name, column)
-        column = self._without_nulls(column)
+        column = self._without_nulls(name, column, kind)
         if name == h.target and kind == "number":
             refused.add(_infinite(column), Reason("infinite_target", name))
         cast = as_kind(column, kind, h.timezone)
@@ -251,17 +254,21 @@ class Shaper:
             return False
         return kind == "whole" if name == h.target else name not in (h.weight, h.label_time)
 
-    def _without_nulls(self, column: Column) -> Column:
-        """The cells; those that the contract lists as nulls become missing."""
+    def _without_nulls(self, name: str, column: Column, kind: ColumnKind) -> Column:
+        """The cells; texts that mean a gap become missing, by the contract or as a first pull finds them."""
         assert self.layout is not None
-        nulls = [token for token in self.layout.nulls if token]
-        if not nulls:
+        h = self.problem.history
+        known = {text for text in self.layout.nulls if text} | {*self.layout.gaps.get(name, ())}
+        column = without_texts(column, known)
+        if not self.layout.inferring or kind == "text" or name in (*h.key, *h.group):
             return column
-        if isinstance(column, pa.Array):
-            if pa.types.is_string(column.type):
-                return pc.if_else(pc.is_in(column, pa.array(nulls)), None, column)
-            return column
-        return column.where(~column.isin(nulls), None)
+        gaps = find_gaps(column)
+        if gaps.any():
+            found = {str(text) for text in objects(_filter(column, gaps)).unique()}
+            self.gaps.setdefault(name, set()).update(found)
+            self.corrections["gap_text", name] += int(gaps.sum())
+            column = without_texts(column, found)
+        return column
 
     # ------------------------------------------------------------ quarantine
 

@@ -36,6 +36,7 @@ class Source(Protocol):
     incremental: bool  # whether `chunks(since=...)` returns less than everything
     loose: bool  # whether every value comes as text
     state: dict[str, Any]  # what the next pull must know about this one
+    warnings: list[str]  # what the user should know about this source
 
     def names(self) -> list[str]:
         """All columns on offer, in the source's order."""

@@ -35,6 +35,7 @@ class CallableSource:
     incremental: bool = False
     loose: bool = False
     state: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     _frame: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:

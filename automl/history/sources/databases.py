@@ -83,6 +83,7 @@ class Database:
     incremental: bool = True
     loose: bool = False
     state: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     _engine: sa.Engine | None = None
     _connection: sa.Connection | None = None
     _adbc: Any = None  # a connection, if the driver is installed

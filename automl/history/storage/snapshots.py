@@ -48,6 +48,8 @@ class Snapshot:
     dropped: Mapping[str, int] = field(default_factory=dict)  # why -> rows, of this pull
     quarantined: Mapping[str, int] = field(default_factory=dict)  # why -> rows set aside
     unused: Mapping[str, str] = field(default_factory=dict)  # column -> why it was left out
+    # column -> texts that the first pull read as missing
+    gaps: Mapping[str, Sequence[str]] = field(default_factory=dict)
     offered: tuple[str, ...] = ()  # every column that the source has
     warnings: tuple[str, ...] = ()
 
