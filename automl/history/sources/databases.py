@@ -7,13 +7,11 @@ selected. Values are bound; identifiers are quoted.
 from __future__ import annotations
 
 import re
-import sqlite3
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import pandas as pd
@@ -28,7 +26,9 @@ from automl.history.rows.local_time import local_bound
 from automl.history.rows.names import bad_type
 from automl.history.sources import base
 from automl.history.sources.base import Since, once
+from automl.history.sources.cells import typed_cells
 from automl.history.sources.database_errors import Failure, from_driver
+from automl.history.sources.edges import WIDE, doubtful, refuse_lost_rows
 from automl.history.sources.postgres import (
     FLOAT4,
     PARAMETER,
@@ -41,6 +41,7 @@ from automl.history.sources.postgres import (
     readings,
     watermark,
 )
+from automl.history.sources.sqlite import comparable, is_newer, number_bounds, prepare
 from automl.problem import Problem
 from automl.redaction import redact
 from automl.workspace import Workspace, driver_package, with_driver
@@ -49,6 +50,7 @@ __all__ = ["CONNECT_SECONDS", "STATEMENT_SECONDS", "open_database"]
 
 CONNECT_SECONDS = 5  # a source that has not responded by then is called unreachable
 STATEMENT_SECONDS = 900  # a query that has not ended by then is stopped
+Bounds: TypeAlias = Mapping[str, Any]  # names of parameters -> moments, texts, numbers
 _END = re.compile(r"[\s;]*((?:\n?--[^\n]*\s*)*)\Z")  # of a query: semicolons, then comments
 
 
@@ -88,6 +90,7 @@ class Database:
     _connection: sa.Connection | None = None
     _adbc: Any = None  # a connection, if the driver is installed
     _types: dict[str, str] = field(default_factory=dict)
+    _checked: bool = False  # whether the query was found to miss no row of its window
     _expressions: dict[str, str] = field(default_factory=dict)  # column -> how it is selected
     _refused: dict[str, str] = field(default_factory=dict)  # column -> type that cannot be read
 
@@ -116,12 +119,13 @@ class Database:
         if self.backend == "postgresql":
             self._open_postgres(self._connection)
         elif self.backend == "sqlite":
-            _prepare_sqlite(self._connection)
+            self._open_sqlite(self._connection)
             self._connection.exec_driver_sql("begin")  # every query of a pull sees the same rows
 
     def names(self) -> list[str]:
         """Columns of the query."""
-        probe = f"select * from (\n{self.query}\n) as q where 1 = 0"  # noqa: S608
+        query = comparable(self.query) if self.backend == "sqlite" else self.query
+        probe = f"select * from (\n{query}\n) as q where 1 = 0"  # noqa: S608
         with self._reported():
             result = self._run(probe)
             types = [(d[0], str(d[1])) for d in result.cursor.description]
@@ -143,14 +147,35 @@ class Database:
         """Rows of the query, streamed."""
         if self.backend == "postgresql" and not self._types:
             self.names()
-        columns = ", ".join(map(self._selected, names))
+        self._check_edges()
         where, edges = self._newer(since)
-        sql = f"select {columns} from (\n{self.query}\n) as q{where}"  # noqa: S608
+        yield from self._rows(self.query, names, where, edges)
+
+    def _rows(self, query: str, names: Sequence[str], where: str, edges: Bounds) -> Iterator[Chunk]:
+        columns = ", ".join(map(self._selected, names))
+        query = comparable(query) if self.backend == "sqlite" else query
+        sql = f"select {columns} from (\n{query}\n) as q{where}"  # noqa: S608
         with self._reported():
             if self._adbc is not None:
                 yield from self._stream_arrow(sql, edges)
             else:
                 yield from self._stream(sql, edges, names)
+
+    def _check_edges(self) -> None:
+        """Refuse a query that leaves out rows of its window; once for all chunks."""
+        h = self.problem.history
+        found = [] if self._checked else doubtful(self.query, h.time, backend=self.backend)
+        self._checked = True
+        typed = self.backend == "postgresql" and self._types.get(h.time) not in TEXT_TYPES
+        if typed or not found:
+            return
+
+        def read(query: str, window: Since, bounds: Mapping[str, datetime]) -> list[Column]:
+            where, edges = self._newer(window)
+            rows = self._rows(query, [h.time], where, {**bounds, **edges})
+            return [chunk[h.time] for chunk in rows]
+
+        refuse_lost_rows(self.problem, self.bound, self.query, found, read)
 
     def close(self) -> None:
         """End the transaction and disconnect."""
@@ -166,15 +191,19 @@ class Database:
 
     # ------------------------------------------------------------ what is new
 
-    def _newer(self, since: Since | None) -> tuple[str, dict[str, datetime | str]]:
+    def _newer(self, since: Since | None) -> tuple[str, dict[str, Any]]:
         if since is None:
             return "", {}
         h = self.problem.history
-        edges: dict[str, datetime | str] = {}
+        edges: dict[str, Any] = {}
 
         def bound(name: str, column: str, edge: datetime, sign: str) -> str:
             edges[name] = self._edge(column, edge, upper=sign == "<")
-            return f"q.{self._quoted(column)} {sign} :{name}"
+            quoted = f"q.{self._quoted(column)}"
+            if self.backend == "sqlite":
+                edges.update(number_bounds(name, edge))
+                return is_newer(quoted, name, upper=sign == "<")
+            return f"{quoted} {sign} :{name}"
 
         if since.until is not None:
             low = bound("since", h.time, since.time, ">=")
@@ -214,15 +243,13 @@ class Database:
 
     # ------------------------------------------------------------ any database
 
-    def _stream(
-        self, sql: str, edges: Mapping[str, datetime | str], names: Sequence[str]
-    ) -> Iterator[Chunk]:
+    def _stream(self, sql: str, edges: Bounds, names: Sequence[str]) -> Iterator[Chunk]:
         result = self._run(sql, edges)
         # SQLAlchemy has already taken the first row of a server-side cursor; SQLite's own cursor is faster
         fetch = result.cursor.fetchmany if self.backend == "sqlite" else result.fetchmany
         try:
             while rows := fetch(base.CHUNK_ROWS):
-                columns = zip(names, map(_typed, zip(*rows, strict=True)), strict=True)
+                columns = zip(names, map(typed_cells, zip(*rows, strict=True)), strict=True)
                 yield {n: self._single(n, column) for n, column in columns}
         finally:
             result.close()
@@ -233,9 +260,7 @@ class Database:
             return column.cast(pa.float32()).cast(pa.float64())
         return column
 
-    def _run(
-        self, sql: str, edges: Mapping[str, datetime | str] | None = None
-    ) -> sa.CursorResult[Any]:
+    def _run(self, sql: str, edges: Bounds | None = None) -> sa.CursorResult[Any]:
         assert self._connection is not None
         connection = self._connection.execution_options(
             stream_results=True, yield_per=base.CHUNK_ROWS
@@ -253,12 +278,21 @@ class Database:
             "since": self.bound.get("since", datetime(1, 1, 2, tzinfo=UTC)),
             **(edges or {}),
         }
+        if self.backend == "sqlite":
+            moments = {n: v for n, v in values.items() if isinstance(v, datetime)}
+            values |= {
+                k: n
+                for name in moments
+                for k, n in number_bounds(name, moments[name]).items()
+                if k not in values
+            }
         used = {n: self._value(n, v) for n, v in values.items() if n in PARAMETER.findall(sql)}
         return connection.execute(sa.text(sql), used)
 
-    def _value(self, name: str, value: datetime | str) -> Any:
-        if isinstance(value, str):
+    def _value(self, name: str, value: Any) -> Any:
+        if not isinstance(value, datetime):
             return value
+        name = name.removesuffix(WIDE)
         # a batch query's `as_of` is the lower edge of its window
         upper = name in ("until", "until_") or (
             name == "as_of" and value >= self.bound.get("until", value)
@@ -268,6 +302,13 @@ class Database:
         if self.backend != "sqlite":
             return local.to_pydatetime()
         return f"{local.ceil('s') if upper else local.floor('s'):%Y-%m-%d %H:%M:%S}"
+
+    # ------------------------------------------------------------ SQLite
+
+    def _open_sqlite(self, connection: sa.Connection) -> None:
+        moments = {str(self._value(n, moment)): moment for n, moment in self.bound.items()}
+        zone = self.problem.history.timezone
+        prepare(connection, zone, moments, seconds=STATEMENT_SECONDS)
 
     # ------------------------------------------------------------ PostgreSQL
 
@@ -283,7 +324,7 @@ class Database:
             if self._adbc is None:
                 connection.exec_driver_sql(READ_ONLY)
 
-    def _stream_arrow(self, sql: str, edges: Mapping[str, datetime | str]) -> Iterator[Chunk]:
+    def _stream_arrow(self, sql: str, edges: Bounds) -> Iterator[Chunk]:
         with self._adbc.cursor() as cursor:
             cursor.execute(self._with_settings(sql, edges))
             for batch in cursor.fetch_record_batch():
@@ -293,9 +334,9 @@ class Database:
 
     def _plain(self, name: str, column: pa.Array) -> Column:
         plain = plain_column(column, exact=name in self.problem.history.key)
-        return plain if isinstance(plain, (pa.Array, pd.Series)) else _typed(plain)
+        return plain if isinstance(plain, (pa.Array, pd.Series)) else typed_cells(plain)
 
-    def _with_settings(self, sql: str, edges: Mapping[str, datetime | str] | None = None) -> str:
+    def _with_settings(self, sql: str, edges: Bounds | None = None) -> str:
         """Make the bound values settings of the transaction; returns the query that reads them."""
         bound = {**self.bound, **(edges or {})}
         with self._adbc.cursor() as cursor:
@@ -356,24 +397,3 @@ def _database_url(source: str, workspace: Workspace) -> sa.URL:
             )
         url = url.set(database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
     return url
-
-
-def _prepare_sqlite(connection: sa.Connection) -> None:
-    raw = connection.connection.driver_connection
-    assert isinstance(raw, sqlite3.Connection)
-    raw.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
-    deadline = time.monotonic() + STATEMENT_SECONDS
-    raw.set_progress_handler(lambda: int(time.monotonic() > deadline), 1_000_000)
-
-
-def _typed(values: Sequence[Any]) -> Column:
-    """An Arrow array if all cells are of one type, else the objects themselves."""
-    try:
-        array = pa.array(values)
-    except (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError, ValueError):
-        return pd.Series(list(values), dtype="object")
-    if pa.types.is_timestamp(array.type) and array.type.tz:
-        # pandera sets PYARROW_IGNORE_TIMEZONE, under which Arrow reads every local time as UTC
-        array = pa.array([v and v.astimezone(UTC) for v in values], pa.timestamp("us", "UTC"))
-    plain = not (pa.types.is_nested(array.type) or pa.types.is_binary(array.type))
-    return array if plain else pd.Series(list(values), dtype="object")

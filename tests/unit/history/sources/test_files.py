@@ -187,7 +187,9 @@ def test_folders_are_columns(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spelling", ["{:%Y-%m-%d}", "{:%Y-%m-%d %H%%3A%M%%3A%S}"])
 def test_the_time_may_be_a_folder(tmp_path: Path, spelling: str) -> None:
-    rows = pd.DataFrame(parcels(12, every=DAY)).assign(sent_at=lambda r: pd.to_datetime(r["sent_at"]))
+    rows = pd.DataFrame(parcels(12, every=DAY)).assign(
+        sent_at=lambda r: pd.to_datetime(r["sent_at"])
+    )
     for day, part in rows.groupby("sent_at"):
         folder = tmp_path / "in" / f"sent_at={spelling.format(day)}"
         put(folder / "rows.csv", part.drop(columns="sent_at").to_csv(index=False))
