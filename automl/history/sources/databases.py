@@ -41,7 +41,7 @@ from automl.history.sources.postgres import (
     readings,
     watermark,
 )
-from automl.history.sources.sqlite import comparable, is_newer, number_bounds, prepare
+from automl.history.sources.sqlite import comparable, is_newer, numbered, prepare
 from automl.problem import Problem
 from automl.redaction import redact
 from automl.workspace import Workspace, driver_package, with_driver
@@ -167,15 +167,13 @@ class Database:
         found = [] if self._checked else doubtful(self.query, h.time, backend=self.backend)
         self._checked = True
         typed = self.backend == "postgresql" and self._types.get(h.time) not in TEXT_TYPES
-        if typed or not found:
-            return
+        if found and not typed:
+            refuse_lost_rows(self.problem, self.bound, self.query, found, self._times)
 
-        def read(query: str, window: Since, bounds: Mapping[str, datetime]) -> list[Column]:
-            where, edges = self._newer(window)
-            rows = self._rows(query, [h.time], where, {**bounds, **edges})
-            return [chunk[h.time] for chunk in rows]
-
-        refuse_lost_rows(self.problem, self.bound, self.query, found, read)
+    def _times(self, query: str, window: Since, bounds: Bounds) -> list[Column]:
+        where, edges = self._newer(window)
+        name = self.problem.history.time
+        return [chunk[name] for chunk in self._rows(query, [name], where, {**bounds, **edges})]
 
     def close(self) -> None:
         """End the transaction and disconnect."""
@@ -201,7 +199,7 @@ class Database:
             edges[name] = self._edge(column, edge, upper=sign == "<")
             quoted = f"q.{self._quoted(column)}"
             if self.backend == "sqlite":
-                edges.update(number_bounds(name, edge))
+                edges.update(numbered({name: edge}))
                 return is_newer(quoted, name, upper=sign == "<")
             return f"{quoted} {sign} :{name}"
 
@@ -279,13 +277,7 @@ class Database:
             **(edges or {}),
         }
         if self.backend == "sqlite":
-            moments = {n: v for n, v in values.items() if isinstance(v, datetime)}
-            values |= {
-                k: n
-                for name in moments
-                for k, n in number_bounds(name, moments[name]).items()
-                if k not in values
-            }
+            values = {**numbered(values), **values}
         used = {n: self._value(n, v) for n, v in values.items() if n in PARAMETER.findall(sql)}
         return connection.execute(sa.text(sql), used)
 

@@ -22,7 +22,7 @@ from automl.history.rows.epochs import LARGEST, epoch_numbers, epoch_times, is_e
 from automl.history.rows.local_time import utc_naive
 from automl.history.sources.parameters import uses, without_colons
 
-__all__ = ["comparable", "is_newer", "number_bounds", "prepare"]
+__all__ = ["comparable", "is_newer", "numbered", "prepare"]
 
 COLLATION = "automl_time"
 _SPACED = re.compile(r"\s+(?=[+-]\d|[Zz]$)")  # before an offset
@@ -86,9 +86,14 @@ def is_newer(column: str, name: str, *, upper: bool) -> str:
     return f"({column} >= :{name} or {numbers})"
 
 
-def number_bounds(name: str, moment: datetime) -> dict[str, int | float]:
-    """The values of a bound's numeric variants."""
-    return {f"{name}_{unit}": number for unit, number in epoch_numbers(moment).items()}
+def numbered(bounds: Mapping[str, object]) -> dict[str, int | float]:
+    """The numeric variants of those bounds that are moments."""
+    moments = {name: value for name, value in bounds.items() if isinstance(value, datetime)}
+    return {
+        f"{name}_{unit}": number
+        for name, moment in moments.items()
+        for unit, number in epoch_numbers(moment).items()
+    }
 
 
 # ---------------------------------------------------------------- texts as times

@@ -47,9 +47,11 @@ SPELLINGS: dict[str, Callable[[datetime, ZoneInfo], object]] = {
     "millis Z": lambda m, _: m.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
     "offset": lambda m, z: m.astimezone(z).isoformat(),
     "other offset": lambda m, _: m.astimezone(ZoneInfo("Asia/Kolkata")).isoformat(" "),
-    "spaced offset": lambda m, z: m.astimezone(z).strftime("%Y-%m-%d %H:%M:%S ") + "+01:00"
-    if z.key == "Europe/Berlin"
-    else m.strftime("%Y-%m-%d %H:%M:%S +00:00"),
+    "spaced offset": lambda m, z: (
+        m.astimezone(z).strftime("%Y-%m-%d %H:%M:%S ") + "+01:00"
+        if z.key == "Europe/Berlin"
+        else m.strftime("%Y-%m-%d %H:%M:%S +00:00")
+    ),
     "seconds": lambda m, _: int(m.timestamp()),
     "real seconds": lambda m, _: m.timestamp(),
     "milliseconds": lambda m, _: int(m.timestamp() * 1000),
@@ -84,8 +86,8 @@ FUNCTIONS = {
     ),
     "cte": (
         "with p as (select :as_of as a) select visits.* from visits, p where ts < p.a",
-        "with p as (select :as_of as a, :until as u) select visits.* from visits, p "
-        "where ts >= p.a and ts < p.u",
+        """with p as (select :as_of as a, :until as u)
+        select visits.* from visits, p where ts >= p.a and ts < p.u""",
     ),
 }
 
@@ -134,6 +136,14 @@ def found(problem: Problem, as_of: datetime) -> tuple[list[int], list[int]]:
     history = pull(problem, workspace, as_of, kinds=KINDS)
     batch = pull_batch(problem, workspace, as_of, kinds=KINDS)
     return read(history)["id"].tolist(), read(batch)["id"].tolist()
+
+
+def outcome(problem: Problem, as_of: datetime) -> tuple[list[int], list[int]] | str:
+    """What `found` returns, or the code of the error that refuses the query."""
+    try:
+        return found(problem, as_of)
+    except HistoryError as error:
+        return error.code
 
 
 def wanted(problem: Problem, as_of: datetime) -> tuple[list[int], list[int]]:
@@ -187,13 +197,10 @@ def test_a_bound_in_a_function_finds_all_rows_or_is_refused(
 ) -> None:
     for zone, as_of in (("Europe/Berlin", MOMENTS[2]), ("America/New_York", MOMENTS[0])):
         problem = source(tmp_path, spelling, FUNCTIONS[name], zone)
-        try:
-            rows = found(problem, as_of)
-        except HistoryError as error:
-            assert spelling != "space"
-            assert error.code in ("query_bounds", "empty_batch", "no_history")
-        else:
-            assert rows == wanted(problem, as_of), (zone, as_of)
+        assert outcome(problem, as_of) in (
+            wanted(problem, as_of),
+            *(() if spelling == "space" else ("query_bounds", "empty_batch", "no_history")),
+        )
 
 
 def test_a_query_that_leaves_rows_out_says_which(tmp_path: Path) -> None:
