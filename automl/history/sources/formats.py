@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 Format = Literal["parquet", "ipc", "orc", "csv", "json"]
-ENDINGS: dict[str, Format] = {
+SUFFIXES: dict[str, Format] = {
     **dict.fromkeys((".parquet", ".pq", ".parq"), "parquet"),
     **dict.fromkeys((".arrow", ".feather", ".ipc"), "ipc"),
     ".orc": "orc",
@@ -73,7 +73,7 @@ def format_of(file: Path, *, named: bool) -> Format | None:
     name = Path(file.name.lower())
     if name.suffix in COMPRESSED and name.stem:
         name = Path(name.stem)
-    found = ENDINGS.get(name.suffix)
+    found = SUFFIXES.get(name.suffix)
     if found is None and not file.suffix:
         start = _first_bytes(file)
         found = next((kind for magic, kind in _BINARY.items() if start.startswith(magic)), None)

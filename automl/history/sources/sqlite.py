@@ -135,7 +135,10 @@ def _read(text: str) -> datetime | None:
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        pass
+        return _read_oddly_written(text)
+
+
+def _read_oddly_written(text: str) -> datetime | None:
     if is_epoch_text(text):
         number = np.array([float(text)]) if "." in text else np.array([int(text)])
         moment = epoch_times(number)[0]

@@ -301,3 +301,27 @@ def test_the_made_up_world_of_the_tests_is_pulled_whole(tmp_path: Path) -> None:
     frame = read(snapshot)
     assert np.array_equal(frame["weight"].to_numpy(), world["weight"].to_numpy(), equal_nan=True)
     assert snapshot.first == world["sent_at"].min().tz_localize(UTC)
+
+
+def test_a_python_function_gets_the_window_of_a_batch(tmp_path: Path) -> None:
+    """A function that makes rows from its arguments, as a natural one does."""
+    source = Source(tmp_path, "python")
+    source.holds(parcels())
+    problem = source.problem(ignore="")
+    module = next(tmp_path.glob("rows_*.py"))
+    module.write_text(
+        "import pandas as pd\n"
+        "def rows(as_of, until=None):\n"
+        "    first, last = (as_of - pd.Timedelta('40d'), as_of) if until is None else (as_of, until)\n"
+        "    t = pd.date_range(first, last, freq='6h', inclusive='left')\n"
+        "    n = (t - pd.Timestamp('2026-01-01', tz='UTC')) // pd.Timedelta('6h')\n"
+        "    return pd.DataFrame({'parcel': n, 'sent_at': t, 'weight': n / 8, 'carrier': 'ant', 'late': n % 3 % 2})\n",
+        encoding="utf-8",
+    )
+    times = read(source.batch(problem))["sent_at"]
+    assert (len(times), times.min(), times.max()) == (
+        28,
+        np.datetime64("2026-03-02T00:00"),
+        np.datetime64("2026-03-08T18:00"),
+    )
+    assert source.pull(problem).last < AS_OF

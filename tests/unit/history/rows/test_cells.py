@@ -11,7 +11,7 @@ import pytest
 from automl.history.rows.casting import Cast, as_kind
 from automl.history.rows.kinds import Column, infer_key, infer_kind, infer_label
 from automl.history.rows.layout import infer_layout
-from automl.history.sources.databases import _typed
+from automl.history.sources.cells import typed_cells
 from automl.problem import Problem, load_problem
 from tests.support.parcels import write_problem
 
@@ -29,7 +29,7 @@ def problem(tmp_path_factory: pytest.TempPathFactory) -> Problem:
 
 @pytest.mark.parametrize("infer", [infer_kind, infer_label, lambda c: infer_key(c, loose=False)])
 def test_every_mixture_of_cells_has_a_kind(infer: Callable[[Column], str]) -> None:
-    kinds = {infer(_typed(mixture * 3)) for mixture in MIXTURES}
+    kinds = {infer(typed_cells(mixture * 3)) for mixture in MIXTURES}
     assert kinds <= {"number", "text", "time", "whole"}
     assert len(kinds) > 1
 
@@ -37,7 +37,7 @@ def test_every_mixture_of_cells_has_a_kind(infer: Callable[[Column], str]) -> No
 @pytest.mark.parametrize("kind", ["number", "text", "time", "whole"])
 def test_every_mixture_of_cells_is_read_or_set_aside(kind: Any) -> None:
     for mixture in MIXTURES:
-        cast: Cast = as_kind(_typed(mixture * 3), kind)
+        cast: Cast = as_kind(typed_cells(mixture * 3), kind)
         assert len(cast.cells) == len(cast.bad) == 3 * len(mixture)
         assert not any(
             bad and cell.is_valid for bad, cell in zip(cast.bad, cast.cells, strict=True)
@@ -47,7 +47,7 @@ def test_every_mixture_of_cells_is_read_or_set_aside(kind: Any) -> None:
 def test_bytes_that_are_no_text_do_not_end_the_first_pull(problem: Problem) -> None:
     names = [problem.history.time, problem.history.target, "odd"]
     odd = [b"\xff\x00", *["a", "b", "c"] * 40]
-    cells = dict.fromkeys(names, _typed([0, 1] * 60 + [1])) | {"odd": _typed(odd)}
+    cells = dict.fromkeys(names, typed_cells([0, 1] * 60 + [1])) | {"odd": typed_cells(odd)}
     layout = infer_layout(problem, cells, names, loose=False, every=False)
     assert layout.kinds["odd"] == "text"
-    assert as_kind(_typed(odd), "text").bad.tolist() == [True] + [False] * 120
+    assert as_kind(typed_cells(odd), "text").bad.tolist() == [True] + [False] * 120

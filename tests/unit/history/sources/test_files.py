@@ -230,7 +230,7 @@ def test_files_in_other_folders_than_the_rest_are_refused(tmp_path: Path) -> Non
 # ---------------------------------------------------------------- marks of a CSV file
 
 
-def test_a_decimal_comma_is_recognised_and_told(tmp_path: Path, digest: str) -> None:
+def test_a_decimal_comma_is_recognised_and_reported(tmp_path: Path, digest: str) -> None:
     put(tmp_path / "in" / "a.csv", ROWS[:20].to_csv(index=False, sep=";", decimal=","))
     put(tmp_path / "in" / "b.csv", ROWS[20:].to_csv(index=False, sep=";", decimal=","))
     snapshot = pulled(tmp_path, "in")

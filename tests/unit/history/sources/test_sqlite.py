@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -205,12 +206,12 @@ def test_a_bound_in_a_function_finds_all_rows_or_is_refused(
 
 def test_a_query_that_leaves_rows_out_says_which(tmp_path: Path) -> None:
     problem = source(tmp_path, "T", FUNCTIONS["cte"], "Europe/Berlin")
-    with pytest.raises(HistoryError) as caught:
-        pull(problem, open_workspace(problem.file), MOMENTS[2], kinds=KINDS)
-    assert str(caught.value) == (
+    message = (
         "history.query: leaves out 7 rows of the window, with ts from 2026-03-01 23:00 to 2026-03-02 05:00 UTC; "
         "ts holds values such as '2026-02-27T00:00:00', which the query compares with a bound in another form"
     )
+    with pytest.raises(HistoryError, match=re.escape(message)):
+        pull(problem, open_workspace(problem.file), MOMENTS[2], kinds=KINDS)
 
 
 def test_another_column_may_be_written_in_another_way(tmp_path: Path) -> None:
