@@ -7,6 +7,7 @@
     │   └── ContractError       3  ... because they break the contract
     ├── NoModelError            4  no model to use: no champion, and no trial succeeded
     ├── UnreachableError        5  MLflow, a source or a database does not respond
+    ├── DiskError               6  the disk is full, or cannot be written
     ├── PredictError            6  scoring or publishing failed
     │   └── DigestError         6  ... because the model's files are not the ones that were decided
     └── BusyError               7  another run holds the cycle
@@ -24,6 +25,7 @@ __all__ = [
     "BusyError",
     "ContractError",
     "DigestError",
+    "DiskError",
     "HistoryError",
     "NoModelError",
     "PredictError",
@@ -85,6 +87,15 @@ class UnreachableError(AutomlError):
     """A server or database did not respond in time."""
 
     exit_code = 5
+
+
+class DiskError(AutomlError):
+    """A disk that a command writes to is full, not writable, or broken.
+
+    The error does not say what is in effect: it may come before a commit or after it.
+    """
+
+    exit_code = 6
 
 
 class PredictError(AutomlError):

@@ -10,7 +10,7 @@ from automl.cycles.options import RunOptions
 from automl.errors import ProblemError
 from automl.problem import Span
 
-__all__ = ["Moment", "duration", "moment_of", "run_options"]
+__all__ = ["Moment", "cycle_of", "duration", "moment_of", "run_options"]
 
 Moment: TypeAlias = str | date | datetime | None
 PLANS = ("auto", "refit", "warm", "full")
@@ -97,3 +97,23 @@ def run_options(
         dry_run=dry_run,
         plan=plan,
     )
+
+
+def cycle_of(
+    cycle: Moment, as_of: Moment, names: tuple[str, str] = ("cycle", "as_of")
+) -> datetime | None:
+    """as_of of the cycle that either argument names, which mean the same; None if neither is given.
+
+    Raises
+    ------
+    ProblemError
+        One is no time, or they name two cycles.
+    """
+    one, other = moment_of(cycle, names[0]), moment_of(as_of, names[1])
+    if one and other and one != other:
+        raise ProblemError(
+            f"{names[0]} {cycle} and {names[1]} {as_of} name two cycles; wanted one",
+            code="two_cycles",
+            next_step="Give one of them: they mean the same.",
+        )
+    return one or other

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from automl.api.arguments import Moment, moment_of, run_options
+from automl.api.arguments import Moment, cycle_of, moment_of, run_options
 from automl.api.running import Verb, run_verb
 from automl.api.settings import apply_settings, quiet_libraries
 from automl.api.shown import Shown
@@ -142,13 +142,13 @@ class Project:
 
         return Shown(report.status(self.problem, self.workspace), report.status_text)
 
-    def leaderboard(self, *, cycle: Moment = None) -> pd.DataFrame:
-        """Trials of a cycle, best first; of the newest cycle by default."""
+    def leaderboard(self, *, cycle: Moment = None, as_of: Moment = None) -> pd.DataFrame:
+        """Trials of a cycle, best first; of the newest that trained by default. `as_of` means the same as `cycle`."""
         import pandas as pd
 
         from automl import report
 
-        document = report.leaderboard(self.problem, self.workspace, moment_of(cycle, "cycle"))
+        document = report.leaderboard(self.problem, self.workspace, cycle_of(cycle, as_of))
         names = ["family", "state", document["metric"], *document["also"]]
         names += ["blocks", "fit_seconds", "weight", "source", "params", "reason", "recipe"]
         rows = [
@@ -157,11 +157,11 @@ class Project:
         ]
         return pd.DataFrame(rows, columns=["rank", *names]).set_index("rank")
 
-    def why(self, *, cycle: Moment = None) -> Shown:
-        """The decision of a cycle and its evidence."""
+    def why(self, *, cycle: Moment = None, as_of: Moment = None) -> Shown:
+        """The decision of a cycle and its evidence; of which cycle, as `leaderboard`."""
         from automl import report
 
-        document = report.why(self.problem, self.workspace, moment_of(cycle, "cycle"))
+        document = report.why(self.problem, self.workspace, cycle_of(cycle, as_of))
         return Shown(document, report.why_text)
 
     def champion(self, *, at: Moment = None) -> Shown:

@@ -18,6 +18,8 @@ from automl.workspace import DEFAULTS, export_settings
 __all__ = ["apply_settings", "quiet_libraries", "quiet_loggers"]
 
 NOISY = ("mlflow", "alembic", "httpx", "prefect", "optuna", "sqlalchemy")
+# Loggers that print the traceback of an exception which they raise as well
+RAISED_TOO = ("mlflow.store.db.utils", "sqlalchemy.pool")
 THREADS = "OMP_NUM_THREADS"
 # Libraries whose fits slow down 10 to 25 times on shared cores with OpenMP's own settings
 OPENMP = ("sklearn", "lightgbm", "xgboost", "catboost", "torch")
@@ -49,6 +51,8 @@ def quiet_loggers() -> None:
         logger = logging.getLogger(name)
         if logger.level < logging.WARNING:
             logger.setLevel(logging.WARNING)
+    for name in RAISED_TOO:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ __all__ = [
     "AsOf",
     "Backfill",
     "Cycle",
+    "CycleAsOf",
     "CycleOptions",
     "Debug",
     "File",
@@ -85,8 +86,9 @@ DryRun = Annotated[
 LedgerReason = Annotated[str, Parameter(name="--reason", help="Reason; recorded in the ledger.")]
 Cycle = Annotated[
     str | None,
-    Parameter(help="as_of of the cycle, UTC without an offset. Default: the newest retraining."),
+    Parameter(help="as_of of the cycle, UTC without an offset. Default: the newest that trained."),
 ]
+CycleAsOf = Annotated[str | None, Parameter(name="--as-of", help="The same as --cycle.")]
 
 
 @Parameter(name="*")

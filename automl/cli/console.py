@@ -7,13 +7,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import CycloptsError, CycloptsPanel, MissingArgumentError, UnknownCommandError
 
 from automl.cli.inputs import open_problem
-from automl.errors import AutomlError, UnreachableError
+from automl.errors import AutomlError, ProblemError
 from automl.redaction import redact
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from automl.workspace import Workspace
 
 __all__ = [
+    "in_effect_after",
     "print_document",
     "print_error",
     "print_message",
@@ -34,6 +36,9 @@ __all__ = [
 CHANGING = (
     "cycle", "retrain", "score", "rollback", "approve", "reject", "history", "contract",
 )  # commands whose failure raises the question what is in effect now  # fmt: skip
+
+
+UNKNOWN = "unknown until the store can be read; readers see one complete generation, old or new"
 
 
 def print_document(
@@ -62,12 +67,12 @@ def print_message(text: str) -> None:
     print(redact(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
-def print_error(error: AutomlError, arguments: list[str]) -> None:
-    """Print what went wrong, what is unchanged, and what to type next."""
+def print_error(error: AutomlError, arguments: list[str], since: datetime) -> None:
+    """Print what went wrong, what is in effect, and what to type next; `since` is when the command began."""
     lines = [f"error: {error}"]
-    unchanged = _unchanged_after(arguments)
-    if unchanged:
-        lines.append(f"unchanged: {unchanged}")
+    effect, changed = in_effect_after(arguments, since)
+    if effect:
+        lines.append(f"{'in effect' if changed else 'unchanged'}: {effect}")
     if error.next_step:
         lines.append(f"next: {error.next_step}")
     print_message("\n".join(lines))
@@ -79,7 +84,8 @@ def print_error(error: AutomlError, arguments: list[str]) -> None:
                 "message": str(error),
                 "exit_code": error.exit_code,
                 "next": error.next_step,
-                "unchanged": unchanged,
+                "unchanged": "" if changed else effect,
+                "in_effect": effect,
             },
         }
         sys.stdout.write(json.dumps(document) + "\n")
@@ -110,18 +116,18 @@ def stdout_to_stderr() -> Iterator[None]:
         os.close(stdout)
 
 
-def _unchanged_after(arguments: list[str]) -> str:
-    """Champion and predictions in effect after a failed command that could have changed them."""
+def in_effect_after(arguments: list[str], since: datetime) -> tuple[str, bool]:
+    """Champion and predictions after a failed command that could have changed them, and whether it did."""
     if not arguments or arguments[0] not in CHANGING or len(arguments) < 2:
-        return ""
+        return "", False
     try:
         # options may come first
         file = next((a for a in arguments[1:] if Path(a).is_file()), arguments[1])
         problem, workspace = open_problem(Path(file))
         from automl.report import in_effect
 
-        return in_effect(problem, workspace)
-    except UnreachableError:
-        return "unknown until the store can be reached; readers see one complete generation, old or new"
-    except Exception:  # noqa: BLE001  a broken problem file has no workspace to look into
-        return "champion and predictions; nothing was touched"
+        return in_effect(problem, workspace, since)
+    except ProblemError:  # a broken problem file has no workspace to look into
+        return "champion and predictions; nothing was touched", False
+    except Exception:  # noqa: BLE001  the store cannot be read, whatever the reason
+        return UNKNOWN, True

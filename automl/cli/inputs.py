@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from automl.problem import Problem
     from automl.workspace import Workspace
 
-__all__ = ["open_problem", "parse_time", "prepare", "run_options"]
+__all__ = ["chosen_cycle", "open_problem", "parse_time", "prepare", "run_options"]
 
 
 def open_problem(file: Path) -> tuple[Problem, Workspace]:
@@ -88,3 +88,16 @@ def parse_time(text: str | None, option: str) -> datetime | None:
     from automl.api.arguments import moment_of
 
     return moment_of(text, option)
+
+
+def chosen_cycle(cycle: str | None, as_of: str | None) -> datetime | None:
+    """as_of of the cycle that --cycle or --as-of names; None if neither is given.
+
+    Raises
+    ------
+    ProblemError
+        A text is no time, or they name two cycles.
+    """
+    from automl.api.arguments import cycle_of
+
+    return cycle_of(cycle, as_of, ("--cycle", "--as-of"))

@@ -27,6 +27,11 @@ def check(file: File, /, *, json: Json = False, debug: Debug = False) -> int:
         from automl.modeling.features import load_columns
 
         load_columns(problem.transformer)
+    if problem.publish.parquet:
+        from automl.predictions import check_folder
+        from automl.report import existing_store
+
+        check_folder(problem, workspace, existing_store(workspace))
     document = report.checked(problem, workspace, families)
     return print_document(document, report.checked_text, as_json=json)
 

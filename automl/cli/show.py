@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from automl.cli.app import INSPECT, Cycle, Debug, File, Json, app
+from automl.cli.app import INSPECT, Cycle, CycleAsOf, Debug, File, Json, app
 from automl.cli.console import print_document, print_message
-from automl.cli.inputs import open_problem, parse_time
+from automl.cli.inputs import chosen_cycle, open_problem, parse_time
 
 __all__ = ["champion", "contract", "history", "leaderboard", "status", "ui", "why"]
 
@@ -22,23 +22,37 @@ def status(file: File, /, *, json: Json = False, debug: Debug = False) -> int:
 
 @app.command(group=INSPECT)
 def leaderboard(
-    file: File, /, *, cycle: Cycle = None, json: Json = False, debug: Debug = False
+    file: File,
+    /,
+    *,
+    cycle: Cycle = None,
+    as_of: CycleAsOf = None,
+    json: Json = False,
+    debug: Debug = False,
 ) -> int:
     """Show the trials of a cycle, best first."""
     problem, workspace = open_problem(file)
     from automl import report
 
-    document = report.leaderboard(problem, workspace, parse_time(cycle, "--cycle"))
+    document = report.leaderboard(problem, workspace, chosen_cycle(cycle, as_of))
     return print_document(document, report.leaderboard_text, as_json=json)
 
 
 @app.command(group=INSPECT)
-def why(file: File, /, *, cycle: Cycle = None, json: Json = False, debug: Debug = False) -> int:
+def why(
+    file: File,
+    /,
+    *,
+    cycle: Cycle = None,
+    as_of: CycleAsOf = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
     """Show a cycle's decision and its evidence."""
     problem, workspace = open_problem(file)
     from automl import report
 
-    document = report.why(problem, workspace, parse_time(cycle, "--cycle"))
+    document = report.why(problem, workspace, chosen_cycle(cycle, as_of))
     return print_document(document, report.why_text, as_json=json)
 
 
@@ -97,7 +111,7 @@ def contract(
     accept
         Write these changes to the contract file.
     as_of
-        Compare with the data up to this time, UTC without an offset. Default: that of the newest cycle.
+        Compare with the data up to this time, UTC without an offset. Default: that of the newest retraining.
     """
     problem, workspace = open_problem(file)
     from automl.report import data_tables, data_text

@@ -10,7 +10,8 @@ from datetime import datetime
 
 from automl.cycles.options import BACKWARDS, RunOptions, default_as_of
 from automl.cycles.result import CycleResult, ended_result
-from automl.errors import AutomlError, HistoryError, ProblemError, UnreachableError
+from automl.disk import naming_disk_errors
+from automl.errors import AutomlError, DiskError, HistoryError, ProblemError, UnreachableError
 from automl.files import umask
 from automl.modeling.families import Family, load_families, load_retired
 from automl.modeling.features import Columns, load_columns
@@ -127,7 +128,8 @@ def open_job(
         )
         fault(f"{verb}.opened")
         try:
-            yield job
+            with naming_disk_errors(workspace.home):
+                yield job
         except BaseException as error:
             if not _taken_over(job):
                 _close_failed(job, error)
@@ -194,7 +196,7 @@ def _taken_over(job: Job) -> bool:
     """Whether another run holds the problem now."""
     try:
         return job.store.taken(job.hold)
-    except UnreachableError:
+    except (DiskError, UnreachableError):
         return False
 
 
@@ -206,12 +208,14 @@ def _close_failed(job: Job, error: BaseException) -> None:
         reason = "interrupted"
     try:
         current = job.store.find_cycle(job.problem.name, job.cycle.verb, job.as_of)
-    except UnreachableError:  # the next run finds the cycle running and its process gone
-        _log.warning("the cycle could not be closed: the store is out of reach")
-        return
-    # a cycle that has committed stays as it ended
-    if current is not None and not current.ended:
+        # a cycle that has committed stays as it ended, in MLflow too
+        if current is not None and current.ended:
+            return
         job.store.end_cycle(job.cycle, status, reason)
+    except (DiskError, UnreachableError) as failure:
+        # the next run finds the cycle running and its process gone
+        _log.warning("the cycle could not be closed: %s", failure)
+        return
     run_id = (current.receipts if current else {}).get("run_id")
     if not run_id:
         return

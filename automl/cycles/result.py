@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from automl.cycles.options import RunOptions, default_as_of
-from automl.errors import ProblemError
+from automl.errors import DiskError, ProblemError
 from automl.problem import Problem
 from automl.store import Cycle, Store
 from automl.workspace import Workspace, now
@@ -37,6 +37,21 @@ class CycleResult:
     run_id: str = ""
     experiment: str = ""
     warnings: list[str] = field(default_factory=list)
+    unfinished: DiskError | None = (
+        None  # what the disk did after the commit; to be raised at the end
+    )
+
+    def require_finished(self) -> CycleResult:
+        """Itself.
+
+        Raises
+        ------
+        DiskError
+            Something that follows the commit could not be written.
+        """
+        if self.unfinished is not None:
+            raise self.unfinished
+        return self
 
     def __repr__(self) -> str:
         return (

@@ -11,6 +11,7 @@ see everything that was ever published, as it was made. The parquet copy follows
     pointer       the pointer, the views, and what they show
     retention     which generations are kept, and where older rows go
     parquet_copy  the parquet copy
+    parquet_owner  the problem that owns its folder
     tables        names, columns, owners, and two tables of this package
     bulk_load     fast writing and reading of rows
     key_checksum  a set of keys as one number
@@ -21,6 +22,7 @@ from __future__ import annotations
 from automl.predictions.audit import audit, was_audited
 from automl.predictions.key_checksum import KeySum, sum_keys
 from automl.predictions.parquet_copy import export, read_predictions
+from automl.predictions.parquet_owner import check_folder
 from automl.predictions.pointer import point, read_classes, read_generation
 from automl.predictions.predict import (
     Predictions,
@@ -40,6 +42,7 @@ __all__ = [
     "Provenance",
     "ReusedRows",
     "audit",
+    "check_folder",
     "check_owner",
     "clean",
     "discard",

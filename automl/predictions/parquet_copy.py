@@ -2,7 +2,8 @@
 
 A commit file is created only if it does not exist, and its number rises with every move of the pointer:
 the last one by name is what readers see, also after a rollback to an older generation. Readers do not
-see a folder that no commit names.
+see a folder that no commit names. A folder may hold commits of a store that was lost, or of a later time
+than a store that was restored from a backup: what this store publishes comes after them.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from automl.errors import PredictError
+from automl.errors import PredictError, ProblemError
 from automl.files import USERS_UMASK, umask
+from automl.predictions.parquet_owner import COMMITS, claim_folder
 from automl.predictions.pointer import newest_publication
 from automl.predictions.tables import reflected
 from automl.problem import Problem
@@ -43,7 +47,7 @@ class Draft:
     A draft is optional: if writing it fails, `export` makes the copy from the table and reports errors.
     """
 
-    folder: Path  # where the finished copy will be
+    folder: Path  # where the finished copy will be; no commit names it
     files: int = 0
     broken: bool = False
 
@@ -52,9 +56,12 @@ class Draft:
         """A new draft for a generation; None if the problem publishes no copy."""
         if not problem.publish.parquet:
             return None
-        root = store.workspace.resolve(problem.publish.parquet)
-        draft = cls(root / f"generation={generation}")
-        for leftover in (draft.temporary, draft.folder):  # of another store that published here
+        try:
+            root = claim_folder(store, problem)
+            draft = cls(_free_folder(root, generation))
+        except OSError:
+            return cls(store.workspace.resolve(problem.publish.parquet), broken=True)
+        for leftover in (draft.temporary, draft.folder):  # of an interrupted run
             shutil.rmtree(leftover, ignore_errors=True)
         return draft
 
@@ -95,20 +102,19 @@ def export(store: Store, problem: Problem) -> Path | None:
     live = store.live(problem.table)
     if not problem.publish.parquet or live is None or newest is None:
         return None
-    number, _ = newest
     root = store.workspace.resolve(problem.publish.parquet)
-    commit = root / "_commits" / f"{number:012d}.json"
-    folder = root / f"generation={live.id}"
-    if not commit.exists():
-        try:
-            with umask(USERS_UMASK):
-                _publish_copy(store, problem, live, folder, commit)
-        except OSError as error:
-            raise PredictError(
-                f"publish.parquet {root}: {error.strerror or error}",
-                code="parquet",
-                next_step="Fix the folder's permissions or free disk space; the next command writes the copy.",
-            ) from error
+    try:
+        with umask(USERS_UMASK):
+            claim_folder(store, problem)
+            folder = _current(root, live) or _publish_copy(store, problem, live, newest[0])
+    except OSError as error:
+        raise PredictError(
+            f"publish.parquet {root}: {error.strerror or error}",
+            code="parquet",
+            next_step="Fix the folder's permissions or free disk space; the next command writes the copy.",
+        ) from error
+    except ProblemError as error:  # another problem was first, after this one had been checked
+        raise PredictError(str(error), code=error.code, next_step=error.next_step) from error
     with store.writer.begin() as connection:
         connection.execute(
             t.generation.update()
@@ -129,7 +135,7 @@ def read_predictions(folder: str | Path) -> pd.DataFrame:
     """
     root = Path(folder)
     for _ in range(TRIES):
-        commits = sorted((root / "_commits").glob("*.json"))
+        commits = _commits(root)
         if not commits:
             break
         # retention removed the files in between, so there is a newer commit
@@ -139,13 +145,36 @@ def read_predictions(folder: str | Path) -> pd.DataFrame:
     raise PredictError(f"{folder}: no generation has been published here", code="no_predictions")
 
 
-def _publish_copy(
-    store: Store, problem: Problem, live: Generation, folder: Path, commit: Path
-) -> None:
-    commit.parent.mkdir(parents=True, exist_ok=True)
-    if not _complete(folder, live.rows):
+def _current(root: Path, live: Generation) -> Path | None:
+    """The folder that readers are sent to, if it is a complete copy of the live generation."""
+    commits = _commits(root)
+    named = _named(commits[-1]) if commits else set()
+    return next((root / name for name in named if _complete(root / name, live)), None)
+
+
+def _publish_copy(store: Store, problem: Problem, live: Generation, number: int) -> Path:
+    """Write the copy unless a draft is complete, and the commit that sends readers there.
+
+    The commit has the number of the publication, or comes after those of an earlier store.
+    """
+    root = store.workspace.resolve(problem.publish.parquet)
+    (root / COMMITS).mkdir(parents=True, exist_ok=True)
+    drafts = [root / f"generation={live.id}", *sorted(root.glob(f"generation={live.id}-*"))]
+    folder = next((draft for draft in drafts if _complete(draft, live)), None)
+    if folder is None:
+        folder = _free_folder(root, live.id)
         _write_copy(store, problem, live, folder)
     fault("export.copied")
+    last = max((int(commit.stem) for commit in _commits(root)), default=0)
+    numbers = count(max(number, last + 1))
+    while not _commit(root / COMMITS / f"{next(numbers):012d}.json", live, folder):
+        pass
+    fault("export.committed")
+    return folder
+
+
+def _commit(commit: Path, live: Generation, folder: Path) -> bool:
+    """Write a commit file; False if there is one of that name, which is never overwritten."""
     content = {
         "publication": int(commit.stem),
         "generation": live.id,
@@ -156,13 +185,13 @@ def _publish_copy(
     staged.write_text(json.dumps(content), encoding="utf-8")
     _fsync(staged)
     try:
-        os.link(staged, commit)  # fails if it exists: a commit is never overwritten
+        os.link(staged, commit)
     except FileExistsError:
-        return
+        return False
     finally:
         staged.unlink()
     _fsync(commit.parent)
-    fault("export.committed")
+    return True
 
 
 def _write_copy(store: Store, problem: Problem, live: Generation, folder: Path) -> None:
@@ -192,12 +221,38 @@ def _move(temporary: Path, folder: Path) -> None:
     _fsync(folder.parent)
 
 
-def _complete(folder: Path, rows: int) -> bool:
-    """Whether the files of a folder have that many rows; a truncated file has no footer."""
+def _complete(folder: Path, live: Generation) -> bool:
+    """Whether the files of a folder are those of the live generation; a truncated file has no footer.
+
+    A generation of another store, or of a time that a backup does not know, may have the same id and as many
+    rows, but was not made at the same moment.
+    """
     try:
-        return sum(pq.read_metadata(file).num_rows for file in _files(folder)) == rows
-    except (OSError, pa.ArrowException):
+        files = _files(folder)
+        if not files or sum(pq.read_metadata(file).num_rows for file in files) != live.rows:
+            return False
+        stamp = pq.read_table(files[0], columns=["scored_at"])["scored_at"][0].as_py()
+    except (OSError, LookupError, pa.ArrowException):
         return False
+    return bool(stamp == naive(live.scored_at))
+
+
+def _free_folder(root: Path, generation: int) -> Path:
+    """A folder for a generation that no commit names: one of the same id may be of another store."""
+    named = {name for commit in _commits(root) for name in _named(commit)}
+    name = f"generation={generation}"
+    return root / (f"{name}-{uuid4().hex[:8]}" if name in named else name)
+
+
+def _commits(root: Path) -> list[Path]:
+    """Commit files, oldest first."""
+    return sorted((root / COMMITS).glob("[0-9]*.json"))
+
+
+def _named(commit: Path) -> set[str]:
+    """The folders that a commit names."""
+    files = json.loads(commit.read_text(encoding="utf-8"))["files"]
+    return {Path(file).parts[0] for file in files}
 
 
 def _files(folder: Path) -> list[Path]:
@@ -219,14 +274,10 @@ def _fsync(path: Path) -> None:
 
 def _clean_copies(problem: Problem, root: Path) -> None:
     """Remove commits beyond `publish.keep`, then folders that no commit names, old drafts included."""
-    commits = sorted((root / "_commits").glob("*.json"))
+    commits = _commits(root)
     for commit in commits[: -problem.publish.keep]:
         commit.unlink()
-    named = {
-        Path(file).parts[0]
-        for commit in commits[-problem.publish.keep :]
-        for file in json.loads(commit.read_text(encoding="utf-8"))["files"]
-    }
+    named = {name for commit in commits[-problem.publish.keep :] for name in _named(commit)}
     for folder in [*root.glob("generation=*"), *root.glob(".generation=*")]:
         if folder.name not in named:
             shutil.rmtree(folder, ignore_errors=True)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from automl.errors import ProblemError
 from automl.history import ROW_ID
 from automl.modeling.tasks import task_of
+from automl.predictions.parquet_owner import check_folder
 from automl.problem import Problem
 from automl.store import Store
 from automl.store import tables as t
@@ -61,13 +62,15 @@ audit_record = sa.Table(
 
 
 def check_owner(store: Store, problem: Problem) -> None:
-    """Refuse to publish into a table that another problem or another program owns.
+    """Refuse to publish into a table or folder that another problem or another program owns.
 
     Raises
     ------
     ProblemError
-        The name belongs to another problem, or to a table or view that was not created here.
+        The name belongs to another problem, or to a table or view that was not created here; or the folder
+        of the parquet copy is refused by `check_folder`.
     """
+    check_folder(problem, store.workspace, store)
     name = problem.table
     names = _names(name, classes=task_of((), problem.task).publishes_classes)
     with store.engine.connect() as connection:

@@ -206,6 +206,16 @@ class PublishSection(_Table):
     mode: Literal["full", "new"] = "full"
     keep: int = Field(default=12, ge=2)
 
+    @field_validator("parquet")
+    @classmethod
+    def _parquet(cls, value: str) -> str:
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/|~", value) or "${" in value:
+            raise ValueError(
+                f"found {value!r}; wanted the path of a folder on this machine, relative to the problem file "
+                "or absolute; addresses such as s3:// are not supported"
+            )
+        return value
+
     @field_validator("table")
     @classmethod
     def _table(cls, value: str) -> str:

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from automl import predictions
+from automl.disk import naming_disk_errors
 from automl.errors import BusyError
 from automl.modeling.losses import BlockLoss
 from automl.modeling.recipes import Blend
@@ -212,7 +213,11 @@ def roll_forward(problem: Problem, workspace: Workspace) -> None:
     if not behind and not unexported and not unrecorded:
         return
     # busy: the run that holds the lock rolls forward
-    with contextlib.suppress(BusyError), store.hold(problem.name):
+    with (
+        contextlib.suppress(BusyError),
+        naming_disk_errors(workspace.home),
+        store.hold(problem.name),
+    ):
         if behind or unrecorded:
             registry = Registry(problem, workspace)
             write_records(store, registry, problem)

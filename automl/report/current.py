@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import NamedTuple
+
 from automl.cycles.options import RunOptions, default_as_of
 from automl.cycles.result import CycleResult, ended_result
 from automl.problem import Problem
-from automl.store import UNSCORED, Store
+from automl.store import UNSCORED, Generation, Store
 from automl.workspace import Workspace, now
 
-__all__ = ["finished", "in_effect"]
+__all__ = ["InEffect", "existing_store", "finished", "in_effect"]
 
 
 def finished(
@@ -34,23 +37,46 @@ def finished(
     return ended_result(store, problem, found)
 
 
-def in_effect(problem: Problem, workspace: Workspace) -> str:
-    """Champion and live predictions in a sentence, for an error message."""
+class InEffect(NamedTuple):
+    """What readers see, in a sentence for an error message, and whether it is what they saw before."""
+
+    text: str
+    changed: bool
+
+
+def in_effect(problem: Problem, workspace: Workspace, since: datetime) -> InEffect:
+    """Champion and live predictions now; what was committed after `since` has changed."""
     if _without_store(workspace):
-        return "there is still no champion and no published table"
+        return InEffect("there is still no champion and no published table", changed=False)
     store = Store(workspace)
     champion, live = store.champion(problem.name), store.live(problem.table)
-    model = (
-        f"champion is still version {champion.model_version}"
-        if champion
-        else "there is still no champion"
-    )
-    shown = (
-        f"table {problem.table} still shows generation {live.id}, {live.rows} rows as of {live.as_of:%Y-%m-%d %H:%M}"
-        if live
-        else f"table {problem.table} is still unpublished"
-    )
-    return f"{model}; {shown}"
+    model, released = "there is still no champion", False
+    if champion:
+        released = champion.released_at is not None and champion.released_at >= since
+        model = f"champion is {_now(released)} version {champion.model_version}"
+    shown, published = f"table {problem.table} is still unpublished", False
+    if live:
+        published = _shown_since(store, problem, live) >= since
+        rows = f"generation {live.id}, {live.rows} rows as of {live.as_of:%Y-%m-%d %H:%M}"
+        shown = f"table {problem.table} {_now(published)} shows {rows}"
+    return InEffect(f"{model}; {shown}", released or published)
+
+
+def _shown_since(store: Store, problem: Problem, live: Generation) -> datetime:
+    """When the pointer moved to the live generation; one that comes back keeps its first publication time."""
+    moves = [e.at for e in store.ledger(problem.name) if e.generation == live.id]
+    return max([*moves, live.published_at or live.scored_at])
+
+
+def _now(changed: bool) -> str:
+    return "now" if changed else "still"
+
+
+def existing_store(workspace: Workspace) -> Store | None:
+    """The SQLite store of a workspace; None if it was not created yet, or is on a server."""
+    if not workspace.database_url.startswith("sqlite") or _without_store(workspace):
+        return None
+    return Store(workspace)
 
 
 def _without_store(workspace: Workspace) -> bool:

@@ -137,8 +137,8 @@ def _maturity(problem: Problem, workspace: Workspace, as_of: datetime) -> Maturi
 
 
 def _newest(problem: Problem, workspace: Workspace) -> datetime:
-    """as_of of the newest cycle, also if it was refused: the contract is read to see why."""
-    cycles = Store(workspace).cycles(problem.name, limit=1)
+    """as_of of the newest retraining, also if it was refused: the contract is read to see why."""
+    cycles = Store(workspace).cycles(problem.name, verb="retrain", limit=1)
     return cycles[0].as_of if cycles else default_as_of(problem, "retrain", now())
 
 

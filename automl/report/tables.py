@@ -15,6 +15,7 @@ from automl.problem import HIGHER_IS_BETTER, Problem
 from automl.store import Cycle, Entry, Generation, Release, Store, ledger, naive
 from automl.workspace import Workspace, day_of, now
 
+UNKNOWN = "score"  # of a cycle of an earlier version whose problem file has changed since
 __all__ = ["champion", "leaderboard", "result", "status", "why"]
 
 
@@ -42,14 +43,15 @@ def result(ended: CycleResult, workspace: Workspace) -> dict[str, Any]:
 
 def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[str, Any]:
     """Trials of a cycle, best first; trials scored on fewer blocks rank below, whatever their score."""
-    store, cycle = _cycle(problem, workspace, as_of)
-    metric = problem.metric.name
+    store, cycle, later = _cycle(problem, workspace, as_of)
+    metric, also = _metrics(problem, cycle)
     higher = metric in HIGHER_IS_BETTER
     trials = [
         {
             "family": t["recipe"]["family"],
             "state": t["status"],
             "score": _mean(t["scores"]),
+            "loss": _mean(t["losses"]) or 0.0,
             "also": t["also"],
             "blocks": len(t["scores"]),
             "fit_seconds": t["seconds_fit"],
@@ -69,10 +71,12 @@ def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) 
         key=lambda t: (
             order[t["state"]],
             -t["blocks"],  # scores of fewer blocks are not comparable
-            -(t["score"] or 0) if higher else (t["score"] or 0),
+            t["loss"] if metric == UNKNOWN else -(t["score"] or 0) if higher else t["score"] or 0,
             t["number"],
         )
     )
+    for trial in trials:
+        del trial["loss"]
     decided = next((d.id for d in store.decisions(problem.name) if d.as_of == cycle.as_of), None)
     releases = store.releases(problem.name)  # a rollback has the as_of of the version it replaced
     release = next((r for r in releases if r.decision_id == decided), None) if decided else None
@@ -83,24 +87,27 @@ def leaderboard(problem: Problem, workspace: Workspace, as_of: datetime | None) 
         "problem": problem.name,
         "as_of": day_of(cycle.as_of),
         "metric": metric,
-        "better": "higher" if higher else "lower",
-        "also": list(problem.metric.also),
+        "better": "" if metric == UNKNOWN else "higher" if higher else "lower",
+        "also": also,
         "blocks": max((t["blocks"] for t in trials), default=0),
         "trials": trials,
+        "later": later,
     }
 
 
 def why(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[str, Any]:
     """The decision of a cycle, with every verdict and block."""
-    store, cycle = _cycle(problem, workspace, as_of)
+    store, cycle, later = _cycle(problem, workspace, as_of)
     found = [d for d in store.decisions(problem.name) if d.as_of == cycle.as_of]
     document: dict[str, Any] = {
         "problem": problem.name,
         "as_of": day_of(cycle.as_of),
         "status": cycle.status,
         "reason": cycle.reason,
+        "metric": _metrics(problem, cycle)[0],
         "plan": _plan(cycle),
         "cost": _cost(cycle),
+        "later": later,
     }
     if found:
         decided = found[0]
@@ -216,7 +223,20 @@ def status(problem: Problem, workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def _cycle(problem: Problem, workspace: Workspace, as_of: datetime | None) -> tuple[Store, Cycle]:
+def _metrics(problem: Problem, cycle: Cycle) -> tuple[str, list[str]]:
+    """Metrics that the trials of a cycle were scored with: metric.name may have changed since."""
+    recorded = cycle.receipts.get("metrics")
+    if recorded:
+        return recorded[0], recorded[1:]
+    if cycle.problem_digest == problem.digest:
+        return problem.metric.name, list(problem.metric.also)
+    return UNKNOWN, []
+
+
+def _cycle(
+    problem: Problem, workspace: Workspace, as_of: datetime | None
+) -> tuple[Store, Cycle, dict[str, Any] | None]:
+    """The cycle of `as_of`, by default the newest that trained, and a later one that did not, if there is one."""
     store = Store(workspace)
     cycles = [c for c in store.cycles(problem.name, limit=200) if c.verb == "retrain"]
     chosen = [c for c in cycles if as_of is None or c.as_of == as_of]
@@ -227,7 +247,21 @@ def _cycle(problem: Problem, workspace: Workspace, as_of: datetime | None) -> tu
             code="no_cycle",
             next_step=f"automl cycle {problem.file.name}",
         )
-    return store, chosen[0]
+    shown = chosen[0]
+    if as_of is None:
+        shown = next((c for c in chosen if _trained(store, c)), shown)
+    if as_of is not None or shown.id == chosen[0].id:
+        return store, shown, None
+    newest = chosen[0]
+    return (
+        store,
+        shown,
+        {"as_of": day_of(newest.as_of), "status": newest.status, "reason": newest.reason},
+    )
+
+
+def _trained(store: Store, cycle: Cycle) -> bool:
+    return cycle.ended or cycle.status == "dry-run" or bool(store.trials(cycle))
 
 
 def _champion(release: Release) -> dict[str, Any]:

@@ -56,11 +56,11 @@ def leaderboard_text(document: Mapping[str, Any]) -> Group:
     """The trials with scores and number of blocks; members of the chosen blend show their weight."""
     # no rules and narrow gaps, to fit 80 columns
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="underline")
-    arrow = "↑" if document["better"] == "higher" else "↓"
+    arrow = {"higher": " ↑", "lower": " ↓"}.get(document["better"], "")
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("family", no_wrap=True)
     for head in (
-        f"{document['metric']} {arrow}",
+        f"{document['metric']}{arrow}",
         *document["also"][:1],
         "blocks",
         "recency",
@@ -93,10 +93,21 @@ def leaderboard_text(document: Mapping[str, Any]) -> Group:
     hidden = f"; {len(rest)} more with --json" if rest else ""
     return Group(
         Text(f"{document['problem']} as of {document['as_of']}", style="bold"),
+        *_later_lines(document),
         table,
         Text(foot + hidden),
         *(Text(line, style="yellow") for line in failed),
     )
+
+
+def _later_lines(document: Mapping[str, Any]) -> list[Text]:
+    """That a later cycle is not shown, because it did not train."""
+    later = document.get("later")
+    if not later:
+        return []
+    reason = later["reason"].split("\n")[0]
+    line = f"  not shown: the later cycle of {later['as_of']}, {later['status']}: {reason}"
+    return [Text(line, style="yellow", overflow="fold")]
 
 
 def _weight(trial: Mapping[str, Any]) -> str:
@@ -120,6 +131,7 @@ def why_text(document: Mapping[str, Any]) -> Group:
             f"{document['problem']} as of {document['as_of']}: {document['status']}", style="bold"
         ),
         *_reason_lines(document["reason"]),
+        *_later_lines(document),
         Text(),
     ]
     blends = document.get("blends", {})
@@ -188,7 +200,7 @@ def _search_lines(document: Mapping[str, Any]) -> list[Text]:
     if done:
         lines.append(
             f"  sweep: {done['trials']} trials on {done['rows']} rows in {done['seconds']} s, "
-            f"stopped: {done['stopped']}"
+            f"scored by {document['metric']}, stopped: {done['stopped']}"
         )
     return [Text(line, overflow="fold") for line in lines]
 
@@ -298,7 +310,9 @@ def realised_text(rows: Sequence[Mapping[str, Any]]) -> Table:
         title="realised performance",
         title_justify="left",
     )
-    for head in ("generation", "as of", "version", "labels", *(rows[0]["scores"] or {})):
+    # metric.name may have changed between them
+    metrics = list(dict.fromkeys(name for g in rows for name in g["scores"] or {}))
+    for head in ("generation", "as of", "version", "labels", *metrics):
         table.add_column(head, justify="right")
     for g in rows:
         table.add_row(
@@ -306,7 +320,7 @@ def realised_text(rows: Sequence[Mapping[str, Any]]) -> Table:
             g["as_of"],
             str(g["model_version"]),
             f"{g['labelled_rows']} of {g['rows']}",
-            *(_number(v) for v in (g["scores"] or {}).values()),
+            *(_number((g["scores"] or {}).get(name)) for name in metrics),
         )
     return table
 

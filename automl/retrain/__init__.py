@@ -10,6 +10,6 @@ register        model versions, examined by the guards
 cycle_run       the cycle's run in MLflow; `cycle_note` is what reviewers read
 """
 
-from automl.retrain.pipeline import retrain
+from automl.retrain.pipeline import Scoring, retrain
 
-__all__ = ["retrain"]
+__all__ = ["Scoring", "retrain"]

@@ -80,6 +80,12 @@ def gather(job: Job, sweep: Sweep) -> Case:
     holder = champion.blend if champion else sweep.leaderboard.reference
     if job.problem.promotion.mode == "review" and former:
         holder = holder or former.blend  # no trial succeeded: nothing is proposed
+    if champion is None and former is None and sweep.leaderboard.too_small:
+        raise NoModelError(
+            f"{sweep.leaderboard.too_small}. A constant is not released as the first model",
+            code="budget_too_small",
+            next_step="Set it in the problem file; a budget also as an option, such as --budget 5m.",
+        )
     if holder is None:
         raise NoModelError(
             "no trial succeeded, and there is no champion to refit",

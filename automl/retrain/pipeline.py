@@ -7,21 +7,23 @@ same command resumes a cycle that was killed.
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 
 from automl import history
+from automl.cycles.after_commit import AfterCommit
 from automl.cycles.job import AlreadyEndedError, Job, open_job
 from automl.cycles.options import RunOptions
 from automl.cycles.projections import catch_up
 from automl.cycles.result import CycleResult, Staged, finished
 from automl.cycles.steps import Runner, Step, call, step
 from automl.errors import UnreachableError
+from automl.history import Snapshot
 from automl.modeling.workers import warm_up
 from automl.monitoring.realised import record_realised
 from automl.predictions import clean
 from automl.problem import Problem
 from automl.promotion.records import leave_record, write_record
 from automl.promotion.release import commit_release, ended_as
-from automl.redaction import redact
 from automl.retrain.choice import Choice
 from automl.retrain.choose import make_choice
 from automl.retrain.cycle_run import (
@@ -41,9 +43,16 @@ from automl.sweep import Refits
 from automl.tracking import CycleRecord
 from automl.workspace import Workspace
 
-__all__ = ["Stage", "retrain"]
+__all__ = ["Scoring", "retrain"]
 
-Stage = Step[[Job, Release], Staged]
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Scoring:
+    """The steps of a scoring that a cycle runs: the batch before the sweep, its predictions before the release."""
+
+    pull: Step[[Job], Snapshot]
+    stage: Step[[Job, Release, Snapshot], Staged]
+
 
 measure_realised = step("measure realised performance", io=True)(record_realised)
 
@@ -54,15 +63,18 @@ def retrain(
     options: RunOptions | None = None,
     *,
     run: Runner = call,
-    stage: Stage | None = None,
+    scoring: Scoring | None = None,
 ) -> CycleResult:
     """Retrain as of one moment; if this cycle has already ended, return its result and change nothing.
 
-    With `stage` (given by `cycle`), predictions are staged first and published in the transaction that
-    releases the model.
+    With `scoring` (given by `cycle`), the batch is pulled and checked before the sweep: a training whose
+    predictions have nowhere to go is refused at once. Predictions are staged before the release, and published
+    in the transaction that releases the model. Without it no batch is needed, and none is pulled.
 
     Raises
     ------
+    DiskError
+        The disk failed. If that was after the commit, the message says so, and what was committed stays.
     AutomlError
         The cycle was refused or failed. Champion and predictions are unchanged.
     """
@@ -70,7 +82,8 @@ def retrain(
     done = finished(problem, workspace, "retrain", options)
     if done is None:
         try:
-            return _retrain(problem, workspace, options, run, stage)
+            result = _retrain(problem, workspace, options, run, scoring)
+            return result if scoring else result.require_finished()
         except AlreadyEndedError as ended:
             done = ended.result
     run(catch_up, problem, workspace)
@@ -78,13 +91,18 @@ def retrain(
 
 
 def _retrain(
-    problem: Problem, workspace: Workspace, options: RunOptions, run: Runner, stage: Stage | None
+    problem: Problem,
+    workspace: Workspace,
+    options: RunOptions,
+    run: Runner,
+    scoring: Scoring | None,
 ) -> CycleResult:
     with open_job(problem, workspace, "retrain", options) as opened:
         warm_up()
         snapshot = run(pull_history, opened)
         job = settle_maturity(opened, snapshot)
         contract, warnings = run(check_contract, job.problem, job.as_of, snapshot, job.families)
+        batch = run(scoring.pull, job) if scoring and not options.dry_run else None
         run(measure_realised, job, snapshot, contract)
         work = make_work(job, snapshot, contract)
         cache = fit_cache(job)
@@ -105,19 +123,19 @@ def _retrain(
         choice = fitted.choice
         if fitted.challenger:
             choice = run(register_challenger, job, work, fitted, run_id)
-        staged = run(stage, job, release) if stage else None
+        staged = run(scoring.stage, job, release, batch) if scoring and batch else None
         version = release.model_version
         record = run(leave_cycle_record, job, sweep, choice, guards, version, run_id)
         release = run(release_choice, job, choice, release, staged)
-        try:
+        after = AfterCommit(workspace.home)
+        with after.trying("MLflow is not up to date; the next command updates it"):
             run(update_mlflow, job, record)
-        except Exception as error:  # noqa: BLE001  committed already: MLflow may lag
-            warnings.append(
-                f"MLflow is not up to date; the next command updates it: {redact(str(error))}"
-            )
-        cache_fits(job, cache, sweep, fitted.fits)
-        _clean(job, sweep)
-        return _result(job, sweep, choice, release, staged, run_id=run_id, warnings=warnings)
+        with after.trying("no fits are cached for the next cycle", needed=True):
+            cache_fits(job, cache, sweep, fitted.fits)
+        with after.trying("what is no longer needed was not deleted", needed=True):
+            _clean(job, sweep)
+        result = _result(job, sweep, choice, release, staged, run_id=run_id, warnings=warnings)
+        return after.ended(result)
 
 
 @step("release")

@@ -98,6 +98,7 @@ def make_plan(job: Job, work: Work, cached: Mapping[tuple[str, int], Params]) ->
     job.store.note(
         job.cycle,
         plan={"kind": kind, "reason": reason, "rows": facts.rows, "signature": facts.signature},
+        metrics=[job.problem.metric.name, *job.problem.metric.also],
     )
     members = {m.recipe.id for m in blend.members} if blend else set()
     live = live_recipes(trials, members, max(1, LIVE - len(members)))

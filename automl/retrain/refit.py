@@ -20,7 +20,7 @@ from automl.problem import Problem
 from automl.retrain.choice import Choice
 from automl.retrain.search import Sweep
 from automl.store import Release, Waiting
-from automl.sweep import CachedFit, Refits, Refitted, Work, columns_of, part_of
+from automl.sweep import CONSTANT, CachedFit, Refits, Refitted, Work, columns_of, part_of
 from automl.testing import fault
 
 __all__ = ["Fitted", "fit_chosen", "turned_away"]
@@ -55,6 +55,7 @@ def fit_chosen(job: Job, refits: Refits, sweep: Sweep, choice: Choice) -> Fitted
     model = challenger = None
     if done is not None and choice.stays is None:
         part = part_of(done, choice.blend)
+        _refuse_constant(choice.blend, part)
         review = job.problem.promotion.mode == "review"
         choice, warnings = _without_lost(choice, part, job.champion, review=review)
         model = None if choice.stays else _assembled(work, part, "model")
@@ -139,6 +140,23 @@ def _challenger(
         return turned_away(choice, str(error)), None
     fitted = replace(waiting, blend=part.blend)
     return replace(choice, pending=replace(choice.pending, waiting=fitted)), model
+
+
+def _refuse_constant(blend: Blend, part: Refitted) -> None:
+    """Refuse a blend of which the refit left nothing but the constant baseline.
+
+    Raises
+    ------
+    AutomlError
+        All other members failed, or did not end in time.
+    """
+    if set(part.blend.families) <= {CONSTANT} < set(blend.families):
+        name, why = next(iter(part.lost.items()))
+        raise AutomlError(
+            f"the refit left nothing but a constant of {blend}: {name}: {why}",
+            code="refit_failed",
+            next_step="Raise sweep.budget, or remove the family from sweep.families.",
+        )
 
 
 def _together(blend: Blend, waiting: Waiting | None) -> Blend:

@@ -97,6 +97,8 @@ def search(job: Job, refits: Refits, plan: Plan, log: TrialLog) -> Sweep:
     )
     log.drain()
     _log.info(leaderboard.in_words)
+    if leaderboard.too_small and job.champion:
+        _log.warning("%s; the champion is kept [budget_too_small]", leaderboard.too_small)
     fault("retrain.swept")
     return Sweep(work=work, plan=plan, leaderboard=leaderboard, deadline=deadline)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Generator, Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import pandas as pd
 
@@ -31,9 +32,10 @@ from automl.score.notices import BatchNotices
 from automl.store import Release, Store
 from automl.testing import fault
 
-__all__ = ["audit", "predict_batch", "pull_batch", "stage_batch"]
+__all__ = ["audit", "predict_batch", "pull_batch", "pull_checked_batch", "stage_batch"]
 
 SHRUNK, GROWN = 0.5, 3.0  # share of the rows that readers see; beyond, rows are missing or double
+TRIED = 32  # earlier batches that are looked for rows when one is empty
 COMPARED = 100  # rows; smaller batches halve and double by chance
 _log = logging.getLogger(__name__)
 
@@ -64,17 +66,70 @@ def pull_batch(job: Job) -> Snapshot:
     HistoryError
         The rows break the contract, or the batch is much smaller or larger than the last.
     """
+    try:
+        batch = _pulled(job, job.as_of)
+    except HistoryError as error:
+        if error.code != "empty_batch":
+            raise
+        raise HistoryError(str(error), code=error.code, next_step=_advice(job, error)) from error
+    _check_size(job.store, job.problem, job.as_of, batch)
+    return batch
+
+
+@step("pull batch", io=True)
+def pull_checked_batch(job: Job) -> Snapshot:
+    """The frozen rows to predict, checked against the contract before there is a model to predict them.
+
+    Raises
+    ------
+    HistoryError
+        As `pull_batch`, or a row breaks the contract.
+    """
+    batch = pull_batch(job)
+    contract, frames = _contract(job.problem), read_pieces(batch, job.problem)
+    for _ in BatchNotices(batch).check(frames, contract, job.problem):
+        pass
+    return batch
+
+
+def _pulled(job: Job, as_of: datetime) -> Snapshot:
     contract = _contract(job.problem)
-    batch = history.pull_batch(
+    return history.pull_batch(
         job.problem,
         job.workspace,
-        job.as_of,
+        as_of,
         kinds=contract.kinds(job.problem),
         nulls=contract.nulls,
         gaps=contract.gaps,
     )
-    _check_size(job.store, job.problem, job.as_of, batch)
-    return batch
+
+
+def _advice(job: Job, error: HistoryError) -> str:
+    """What to type after an empty batch: the newest earlier --as-of whose batch has rows, if there is one."""
+    newest = job.store.newest_as_of(job.problem.name, job.cycle.verb)
+    for as_of in _earlier(job.problem, job.cycle.verb, job.as_of):
+        try:
+            batch = _pulled(job, as_of)
+        except HistoryError:
+            continue
+        backfill = " --backfill" if newest is not None and as_of < newest else ""
+        done = "; it was published already" if as_of == newest else ""
+        shown = f"--as-of {as_of:%Y-%m-%dT%H:%M}{backfill}{done}"
+        return f"{error.next_step} The newest batch with rows ({batch.rows}) is that of {shown}."
+    return error.next_step
+
+
+def _earlier(problem: Problem, verb: str, as_of: datetime) -> Iterator[datetime]:
+    """Earlier slots of the schedule, newest first; without one, local midnights."""
+    slots = problem.slots(verb)
+    if slots is not None:
+        yield from islice((s for s in slots.backwards(as_of) if s < as_of), TRIED)
+        return
+    local = as_of.astimezone(problem.zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    for days in range(TRIED):
+        midnight = (local - timedelta(days=days)).replace(fold=0).astimezone(UTC)
+        if midnight < as_of:
+            yield midnight
 
 
 @step("predict and stage")

@@ -16,10 +16,11 @@ from automl.cycles.projections import catch_up, follow_release
 from automl.cycles.result import CycleResult, Staged, finished
 from automl.cycles.steps import Runner, call, step
 from automl.errors import NoModelError
+from automl.history import Snapshot
 from automl.problem import Problem
 from automl.promotion.release import commit_publish
-from automl.retrain import retrain
-from automl.score.batch import stage_batch
+from automl.retrain import Scoring, retrain
+from automl.score.batch import pull_checked_batch, stage_batch
 from automl.score.standby import try_standby
 from automl.store import UNSCORED, Release, Store
 from automl.workspace import Workspace
@@ -85,18 +86,19 @@ def cycle(
         As `retrain` and `score`. Champion and predictions are unchanged.
     """
     options = options or RunOptions()
-    result = retrain(problem, workspace, options, run=run, stage=stage_predictions)
+    scoring = Scoring(pull=pull_checked_batch, stage=stage_predictions)
+    result = retrain(problem, workspace, options, run=run, scoring=scoring)
     # an earlier `automl retrain` has ended: only the scoring is missing
     if result.status in UNSCORED and not options.dry_run:
         return score(problem, workspace, replace(options, as_of=result.as_of, again=False), run=run)
     run(catch_up, problem, workspace)
-    return result
+    return result.require_finished()
 
 
 @step("stage predictions")
-def stage_predictions(job: Job, release: Release) -> Staged:
+def stage_predictions(job: Job, release: Release, batch: Snapshot) -> Staged:
     """Stage the batch as scored by a release that a retraining is about to commit, and its standby."""
-    staged = stage_batch(job, release, call)
+    staged = stage_batch(job, release, call, batch)
     try_standby(job, release, staged.generation, call)
     return staged
 

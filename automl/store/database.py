@@ -7,11 +7,14 @@ import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import filelock
 import sqlalchemy as sa
 
+from automl.disk import disk_error, naming_disk_errors
 from automl.errors import BusyError, ProblemError, UnreachableError
 from automl.files import umask
 from automl.redaction import redact
@@ -33,7 +36,8 @@ class Database:
         self.workspace = workspace
         url = _checked_url(workspace.database_url)
         self.sqlite = url.get_backend_name() == "sqlite"
-        workspace.create()
+        with naming_disk_errors(workspace.home):
+            workspace.create()
         wait = {"timeout": 20} if self.sqlite else {"connect_timeout": 5}
         try:
             self.engine = sa.create_engine(
@@ -51,7 +55,9 @@ class Database:
         self.writer = self.engine.execution_options(writing=True)
         if self.sqlite:
             _use_wal(self.engine)
-        self._migrate()
+            _name_disk_errors(self.engine, workspace.home)
+        with naming_disk_errors(workspace.home):
+            self._migrate()
 
     def _migrate(self) -> None:
         try:
@@ -85,7 +91,14 @@ class Database:
                 connection.execute(t.meta.update().values(version=t.SCHEMA_VERSION))
             t.metadata.create_all(connection)
             if found is None:
-                connection.execute(t.meta.insert().values(version=t.SCHEMA_VERSION))
+                values = {"version": t.SCHEMA_VERSION, "store": uuid4().hex}
+                connection.execute(t.meta.insert().values(**values))
+
+    @property
+    def id(self) -> str:
+        """A random id of this store; a store that is created in its place has another."""
+        found = self._read(lambda connection: connection.scalar(sa.select(t.meta.c.store)))
+        return str(found or "")
 
     def _lock_file(self, name: str) -> str:
         path = self.workspace.lock(name)
@@ -278,3 +291,13 @@ def _use_wal(engine: sa.Engine) -> None:
     def begin(connection: sa.Connection) -> None:
         writing = connection.get_execution_options().get("writing", False)
         connection.exec_driver_sql("begin immediate" if writing else "begin")
+
+
+def _name_disk_errors(engine: sa.Engine, folder: Path) -> None:
+    """Let a disk that is full or not writable be a `DiskError` wherever the store is read or written."""
+
+    @sa.event.listens_for(engine, "handle_error")
+    def handle(context: sa.ExceptionContext) -> BaseException | None:
+        place = Path(str(engine.url.database))
+        # without its folder the database is not there at all
+        return disk_error(context.original_exception, folder) if place.parent.is_dir() else None

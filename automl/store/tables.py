@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 # raised with every change of a table; the revision of that number makes it: migrations/versions
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 metadata = sa.MetaData()
 
@@ -39,7 +39,12 @@ def inserted(connection: sa.Connection, insert: sa.Insert) -> int:
 # in SQLite only INTEGER counts up by itself
 Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
-meta = sa.Table("automl_meta", metadata, sa.Column("version", sa.Integer, nullable=False))
+meta = sa.Table(
+    "automl_meta",
+    metadata,
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("store", sa.Text),  # a random id; of this store alone
+)
 
 fence = sa.Table(
     "automl_fence",

@@ -21,11 +21,13 @@ from automl.sweep.leaderboard import (
     blend_outputs,
     output_file,
 )
+from automl.sweep.limits import CONSTANT
 from automl.sweep.refit import Refits, Refitted, part_of
 from automl.sweep.search import BUDGET_ENDED, sweep
 
 __all__ = [
     "BUDGET_ENDED",
+    "CONSTANT",
     "BlockPredictions",
     "CachedFit",
     "FitCache",

@@ -13,8 +13,9 @@ from automl.modeling.ensemble import MOST_MEMBERS
 from automl.modeling.recipes import Blend
 from automl.sweep.encoding import Matrices
 from automl.sweep.leaderboard import Plan, Trial, Work, makespan
+from automl.sweep.limits import CONSTANT, enough
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "too_small"]
 
 REFIT_SHARE = 0.3  # largest share of the budget for the refit of the winner
 # Members for whose refit time is reserved; a blend that needs more is not chosen
@@ -69,6 +70,17 @@ class Clock:
         """Whether its refit fits the budget at all."""
         return trial.seconds_refit <= PLANNED_SHARE * REFIT_SHARE * self.whole
 
+    def needed(self, trials: Sequence[Trial]) -> float:
+        """Seconds of a budget in which the cheapest of these trials would end and be refitted; 0 if none was timed."""
+        blocks, share = len(self.work.blocks), PLANNED_SHARE * REFIT_SHARE
+        costs = []
+        for trial in trials:
+            if trial.losses:
+                search = blocks * trial.seconds / len(trial.losses) + self.overhead()
+                refit = max(trial.seconds_refit, trial.seconds_fit * self.grown) / share
+                costs.append(max(search / (1 - REFIT_SHARE), refit))
+        return min(costs, default=0.0)
+
     def overhead(self) -> float:
         """Seconds for encoding and writing all rows, and starting two processes."""
         return START_SECONDS + ENCODE_SLACK * self.matrices.slowest * self.grown
@@ -103,3 +115,36 @@ class Clock:
         return self.deadline - min(
             most, TOGETHER_SLACK * (sum(costs) if both else max(costs)) + self.overhead()
         )
+
+
+def too_small(clock: Clock, *, stopped: str, proposed: int, queued: Sequence[str]) -> str:
+    """Why no start point of a real family can be released, and what would do; empty if one can be.
+
+    Families whose fits fail are another matter: their trials say why.
+
+    Parameters
+    ----------
+    stopped
+        What ended the search.
+    proposed
+        How many recipes were proposed.
+    queued
+        Families of the start points that were not.
+    """
+    real = [t for t in clock.finished if t.recipe.family != CONSTANT]
+    complete = [t for t in real if t.status == "complete"]
+    if any(map(clock.refittable, complete)) or set(clock.work.offered) <= {CONSTANT}:
+        return ""
+    section = clock.work.problem.sweep
+    if stopped == "trials" and not real:
+        wanted = next((i for i, family in enumerate(queued, 1) if family != CONSTANT), 1)
+        return (
+            f"sweep.trials: found {section.trials}, all of the constant baseline; wanted at least "
+            f"{proposed + wanted}"
+        )
+    if section.budget is None or not (stopped == "time" or complete):
+        return ""
+    return (
+        f"sweep.budget: in {section.budget} no start point but the constant baseline was fitted; "
+        f"wanted {enough(clock.needed(real), section.budget.seconds)}"
+    )

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from automl.disk import full_disk
 from automl.errors import AutomlError
 from automl.modeling.families import Encoding
 from automl.modeling.features import Rows, shape_of, thin, write_matrices
@@ -87,7 +88,16 @@ class Refits:
         return False
 
     def take(self, fit: Fit, result: FitResult) -> None:
-        """Record the result of a fit."""
+        """Record the result of a fit.
+
+        Raises
+        ------
+        DiskError
+            The disk is full.
+        """
+        full = full_disk(result.error)
+        if full is not None:
+            raise full
         self._seconds += result.seconds
         self._ended[fit.recipe.id] = result
 

@@ -10,12 +10,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from automl.disk import full_disk
 from automl.modeling.metrics import get_metric
 from automl.modeling.recipes import Blend, Member, Params
 from automl.modeling.training import Fit, FitResult
 from automl.sweep.blending import Blending, least_losses
 from automl.sweep.block_matrices import BlockMatrices
-from automl.sweep.deadline import Clock
+from automl.sweep.deadline import Clock, too_small
 from automl.sweep.leaderboard import Leaderboard, Plan, Trial, Work, output_file
 from automl.sweep.limits import most_configurations, most_rows
 from automl.sweep.proposals import Proposals
@@ -164,6 +165,12 @@ class _Sweep:
             refit_seconds=self.refits.spent,
             rows=self.train_rows,
             overhead=self.clock.overhead(),
+            too_small=too_small(
+                self.clock,
+                stopped=self.stopped,
+                proposed=self.count,
+                queued=[recipe.family for recipe, _ in self.proposals.queue],
+            ),
         )
 
     def _blending(self) -> Blending:
@@ -323,6 +330,9 @@ class _Sweep:
         """Score a fit that ended, and end the race or let it wait for its next block."""
         self._count(race, result)
         if result.error:
+            full = full_disk(result.error)
+            if full is not None:  # every other fit would fail as well
+                raise full
             late = time.monotonic() >= self.clock.search_end()
             if late:
                 self._end(race, "pruned", replace(result, error=BUDGET_ENDED))

@@ -23,6 +23,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from requests import RequestException
 
+from automl.disk import disk_error
 from automl.errors import UnreachableError
 from automl.files import is_abandoned, umask
 from automl.redaction import redact
@@ -81,7 +82,8 @@ class Connection:
                     make_local_store(workspace)
                 self._client = self.run(MlflowClient, self.uri, self.uri)
         except (OSError, filelock.Timeout) as error:
-            raise self._error(f"cannot be opened: {error}") from error
+            full = disk_error(error, workspace.home)
+            raise full or self._error(f"cannot be opened: {error}") from error
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """A method of MLflow's client."""

@@ -17,6 +17,7 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
+from automl.disk import disk_error
 from automl.errors import PredictError
 from automl.problem import Problem
 from automl.store import Release
@@ -144,6 +145,9 @@ class Registry(RunTree):
                 )
             )
         except (MlflowException, OSError) as error:
+            full = disk_error(error, Path(folder))
+            if full is not None and full.code != "no_right":
+                raise full from error
             raise PredictError(
                 f"model version {version} of {self.problem.name} cannot be fetched: {str(error).splitlines()[0]}",
                 code="version_gone",

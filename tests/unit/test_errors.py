@@ -17,6 +17,7 @@ EXIT_CODES = {  # what the command line and its callers rely on
     "ContractError": 3,
     "NoModelError": 4,
     "UnreachableError": 5,
+    "DiskError": 6,
     "PredictError": 6,
     "DigestError": 6,
     "BusyError": 7,

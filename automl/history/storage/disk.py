@@ -5,17 +5,16 @@ Sources report what they could not read; this is about our own folder alone.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from automl.disk import disk_error
 from automl.errors import HistoryError
 
 __all__ = ["writing"]
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+OTHER = "Fix the disk, or raise the limits of this user; then run the same command again."
 
 
 @contextmanager
@@ -31,12 +30,8 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            code, step = "disk_full", "Free space there, then run the same command again."
-        elif error.errno in _DENIED:
-            code, step = "no_right", "Give this user the right to write there."
-        else:
-            code, step = "disk", "Fix the disk, or raise the limits of this user."
+        found = disk_error(error, folder)
+        code, step = (found.code, found.next_step) if found else ("disk", OTHER)
         cause = error.strerror or str(error).splitlines()[0]
         raise HistoryError(
             f"{error.filename or folder}: cannot be written: {cause}; the workspace is unchanged",

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from automl.disk import full_disk
 from automl.errors import UnreachableError
 from automl.modeling.workers import context, end, fate, start
 from automl.problem import Problem
@@ -75,6 +76,9 @@ class Examiner:
             failure = f"the process died: {fate(self._process)}"
         if isinstance(failure, UnreachableError):
             raise failure
+        full = full_disk(failure)
+        if full is not None:
+            raise full
         if failure:
             raise NoOutputError(failure[:300], "the model loads and predicts")
         measured = json.loads((place / "measured.json").read_text(encoding="utf-8"))

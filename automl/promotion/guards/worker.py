@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from automl.disk import disk_error
 from automl.errors import UnreachableError
 from automl.history.contract import Contract, load_contract
 from automl.modeling.families import load_families
@@ -89,9 +90,8 @@ def examine(
         except UnreachableError as error:  # that is no fault of the model
             connection.send(error)
         except (Exception, SystemExit) as error:  # noqa: BLE001  a user's estimator may raise anything
-            connection.send(
-                (f"{type(error).__name__}: {error}".strip().splitlines() or ["no message"])[-1]
-            )
+            text = str(disk_error(error) or f"{type(error).__name__}: {error}").strip()
+            connection.send((text.splitlines() or ["no message"])[-1])
         else:
             connection.send("")
 

@@ -79,6 +79,7 @@ def test_a_commit_file_is_never_overwritten(copied: Site) -> None:
     }
     assert sorted(p.name for p in folder_of(copied).iterdir()) == [
         "_commits",
+        "_owner.json",
         f"generation={generation}",
     ]
 

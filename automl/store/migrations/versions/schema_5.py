@@ -1,0 +1,18 @@
+"""A store has an id, which the folders that it publishes into name."""
+
+from uuid import uuid4
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "5"
+down_revision = "4"
+
+
+def upgrade() -> None:
+    """Give the store its id."""
+    connection = op.get_bind()
+    if "store" not in {c["name"] for c in sa.inspect(connection).get_columns("automl_meta")}:
+        op.add_column("automl_meta", sa.Column("store", sa.Text))
+    meta = sa.table("automl_meta", sa.column("store"))
+    connection.execute(meta.update().values(store=uuid4().hex))
