@@ -1,4 +1,4 @@
-"""What follows a commit: readers have the new champion or predictions already, so a failure is told and undoes nothing."""
+"""What follows a commit: readers have the new champion or predictions already, so a failure undoes nothing."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def backup_of(site: Site, folder: Path) -> Path:
 
 
 def with_store(site: Site, home: Path | None = None) -> Site:
-    """The site with a store that is created anew, or restored from a backup."""
+    """The site with a new store, or one restored from a backup."""
     site.store.engine.dispose()
     shutil.rmtree(site.store.workspace.home)
     if home is not None:
