@@ -71,13 +71,17 @@ class Clock:
         return trial.seconds_refit <= PLANNED_SHARE * REFIT_SHARE * self.whole
 
     def needed(self, trials: Sequence[Trial]) -> float:
-        """Seconds of a budget in which the cheapest of these trials would end and be refitted; 0 if none was timed."""
+        """Seconds of a budget in which the cheapest of these trials would end and be refitted; 0 if none was timed.
+
+        A fit that was stopped takes at least the seconds until then.
+        """
         blocks, share = len(self.work.blocks), PLANNED_SHARE * REFIT_SHARE
         costs = []
         for trial in trials:
-            if trial.losses:
-                search = blocks * trial.seconds / len(trial.losses) + self.overhead()
-                refit = max(trial.seconds_refit, trial.seconds_fit * self.grown) / share
+            if trial.seconds:
+                fit = trial.seconds / max(1, len(trial.losses))
+                search = blocks * fit + self.overhead()
+                refit = (trial.seconds_refit or fit * self.grown) / share
                 costs.append(max(search / (1 - REFIT_SHARE), refit))
         return min(costs, default=0.0)
 
