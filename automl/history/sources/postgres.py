@@ -49,7 +49,7 @@ _DESCRIBED = """
     select oid::text, format_type(oid, null) as name, typcategory = 'A' or typtype = 'c' as nested
     from pg_type where oid = any(cast(:oids as oid[]))
 """
-PARAMETER = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
+PARAMETER = re.compile(r"(?<![:\w\\]):(\w+)(?!\w)")
 _OLDEST_TRANSACTION = """
     select least(now(), min(xact_start))
     from pg_stat_activity

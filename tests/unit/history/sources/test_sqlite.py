@@ -252,6 +252,7 @@ def test_rows_that_came_since_are_found_in_every_spelling(tmp_path: Path) -> Non
         ("select * from t where x = 'a < :b' and ts < :as_of", "ts", True),
         ("select * from t where ts in (:as_of)", "", False),
         ("select :as_of as a", "", False),
+        ("select x::int from t where ts < :as_of::date", "ts", True),
     ],
 )
 def test_what_a_bound_is_compared_with(query: str, operand: str, bare: bool) -> None:
