@@ -32,7 +32,7 @@ from automl.workspace import Workspace
 __all__ = ["TRANSFER_SECONDS", "Connection", "make_local_store"]
 
 T = TypeVar("T")
-REQUEST_SECONDS = 8.0  # all attempts of one request
+REQUEST_SECONDS = 6.0  # all attempts of one request
 TRANSFER_SECONDS = (
     600.0  # the files of one model; silence ends a transfer after MLflow's own timeout
 )
