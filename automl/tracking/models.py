@@ -146,11 +146,14 @@ def _refuse_missing_libraries(folder: Path) -> None:
 def _arguments(
     model: Any, sample: pd.DataFrame, families: Sequence[Code], folder: Path
 ) -> dict[str, Any]:
-    code = [Path(features_path[0]) / f"{CARRIED}.py"]
+    # copied without their rights: MLflow keeps those of a file, and the workspace is its owner's
+    code = [
+        Path(shutil.copyfile(Path(features_path[0]) / f"{CARRIED}.py", folder / f"{CARRIED}.py"))
+    ]
     for family in families:
         # only family files whose classes the model contains are saved with it
         if any(type(part).__module__ == family.module for part in _parts(model)):
-            code.append(Path(shutil.copy(family.path, folder / f"{family.module}.py")))
+            code.append(Path(shutil.copyfile(family.path, folder / f"{family.module}.py")))
     modules = {type(part).__module__.partition(".")[0] for part in _parts(model)}
     boosters = [m for m in ("lightgbm", "xgboost", "catboost") if m in modules and m in sys.modules]
     wanted = [*_REQUIRED, *map(_distribution, boosters)]
