@@ -12,9 +12,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+from sklearn.linear_model import LinearRegression
 
 from automl.errors import UnreachableError
 from automl.problem import load_problem
@@ -211,3 +213,22 @@ def test_first_commands_that_start_together_find_the_tables_whole(tmp_path: Path
     assert not list(tmp_path.glob(".automl/mlflow-new.*"))
     assert (tmp_path / ".automl").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / ".automl" / "mlflow.db").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.slow  # two models are logged
+def test_versions_go_on_after_the_highest_released_one_if_the_registered_model_was_deleted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = write_problem(tmp_path)
+    registry = Registry(load_problem(file), open_workspace(file))
+    sample = pd.DataFrame({"weight": [1.0, 2.0, 3.0]})
+    model = LinearRegression().fit(sample, [1.0, 2.0, 3.0])
+    run = registry.open_cycle("2026-01-05", {}, {})
+    first = registry.register(run, model, sample, [], {"cycle": "1"})
+    assert first.version == 1
+    registry.client.delete_registered_model("parcels")
+    registry.client.delete_run(run)
+    again = registry.register(run, model, sample, [], {"cycle": "2"}, after=3)
+    assert again.version == 4
+    assert registry.load(4, again.digests).predict(sample).round(6).tolist() == [1.0, 2.0, 3.0]
+    assert "the registered model parcels was deleted in MLflow; it is created again" in caplog.text
