@@ -21,8 +21,9 @@ __all__ = ["Failure", "from_driver"]
 _DENIED = re.compile(
     r'authentication failed|no pg_hba.conf entry|role "[^"]*" (does not exist|is not permitted)'
 )
+_STOPPED = re.compile(r"^interrupted$|^INTERRUPT Error")  # by our own timer: SQLite, DuckDB
 _LOST = ("server closed the connection", "terminating connection", "connection to server was lost")
-_DRIVERS = ("adbc_driver_manager", "psycopg", "sqlite3")
+_DRIVERS = ("adbc_driver_manager", "psycopg", "sqlite3", "duckdb", "_duckdb")
 
 
 def from_driver(error: BaseException) -> bool:
@@ -60,7 +61,7 @@ class Failure:
                 code="no_right",
                 next_step=f"grant select on {table} to {self.user or 'this user'};",
             )
-        if state == "57014" or "statement timeout" in text or text == "interrupted":
+        if state == "57014" or "statement timeout" in text or _STOPPED.search(text):
             return HistoryError(
                 f"{source}: the query took longer than {self.seconds} s and was stopped",
                 code="source_slow",

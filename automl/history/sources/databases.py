@@ -46,32 +46,11 @@ from automl.problem import Problem
 from automl.redaction import redact
 from automl.workspace import Workspace, driver_package, with_driver
 
-__all__ = ["CONNECT_SECONDS", "STATEMENT_SECONDS", "open_database"]
+__all__ = ["CONNECT_SECONDS", "STATEMENT_SECONDS", "Database", "database_url"]
 
 CONNECT_SECONDS = 5  # a source that has not responded by then is called unreachable
 STATEMENT_SECONDS = 900  # a query that has not ended by then is stopped
 Bounds: TypeAlias = Mapping[str, Any]  # names of parameters -> moments, texts, numbers
-_END = re.compile(r"[\s;]*((?:\n?--[^\n]*\s*)*)\Z")  # of a query: semicolons, then comments
-
-
-def open_database(
-    problem: Problem, workspace: Workspace, query: str, bound: Mapping[str, datetime]
-) -> Database:
-    """The database of `history.source`, connected, in a read-only transaction.
-
-    Raises
-    ------
-    ProblemError, UnreachableError, HistoryError
-        The URL is wrong; the database does not respond; the password or a right is missing.
-    """
-    url = _database_url(problem.history.source, workspace)
-    source = Database(problem=problem, url=url, query=_END.sub(r"\1", query), bound=bound)
-    try:
-        source.open()
-    except BaseException:
-        source.close()
-        raise
-    return source
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,8 +75,13 @@ class Database:
 
     @property
     def backend(self) -> str:
-        """`postgresql`, `sqlite`, ..."""
+        """`postgresql`, `sqlite`, `duckdb`, ..."""
         return self.url.get_backend_name()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the database has responded."""
+        return self._connection is not None
 
     def open(self) -> None:
         """Connect; on PostgreSQL note the oldest open transaction before the snapshot is taken."""
@@ -145,7 +129,7 @@ class Database:
 
     def chunks(self, names: Sequence[str], since: Since | None = None) -> Iterator[Chunk]:
         """Rows of the query, streamed."""
-        if self.backend == "postgresql" and not self._types:
+        if self.backend in ("postgresql", "duckdb") and not self._types:
             self.names()
         self._check_edges()
         where, edges = self._newer(since)
@@ -156,17 +140,16 @@ class Database:
         query = comparable(query) if self.backend == "sqlite" else query
         sql = f"select {columns} from (\n{query}\n) as q{where}"  # noqa: S608
         with self._reported():
-            if self._adbc is not None:
-                yield from self._stream_arrow(sql, edges)
-            else:
-                yield from self._stream(sql, edges, names)
+            yield from self._read(sql, edges, names)
 
     def _check_edges(self) -> None:
         """Refuse a query that leaves out rows of its window; once for all chunks."""
         h = self.problem.history
         found = [] if self._checked else doubtful(self.query, h.time, backend=self.backend)
         self._checked = True
-        typed = self.backend == "postgresql" and self._types.get(h.time) not in TEXT_TYPES
+        typed = (
+            self.backend in ("postgresql", "duckdb") and self._types.get(h.time) not in TEXT_TYPES
+        )
         if found and not typed:
             refuse_lost_rows(self.problem, self.bound, self.query, found, self._times)
 
@@ -241,6 +224,11 @@ class Database:
 
     # ------------------------------------------------------------ any database
 
+    def _read(self, sql: str, edges: Bounds, names: Sequence[str]) -> Iterator[Chunk]:
+        if self._adbc is not None:
+            return self._stream_arrow(sql, edges)
+        return self._stream(sql, edges, names)
+
     def _stream(self, sql: str, edges: Bounds, names: Sequence[str]) -> Iterator[Chunk]:
         result = self._run(sql, edges)
         # SQLAlchemy has already taken the first row of a server-side cursor; SQLite's own cursor is faster
@@ -271,15 +259,15 @@ class Database:
                     {"name": name, "value": value},
                 )
             return connection.execute(sa.text(reading_settings(sql, bound).replace(":", r"\:")))
-        values = {
-            **self.bound,
-            "since": self.bound.get("since", datetime(1, 1, 2, tzinfo=UTC)),
-            **(edges or {}),
-        }
+        values = self._values(edges or {})
         if self.backend == "sqlite":
             values = {**numbered(values), **values}
         used = {n: self._value(n, v) for n, v in values.items() if n in PARAMETER.findall(sql)}
         return connection.execute(sa.text(sql), used)
+
+    def _values(self, edges: Bounds) -> dict[str, Any]:
+        since = self.bound.get("since", datetime(1, 1, 2, tzinfo=UTC))
+        return {**self.bound, "since": since, **edges}
 
     def _value(self, name: str, value: Any) -> Any:
         if not isinstance(value, datetime):
@@ -368,18 +356,26 @@ class Database:
             error=original or error,
             user=self.url.username or "",
             seconds=STATEMENT_SECONDS,
-            connected=self._connection is not None,
+            connected=self.connected,
         ).as_error()
 
 
-def _database_url(source: str, workspace: Workspace) -> sa.URL:
+def database_url(source: str, workspace: Workspace) -> sa.URL:
+    """The URL of a source with its `${NAME}` references filled in; a file is absolute.
+
+    Raises
+    ------
+    ProblemError, UnreachableError
+        It is no URL; a variable is not set; there is no such file.
+    """
     try:
         url = sa.make_url(with_driver(fill_references(source, "history.source")))
     except (sa.exc.ArgumentError, ValueError) as error:
         raise ProblemError(
             f"history.source: {redact(source)!r} is not a database URL", code="url"
         ) from error
-    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+    backend = url.get_backend_name()
+    if backend in ("sqlite", "duckdb") and url.database and url.database != ":memory:":
         path = (workspace.root / url.database).resolve()
         if not path.is_file():
             raise UnreachableError(
@@ -387,5 +383,7 @@ def _database_url(source: str, workspace: Workspace) -> sa.URL:
                 code="source_unreachable",
                 next_step="Build or copy the database there, then run the same command again.",
             )
+        if backend == "duckdb":
+            return url.set(database=str(path))
         url = url.set(database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
     return url

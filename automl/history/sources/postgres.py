@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 FLOAT4 = "700"  # the number of PostgreSQL's type `real`
-TEXT_TYPES = ("25", "1043", "1042")  # text, varchar, char(n)
+TEXT_TYPES = ("25", "1043", "1042", "VARCHAR")  # text, varchar, char(n); DuckDB's
 # bool, bytea, "char", name, whole numbers, oid, uuid: read as they are
 _AS_THEY_ARE = {"16", "17", "18", "19", "20", "21", "23", "26", FLOAT4, "701", "1700", "2950"}
 _TIMES = {"1082": "date", "1114": "timestamp", "1184": "timestamptz"}
