@@ -53,7 +53,7 @@ contracts: setup
 	$(BIN)/lint-imports
 
 lock:  ## Renew requirements.lock from pyproject.toml; needs uv and a network
-	uv pip compile pyproject.toml --extra postgres --extra examples --extra catboost --extra xgboost --group dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra postgres --extra duckdb --extra examples --extra catboost --extra xgboost --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
 
 clean:  ## Remove the demo's workspace and warehouse

@@ -252,8 +252,14 @@ class Project:
         )
         return Shown(document, data_text.contract_text)
 
-    def check(self) -> Shown:
-        """Validate the problem file and its families without reading data."""
+    def check(self, *, data: bool = False) -> Shown:
+        """Validate the problem file and its families without reading data.
+
+        Parameters
+        ----------
+        data
+            Open source, store and MLflow too, as a cycle will; no row is read, nothing is left behind.
+        """
         from automl import report
         from automl.modeling.families import load_families
 
@@ -263,7 +269,13 @@ class Project:
             from automl.modeling.features import load_columns
 
             load_columns(problem.transformer)
-        return Shown(report.checked(problem, self.workspace, families), report.checked_text)
+        opened = None
+        if data:
+            from automl.cycles import connections
+
+            opened = connections.open_all(problem, self.workspace)
+        document = report.checked(problem, self.workspace, families, connections=opened)
+        return Shown(document, report.checked_text)
 
     # ---- review
 

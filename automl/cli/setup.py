@@ -16,8 +16,14 @@ __all__ = ["check", "doctor", "spaces"]
 
 
 @app.command(group=SETUP)
-def check(file: File, /, *, json: Json = False, debug: Debug = False) -> int:
-    """Validate a problem file and its families without reading data."""
+def check(file: File, /, *, data: bool = False, json: Json = False, debug: Debug = False) -> int:
+    """Validate a problem file and its families without reading data.
+
+    Parameters
+    ----------
+    data
+        Open source, store and MLflow too, as a cycle will; no row is read, nothing is left behind.
+    """
     problem, workspace = open_problem(file)
     from automl import report
     from automl.modeling.families import load_families
@@ -32,8 +38,14 @@ def check(file: File, /, *, json: Json = False, debug: Debug = False) -> int:
         from automl.report import existing_store
 
         check_folder(problem, workspace, existing_store(workspace))
-    document = report.checked(problem, workspace, families)
-    return print_document(document, report.checked_text, as_json=json)
+    opened = None
+    if data:
+        from automl.cycles import connections
+
+        opened = connections.open_all(problem, workspace)
+    document = report.checked(problem, workspace, families, connections=opened)
+    print_document(document, report.checked_text, as_json=json)
+    return next((c["exit_code"] for c in opened or () if not c["passed"]), 0)
 
 
 @app.command(group=SETUP, usage="automl spaces [OPTIONS] [NAME]")

@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from rich.console import Group
 from rich.text import Text
 
+from automl.cycles.connections import open_all
 from automl.diagnostics.check import Check
 from automl.errors import AutomlError, UnreachableError
 from automl.problem import Problem
@@ -44,7 +45,7 @@ def examine(
 ) -> list[Check]:
     """Check everything that has been seen to break.
 
-    With a problem, its workspace is checked too; with `open_registry`, whether MLflow agrees with the
+    With a problem, its workspace, source and destinations are checked too; with `open_registry`, whether MLflow agrees with the
     store about the champion.
     """
     looks: list[Callable[[], Check]] = [
@@ -63,7 +64,14 @@ def examine(
         ]
     if problem is not None and workspace is not None and open_registry is not None:
         looks.append(lambda: _champion(problem, workspace, open_registry))
-    return [_guarded(look) for look in looks]
+    checks = [_guarded(look) for look in looks]
+    if problem is not None and workspace is not None:
+        checks += [
+            Check(c["name"], c["passed"], c["found"], c["remedy"])
+            for c in open_all(problem, workspace)
+            if c["name"] != "mlflow"  # checked above
+        ]
+    return checks
 
 
 def to_json(checks: Sequence[Check]) -> dict[str, Any]:

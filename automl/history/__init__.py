@@ -17,7 +17,7 @@ new or changed is fetched; parts that did not change are shared by all snapshots
 
 from __future__ import annotations
 
-from automl.history.batch import plain_keys, pull_batch, sample
+from automl.history.batch import plain_keys, probe, pull_batch, sample
 from automl.history.pull import pull
 from automl.history.rows.kinds import ColumnKind, ColumnKinds
 from automl.history.rows.local_time import utc_naive
@@ -59,6 +59,7 @@ __all__ = [
     "learning_only",
     "personal_keys",
     "plain_keys",
+    "probe",
     "pull",
     "pull_batch",
     "pulls",

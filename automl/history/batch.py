@@ -29,7 +29,7 @@ from automl.history.storage.writer import PartWriter
 from automl.problem import Problem
 from automl.workspace import Workspace
 
-__all__ = ["plain_keys", "pull_batch", "sample"]
+__all__ = ["plain_keys", "probe", "pull_batch", "sample"]
 
 
 def pull_batch(
@@ -70,6 +70,34 @@ def sample(
     require_secret(problem)
     with hide_error_text(problem):
         return _sample(problem, workspace, as_of, since)
+
+
+def probe(
+    problem: Problem, workspace: Workspace, as_of: datetime, *, batch: bool
+) -> tuple[str, ...]:
+    """The columns of the history or of the batch, after opening the source; no row is read.
+
+    Raises
+    ------
+    HistoryError, UnreachableError, ProblemError
+        As for `pull`, of what shows before a row is read.
+    """
+    require_secret(problem)
+    h = problem.history
+    source = (
+        _open_batch(problem, workspace, as_of)
+        if batch
+        else sources.open_source(problem, workspace, h.query, {"as_of": as_of})
+    )
+    try:
+        names = source.names()
+        refuse_names(problem, names)
+        keys = {f"history.key {k!r}": k for k in h.key}
+        roles = keys if batch else {"history.target": h.target} | also_named(problem)
+        require(names, {"history.time": h.time}, roles)
+        return tuple(names)
+    finally:
+        source.close()
 
 
 def plain_keys(problem: Problem, workspace: Workspace, as_of: datetime) -> pd.DataFrame | None:

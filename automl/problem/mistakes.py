@@ -6,6 +6,7 @@ Works on the raw content of the file, before it is valid.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -132,8 +133,37 @@ def _history_conflicts(h: Mapping[str, Any]) -> list[str]:
         wrong.append(
             f"found column {', '.join(reserved)}, a reserved column of the predictions; rename it in the query"
         )
+    wrong += _wrong_names(h)
     if h.get("target") in _texts(h.get("key")):
         wrong.append(f"found target {h['target']!r} in key; wanted a key without the target")
+    return wrong
+
+
+def _wrong_names(h: Mapping[str, Any]) -> list[str]:
+    """Columns without a name, listed twice, or that databases or text files cannot tell apart."""
+    wrong = []
+    for role in ("key", "group"):
+        names = _texts(h.get(role))
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            wrong.append(f"found {twice[0]!r} twice in {role}; wanted each column once")
+        if "" in names:
+            wrong.append(f"found a column without a name in {role}; wanted names")
+    published = list(dict.fromkeys(_texts([*_texts(h.get("key")), h.get("time")])))
+    seen: dict[str, str] = {}
+    for name in published:
+        other = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other != name:
+            wrong.append(
+                f"found {other!r} and {name!r}, which databases take for one column; wanted distinct names"
+            )
+    named = [h.get(k) for k in ("time", "target", "label_time", "updated_at", "weight")]
+    for name in dict.fromkeys(_texts([*named, *_texts(h.get("key")), *_texts(h.get("group"))])):
+        if any(unicodedata.category(c) == "Cc" for c in name):
+            wrong.append(
+                f"found column {name!r}, whose name holds a line break or another control character; "
+                "rename it in the query"
+            )
     return wrong
 
 
@@ -161,7 +191,7 @@ def explain(error: ValidationError) -> list[str]:
         elif kind == "missing":
             lines.append(f"{where}: missing; wanted a value")
         elif kind == "value_error":
-            lines.append(f"{where}: {item['ctx']['error']}")
+            lines.append(f"{where}: {item['ctx']['error']}".removeprefix(": "))
         else:
             message = item["msg"][0].lower() + item["msg"][1:]
             hint = did_you_mean(str(found), re.findall(r"'([^']+)'", item["msg"]))

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from automl.problem.slots import Slots, cron_mistake
 from automl.problem.spans import Duration, Span
+from automl.problem.table_names import table_mistake
 
 __all__ = [
     "HIGHER_IS_BETTER",
@@ -44,9 +45,7 @@ HIGHER_IS_BETTER = frozenset(
 # zones that depend on the machine; Prefect refuses them
 OF_THE_MACHINE = ("Factory", "localtime")
 MIN_OVERLAP = 300  # seconds; a shorter one loses rows of slow transactions
-_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")
-# 40 characters leave room for suffixes within PostgreSQL's 63 bytes
-_TABLE = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 
 
 class _Table(BaseModel):
@@ -219,10 +218,8 @@ class PublishSection(_Table):
     @field_validator("table")
     @classmethod
     def _table(cls, value: str) -> str:
-        if value and not _TABLE.match(value):
-            raise ValueError(
-                f"found {value!r}; wanted lower-case letters, digits and _, at most 40"
-            )
+        if value and (mistake := table_mistake(value)):
+            raise ValueError(mistake)
         return value
 
 
@@ -267,11 +264,19 @@ class Problem(_Table):
     @field_validator("name")
     @classmethod
     def _name(cls, value: str) -> str:
-        if not _NAME.match(value):
+        if not _NAME.fullmatch(value):
             raise ValueError(
                 f"found {value!r}; wanted a letter, then letters, digits, - or _, at most 63"
             )
         return value
+
+    @model_validator(mode="after")
+    def _default_table(self) -> Problem:
+        if mistake := table_mistake(self.table):
+            raise ValueError(
+                f"publish.table: {mistake}; set publish.table, its default is the name"
+            )
+        return self
 
     @property
     def table(self) -> str:

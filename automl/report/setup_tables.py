@@ -19,11 +19,16 @@ __all__ = ["checked", "deployments", "families", "schedule_text", "ui_command"]
 
 
 def checked(
-    problem: Problem, workspace: Workspace, families: Mapping[str, Family]
+    problem: Problem,
+    workspace: Workspace,
+    families: Mapping[str, Family],
+    *,
+    connections: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """A valid problem file with its defaults filled in."""
+    """A valid problem file with its defaults filled in, and what opening all that it names has found."""
     as_of = default_as_of(problem, "retrain", now())
-    return {
+    opened = {} if connections is None else {"connections": [*connections]}
+    return opened | {
         "problem": problem.name,
         "task": problem.task,
         "file": str(problem.file),

@@ -335,6 +335,10 @@ def checked_text(document: Mapping[str, Any]) -> Group:
         f"  publishes  table {document['table']}",
         f"  workspace  {document['workspace']}",
     ]
+    for c in document.get("connections", ()):
+        lines.append(f"{'  ok' if c['passed'] else 'FAIL':6} {c['name']:10} {c['found']}")
+        if not c["passed"]:
+            lines.append(f"         -> {c['remedy']}")
     return Group(*(Text(line, overflow="fold") for line in lines))
 
 

@@ -1,6 +1,7 @@
 """The one truth of a workspace: cycles, releases, generations, ledger; SQLite or PostgreSQL."""
 
 from automl.store.ledger import Entry, Waiting
+from automl.store.probing import is_there, may_write
 from automl.store.rows import (
     UNSCORED,
     Cycle,
@@ -24,5 +25,7 @@ __all__ = [
     "Store",
     "Waiting",
     "aware",
+    "is_there",
+    "may_write",
     "naive",
 ]

@@ -23,7 +23,7 @@ from automl.store.migrate import upgrade
 from automl.store.rows import Hold, naive
 from automl.workspace import Workspace, driver_package, now, with_driver
 
-__all__ = ["Database"]
+__all__ = ["Database", "open_engine"]
 
 T = TypeVar("T")
 OPENING_SECONDS = 120  # first commands that start together wait for the one that makes the tables
@@ -34,23 +34,10 @@ class Database:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        url = _checked_url(workspace.database_url)
-        self.sqlite = url.get_backend_name() == "sqlite"
+        self.sqlite = _checked_url(workspace.database_url).get_backend_name() == "sqlite"
         with naming_disk_errors(workspace.home):
             workspace.create()
-        wait = {"timeout": 20} if self.sqlite else {"connect_timeout": 5}
-        try:
-            self.engine = sa.create_engine(
-                url,
-                connect_args=wait,
-                hide_parameters=True,  # they are rows, and error messages are stored and shown
-            )
-        except ImportError as error:
-            raise ProblemError(
-                f"AUTOML_DATABASE_URL {redact(workspace.database_url)}: {error}",
-                code="no_driver",
-                next_step=f"Install its driver: {driver_package(error, url.get_backend_name())}",
-            ) from error
+        self.engine = open_engine(workspace)
         # the same connections, for transactions that write
         self.writer = self.engine.execution_options(writing=True)
         if self.sqlite:
@@ -224,15 +211,44 @@ class Database:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: sa.exc.DBAPIError) -> UnreachableError:
-        message = " ".join(redact(str(error.orig)).split())
+        return self.unreachable(self.workspace, error.orig or error)
+
+    @staticmethod
+    def unreachable(workspace: Workspace, error: BaseException) -> UnreachableError:
+        """The error for a database that does not answer, or refuses to be written to."""
+        message = " ".join(redact(str(error)).split())
         check = "the rights and space of the workspace folder"
-        if not self.sqlite:
+        if not workspace.database_url.startswith("sqlite"):
             check = "that PostgreSQL runs, and AUTOML_DATABASE_URL"
         return UnreachableError(
-            f"the store {redact(self.workspace.database_url)} does not answer: {message}",
+            f"the store {redact(workspace.database_url)} does not answer: {message}",
             code="store_unreachable",
             next_step=f"Check {check}; then run the same command again.",
         )
+
+
+def open_engine(workspace: Workspace) -> sa.Engine:
+    """Connections to the database of a store, made when they are used.
+
+    Raises
+    ------
+    ProblemError
+        The address is no database that a store may be in, or its driver is missing.
+    """
+    url = _checked_url(workspace.database_url)
+    sqlite = url.get_backend_name() == "sqlite"
+    try:
+        return sa.create_engine(
+            url,
+            connect_args={"timeout": 20} if sqlite else {"connect_timeout": 5},
+            hide_parameters=True,  # they are rows, and error messages are stored and shown
+        )
+    except ImportError as error:
+        raise ProblemError(
+            f"AUTOML_DATABASE_URL {redact(workspace.database_url)}: {error}",
+            code="no_driver",
+            next_step=f"Install its driver: {driver_package(error, url.get_backend_name())}",
+        ) from error
 
 
 def _checked_url(text: str) -> sa.URL:

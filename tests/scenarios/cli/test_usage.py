@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -205,3 +206,18 @@ def test_inspecting_before_any_cycle_prints_one_json_document(
 
     assert key in result.document
     assert result.document.get("champion") is None
+
+
+# ---------------------------------------------------------------- what a cycle will need
+
+
+def test_check_opens_what_a_cycle_will_need_and_leaves_nothing(place: Place) -> None:
+    (place.folder / "world.db").unlink()
+    before = sorted(place.folder.rglob("*"))
+    result = place.run("check", str(place.file), "--data", "--json")
+    assert result.code == 5
+    found = {c["name"]: c for c in json.loads(result.out)["connections"]}
+    assert [name for name, c in found.items() if not c["passed"]] == ["source"]
+    assert "no file at" in found["source"]["found"]
+    assert {"store", "table", "mlflow"} <= {*found}
+    assert sorted(place.folder.rglob("*")) == before

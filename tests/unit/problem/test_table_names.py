@@ -1,0 +1,61 @@
+"""Names that databases would refuse or confuse are mistakes of the problem file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from automl.errors import ProblemError
+from automl.problem import Problem
+
+MakeProblem = Callable[..., Problem]
+KEY = 'key         = ["parcel"]'
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ({KEY: 'key = ["parcel", "parcel"]'}, "history: found 'parcel' twice in key"),
+        ({KEY: f'{KEY}\ngroup = ["depot", "depot"]'}, "history: found 'depot' twice in group"),
+        ({KEY: 'key = ["parcel", ""]'}, "history: found a column without a name in key"),
+        ({KEY: 'key = ["late"]'}, "history: found target 'late' in key"),
+        ({KEY: 'key = ["parcel", "Parcel"]'}, "found 'parcel' and 'Parcel', which databases take"),
+        ({KEY: 'key = ["Sent_At"]'}, "found 'Sent_At' and 'sent_at', which databases take for one"),
+        ({KEY: 'key = ["a\\nb"]'}, r"found column 'a\\nb', whose name holds a line break"),
+        ({'"late"': '"la\\tte"'}, r"found column 'la\\tte', whose name holds a line break"),
+        ({'"parcels"': '"parcels\\n"'}, "name: found 'parcels\\\\n'; wanted a letter, then"),
+    ],
+)
+def test_columns_that_databases_cannot_tell_apart_are_refused(
+    edit: dict[str, str], message: str, make_problem: MakeProblem
+) -> None:
+    with pytest.raises(ProblemError, match=message):
+        make_problem(replace=edit)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("sqlite_master", "SQLite keeps names that begin with sqlite_"),
+        ("automl_release", "names that begin with automl_ are those of the store's own tables"),
+        ("order", "a word of SQL; wanted a name that queries need not quote"),
+        ("parcels\\n", "wanted lower-case letters, digits and _, at most 40"),
+        ("p" * 41, "wanted lower-case letters, digits and _, at most 40"),
+    ],
+)
+def test_tables_that_are_not_ours_to_name_are_refused(
+    table: str, message: str, make_problem: MakeProblem
+) -> None:
+    end = f'origins = 2\n\n[publish]\ntable = "{table}"'
+    with pytest.raises(ProblemError, match=f"publish.table: found .*{message}"):
+        make_problem(replace={"origins = 2": end})
+
+
+def test_a_name_whose_table_would_be_a_word_of_sql_asks_for_a_table(
+    make_problem: MakeProblem,
+) -> None:
+    with pytest.raises(ProblemError, match=r"\n  publish.table: found 'order', a word of SQL.*set"):
+        make_problem(name="Order")
+    table = {"origins = 2": 'origins = 2\n\n[publish]\ntable = "orders"'}
+    assert make_problem(name="Order", replace=table).table == "orders"
