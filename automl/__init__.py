@@ -17,7 +17,7 @@ What a cycle does, in its order
                     version per key (`rows/versions`), the data `contract`, frozen snapshots (`storage`), the
                     rows to predict (`batch`)
     sweep/          search: Optuna proposes recipes (`proposals`), trials are scheduled (`search`), their
-                    processes run and are killed in modeling/training and modeling/workers; the best are
+                    fits run in workers (modeling/training, processes/children); the best are
                     blended and weighted (`blending`, modeling/ensemble); the `leaderboard`
     tracking/       log: MLflow `runs`, model versions, `trials`, saved `views`; the only door to mlflow
     promotion/      promote: `evidence`, the rule that decides (`decide`), `guards`, the `release` transaction
@@ -25,7 +25,8 @@ What a cycle does, in its order
                     empty today), `staging`, `audit`, the `pointer` that readers follow
 
 What they are made of
-    modeling/       families, recipes, metrics, blocks in time (`splits`), training, worker processes
+    modeling/       families, recipes, metrics, blocks in time (`splits`), training
+    processes/      worker processes and what ends with them; calls of users' code
     problem/        the problem file as one value; cron slots (`slots`), durations (`spans`)
     cycles/         options, job and result of a run; missed slots
     store/          the database: cycles, decisions, releases, ledger, migrations

@@ -100,7 +100,7 @@ def by_command(file: Path, as_of: datetime, plan: str, lacking: str) -> dict[str
 
 def in_this_process(file: Path, as_of: datetime, plan: str, _: str) -> dict[str, Any]:
     """The same in this process, so that libraries are imported once."""
-    from automl.modeling.workers import warm_up
+    from automl.processes import warm_up
 
     warm_up()  # as the command does
     from automl.cycles.options import RunOptions

@@ -14,8 +14,8 @@ from uuid import uuid4
 import pandas as pd
 import pytest
 
-from automl.modeling import workers
 from automl.problem import Problem, load_problem
+from automl.processes import children
 from automl.workspace import DEFAULTS, Workspace, open_workspace
 from tests.support.commands import Launcher, launching
 from tests.support.parcels import make_world, write_problem
@@ -30,13 +30,13 @@ for name, value in DEFAULTS.items():
     os.environ.setdefault(name, value)
 
 # once for all tests, not in every one
-workers.PRELOADED.append("automl.promotion.guards.worker")
+children.PRELOADED.append("automl.promotion.guards.worker")
 
 
 @pytest.fixture(scope="session")
 def server() -> None:
     """The server of children has imported what it will: no test's budget pays for that."""
-    child = workers.context().Process(target=int)
+    child = children.context().Process(target=int)
     child.start()
     child.join()
 

@@ -15,7 +15,7 @@ from automl.predictions import read_classes, read_generation
 from automl.predictions.predict import predict
 from automl.problem import Problem
 from automl.store import Store
-from automl.tracking import Registry
+from automl.tracking import Registry, closing_model, load_model
 from automl.workspace import Workspace
 
 __all__ = ["live_predictions", "predict_frame"]
@@ -68,8 +68,14 @@ def predict_frame(problem: Problem, workspace: Workspace, frame: pd.DataFrame) -
             next_step="project.cycle()",
         )
     batch = _batch(frame, problem, contract)
-    model = Registry(problem, workspace).load(champion.model_version, champion.digests)
-    output, _ = predict(model, batch, problem, contract)
+    model = load_model(
+        Registry(problem, workspace),
+        champion.model_version,
+        champion.digests,
+        champion.blend.families,
+    )
+    with closing_model(model):
+        output, _ = predict(model, batch, problem, contract)
     return output[[n for n in OUTPUT if n in output.columns]].set_axis(frame.index)
 
 

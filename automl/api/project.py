@@ -262,8 +262,10 @@ class Project:
         """
         from automl import report
         from automl.modeling.families import load_families
+        from automl.modeling.user_files import try_user_files
 
         problem = load_problem(self.problem.file)
+        try_user_files(problem)
         families = load_families(problem.sweep.families, problem.file.parent)
         if problem.transformer:
             from automl.modeling.features import load_columns

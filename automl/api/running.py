@@ -41,7 +41,7 @@ def run_verb(
     result = report.finished(problem, workspace, verb, options)
     if result is None:
         if verb != "score":  # workers import their libraries while this process imports its own
-            from automl.modeling.workers import warm_up
+            from automl.processes import warm_up
 
             warm_up()
         result = _pipeline(verb)(problem, workspace, options)

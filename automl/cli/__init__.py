@@ -7,6 +7,7 @@
     setup    check, spaces, doctor
     console  what is printed, and where
     inputs   problem file, times and settings of a command
+    signals  what Ctrl-C and SIGTERM do
     entry    the entry point and its exit codes
 
 Commands import what they need when they run, so that `--help` is quick.

@@ -40,7 +40,7 @@ app = App(
         "Words: docs/concepts.md\n\n"
         "Exit codes: 0 done, 1 failed, 2 wrong usage or problem file, 3 data refused, 4 no model to use: no "
         "champion, and no trial succeeded, 5 MLflow or a database unreachable, 6 scoring or publishing failed, "
-        "7 another run holds the cycle, 130 interrupted."
+        "7 another run holds the cycle, 130 interrupted, 143 ended by SIGTERM."
     ),
     version_flags=["--version"],
     default_parameter=Parameter(negative="", show_default=False),

@@ -7,9 +7,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cyclopts import CycloptsError, CycloptsPanel, MissingArgumentError, UnknownCommandError
 
@@ -29,6 +30,7 @@ __all__ = [
     "print_error",
     "print_message",
     "print_result",
+    "stdout_for_documents",
     "stdout_to_stderr",
     "usage_error",
 ]
@@ -47,11 +49,11 @@ def print_document(
     """Print a document as JSON, or as `text` renders it; returns exit code 0."""
     if as_json:
         content = json.dumps({"schema": 1, **document}, default=str, allow_nan=False)
-        sys.stdout.write(content + "\n")
+        _write(content + "\n")
     else:
         from rich.console import Console
 
-        Console(highlight=False, soft_wrap=False).print(text(document))
+        Console(file=_stdout.file, highlight=False, soft_wrap=False).print(text(document))
     return 0
 
 
@@ -67,15 +69,21 @@ def print_message(text: str) -> None:
     print(redact(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
-def print_error(error: AutomlError, arguments: list[str], since: datetime) -> None:
-    """Print what went wrong, what is in effect, and what to type next; `since` is when the command began."""
+def print_error(
+    error: AutomlError, arguments: list[str], since: datetime, *, shown: bool = True
+) -> None:
+    """Print what went wrong, what is in effect, and what to type next; unless `shown`, only as JSON.
+
+    `since` is when the command began.
+    """
     lines = [f"error: {error}"]
     effect, changed = in_effect_after(arguments, since)
     if effect:
         lines.append(f"{'in effect' if changed else 'unchanged'}: {effect}")
     if error.next_step:
         lines.append(f"next: {error.next_step}")
-    print_message("\n".join(lines))
+    if shown:
+        print_message("\n".join(lines))
     if "--json" in arguments:
         document = {
             "schema": 1,
@@ -88,7 +96,7 @@ def print_error(error: AutomlError, arguments: list[str], since: datetime) -> No
                 "in_effect": effect,
             },
         }
-        sys.stdout.write(json.dumps(document) + "\n")
+        _write(json.dumps(document) + "\n")
 
 
 def usage_error(error: CycloptsError) -> Panel:
@@ -103,6 +111,21 @@ def usage_error(error: CycloptsError) -> Panel:
 
 
 @contextlib.contextmanager
+def stdout_for_documents() -> Iterator[None]:
+    """Keep stdout for documents; what libraries and users' files print to it goes to stderr."""
+    try:
+        _stdout.file = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    except OSError:  # it was closed before the command began
+        _stdout.file = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  closed below
+    try:
+        with stdout_to_stderr():
+            yield
+    finally:
+        file, _stdout.file = _stdout.file, None
+        file.close()
+
+
+@contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
     """Send what libraries print, in Python or in C, to stderr: stdout is for documents."""
     sys.stdout.flush()
@@ -114,6 +137,22 @@ def stdout_to_stderr() -> Iterator[None]:
         sys.stdout.flush()
         os.dup2(stdout, 1)
         os.close(stdout)
+
+
+@dataclass(slots=True)
+class _Stdout:
+    """Where documents go; None: `sys.stdout`, as it is."""
+
+    file: TextIO | None = None
+
+
+_stdout = _Stdout()
+
+
+def _write(text: str) -> None:
+    file = _stdout.file or sys.stdout
+    file.write(text)
+    file.flush()
 
 
 def in_effect_after(arguments: list[str], since: datetime) -> tuple[str, bool]:

@@ -5,16 +5,19 @@ Together with `console` the only module that reads `sys.argv` and knows exit cod
 
 from __future__ import annotations
 
-import signal
 import sys
 import traceback
+from contextlib import nullcontext
 from datetime import datetime
+
+from cyclopts import CycloptsError
 
 from automl.cli import review, run, setup, show  # noqa: F401  importing them registers the commands
 from automl.cli.app import app
-from automl.cli.console import in_effect_after, print_error, print_message, usage_error
+from automl.cli.console import print_error, print_message, stdout_for_documents, usage_error
+from automl.cli.signals import StoppedError, exit_in_time, stopping_on_signals
 from automl.disk import disk_error
-from automl.errors import AutomlError
+from automl.errors import AutomlError, ProblemError
 from automl.workspace import now
 
 __all__ = ["main"]
@@ -24,9 +27,17 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run a command and exit with its code; a traceback is shown with --debug only."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # background shells ignore SIGINT
     arguments = sys.argv[1:]
-    debug, began = "--debug" in arguments, now()
+    began = now()
+    # help is printed by the library of commands
+    helped = not arguments or not {"--help", "-h", "--version"}.isdisjoint(arguments)
+    with stopping_on_signals(), nullcontext() if helped else stdout_for_documents():
+        code = _run(arguments, began)
+    exit_in_time(code)
+    sys.exit(code)
+
+
+def _run(arguments: list[str], began: datetime) -> int:
     try:
         result = app(
             arguments,
@@ -35,32 +46,42 @@ def main() -> None:
             error_formatter=usage_error,
             result_action="return_value",
         )
-        sys.exit(result if isinstance(result, int) else 0)
-    except KeyboardInterrupt:
-        print_message(_interrupted(arguments, began))
-        sys.exit(INTERRUPTED)
-    except AutomlError as error:
-        if debug:
+    except BaseException as error:  # noqa: BLE001  the last line of defence
+        if "--debug" in arguments:
             print_message(traceback.format_exc())
-        print_error(error, arguments, began)
-        sys.exit(error.exit_code)
-    except Exception as error:  # noqa: BLE001  the last line of defence
-        if type(error).__module__.startswith("cyclopts"):
-            sys.exit(2)
-        if debug:
-            print_message(traceback.format_exc())
-        failure = disk_error(error) or AutomlError(
-            f"{type(error).__name__}: {error}",
-            code="unexpected",
-            next_step="Run the same command with --debug to see the traceback.",
+        failure = _failure(error)
+        print_error(failure, arguments, began, shown=not isinstance(error, CycloptsError))
+        return failure.exit_code
+    return result if isinstance(result, int) else 0
+
+
+def _failure(error: BaseException) -> AutomlError:
+    """Any exception as an error of this package."""
+    if isinstance(error, AutomlError):
+        return error
+    if isinstance(error, CycloptsError):
+        return ProblemError(" ".join(str(error).split()), code="usage")
+    if isinstance(error, KeyboardInterrupt):
+        return InterruptedCommandError(error)
+    full = disk_error(error)
+    if full is not None:
+        return full
+    if isinstance(error, SystemExit):  # no code of ours exits
+        text = f"a library or a user's file asked Python to exit with {error.code!r}"
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return AutomlError(
+        text, code="unexpected", next_step="Run the same command with --debug to see the traceback."
+    )
+
+
+class InterruptedCommandError(AutomlError):
+    """The command was stopped by Ctrl-C or a signal."""
+
+    def __init__(self, error: KeyboardInterrupt) -> None:
+        super().__init__(
+            f"interrupted by {error if isinstance(error, StoppedError) else 'Ctrl-C'}",
+            code="interrupted",
+            next_step="Run the same command to resume.",
         )
-        print_error(failure, arguments, began)
-        sys.exit(failure.exit_code)
-
-
-def _interrupted(arguments: list[str], began: datetime) -> str:
-    """What an interrupted command leaves behind: it may have been stopped after its commit."""
-    effect, changed = in_effect_after(arguments, began)
-    if changed:
-        return f"Interrupted. {effect[0].upper()}{effect[1:]}. Run the same command to complete it."
-    return "Interrupted. Champion and predictions are unchanged; run the same command to resume."
+        self.exit_code = error.exit_code if isinstance(error, StoppedError) else INTERRUPTED

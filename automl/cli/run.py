@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from automl.cli.app import (
 )
 from automl.cli.console import print_message, print_result, stdout_to_stderr
 from automl.cli.inputs import open_problem, run_options
+from automl.cli.signals import StoppedError
 
 if TYPE_CHECKING:
     from automl.api.running import Verb
@@ -89,8 +91,13 @@ def schedule(*file: Files, check: bool = False, debug: Debug = False) -> int:
         return 0
     from flows.schedule import serve_problems
 
-    serve_problems([p.file for p in problems])
-    return 0
+    # asyncio replaces this handler by its own; Prefect answers SIGTERM by SystemExit(0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        serve_problems([p.file for p in problems])
+    except SystemExit as error:
+        raise StoppedError(signal.SIGTERM) from error
+    raise StoppedError(signal.SIGINT)
 
 
 def run_pipeline(verb: Verb, file: Path, options: CycleOptions, *, as_json: bool) -> int:

@@ -27,8 +27,18 @@ def check(file: File, /, *, data: bool = False, json: Json = False, debug: Debug
     problem, workspace = open_problem(file)
     from automl import report
     from automl.modeling.families import load_families
+    from automl.modeling.user_files import is_path, try_user_files
 
+    if problem.history.python:
+        from automl.history.sources.callables import try_function
+
+        try_function(problem, workspace)
+    try_user_files(problem)
     families = load_families(problem.sweep.families, problem.file.parent)
+    if any(map(is_path, problem.sweep.families)):
+        from automl.diagnostics.bounded import check_own_families
+
+        check_own_families(problem)
     if problem.transformer:  # its base classes are scikit-learn's
         from automl.modeling.features import load_columns
 
@@ -59,11 +69,11 @@ def spaces(name: str | None = None, *, json: Json = False, debug: Debug = False)
     """
     prepare(Path.cwd())
     from automl import report
-    from automl.diagnostics import family
+    from automl.diagnostics import bounded, family
 
     if name is None:
         return print_document(report.families(), report.families_text, as_json=json)
-    findings = family.check_family(name, Path.cwd())
+    findings = bounded.check_in_process(name, Path.cwd())
     print_document(family.to_json(findings), report.family_text, as_json=json)
     return 0 if all(check.passed for check in findings.checks) else 2
 

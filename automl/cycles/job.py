@@ -15,6 +15,7 @@ from automl.errors import AutomlError, DiskError, HistoryError, ProblemError, Un
 from automl.files import umask
 from automl.modeling.families import Family, load_families, load_retired
 from automl.modeling.features import Columns, load_columns
+from automl.modeling.user_files import try_user_files
 from automl.predictions import check_owner
 from automl.problem import Problem
 from automl.promotion.records import leave_record, write_record, write_records
@@ -94,6 +95,7 @@ def open_job(
         Another run holds the problem; the store or MLflow is out of reach.
     """
     as_of = options.as_of or default_as_of(problem, verb, now())
+    try_user_files(problem)
     families = load_families(problem.sweep.families, problem.file.parent)
     columns = load_columns(problem.transformer)
     store = Store(workspace)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,8 +57,12 @@ class Findings:
     seconds_per_fit: float
 
 
-def check_family(entry: str, root: Path) -> Findings:
-    """Check a family by name or path.
+def check_family(
+    entry: str, root: Path, tasks: Sequence[str] = (), begin: Callable[[str], None] = lambda _: None
+) -> Findings:
+    """Check a family by name or path, for these of its tasks, by default all.
+
+    `begin` is called with the name of each check before it.
 
     Raises
     ------
@@ -69,8 +74,8 @@ def check_family(entry: str, root: Path) -> Findings:
     checks: list[Check] = []
     ranges: dict[str, str] = {}
     seconds = 0.0
-    for task in sorted(family.tasks):
-        found, drawn, spent = _check_task(family, task)
+    for task in sorted(set(family.tasks) & set(tasks or family.tasks)):
+        found, drawn, spent = _check_task(family, task, partial(_run, begin))
         checks += found
         ranges |= {name: _text(distribution) for name, distribution in drawn.items()}
         seconds = max(seconds, spent)
@@ -96,43 +101,46 @@ def to_json(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _check_task(family: Family, task: str) -> tuple[list[Check], dict[str, Any], float]:
+def _check_task(
+    family: Family, task: str, run: Callable[[str, Callable[[], str]], Check]
+) -> tuple[list[Check], dict[str, Any], float]:
     shape = _shape(family, task)
     typical = replace(shape, rows=TYPICAL_ROWS)
     drawn: dict[str, Any] = {}
     fitted: list[Any] = []
     checks = [
-        _run(
+        run(
             f"{task}: {DRAWS} valid draws, ranges stay the same",
             lambda: _draws(family, (shape, typical), drawn),
         ),
-        _run(f"{task}: start points within their ranges", lambda: _starts(family, drawn)),
+        run(f"{task}: start points within their ranges", lambda: _starts(family, drawn)),
     ]
     started = time.perf_counter()
     checks.append(
-        _run(f"{task}: fit and predict on {ROWS} rows", lambda: _fits(family, task, fitted))
+        run(f"{task}: fit and predict on {ROWS} rows", lambda: _fits(family, task, fitted))
     )
     seconds = time.perf_counter() - started
     if fitted:
         checks += [
-            _run(f"{task}: same seed, same result", lambda: _repeats(family, task, fitted[0])),
-            _run(
+            run(f"{task}: same seed, same result", lambda: _repeats(family, task, fitted[0])),
+            run(
                 f"{task}: saved and loaded through MLflow",
                 lambda: _saved_and_loaded(family, task, fitted[0]),
             ),
-            _run(f"{task}: row weights", lambda: _weighs(family, task)),
+            run(f"{task}: row weights", lambda: _weighs(family, task)),
         ]
     if fitted and family.share:
         checks.append(
-            _run(f"{task}: shared columns, same predictions", lambda: _shares(family, task))
+            run(f"{task}: shared columns, same predictions", lambda: _shares(family, task))
         )
     return checks, drawn, seconds
 
 
-def _run(name: str, check: Callable[[], str]) -> Check:
+def _run(begin: Callable[[str], None], name: str, check: Callable[[], str]) -> Check:
+    begin(name)
     try:
         return Check(name, True, check())
-    except Exception as error:  # noqa: BLE001  a user's file may raise anything; then the check did not pass
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a user's file may raise anything; then the check did not pass
         return Check(
             name,
             False,

@@ -7,18 +7,17 @@ Nothing here fits a model; `automl.diagnostics.family` checks a family.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import logging
-import sys
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from automl.errors import SpaceError
-from automl.modeling.recipes import HALF_LIVES, RECENT, TRENDS, Params, Recipe
+from automl.modeling.recipes import HALF_LIVES, RECENT, TRENDS, Params, Recipe, plain_params
+from automl.modeling.user_files import is_path, load_file
 from automl.problem import family_folder
 
 __all__ = [
@@ -28,10 +27,9 @@ __all__ = [
     "Recipe",
     "Shape",
     "Suggests",
-    "alias_earlier_modules",
+    "in_family_folder",
     "load_families",
     "load_family",
-    "load_file",
     "load_retired",
     "recipe_of_start",
     "refuse_missing",
@@ -42,11 +40,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 Encoding = Literal["trees", "trees+time", "dense"]
 
-# Family files written for release 0.1, and models that carry such a file, import these names.
-EARLIER_MODULES = {
-    "automl.spaces": "automl.modeling.families",
-    "automl.bins": "automl.modeling.lightgbm_hooks",
-}
+TASKS = frozenset({"binary", "multiclass", "regression"})
 _RECENCY = ("half_life", "recent", "trend")  # in a start point, but not params of the family
 
 
@@ -166,9 +160,23 @@ def recipe_of_start(family: Family, start: Params, seed: int) -> Recipe:
     return Recipe(family.name, params, seed, **recency)
 
 
-def suggest_recipe(family: Family, trial: Suggests, shape: Shape, seed: int) -> Recipe:
-    """A recipe from the family's space, with the recency options that the family supports."""
-    params = family.space(trial, shape)
+def suggest_recipe(
+    family: Family,
+    trial: Suggests,
+    shape: Shape,
+    seed: int,
+    space: Callable[[Suggests, Shape], Params] | None = None,
+) -> Recipe:
+    """A recipe from the family's space, with the recency options that the family supports.
+
+    `space` is called instead of the family's own.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The space returned no params.
+    """
+    params = plain_params((space or family.space)(trial, shape), "space")
     half_life = recent = trend = 0
     if family.weights:
         half_life = trial.suggest_categorical("half_life", list(range(len(HALF_LIVES))))
@@ -274,11 +282,9 @@ def load_family(entry: str, root: Path) -> Family:
     Raises
     ------
     SpaceError
-        No such file, the file raises, it defines no `family`, or the family has only one of `share` and
-        `fit_shared`.
+        No such file, the file raises, it defines no `family`, or one with wrong values.
     """
-    named = not ("/" in entry or entry.endswith(".py"))
-    path = (family_folder() / f"{entry}.py") if named else (root / entry).resolve()
+    path = (root / entry).resolve() if is_path(entry) else (family_folder() / f"{entry}.py")
     if not path.is_file():
         raise SpaceError(f"{entry}: no family file at {path}", code="no_family")
     module = load_file(path, f"automl_family_{path.stem}", "family", f"automl spaces {entry}")
@@ -291,43 +297,49 @@ def load_family(entry: str, root: Path) -> Family:
             code="share_alone",
             next_step="Define both in the family, or remove both.",
         )
+    mistakes = _mistakes(family)
+    if mistakes:
+        raise SpaceError(
+            f"{path}: {'; '.join(mistakes)}",
+            code="family_wrong",
+            next_step=f"Fix the file, then run: automl spaces {entry}",
+        )
     return replace(family, path=path, doc=(module.__doc__ or "").strip().split("\n")[0])
 
 
-def load_file(path: Path, name: str, what: str, command: str) -> ModuleType:
-    """Load a user's Python file as a module of that name.
+def in_family_folder(path: Path) -> bool:
+    """Whether a family file ships with this product, and is not a user's."""
+    return path.parent.resolve() == family_folder().resolve()
 
-    Parameters
-    ----------
-    what
-        What the file defines, for error codes.
-    command
-        What to type once the file is fixed.
 
-    Raises
-    ------
-    SpaceError
-        It is not a Python file, or it raises.
-    """
-    alias_earlier_modules()
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise SpaceError(f"{path}: not a Python file", code=f"no_{what}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+def _mistakes(family: Family) -> list[str]:
+    """What is wrong with the values of a family."""
+    found = []
+    if not isinstance(family.name, str) or not family.name:
+        found.append(f"name: found {family.name!r}; wanted text")
+    if not family.tasks or not set(family.tasks) <= TASKS:
+        found.append(f"tasks: found {family.tasks!r}; wanted some of {', '.join(sorted(TASKS))}")
+    if family.encoding not in get_args(Encoding):
+        found.append(f"encoding: found {family.encoding!r}; wanted {', '.join(get_args(Encoding))}")
+    found += [
+        f"{name}: found {type(getattr(family, name)).__name__}; wanted a function"
+        for name in ("space", "build", "fit", "fit_args", "share", "fit_shared", "recent")
+        if not callable(getattr(family, name))
+        and not (getattr(family, name) is None and name not in ("space", "build"))
+    ]
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise SpaceError(
-            f"{path}: loading raised {type(error).__name__}: {error}",
-            code=f"{what}_raises",
-            next_step=f"Fix the file, then run: {command}",
-        ) from error
-    return module
+        starts: list[object] = list(family.start)
+    except TypeError:
+        starts = [family.start]
+    return found + list(filter(None, map(_start_mistake, starts)))
 
 
-def alias_earlier_modules() -> None:
-    """Make modules importable by their names of release 0.1."""
-    for earlier, today in EARLIER_MODULES.items():
-        sys.modules.setdefault(earlier, importlib.import_module(today))
+def _start_mistake(start: object) -> str:
+    match start:
+        case (int() | float() as priority, Mapping() as params) if math.isfinite(priority):
+            try:
+                plain_params(params, "start")
+            except (TypeError, ValueError) as error:
+                return str(error)
+            return ""
+    return f"start: found {str(start)[:80]}; wanted (priority, params)"

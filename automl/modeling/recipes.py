@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
-__all__ = ["HALF_LIVES", "RECENT", "TRENDS", "Blend", "Member", "Params", "Recipe"]
+__all__ = ["HALF_LIVES", "RECENT", "TRENDS", "Blend", "Member", "Params", "Recipe", "plain_params"]
 
 Params = dict[str, Any]
 
@@ -138,6 +138,36 @@ class Blend:
             return self.members[0].recipe.family
         parts = (f"{m.weight:.0%} {m.recipe.family}" for m in self.members)
         return f"blend of {' + '.join(parts)}"
+
+
+def plain_params(returned: object, by: str) -> Params:
+    """What a function of a user's file returned, as params that JSON can hold.
+
+    NumPy's numbers become Python's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is not a dict of names and plain, finite values.
+    """
+    if not isinstance(returned, Mapping):
+        raise TypeError(f"{by} returned {type(returned).__name__}; wanted a dict of params")
+    params: Params = {}
+    for name, value in returned.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{by} returned a param named {name!r}; wanted text as names")
+        plain = (
+            value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
+        )
+        try:
+            json.dumps(plain, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{by} returned {name} = {str(value)[:80]}, a {type(value).__name__}; "
+                "wanted finite numbers, texts, true, false, None, or lists of them"
+            ) from error
+        params[name] = plain
+    return params
 
 
 def _digest(content: object) -> str:

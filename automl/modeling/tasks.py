@@ -19,6 +19,8 @@ from sklearn.preprocessing import LabelEncoder
 
 __all__ = ["Binary", "Classification", "Multiclass", "Regression", "Task", "task_of"]
 
+ROUNDING = 1e-6  # averaged probabilities may exceed 1 by this much
+SUM_ROUNDING = 1e-3  # some libraries compute in single precision
 Array = NDArray[np.float64]
 Label = str | int
 
@@ -164,12 +166,37 @@ class Classification(Task):
         return np.asarray(model.predict_proba(rows), dtype="float64")
 
     def fitted_output(self, estimator: Any, X: Any) -> Array:
-        """Probabilities by class number; those of a row sum to 1 in double precision."""
+        """Probabilities by class number; those of a row sum to 1 in double precision.
+
+        Raises
+        ------
+        ValueError
+            They are not one probability per row and class that the estimator has seen.
+        """
         seen = self.raw_output(estimator, X)
+        numbers = np.asarray(estimator.classes_)
+        self._refuse(seen, numbers, len(X))
         output = np.zeros((len(seen), len(self.classes)))
-        output[:, np.asarray(estimator.classes_, dtype=int)] = seen
+        output[:, numbers.astype(int)] = seen
         output /= output.sum(axis=1, keepdims=True)  # some libraries compute in single precision
         return output
+
+    def _refuse(self, seen: Array, numbers: NDArray[Any], n_rows: int) -> None:
+        known = set(range(len(self.classes)))
+        if len(set(numbers.tolist())) < len(numbers) or not set(numbers.tolist()) <= known:
+            raise ValueError(f"classes_ is {numbers.tolist()[:5]}; wanted the classes of y")
+        if seen.shape != (n_rows, len(numbers)):
+            raise ValueError(
+                f"predict_proba returned shape {seen.shape}; wanted {(n_rows, len(numbers))}"
+            )
+        if not np.isfinite(seen).all():
+            raise ValueError("predictions are not finite numbers")
+        out_of_range = self.range_error(seen, ROUNDING)
+        if out_of_range:
+            raise ValueError(out_of_range)
+        furthest = float(np.abs(seen.sum(axis=1) - 1).max(initial=0.0))
+        if furthest > SUM_ROUNDING:
+            raise ValueError(f"probabilities of a row miss the sum of 1 by up to {furthest:.3g}")
 
     def completed(self, output: Array, model: Any) -> Array:
         """Probabilities of every class of the contract, by the labels in `model.classes_`."""

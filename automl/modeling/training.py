@@ -12,11 +12,12 @@ import inspect
 import os
 import pickle
 import resource
+import threading
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from automl.modeling.families import Family, Shape, load_family
-from automl.modeling.recipes import Params, Recipe
+from automl.modeling.families import Family, Shape, in_family_folder, load_family
+from automl.modeling.recipes import Params, Recipe, plain_params
 from automl.modeling.tasks import Task, task_of
-from automl.modeling.workers import context, end, fate, settle, start
+from automl.processes import context, end, fate, has_children, settle, start
 
 __all__ = ["Fit", "FitResult", "Pool", "recency_weights", "takes_later_weights"]
 
@@ -67,17 +68,22 @@ class FitResult:
     learned: Params = field(default_factory=dict)
     error: str = ""
     trace: str = ""
+    leaves: bool = False  # threads or processes that go on after the fit
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class _Worker:
-    """A process and its current fit; it is replaced after a fit that fails."""
+    """A process and its current fit; it is replaced after a fit that fails.
+
+    One that has run a user's file runs no other: that file may have changed its state.
+    """
 
     process: Any
     connection: Connection
     fit: Fit | None = None
     limit: float = 0.0
     started: float = 0.0
+    kept_for: str = ""  # the user's family file that it has run
 
 
 class Pool:
@@ -113,7 +119,7 @@ class Pool:
         """Start a fit in a free worker; it is killed at the monotonic moment `limit`."""
         if self.free <= 0:
             raise AssertionError("every worker is busy")
-        worker = next((w for w in self._workers if w.fit is None), None) or self._start_worker()
+        worker = self._worker_for(fit)
         worker.fit, worker.limit, worker.started = fit, limit, time.monotonic()
         with contextlib.suppress(OSError):  # it died while idle: `collect` reports that
             worker.connection.send(fit)
@@ -124,12 +130,15 @@ class Pool:
         Returns the fits that ended.
         """
         while self.running or wakers:
-            busy = {w.connection: w for w in self._busy}
+            # the sentinel too: what a dead process has started may keep its connection open
+            busy = {end: w for w in self._busy for end in (w.connection, w.process.sentinel)}
             horizon = min([until, *(w.limit for w in busy.values())])
             ready = wait([*busy, *wakers], min(60.0, max(0.0, horizon - time.monotonic())))
             if any(waker in ready for waker in wakers):
                 until = time.monotonic()
-            ended = [self._finish(w) for c, w in busy.items() if c in ready]
+            ended = [
+                self._finish(w) for w in {id(busy[r]): busy[r] for r in ready if r in busy}.values()
+            ]
             late = [w for w in self._busy if time.monotonic() >= w.limit]
             ended += [self._kill(w, "out of time") for w in late]
             if ended or time.monotonic() >= until:
@@ -147,12 +156,23 @@ class Pool:
     def _busy(self) -> list[_Worker]:
         return [w for w in self._workers if w.fit is not None]
 
+    def _worker_for(self, fit: Fit) -> _Worker:
+        """An idle process that may run the fit, started if need be."""
+        own = "" if in_family_folder(Path(fit.family)) else fit.family
+        for worker in [w for w in self._workers if w.fit is None]:
+            if worker.kept_for in ("", own):
+                worker.kept_for = own
+                return worker
+            self._dismiss(worker)
+        worker = self._start_worker()
+        worker.kept_for = own
+        return worker
+
     def _start_worker(self) -> _Worker:
         ours, workers_end = self._context.Pipe()
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        process = self._context.Process(
-            target=_work, args=(workers_end, int(MEMORY_SHARE * memory / self.workers)), daemon=True
-        )
+        given = workers_end, int(MEMORY_SHARE * memory / self.workers)
+        process = self._context.Process(target=_work, args=given, daemon=True)
         start(process)
         workers_end.close()
         self._workers.append(_Worker(process=process, connection=ours))
@@ -165,12 +185,15 @@ class Pool:
     def _finish(self, worker: _Worker) -> tuple[Fit, FitResult]:
         fit = _busy_with(worker)
         try:
-            result: FitResult = worker.connection.recv()
+            result: FitResult = _received(worker.connection)
         except (EOFError, OSError):
             error = f"process died without a result: {fate(worker.process)}"
             result = FitResult(error=error, seconds=time.monotonic() - worker.started)
+        except Exception as error:  # noqa: BLE001  learned params that cannot be read here
+            text = f"its result cannot be read: {type(error).__name__}: {error}"
+            result = FitResult(error=text[:500], seconds=time.monotonic() - worker.started)
         worker.fit = None
-        if result.error:  # what it left in memory is freed with the process
+        if result.error or result.leaves:  # what it left in memory is freed with the process
             self._dismiss(worker)
         return fit, result
 
@@ -178,6 +201,13 @@ class Pool:
         fit, spent = _busy_with(worker), time.monotonic() - worker.started
         self._dismiss(worker)
         return fit, FitResult(error=f"{why} after {spent:.1f} s", seconds=spent)
+
+
+def _received(connection: Connection) -> Any:
+    """The message that is there; EOFError without one: a dead process's own children may hold the pipe open."""
+    if not connection.poll():
+        raise EOFError
+    return connection.recv()
 
 
 def _busy_with(worker: _Worker) -> Fit:
@@ -212,7 +242,9 @@ def _work(jobs: Connection, memory: int) -> None:
             fit: Fit = jobs.recv()
         except (EOFError, OSError):
             return
-        jobs.send(_result(fit))
+        result = _result(fit)
+        leaves = threading.active_count() > 1 or has_children()
+        jobs.send(replace(result, leaves=True) if leaves else result)
 
 
 def _result(fit: Fit) -> FitResult:
@@ -222,12 +254,9 @@ def _result(fit: Fit) -> FitResult:
     except MemoryError:
         return FitResult(error="out of memory", seconds=time.monotonic() - started)
     except BaseException as error:  # noqa: BLE001  a user's estimator may raise anything, also SystemExit
-        text = f"{type(error).__name__}: {error}".strip()
-        return FitResult(
-            error=text[:500],
-            trace=traceback.format_exc()[-4000:],
-            seconds=time.monotonic() - started,
-        )
+        text, trace = f"{type(error).__name__}: {error}".strip(), traceback.format_exc()
+        seconds = time.monotonic() - started
+        return FitResult(error=text[:500], trace=trace[-4000:], seconds=seconds)
 
 
 def _limit_memory(memory: int) -> None:
@@ -255,6 +284,8 @@ def _run(fit: Fit) -> FitResult:
             seconds_fit=seconds_fit, seconds=time.monotonic() - started, learned=learned
         )
     predicting = time.monotonic()
+    if not in_family_folder(family.path):
+        pickle.dumps(estimator)  # or its refit would fail
     task = task_of(range(fit.shape.classes), fit.shape.task)
     output = predict(estimator, np.load(fit.data / "validation_X.npy", mmap_mode="c"), task)
     np.save(fit.output, output)
@@ -280,11 +311,19 @@ def _fitted(
         return model, before + time.monotonic() - started
     if weights is not None:
         fit_args = {**fit_args, "sample_weight": weights}
-    estimator = family.build(params, fit.shape, fit.recipe.seed)
+    estimator = _built(family, params, fit)
     estimator.fit(X, y, **fit_args)
     if fit.recipe.recent and family.recent:
         _fit_recent(family, fit, estimator, (X, y), fit_args)
     return estimator, time.monotonic() - started
+
+
+def _built(family: Family, params: Params, fit: Fit) -> Any:
+    built = family.build(params, fit.shape, fit.recipe.seed)
+    if isinstance(built, type) or not hasattr(built, "fit"):
+        found = f"the class {built.__name__}" if isinstance(built, type) else type(built).__name__
+        raise TypeError(f"build returned {found}; wanted an unfitted estimator")
+    return built
 
 
 _cache: dict[tuple[Any, ...], tuple[Any, float]] = {}  # of this worker; the last used at the end
@@ -334,10 +373,9 @@ def _learn(family: Any, fit: Fit, train: Sequence[Any], fit_args: Params) -> Par
         return {}
     if takes_later_weights(family):
         fit_args = {**fit_args, "weights_val": weights[cut:]}
-    estimator = family.build(fit.recipe.params, fit.shape, fit.recipe.seed)
-    learned: Params = family.fit(
-        estimator, X[:cut], y[:cut], X[cut:], y[cut:], weights[:cut], **fit_args
-    )
+    estimator = _built(family, fit.recipe.params, fit)
+    returned = family.fit(estimator, X[:cut], y[:cut], X[cut:], y[cut:], weights[:cut], **fit_args)
+    learned = plain_params(returned, "fit")
     # the early-stopped model saw fewer rows than the one that will be fitted with what it learned
     grow = min(MOST_TREES_GROWTH, 1 / (1 - EARLY_STOP_SHARE))
     return {k: round(v * grow) if isinstance(v, int) else v for k, v in learned.items()}
@@ -349,9 +387,12 @@ def predict(estimator: Any, X: NDArray[np.generic], task: Task) -> NDArray[np.fl
     Raises
     ------
     ValueError
-        The output has the wrong number of dimensions, or is not finite.
+        The output has the wrong shape, is not finite, or holds no probabilities of classes.
     """
     output = task.fitted_output(estimator, X)
-    if output.ndim != len(task.output_shape(len(output))) or not np.isfinite(output).all():
+    wanted = task.output_shape(len(X))
+    if output.shape != wanted:
+        raise ValueError(f"predictions have shape {output.shape}; wanted {wanted}")
+    if not np.isfinite(output).all():
         raise ValueError("predictions are not finite numbers")
     return output

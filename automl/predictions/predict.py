@@ -24,6 +24,7 @@ from automl.history import ROW_ID, UPDATED, Snapshot, learning_only, row_ids
 from automl.history.contract import Contract
 from automl.modeling.tasks import task_of
 from automl.problem import Problem
+from automl.processes import UserCodeError
 
 __all__ = ["Predictions", "fingerprint", "model_output", "predict", "predict_pieces", "read_pieces"]
 
@@ -145,10 +146,11 @@ def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray
     task = task_of(contract.classes)
     try:
         output = task.raw_output(model, batch[list(contract.features)])
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         first_line = str(error).partition("\n")[0][:200]
+        named = "" if isinstance(error, UserCodeError) else f"{type(error).__name__}: "
         raise PredictError(
-            f"the model cannot score the batch: {type(error).__name__}: {first_line}",
+            f"the model cannot score the batch: {named}{first_line}",
             code="predict_failed",
             next_step="Compare the batch with the contract file; retrain if the source has changed.",
         ) from error

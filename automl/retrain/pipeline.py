@@ -18,10 +18,10 @@ from automl.cycles.result import CycleResult, Staged, finished
 from automl.cycles.steps import Runner, Step, call, step
 from automl.errors import UnreachableError
 from automl.history import Snapshot
-from automl.modeling.workers import warm_up
 from automl.monitoring.realised import record_realised
 from automl.predictions import clean
 from automl.problem import Problem
+from automl.processes import warm_up
 from automl.promotion.records import leave_record, write_record
 from automl.promotion.release import commit_release, ended_as
 from automl.retrain.choice import Choice

@@ -31,6 +31,7 @@ from automl.problem import Problem
 from automl.score.notices import BatchNotices
 from automl.store import Release, Store
 from automl.testing import fault
+from automl.tracking import closing_model, load_model
 
 __all__ = ["audit", "predict_batch", "pull_batch", "pull_checked_batch", "stage_batch"]
 
@@ -136,7 +137,7 @@ def _earlier(problem: Problem, verb: str, as_of: datetime) -> Iterator[datetime]
 def predict_batch(job: Job, release: Release, batch: Snapshot) -> Staged:
     """Read, check, predict and write the batch piece by piece."""
     problem, contract = job.problem, _contract(job.problem)
-    model = job.registry.load(release.model_version, release.digests)
+    model = load_model(job.registry, release.model_version, release.digests, release.blend.families)
     fault("score.loaded")
     notices = BatchNotices(batch)
     frames = notices.check(read_pieces(batch, problem), contract, problem)
@@ -153,7 +154,11 @@ def predict_batch(job: Job, release: Release, batch: Snapshot) -> Staged:
         attempt=job.cycle.attempt,
         keys=_keys(batch, problem),
     )
-    with history.hide_error_text(problem), contextlib.closing(pieces):
+    with (
+        history.hide_error_text(problem),
+        contextlib.closing(pieces),
+        closing_model(model),  # before its threads are waited for
+    ):
         rows = _with_plain_keys(job, notices.watch(pieces))
         generation = stage_pieces(job.store, job.hold, problem, provenance, rows)
     notices.warn()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from automl.modeling.families import Encoding, Family, Shape
-from automl.modeling.features import Rows, shape_of, thin, write_matrices
+from automl.modeling.features import Rows, shape_of, thin
 from automl.modeling.recipes import Recipe
 from automl.sweep.encoding import Matrices
 from automl.sweep.leaderboard import Plan, Work
@@ -46,7 +46,7 @@ class BlockMatrices(Matrices[Shape]):
     def _encode(self, encoding: Encoding, block: int) -> Shape:
         work, cut = self._work, self._work.blocks[block]
         folder = work.scratch / f"{encoding}-{block}"
-        write_matrices(
+        self.write(
             thin(self._rows.take(cut.train), self._row_cap, work.problem.sweep.seed),
             self._rows.take(cut.validation),
             work.contract.features,

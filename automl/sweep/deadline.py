@@ -14,6 +14,7 @@ from automl.modeling.recipes import Blend
 from automl.sweep.encoding import Matrices
 from automl.sweep.leaderboard import Plan, Trial, Work, makespan
 from automl.sweep.limits import CONSTANT, enough
+from automl.sweep.races import OUT_OF_TIME
 
 __all__ = ["Clock", "too_small"]
 
@@ -22,6 +23,10 @@ REFIT_SHARE = 0.3  # largest share of the budget for the refit of the winner
 LIKELY_MEMBERS = 3
 # Part of that share planned for fits; the rest covers errors of the estimates
 PLANNED_SHARE = 0.75
+# A longer fit hangs, or does not belong in a sweep; only reached without a budget
+FIT_SECONDS = 600.0
+# With a budget a fit is killed after this share of it: its refit would not fit the budget either
+FIT_SHARE = 0.5
 # A fit may take so many times its estimate: the median fit of a family, a refit on all rows, and refits side
 # by side, which slow each other down most
 FIT_SLACK, REFIT_SLACK, TOGETHER_SLACK = 1.2, 1.2, 1.3
@@ -68,7 +73,16 @@ class Clock:
 
     def refittable(self, trial: Trial) -> bool:
         """Whether its refit fits the budget at all."""
-        return trial.seconds_refit <= PLANNED_SHARE * REFIT_SHARE * self.whole
+        return not self.too_long(trial.seconds_refit)
+
+    def too_long(self, seconds: float) -> bool:
+        """Whether a refit of so many seconds does not fit the budget at all."""
+        return seconds > PLANNED_SHARE * REFIT_SHARE * self.whole
+
+    def fit_end(self, *, carried: bool) -> float:
+        """The moment at which a fit that starts now is killed."""
+        most = FIT_SECONDS if carried else min(FIT_SECONDS, FIT_SHARE * self.whole)
+        return time.monotonic() + most
 
     def needed(self, trials: Sequence[Trial]) -> float:
         """Seconds of a budget in which the cheapest of these trials would end and be refitted; 0 if none was timed.
@@ -146,7 +160,8 @@ def too_small(clock: Clock, *, stopped: str, proposed: int, queued: Sequence[str
             f"sweep.trials: found {section.trials}, all of the constant baseline; wanted at least "
             f"{proposed + wanted}"
         )
-    if section.budget is None or not (stopped == "time" or complete):
+    late = any(t.reason.startswith(OUT_OF_TIME) for t in real)
+    if section.budget is None or not (stopped == "time" or complete or late):
         return ""
     return (
         f"sweep.budget: in {section.budget} no start point but the constant baseline was fitted; "

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import Pipe
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
+from automl.errors import SpaceError
 from automl.modeling.families import Encoding
+from automl.modeling.features import Columns, Rows, load_columns, write_matrices
+from automl.processes import UserCodeError, UserProcess
 
 __all__ = ["Matrices"]
 
 T = TypeVar("T")
+TRANSFORM_SECONDS = 600.0  # for the rows of one block; only reached without a budget
 
 
 class Matrices(Generic[T]):
@@ -30,6 +35,8 @@ class Matrices(Generic[T]):
         self._futures: dict[tuple[Encoding, int], Future[T]] = {}
         self._since: dict[tuple[Encoding, int], float] = {}  # start times of running ones
         self._threads = ThreadPoolExecutor(workers, "encode")
+        self.limit = float("inf")  # monotonic moment at which users' transformers are stopped
+        self._processes: list[UserProcess] = []  # of users' transformers
 
     @property
     def running(self) -> int:
@@ -67,10 +74,37 @@ class Matrices(Generic[T]):
             self.waker.recv()
 
     def stop(self) -> None:
-        """Wait for running matrices, cancel the others."""
+        """Wait for running matrices, but for those of users' transformers; cancel the others."""
+        for process in self._processes:
+            process.kill()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self.waker.close()
         self._bell.close()
+
+    def write(self, train: Rows, *rest: Any, columns: Columns | None, **options: Any) -> Any:
+        """`write_matrices`; with a user's transformer in a process that may be killed.
+
+        Raises
+        ------
+        SpaceError
+            The transformer fails, or does not end in time.
+        """
+        if columns is None:
+            return write_matrices(train, *rest, columns=None, **options)
+        until = min(self.limit, time.monotonic() + TRANSFORM_SECONDS)
+        process = UserProcess()
+        self._processes.append(process)
+        try:
+            return process.call(_written, columns.path, (train, *rest), options, until=until)
+        except UserCodeError as error:
+            raise SpaceError(
+                f"{columns.path}: transformer: {error}",
+                code="columns_raise",
+                next_step=f"Fix {columns.path.name}, then run the same command again.",
+            ) from error
+        finally:
+            process.close()
+            self._processes.remove(process)
 
     def _timed(self, encoding: Encoding, number: int) -> T:
         key, used = (encoding, number), time.thread_time()
@@ -80,3 +114,8 @@ class Matrices(Generic[T]):
         finally:
             self.seconds += time.monotonic() - self._since.pop(key)
             self.slowest = max(self.slowest, time.thread_time() - used)
+
+
+def _written(path: Path, rows: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """`write_matrices` with the transformer of that file; called in a process of its own."""
+    return write_matrices(*rows, columns=load_columns(path), **options)

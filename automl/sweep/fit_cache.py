@@ -12,6 +12,7 @@ import hashlib
 import logging
 import pickle
 import shutil
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,12 +21,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from automl.files import replacing
+from automl.modeling.families import in_family_folder, load_family
+from automl.modeling.features import load_columns
 from automl.modeling.recipes import Params, Recipe
 from automl.modeling.splits import Block
 from automl.modeling.tasks import task_of
 from automl.modeling.training import predict
+from automl.processes import UserCodeError, UserProcess
 from automl.sweep.leaderboard import Work, output_file
 
 __all__ = ["CachedFit", "FitCache", "block_name", "columns_of"]
@@ -34,6 +39,7 @@ __all__ = ["CachedFit", "FitCache", "block_name", "columns_of"]
 CUTOFF_TOLERANCE = 0.25
 # Of the pickled format; files of other versions are ignored, and the next cycle fits again
 VERSION = 3
+SECONDS = 60.0  # for the predictions of a block by users' code
 _log = logging.getLogger(__name__)
 Predicted = dict[tuple[str, int], Params]  # (recipe, block) -> learned params
 
@@ -92,7 +98,8 @@ class FitCache:
                 if cached.exists():
                     shutil.copyfile(cached, output)
                 elif fit.estimator is not None and _same_cutoff(fit, work, block):
-                    _predict(fit, work, block, output)
+                    if not _predict(fit, work, block, output):
+                        break
                 else:
                     continue
                 predicted[fit.recipe.id, b] = fit.learned
@@ -172,10 +179,38 @@ def _same_cutoff(fit: CachedFit, work: Work, block: Block) -> bool:
     return fit.labels_until <= gap and gap - fit.labels_until <= tolerance
 
 
-def _predict(fit: CachedFit, work: Work, block: Block, output: Path) -> None:
+def _predict(fit: CachedFit, work: Work, block: Block, output: Path) -> bool:
+    """Write its predictions; False if the user's code in it fails, so that it is fitted again."""
     rows = work.frame[list(fit.features)].iloc[block.validation]
+    family = work.families.get(fit.recipe.family)
+    if work.columns is None and (family is None or in_family_folder(family.path)):
+        np.save(output, _output(fit, rows))
+        return True
+    files = [family.path if family else None, work.columns.path if work.columns else None]
+    try:
+        with UserProcess() as process:
+            until = time.monotonic() + SECONDS
+            made = process.call(_output_there, *files, pickle.dumps(fit), rows, until=until)
+    except UserCodeError as error:
+        _log.warning("ignoring the cached fit %s: %s", fit.recipe.id, error)
+        return False
+    np.save(output, made)
+    return True
+
+
+def _output_there(
+    family: Path | None, columns: Path | None, pickled: bytes, rows: pd.DataFrame
+) -> NDArray[np.float64]:
+    """`_output` of a pickled fit whose classes are in these files; called in its process."""
+    if family is not None:
+        load_family(str(family), Path("/"))
+    load_columns(columns)
+    return _output(pickle.loads(pickled), rows)
+
+
+def _output(fit: CachedFit, rows: pd.DataFrame) -> NDArray[np.float64]:
     X = np.asarray(fit.encoder.transform(rows), dtype="float64")
-    np.save(output, predict(fit.estimator, X, task_of(fit.classes)))
+    return predict(fit.estimator, X, task_of(fit.classes))
 
 
 def _write(file: Path, content: bytes) -> None:

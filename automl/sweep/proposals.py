@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import optuna
 
-from automl.modeling.families import Family, Shape, recipe_of_start, suggest_recipe
+from automl.modeling.families import Family, Shape, recipe_of_start
 from automl.modeling.recipes import Blend, Recipe
 from automl.sweep.leaderboard import Plan, Trial, Work, mean
+from automl.sweep.spaces import SpaceFailedError, Spaces
 from automl.sweep.warm_start import lessons
 
 __all__ = ["Proposal", "Proposals"]
@@ -20,6 +21,9 @@ __all__ = ["Proposal", "Proposals"]
 FIRST_CUT, SECOND_CUT = 3, 2  # families left after the start points, and after six more trials each
 TRIALS_BETWEEN_CUTS = 6
 REPEATS = 5  # a discrete space may repeat itself; after so many repeats the family is passed over
+FAILURES = (
+    3  # so many failures of a space in a row, and the family is passed over; a hang is enough
+)
 # A search is exhausted when its newest trials, so many or this share if more, have lowered the best loss by less
 # than this part of its standard error
 PATIENCE, PATIENCE_SHARE, LEAST_GAIN = 30, 0.2, 0.1
@@ -28,11 +32,15 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)  # studies are ours alone
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A recipe to try; `trial` is Optuna's, if a study proposed it."""
+    """A recipe to try; `trial` is Optuna's, if a study proposed it.
+
+    With an `error` the space failed, and the recipe has the params suggested before.
+    """
 
     recipe: Recipe
     source: str  # start | carried | live | search
     trial: Any = None
+    error: str = ""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -43,6 +51,7 @@ class Proposals:
     plan: Plan
     carried: Sequence[Blend]
     shape: Callable[[Family], Shape]
+    spaces: Spaces = field(default_factory=Spaces)
     trials: list[Trial] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     # families that take too long, or have no new recipes
@@ -51,6 +60,8 @@ class Proposals:
     starts: list[Recipe] = field(init=False)  # best priority first, the baseline last
     proposed: Counter[str] = field(default_factory=Counter)
     studies: dict[str, optuna.Study] = field(default_factory=dict)
+    suggesting: dict[str, bool] = field(default_factory=dict)  # whether a family's space suggests
+    failures: Counter[str] = field(default_factory=Counter)  # of a space, in a row
 
     def __post_init__(self) -> None:
         """Queue the recipes that need no search."""
@@ -161,18 +172,20 @@ class Proposals:
     def _searchable(self, name: str) -> bool:
         if name in self.passed_over or name not in self.work.offered:
             return False
-        family = self.work.families[name]
-        try:
-            family.space(optuna.trial.FixedTrial({}), self.shape(family))
-        except ValueError:  # the space has a parameter to suggest
-            return True
-        return False
+        if name not in self.suggesting:
+            family = self.work.families[name]
+            self.suggesting[name] = self.spaces.suggests(family, self.shape(family))
+        return self.suggesting[name]
 
     def _propose(self, name: str) -> Proposal | None:
         family, study = self.work.families[name], self._study(name)
         for _ in range(REPEATS):
             trial = study.ask()
-            recipe = suggest_recipe(family, trial, self.shape(family), self._seed)
+            try:
+                recipe = self.spaces.recipe(family, trial, self.shape(family), self._seed)
+            except SpaceFailedError as error:
+                return self._failed(name, trial, error)
+            self.failures[name] = 0
             if recipe.id not in self.seen:
                 self.seen.add(recipe.id)
                 self.proposed[name] += 1
@@ -180,6 +193,13 @@ class Proposals:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         self.passed_over.add(name)
         return None
+
+    def _failed(self, name: str, trial: optuna.Trial, error: SpaceFailedError) -> Proposal:
+        self.failures[name] += 1
+        if error.late or self.failures[name] >= FAILURES:
+            self.passed_over.add(name)
+        self.proposed[name] += 1
+        return Proposal(Recipe(name, dict(trial.params), self._seed), "search", trial, str(error))
 
     def _study(self, name: str) -> optuna.Study:
         """A family's study, started with trials of earlier cycles in units of this cycle's best loss."""
@@ -190,7 +210,7 @@ class Proposals:
             family = self.work.families[name]
             past = [p for p in self.plan.past if p.trial.recipe.family == name]
             best = min(t.loss for t in self.trials if t.status == "complete")
-            for lesson in lessons(family, past, self.shape(family), best):
+            for lesson in lessons(family, past, self.shape(family), best, self.spaces):
                 self.studies[name].add_trial(lesson)
         return self.studies[name]
 

@@ -12,7 +12,7 @@ from automl.modeling.training import FitResult
 from automl.sweep.leaderboard import Trial, means
 from automl.sweep.proposals import Proposal
 
-__all__ = ["BUDGET_ENDED", "Race"]
+__all__ = ["BUDGET_ENDED", "OUT_OF_TIME", "Race"]
 
 # Relative loss behind the incumbent on the same blocks that ends a race. Start points may stand in for a
 # champion together, so they get a wider margin
@@ -20,6 +20,7 @@ PRUNE_MARGIN, START_MARGIN = 0.02, 0.5
 # Seconds of a fit grow with this power of its rows: part of a fit does not grow with them
 REFIT_GROWTH = 0.9
 BUDGET_ENDED = "the budget ended"
+OUT_OF_TIME = "out of time"  # how the reason of a fit begins that was killed at its own limit
 
 
 @dataclass(slots=True, kw_only=True)

@@ -13,7 +13,7 @@ import pandas as pd
 from automl.disk import full_disk
 from automl.errors import AutomlError
 from automl.modeling.families import Encoding
-from automl.modeling.features import Rows, shape_of, thin, write_matrices
+from automl.modeling.features import Rows, shape_of, thin
 from automl.modeling.recipes import Blend, Member, Params
 from automl.modeling.training import Fit, FitResult, Pool
 from automl.sweep.encoding import Matrices
@@ -183,7 +183,7 @@ class Refits:
         return Refitted(parts, left, min(map(self._count, left.members)), lost)
 
     def _encode(self, encoding: Encoding, most: int) -> Any:
-        return write_matrices(
+        return self.matrices.write(
             thin(self.rows, most, self.work.problem.sweep.seed),
             None,
             self.work.contract.features,

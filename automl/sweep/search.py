@@ -20,13 +20,11 @@ from automl.sweep.deadline import Clock, too_small
 from automl.sweep.leaderboard import Leaderboard, Plan, Trial, Work, output_file
 from automl.sweep.limits import most_configurations, most_rows
 from automl.sweep.proposals import Proposals
-from automl.sweep.races import BUDGET_ENDED, Race
+from automl.sweep.races import BUDGET_ENDED, OUT_OF_TIME, Race
 from automl.sweep.refit import Refits, share_in_time
 
 __all__ = ["BUDGET_ENDED", "sweep"]
 
-# A longer fit hangs, or does not belong in a sweep; only reached without a budget
-FIT_SECONDS = 600
 # With trials = N, recipes are proposed and reported in rounds of so many, whatever the number of workers
 ROUND = 4
 _log = logging.getLogger(__name__)
@@ -65,6 +63,7 @@ def sweep(
         run.done = {t.recipe.id: t for t in done}
         run.on_trial = on_trial
         stack.callback(run.matrices.stop)
+        stack.callback(run.proposals.spaces.close)
         return run.leaderboard()
 
 
@@ -88,6 +87,7 @@ class _Sweep:
         self.train_rows = min(len(work.blocks[0].train), row_cap)
         self.trial_cap = section.trials or most_configurations(self.train_rows)
         self.matrices = BlockMatrices(work, self.rows, row_cap)
+        self.matrices.limit = refits.matrices.limit = deadline
         self.proposals = Proposals(
             work=work, plan=plan, carried=carried, shape=self.matrices.newest_shape
         )
@@ -101,6 +101,7 @@ class _Sweep:
             matrices=self.matrices,
             finished=self.finished,
         )
+        self.proposals.spaces.end = self.clock.search_end
         self.unreported: list[tuple[Race, Trial]] = []
         self.waiting: list[Race] = []  # for a core, or for their matrix
         self.racing: dict[int, Race] = {}
@@ -271,6 +272,9 @@ class _Sweep:
             if proposal.recipe.id in self.done:
                 self._close(race, replace(self.done[proposal.recipe.id], number=race.number))
                 continue
+            if proposal.error:
+                self._end(race, "failed", FitResult(error=proposal.error))
+                continue
             return race
         return None
 
@@ -295,14 +299,18 @@ class _Sweep:
             output=output_file(self.work, recipe, block),
         )
         # fits still running at the end of the search are stopped there: that moment changes with refit costs
-        self.pool.start(fit, time.monotonic() + FIT_SECONDS)
+        self.pool.start(fit, self.clock.fit_end(carried=race.proposal.source == "carried"))
 
     def _stop_in_time(self) -> None:
         self.stopped = "time"
         for fit, result in self.pool.stop(lambda fit: not fit.refit):
             race = self.racing[fit.tag[0]]
             self._count(race, result)
-            self._end(race, "pruned", replace(result, error=BUDGET_ENDED))
+            if race.proposal.source != "carried" and self.clock.too_long(result.seconds):
+                late = replace(result, error=f"{OUT_OF_TIME} after {result.seconds:.1f} s")
+                self._end(race, "failed", late)
+            else:
+                self._end(race, "pruned", replace(result, error=BUDGET_ENDED))
         for race in self.waiting:
             self._end(race, "pruned", FitResult(error=BUDGET_ENDED))
 
@@ -376,7 +384,7 @@ class _Sweep:
                 f"Skipping {family}: one refit needs about {trial.seconds_refit:.0f} s "
                 f"of the {self.clock.whole:.0f} s budget"
             )
-        if status == "failed" and race.proposal.source == "start" and not self.stopped:
+        if status == "failed" and race.proposal.source == "start":
             _log.warning("trial %d (%s) failed: %s", race.number, family, result.error)
         self._close(race, trial)
         self.on_trial(trial)

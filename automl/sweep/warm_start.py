@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import optuna
 
-from automl.modeling.families import Family, Shape, suggest_recipe, suggested_values
+from automl.modeling.families import Family, Shape, suggested_values
 from automl.sweep.leaderboard import Past
+from automl.sweep.spaces import SpaceFailedError, Spaces
 
 __all__ = ["lessons"]
 
@@ -18,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 def lessons(
-    family: Family, past: Sequence[Past], shape: Shape, best: float
+    family: Family, past: Sequence[Past], shape: Shape, best: float, spaces: Spaces
 ) -> list[optuna.trial.FrozenTrial]:
     """The best earlier trials of a family, with losses in units of `best`, this cycle's best loss.
 
@@ -36,8 +37,10 @@ def lessons(
         params = suggested_values(family, recipe)
         fixed = optuna.trial.FixedTrial(params)
         try:
-            again = suggest_recipe(family, fixed, shape, recipe.seed)
-        except (ValueError, KeyError, TypeError):
+            again = spaces.recipe(family, fixed, shape, recipe.seed)
+        except SpaceFailedError as error:
+            if error.late:
+                break
             continue  # the space has changed
         fits = all(
             d._contains(d.to_internal_repr(params[n])) for n, d in fixed.distributions.items()

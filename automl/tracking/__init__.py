@@ -5,6 +5,7 @@ registry  one problem's registered model: versions, digests, aliases
 runs      one problem's experiment: a parent run per cycle
 trials    a child run per trial
 models    the files of a model
+user_models   models with users' code, in a process of their own
 views     saved views of the runs page
 """
 
@@ -13,6 +14,7 @@ from automl.tracking.models import Code, digest_folder, load_folder, save_folder
 from automl.tracking.registry import Registered, Registry
 from automl.tracking.runs import CycleRecord, cycle_tag
 from automl.tracking.trials import TrialLog
+from automl.tracking.user_models import closing_model, load_model
 from automl.tracking.views import DECISIONS, LEADERBOARD, view_link
 
 __all__ = [
@@ -24,9 +26,11 @@ __all__ = [
     "Registered",
     "Registry",
     "TrialLog",
+    "closing_model",
     "cycle_tag",
     "digest_folder",
     "load_folder",
+    "load_model",
     "save_folder",
     "view_link",
 ]

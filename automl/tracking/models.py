@@ -21,9 +21,10 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
 from automl.errors import DigestError, PredictError, SpaceError
-from automl.modeling.families import Family, alias_earlier_modules
+from automl.modeling.families import Family
 from automl.modeling.features import CARRIED, Columns
 from automl.modeling.features import __path__ as features_path
+from automl.modeling.user_files import alias_earlier_modules
 
 __all__ = ["digest_folder", "load_folder", "log_model", "save_folder", "trusted_types"]
 

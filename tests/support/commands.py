@@ -28,7 +28,7 @@ from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any, NoReturn
 
-from automl.modeling import workers
+from automl.processes import children
 from automl.workspace import DEFAULTS
 
 ROOT = Path(__file__).parents[2]
@@ -241,7 +241,7 @@ def _lend_server() -> None:
     started = multiprocessing.util.spawnv_passfds
     resource_tracker.ensure_running()
     multiprocessing.util.spawnv_passfds = fork
-    workers.context()
+    children.context()
     forkserver.ensure_running()
     multiprocessing.util.spawnv_passfds = started
 

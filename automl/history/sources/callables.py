@@ -1,12 +1,15 @@
-"""Rows of a Python function of (as_of, until[, since]) that returns a DataFrame."""
+"""Rows of a Python function of (as_of, until[, since]) that returns a DataFrame.
+
+The function runs in a process of its own: it may exit, crash or print, and the command goes on. It may take as
+long as it needs; Ctrl-C ends it.
+"""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -20,9 +23,12 @@ from automl.history.rows.personal import error_text
 from automl.history.sources import base
 from automl.history.sources.base import Since, once
 from automl.problem import Problem
+from automl.processes import UserCodeError, UserProcess
 from automl.workspace import Workspace
 
-__all__ = ["CallableSource"]
+__all__ = ["CallableSource", "try_function"]
+
+IMPORT_SECONDS = 60.0  # for a check; a module that needs longer hangs
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,11 +42,14 @@ class CallableSource:
     loose: bool = False
     state: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    until: float = float("inf")  # monotonic moment at which its process is killed
     _frame: pd.DataFrame | None = None
+    _process: UserProcess = field(init=False)
 
     def __post_init__(self) -> None:
-        parameters = inspect.signature(self._function()).parameters
-        self.incremental = "since" in parameters and bool(self.problem.history.key)
+        self._process = UserProcess(prints=True, path=self.workspace.root)
+        names = self._there(_parameters)
+        self.incremental = "since" in names and bool(self.problem.history.key)
 
     def names(self) -> list[str]:
         """Columns of the frame."""
@@ -65,17 +74,9 @@ class CallableSource:
             yield {name: _without_categories(part[name]) for name in names}
 
     def close(self) -> None:
-        """Forget the frame."""
+        """Forget the frame, and end the process."""
         self._frame = None
-
-    def _function(self) -> Any:
-        entry = self.problem.history.python
-        module_name, _, function = entry.partition(":")
-        with self._importable():
-            try:
-                return getattr(importlib.import_module(module_name), function)
-            except (ImportError, AttributeError) as error:
-                raise self._no_function(str(error)) from error
+        self._process.close()
 
     def _call(self, since: Since | None) -> pd.DataFrame:
         arguments: dict[str, Any] = {
@@ -85,48 +86,89 @@ class CallableSource:
         if self.incremental:
             edges = [] if since is None else [e for e in (since.time, since.changed) if e]
             arguments["since"] = min(edges) if edges else None
-        function = self._function()
-        with self._importable():
-            try:
-                frame = function(**arguments)
-            except Exception as error:
-                cause = None if self.problem.history.personal else error  # it may quote a cell
-                if isinstance(error, ProblemError) and cause:
-                    raise
-                raise self._failure(error) from cause
-        if not isinstance(frame, pd.DataFrame):
-            raise HistoryError(
-                f"history.python {self.problem.history.python!r} returned {type(frame).__name__}; "
-                "wanted a DataFrame",
-                code="python",
-            )
-        return frame.copy()
+        frame: pd.DataFrame = self._there(_rows, arguments)
+        return frame
 
-    @contextmanager
-    def _importable(self) -> Iterator[None]:
-        """Let the function import modules that lie next to the problem file."""
-        sys.path.insert(0, str(self.workspace.root))
+    def _there(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function below returns in the other process."""
         try:
-            yield
-        finally:
-            sys.path.remove(str(self.workspace.root))
+            return self._process.call(function, self.problem, *arguments, until=self.until)
+        except UserCodeError as error:
+            hidden = self.problem.history.personal and error.raised  # its text may quote a cell
+            raise HistoryError(
+                f"history.python {self.problem.history.python!r}: "
+                f"{error.raised if hidden else error}; wanted a DataFrame",
+                code="source_raises",
+                next_step="Let the function return its rows, or raise an exception that says why not.",
+            ) from (None if hidden else error)
 
-    def _failure(self, error: Exception) -> AutomlError:
-        """The error of the user's function as ours; without values of personal columns."""
-        entry, text = self.problem.history.python, error_text(error, problem=self.problem)
-        if isinstance(error, ImportError):
-            return self._no_function(text)
-        if isinstance(error, OSError):
-            return UnreachableError(f"history.python {entry!r}: {text}", code="source_unreachable")
-        named = "" if self.problem.history.personal else f"{type(error).__name__}: "
-        return HistoryError(f"history.python {entry!r} raised {named}{text}", code="source_raises")
 
-    def _no_function(self, text: str) -> ProblemError:
-        return ProblemError(
-            f"history.python {self.problem.history.python!r}: {text}; "
-            "wanted module:function, the module next to the problem file",
+def try_function(problem: Problem, workspace: Workspace) -> None:
+    """Import the function that `history.python` names, in a process of its own; nothing is called.
+
+    Raises
+    ------
+    ProblemError, HistoryError
+        There is no such function, or its module raises, exits, crashes or hangs.
+    """
+    source = CallableSource(
+        problem=problem, workspace=workspace, bound={}, until=time.monotonic() + IMPORT_SECONDS
+    )
+    source.close()
+
+
+def _parameters(problem: Problem) -> list[str]:
+    """Names of the function's parameters; called in its process."""
+    return list(inspect.signature(_function(problem)).parameters)
+
+
+def _rows(problem: Problem, arguments: Mapping[str, Any]) -> pd.DataFrame:
+    """What the function returns; called in its process."""
+    function = _function(problem)
+    try:
+        frame = function(**arguments)
+    except Exception as error:
+        cause = None if problem.history.personal else error  # it may quote a cell
+        if isinstance(error, ProblemError) and cause:
+            raise
+        raise _failure(error, problem) from cause
+    if not isinstance(frame, pd.DataFrame):
+        raise HistoryError(
+            f"history.python {problem.history.python!r} returned {type(frame).__name__}; "
+            "wanted a DataFrame",
             code="python",
         )
+    return frame
+
+
+def _function(problem: Problem) -> Any:
+    module_name, _, function = problem.history.python.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), function)
+    except (ImportError, AttributeError) as error:
+        raise _no_function(problem, str(error)) from error
+    except Exception as error:  # noqa: BLE001  a user's module may raise anything
+        cause = None if problem.history.personal else error
+        raise _failure(error, problem) from cause
+
+
+def _failure(error: Exception, problem: Problem) -> AutomlError:
+    """The error of the user's function as ours; without values of personal columns."""
+    entry, text = problem.history.python, error_text(error, problem=problem)
+    if isinstance(error, ImportError):
+        return _no_function(problem, text)
+    if isinstance(error, OSError):
+        return UnreachableError(f"history.python {entry!r}: {text}", code="source_unreachable")
+    named = "" if problem.history.personal else f"{type(error).__name__}: "
+    return HistoryError(f"history.python {entry!r} raised {named}{text}", code="source_raises")
+
+
+def _no_function(problem: Problem, text: str) -> ProblemError:
+    return ProblemError(
+        f"history.python {problem.history.python!r}: {text}; "
+        "wanted module:function, the module next to the problem file",
+        code="python",
+    )
 
 
 def _without_categories(column: pd.Series) -> Column:

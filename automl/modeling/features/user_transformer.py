@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 
 from automl.errors import SpaceError
 from automl.history import ColumnKind
-from automl.modeling.families import load_file
+from automl.modeling.user_files import load_file
 
 __all__ = ["Columns", "kinds_of", "load_columns"]
 
@@ -47,7 +47,7 @@ class Columns:
         fitted = clone(self.transformer)
         try:
             transformed = fitted.fit(frame, y).transform(frame)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise SpaceError(
                 f"{self.path}: transformer raised {type(error).__name__}: {error}",
                 code="columns_raise",

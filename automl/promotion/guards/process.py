@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from automl.disk import full_disk
 from automl.errors import UnreachableError
-from automl.modeling.workers import context, end, fate, start
 from automl.problem import Problem
+from automl.processes import context, end, fate, start
 from automl.promotion.guards.worker import examine
 
 __all__ = ["Examiner", "NoOutputError"]

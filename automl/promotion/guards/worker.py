@@ -24,9 +24,9 @@ from automl.errors import UnreachableError
 from automl.history.contract import Contract, load_contract
 from automl.modeling.families import load_families
 from automl.modeling.features import carried
-from automl.modeling.workers import settle
 from automl.predictions import fingerprint, model_output
 from automl.problem import load_problem
+from automl.processes import settle
 from automl.tracking import Registry, load_folder
 from automl.workspace import open_workspace
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -191,13 +192,20 @@ def rows(as_of, until):
 """
 
 
-def test_an_interrupted_cycle_exits_130_and_names_what_is_unchanged(published: Place) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_cycle_exits_130_or_143_and_names_what_is_unchanged(
+    published: Place, number: signal.Signals
+) -> None:
     before = published.standing()
+    (published.folder / "pulling").unlink(missing_ok=True)
     (published.folder / "endless.py").write_text(ENDLESS, encoding="utf-8")
     text = 'source      = "sqlite:///world.db"\nquery       = "select * from parcels"'
     file = published.variant({text: 'python = "endless:rows"'})
-    command = [sys.executable, "-m", "automl.cli", "cycle", str(file), "--as-of", NEXT]
-    process = subprocess.Popen(command, cwd=published.elsewhere, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "automl.cli", "cycle", str(file), "--as-of", NEXT, "--json"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, cwd=published.elsewhere, stdout=pipe, stderr=pipe, text=True
+    )
     deadline = time.monotonic() + 60
     while (
         not (published.folder / "pulling").exists()
@@ -206,11 +214,17 @@ def test_an_interrupted_cycle_exits_130_and_names_what_is_unchanged(published: P
     ):
         time.sleep(0.05)
 
-    process.send_signal(signal.SIGINT)
-    stderr = process.communicate(timeout=30)[1]
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=30)
 
-    assert process.returncode == 130
-    assert "Interrupted. Champion and predictions are unchanged" in stderr
+    assert process.returncode == 128 + number
+    assert f"error: interrupted by {number.name}" in stderr
+    assert "champion is still version 1" in stderr
+    document = json.loads(stdout)
+    assert (document["error"]["code"], document["error"]["exit_code"]) == (
+        "interrupted",
+        128 + number,
+    )
     assert "Traceback" not in stderr
     assert published.standing() == before
 

@@ -12,6 +12,7 @@ from automl.modeling.recipes import Recipe
 from automl.problem import family_folder
 from automl.retrain.memory import PastSearch, live_recipes, past_trials
 from automl.sweep import Past, Trial
+from automl.sweep.spaces import Spaces
 from automl.sweep.warm_start import MOST, lessons
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -69,7 +70,7 @@ def test_lessons_are_trials_of_todays_space_in_todays_losses() -> None:
         study.tell(proposal, 1.0)
     past = [Past(trial(r, 5.0), 1 + i / 100, 1) for i, r in enumerate(recipes)]
     foreign = Past(trial(Recipe("lightgbm", {"gone": 1}, 0)), 0.5, 1)
-    taught = lessons(family, [foreign, *past], shape, best=0.2)
+    taught = lessons(family, [foreign, *past], shape, best=0.2, spaces=Spaces())
     assert len(taught) == MOST
     assert taught[0].value == pytest.approx(0.2 * 1.002)
     assert set(taught[0].params) >= {"half_life", "recent", "trend"}

@@ -64,7 +64,8 @@ def test_a_fit_that_hangs_ends_with_the_budget_and_there_is_a_leaderboard(
     leaderboard = sweep(work, deadline=started + 6)
     assert time.monotonic() - started <= 6 + 2
     hung = next(t for t in leaderboard.trials if t.recipe.family == "failing")
-    assert hung.reason == "the budget ended"
+    assert hung.status == "failed"
+    assert hung.reason.startswith("out of time after")
     assert leaderboard.challenger is not None
 
 
@@ -138,7 +139,9 @@ def test_a_fit_that_the_end_of_the_budget_stops_has_cost_what_it_took(
     edits = {'"linear"]': f'"{entry}"]', "trials   = 4": 'budget   = "10s"'}
     leaderboard = sweep(make_work(edits), deadline=time.monotonic() + 4)
     stopped = next(t for t in leaderboard.trials if t.recipe.params == {"how": "sleeps"})
-    assert (leaderboard.stopped, stopped.reason) == ("time", BUDGET_ENDED)
+    assert leaderboard.stopped == "time"
+    # the second, if it has run longer than any refit may
+    assert stopped.reason == BUDGET_ENDED or stopped.reason.startswith("out of time")
     assert stopped.seconds > 0.5
     assert leaderboard.fit_seconds == pytest.approx(sum(t.seconds for t in leaderboard.trials))
 

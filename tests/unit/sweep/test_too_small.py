@@ -10,8 +10,8 @@ import pytest
 from automl.sweep.deadline import too_small
 
 
-def trial(family: str, status: str = "complete") -> Any:
-    return SimpleNamespace(recipe=SimpleNamespace(family=family), status=status)
+def trial(family: str, status: str = "complete", reason: str = "") -> Any:
+    return SimpleNamespace(recipe=SimpleNamespace(family=family), status=status, reason=reason)
 
 
 def clock(*finished: Any, families: str = "baseline linear", fits: bool = True) -> Any:
@@ -31,6 +31,11 @@ def clock(*finished: Any, families: str = "baseline linear", fits: bool = True) 
         ([trial("baseline")], "trials", "wanted at least 3"),
         ([trial("baseline"), trial("linear")], "time", ""),
         ([trial("baseline"), trial("linear", "failed")], "nothing left", ""),
+        (
+            [trial("baseline"), trial("linear", "failed", "out of time after 5.0 s")],
+            "nothing left",
+            "wanted 40s",
+        ),
     ],
 )
 def test_what_would_do_is_named(finished: list[Any], stopped: str, wanted: str) -> None:

@@ -12,13 +12,13 @@ ROOT = Path(__file__).parents[3]
 GUARD = 'if __name__ == "__main__":'
 STARTED = """
 import heavy
-from automl.modeling import workers
+from automl.processes import children
 
 {guard}
-    workers.PRELOADED.clear()
+    children.PRELOADED.clear()
     for _ in range(3):
-        child = workers.context().Process(target=int)
-        workers.start(child)
+        child = children.context().Process(target=int)
+        children.start(child)
         child.join()
         assert child.exitcode == 0
 """

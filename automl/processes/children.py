@@ -6,6 +6,7 @@ for seconds. A worker leads its own process group, so that processes it starts e
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing as mp
 import os
 import signal
@@ -17,10 +18,13 @@ from multiprocessing.context import ForkServerContext
 from types import ModuleType
 from typing import Any
 
+from automl.processes.lineage import die_with_parent
+
 __all__ = ["PRELOADED", "Child", "context", "end", "fate", "settle", "start", "warm_up"]
 
 Child = Any  # multiprocessing has no public name for the class of a context's processes
 PRELOADED = [  # imported by most families: once, in the server, not in every worker
+    "automl.processes.guard",  # first: it makes the server a child of its guard
     "automl.modeling.training",
     "lightgbm",
     "sklearn.compose",
@@ -63,9 +67,16 @@ def _serve() -> None:
     forkserver.ensure_running()
 
 
-def settle() -> None:
-    """Give a new worker its own process group, and discard what it prints. Called first in a worker."""
+def settle(*, prints: bool = False) -> None:
+    """Give a new worker its own process group, and an end with its server. Called first in a worker.
+
+    What it prints is discarded; with `prints` it goes to stderr.
+    """
     os.setsid()
+    die_with_parent()
+    if prints:
+        os.dup2(2, 1)
+        return
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
@@ -75,15 +86,16 @@ def fate(child: Child) -> str:
     """How a process ended that returned no result: a signal name or an exit code."""
     child.join(1)
     code = child.exitcode
-    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+    if code is None:
+        return "it closed its connection"
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def end(child: Child, connection: Connection) -> None:
     """Kill a process and everything it started."""
     connection.close()
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has no group of its own yet
+        os.killpg(child.pid, signal.SIGKILL)
     if child.is_alive():
-        try:
-            os.killpg(child.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):  # it has no group of its own yet
-            child.kill()
+        child.kill()
     child.join(2)
