@@ -41,7 +41,7 @@ from automl.history.sources.postgres import (
     readings,
     watermark,
 )
-from automl.history.sources.sqlite import comparable, is_newer, numbered, prepare
+from automl.history.sources.sqlite import comparable, is_newer, prepare, variants
 from automl.problem import Problem
 from automl.redaction import redact
 from automl.workspace import Workspace, driver_package, with_driver
@@ -182,7 +182,7 @@ class Database:
             edges[name] = self._edge(column, edge, upper=sign == "<")
             quoted = f"q.{self._quoted(column)}"
             if self.backend == "sqlite":
-                edges.update(numbered({name: edge}))
+                edges.update(variants({name: edge}, h.timezone))
                 return is_newer(quoted, name, upper=sign == "<")
             return f"{quoted} {sign} :{name}"
 
@@ -261,7 +261,7 @@ class Database:
             return connection.execute(sa.text(reading_settings(sql, bound).replace(":", r"\:")))
         values = self._values(edges or {})
         if self.backend == "sqlite":
-            values = {**numbered(values), **values}
+            values = {**variants(values, self.problem.history.timezone), **values}
         used = {n: self._value(n, v) for n, v in values.items() if n in PARAMETER.findall(sql)}
         return connection.execute(sa.text(sql), used)
 

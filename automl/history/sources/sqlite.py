@@ -11,7 +11,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -19,12 +19,13 @@ import numpy as np
 import sqlalchemy as sa
 
 from automl.history.rows.epochs import LARGEST, epoch_numbers, epoch_times, is_epoch_text
-from automl.history.rows.local_time import utc_naive
+from automl.history.rows.local_time import local_bound, utc_naive
 from automl.history.sources.parameters import uses, without_colons
 
-__all__ = ["comparable", "is_newer", "numbered", "prepare"]
+__all__ = ["comparable", "is_newer", "prepare", "variants"]
 
 COLLATION = "automl_time"
+SORTED = "automl_sorted"
 _SPACED = re.compile(r"\s+(?=[+-]\d|[Zz]$)")  # before an offset
 
 
@@ -40,7 +41,9 @@ def prepare(
     raw.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
     deadline = time.monotonic() + seconds
     raw.set_progress_handler(lambda: int(time.monotonic() > deadline), 1_000_000)
-    raw.create_collation(COLLATION, _comparison(zone, moments))
+    compare = _comparison(zone, moments)
+    raw.create_collation(COLLATION, compare)
+    raw.create_function(SORTED, 2, lambda cell, bound: _sorted(compare, cell, bound))
 
 
 def comparable(query: str) -> str:
@@ -55,45 +58,73 @@ def comparable(query: str) -> str:
     for use in uses(query):
         if not use.compared or use.whole[0] < end:
             continue
-        value = query[slice(*use.whole)]
+        value = f"({query[slice(*use.whole)]} collate {COLLATION})"
         if use.bare:
             value = _as_held(without_colons(use.operand), use.name)
-        pieces += [without_colons(query[end : use.whole[0]]), f"({value} collate {COLLATION})"]
+        pieces += [without_colons(query[end : use.whole[0]]), value]
         end = use.whole[1]
     return "".join([*pieces, without_colons(query[end:])])
 
 
 def _as_held(operand: str, name: str) -> str:
-    """The bound as the cell of `operand` holds its time: a text, or a number of the unit that its size shows."""
+    """The bound as the cell of `operand` holds its time: a text that sorts right, or a number of the cell's unit.
+
+    Texts that begin with year, month and day sort as times do, but for those within two days of the bound. As a
+    query of its own the value is made last, for the rows that other conditions leave.
+    """
+    return (
+        f"(select case when {operand} not between :{name}_low and :{name}_high and {_dated(operand)} then :{name} "
+        f"when typeof({operand}) = 'text' then {SORTED}({operand}, :{name}) else {_number(operand, name)} end)"
+    )
+
+
+def is_newer(column: str, name: str, *, upper: bool) -> str:
+    """A condition on a time column, which may hold for further rows: those of a day, and those of odd texts.
+
+    An index of the column serves a lower bound. Numbers sort before all texts, texts with spaces in front before
+    `0`, and numbers written as texts from `1` to `2` until the year 2033; other texts of the same year sort after
+    the bound.
+    """
+    sign = "<" if upper else ">="
+    odd = f"typeof({column}) = 'text' and (length({column}) < 9 or {column} glob '*[^0-9.]*')"
+    number = f"cast({column} as real)"
+    exact = (
+        f"case when {_dated(column)} then {column} {sign} :{name} when {odd} then 1 "
+        f"else {number} {sign} {_number(number, name)} end"
+    )
+    if upper:
+        return exact
+    elsewhere = (f"{column} < '0'", f"{column} >= '1' and {column} < '2'")
+    return (
+        " or ".join([f"({column} >= :{name}", *(f"({where} and {exact})" for where in elsewhere)])
+        + ")"
+    )
+
+
+def _dated(operand: str) -> str:
+    """Whether a text begins with year, month and day."""
+    return f"substr({operand}, 8, 1) = '-'"
+
+
+def _number(operand: str, name: str) -> str:
+    """The bound as a number of the unit that the size of `operand` shows."""
     *sized, largest = LARGEST
     units = " ".join(
         f"when abs({operand}) < {LARGEST[unit]:.0f} then :{name}_{unit}" for unit in sized
     )
-    return f"(case when typeof({operand}) = 'text' then :{name} {units} else :{name}_{largest} end)"
+    return f"case {units} else :{name}_{largest} end"
 
 
-def is_newer(column: str, name: str, *, upper: bool) -> str:
-    """A condition on a time column that an index of it can serve; it may hold for a day of further rows."""
-    if upper:
-        held = _as_held(column, name)
-        return f"case when typeof({column}) = 'text' then {column} < :{name} else {column} < {held} end"
-    ranges = [
-        f"{column} between :{name}_{unit} and {largest:.0f}"
-        for unit, largest in list(LARGEST.items())[:-1]
-    ]
-    last = list(LARGEST)[-1]
-    numbers = " or ".join([*ranges, f"({column} >= :{name}_{last} and typeof({column}) <> 'text')"])
-    return f"({column} >= :{name} or {numbers})"
-
-
-def numbered(bounds: Mapping[str, object]) -> dict[str, int | float]:
-    """The numeric variants of those bounds that are moments."""
-    moments = {name: value for name, value in bounds.items() if isinstance(value, datetime)}
-    return {
-        f"{name}_{unit}": number
-        for name, moment in moments.items()
-        for unit, number in epoch_numbers(moment).items()
-    }
+def variants(bounds: Mapping[str, object], zone: str) -> dict[str, int | float | str]:
+    """Those bounds that are moments as numbers, and the days around them."""
+    found: dict[str, int | float | str] = {}
+    for name, moment in bounds.items():
+        if isinstance(moment, datetime):
+            found |= {f"{name}_{unit}": number for unit, number in epoch_numbers(moment).items()}
+            local = local_bound(moment, zone, upper=False)
+            for end, days in (("low", -2), ("high", 3)):
+                found[f"{name}_{end}"] = f"{(local + timedelta(days=days)).isoformat():.10}"
+    return found
 
 
 # ---------------------------------------------------------------- texts as times
@@ -147,3 +178,9 @@ def _read_oddly_written(text: str) -> datetime | None:
         return datetime.fromisoformat(_SPACED.sub("", text.strip()))
     except ValueError:
         return None
+
+
+def _sorted(compare: Callable[[str, str], int], cell: str, bound: str) -> str:
+    """A text that sorts with the cell as the bound's time does with the cell's time."""
+    order = compare(cell, bound)
+    return cell if order == 0 else f"{cell}~" if order < 0 else ""
