@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from automl.errors import ProblemError
-from automl.redaction import redact, remember
+from automl.redaction import basic, redact, remember
 
 __all__ = ["Login", "fill_references", "refuse_unclear_password", "split_login"]
 
@@ -103,6 +103,6 @@ def split_login(uri: str, where: str) -> tuple[str, Login | None]:
             code="url",
             next_step="Set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
         )
-    for secret in (password, unquote(password)):
+    for secret in (password, unquote(password), basic(unquote(user), unquote(password))):
         remember(secret)
     return f"{scheme}://{host}", Login(unquote(user), unquote(password))

@@ -24,6 +24,7 @@ from automl.cycles.result import CycleResult
 from automl.cycles.steps import Step, step
 from automl.errors import AutomlError
 from automl.problem import Problem, Span, load_problem
+from automl.redaction import WithoutSecrets, redact
 from automl.review import approve_if_tagged
 from automl.store import Store
 from automl.workspace import open_workspace
@@ -61,9 +62,20 @@ def as_task(step: Step[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         }
 
     def body() -> T:  # arguments stay out of Prefect: it would serialise and store them
-        return step(*args, **kwargs)
+        try:
+            return step(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001  raised again
+            raise _as_shown(error) from None
 
     return task(**options)(body)()
+
+
+def _as_shown(error: Exception) -> Exception:
+    """The error as Prefect may log and store it; raised without its cause, whose text may hold a secret."""
+    text = redact(str(error))
+    if isinstance(error, AutomlError) or text == str(error):
+        return error
+    return AutomlError(f"{type(error).__name__}: {text}", code="unexpected")
 
 
 def _run_name() -> str:
@@ -95,6 +107,7 @@ def _forward_logs() -> None:
     if any(isinstance(handler, APILogHandler) for handler in logger.handlers):
         return
     handler = APILogHandler()
+    handler.setFormatter(WithoutSecrets())
     # a thread of ours belongs to no run: Prefect would warn that it cannot assign the line
     handler.addFilter(lambda _: bool(TaskRunContext.get() or FlowRunContext.get()))
     logger.addHandler(handler)
@@ -175,7 +188,9 @@ def _pipeline(
         if error.code == BACKWARDS and not as_of:  # a newer run has ended before this late run
             return Completed(name="Skipped", message=str(error))
         get_run_logger().error("%s\nnext: %s", error, error.next_step or "-")
-        raise
+        raise error from None
+    except Exception as error:  # noqa: BLE001  raised again
+        raise _as_shown(error) from None
 
 
 def _final_state(result: CycleResult) -> State[Any]:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from automl.errors import AutomlError
+from automl.errors import AutomlError, UnreachableError
 
 if TYPE_CHECKING:
     from automl.cycles.options import RunOptions
@@ -95,7 +95,12 @@ def _approve_if_tagged(problem: Problem, workspace: Workspace) -> None:
         return
     from automl.review import approve_if_tagged  # heavy imports only then
 
-    result = approve_if_tagged(problem, workspace)
+    try:
+        result = approve_if_tagged(problem, workspace)
+    except UnreachableError as error:
+        # a cycle that has ended needs no MLflow, any other finds out itself
+        _log.warning("whether a version is tagged as approved is not known: %s", error)
+        return
     if result is not None:
         _log.info(
             "version %s was approved by a tag in MLflow: %s", result.model_version, result.reason

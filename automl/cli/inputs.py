@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from automl.redaction import redact
+from automl.redaction import WithoutSecrets
 
 if TYPE_CHECKING:
     from automl.cli.app import CycleOptions
@@ -39,20 +39,13 @@ def prepare(start: Path) -> None:
     from automl.api.settings import quiet_loggers
 
     stderr = logging.StreamHandler(sys.stderr)
-    stderr.setFormatter(_WithoutSecrets("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    stderr.setFormatter(WithoutSecrets("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(handlers=[stderr], level=logging.INFO)
     quiet_loggers()
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     import warnings
 
     warnings.simplefilter("ignore")  # libraries' own; ours go through logging
-
-
-class _WithoutSecrets(logging.Formatter):
-    """Lines of the log, tracebacks included, in which secrets are hidden."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
 
 
 def run_options(typed: CycleOptions) -> RunOptions:

@@ -45,9 +45,10 @@ def check(file: File, /, *, data: bool = False, json: Json = False, debug: Debug
         load_columns(problem.transformer)
     if problem.publish.parquet:
         from automl.predictions import check_folder
-        from automl.report import existing_store
+        from automl.store import store_as_it_is
 
-        check_folder(problem, workspace, existing_store(workspace))
+        local = workspace.database_url.startswith("sqlite")
+        check_folder(problem, workspace, store_as_it_is(workspace) if local else None)
     opened = None
     if data:
         from automl.cycles import connections
@@ -97,7 +98,7 @@ def doctor(file: Path | None = None, /, *, json: Json = False, debug: Debug = Fa
 
         assert problem is not None
         assert workspace is not None
-        return Registry(problem, workspace)
+        return Registry(problem, workspace, reading=True)
 
     checks = installation.examine(problem, workspace, open_registry)
     print_document(installation.to_json(checks), installation.to_text, as_json=json)

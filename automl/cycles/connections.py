@@ -1,6 +1,6 @@
 """Open everything that a cycle of a problem will need: source, store, tables, parquet folder, MLflow.
 
-Nothing is left behind: no file, no table, no row.
+Nothing is created, upgraded or written: no file, no table, no row.
 """
 
 from __future__ import annotations
@@ -18,13 +18,27 @@ from automl.history import probe
 from automl.predictions import check_owner
 from automl.problem import Problem
 from automl.redaction import redact
-from automl.store import Store, is_there, may_write
+from automl.store import has_tables, may_write, store_as_it_is
 from automl.workspace import Workspace, now
 
-__all__ = ["open_all"]
+__all__ = ["mlflow_has_tables", "open_all"]
 
-SECONDS = 30  # for MLflow; importing it takes up to five
-_MLFLOW = "import mlflow; mlflow.MlflowClient().search_experiments(max_results=1)"
+SECONDS = (
+    60  # importing MLflow takes up to ten on a busy machine; its requests are bounded themselves
+)
+# in a process of its own: MLflow itself may be what is broken
+_MLFLOW = """
+import sys
+from pathlib import Path
+from automl.errors import AutomlError
+from automl.tracking import Connection
+from automl.workspace import open_workspace
+try:
+    Connection(open_workspace(Path(sys.argv[1])), reading=True).search_experiments(max_results=1)
+except AutomlError as error:
+    print(error, error.next_step, sep="\\n")
+    sys.exit(5)
+"""
 
 
 def open_all(problem: Problem, workspace: Workspace) -> list[dict[str, Any]]:
@@ -37,7 +51,7 @@ def open_all(problem: Problem, workspace: Workspace) -> list[dict[str, Any]]:
         "batch": lambda: _source(problem, workspace, batch=True),
         "store": lambda: may_write(workspace),
         "table": lambda: _table(problem, workspace),
-        "mlflow": lambda: _mlflow(workspace),
+        "mlflow": lambda: _mlflow(problem, workspace),
     }
     if not problem.batch.query:
         looks.pop("batch")
@@ -53,6 +67,9 @@ def _checked(name: str, look: Callable[[], str]) -> dict[str, Any]:
     except AutomlError as error:
         found = {"found": str(error), "remedy": error.next_step, "exit_code": error.exit_code}
         return {**row, **found}
+    except subprocess.TimeoutExpired:
+        found = {"found": f"no response within {SECONDS} s", "exit_code": 5}
+        return {**row, **found, "remedy": "Start it, or fix its address."}
     except Exception as error:  # noqa: BLE001  whatever a driver raises: this check did not pass
         found = {"found": f"{type(error).__name__}: {redact(str(error))}", "exit_code": 1}
         return {**row, **found, "remedy": "See the message."}
@@ -65,9 +82,10 @@ def _source(problem: Problem, workspace: Workspace, *, batch: bool) -> str:
 
 
 def _table(problem: Problem, workspace: Workspace) -> str:
-    if not is_there(workspace):
-        return f"{problem.table} is created by the first cycle"
-    check_owner(Store(workspace), problem)
+    store = store_as_it_is(workspace)
+    if store is None:
+        return f"{problem.table} is looked for by the first cycle of this release"
+    check_owner(store, problem)
     return f"{problem.table} is free, or this problem's"
 
 
@@ -84,28 +102,32 @@ def _folder(folder: Path) -> str:
     return f"{folder} is writable"
 
 
-def _mlflow(workspace: Workspace) -> str:
+def mlflow_has_tables(workspace: Workspace) -> bool:
+    """Whether MLflow can be opened without making its tables: a server has them, a database may not."""
     uri = workspace.tracking_uri
-    if workspace.local_mlflow and not (workspace.home / "mlflow.db").exists():
-        return f"{uri} is created by the first cycle"
+    return uri.startswith("http") or has_tables(uri, "experiments")
+
+
+def _mlflow(problem: Problem, workspace: Workspace) -> str:
+    uri = redact(workspace.tracking_uri)
+    if not mlflow_has_tables(workspace):
+        return f"{uri} is filled by the first cycle"
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _MLFLOW],
+        [sys.executable, "-W", "ignore", "-c", _MLFLOW, str(problem.file)],
         capture_output=True,
         text=True,
         timeout=SECONDS,
         check=False,
-        env={
-            **os.environ,
-            "MLFLOW_TRACKING_URI": uri,
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-            "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-        },
+        env={**os.environ, "MLFLOW_TRACKING_URI": workspace.tracking_uri},
     )
     if done.returncode:
+        said = (done.stdout if done.returncode == UnreachableError.exit_code else "").splitlines()
         last = (done.stderr.strip().splitlines() or ["no message"])[-1][:200]
         raise UnreachableError(
-            f"MLflow at {redact(uri)} does not answer: {redact(last)}",
+            said[0] if said else f"MLflow at {uri} cannot be opened: {last}",
             code="mlflow_unreachable",
-            next_step="Start it, or fix MLFLOW_TRACKING_URI (environment or mlflow.env).",
+            next_step=said[1]
+            if len(said) > 1
+            else "Fix MLFLOW_TRACKING_URI, or upgrade the database: mlflow db upgrade URI.",
         )
-    return f"{redact(uri)} answers"
+    return f"{uri} responds"

@@ -15,18 +15,19 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
 from rich.console import Group
 from rich.text import Text
 
-from automl.cycles.connections import open_all
+from automl.cycles.connections import mlflow_has_tables, open_all
 from automl.diagnostics.check import Check
-from automl.errors import AutomlError, UnreachableError
+from automl.errors import AutomlError
 from automl.problem import Problem
 from automl.redaction import redact
-from automl.store import Store
+from automl.store import store_as_it_is
 from automl.workspace import DEFAULTS, Workspace
 
 if TYPE_CHECKING:  # MLflow itself may be what is broken
@@ -60,7 +61,7 @@ def examine(
         looks += [
             lambda: _writable(workspace),
             lambda: _disk(workspace),
-            lambda: _mlflow(workspace, open_registry),
+            _ui_port,
         ]
     if problem is not None and workspace is not None and open_registry is not None:
         looks.append(lambda: _champion(problem, workspace, open_registry))
@@ -69,7 +70,6 @@ def examine(
         checks += [
             Check(c["name"], c["passed"], c["found"], c["remedy"])
             for c in open_all(problem, workspace)
-            if c["name"] != "mlflow"  # checked above
         ]
     return checks
 
@@ -184,15 +184,18 @@ def _prefect_api() -> Check:
 
 
 def _writable(workspace: Workspace) -> Check:
-    workspace.create()
-    probe = workspace.home / f".probe-{os.getpid()}"
-    probe.write_text("")
-    probe.unlink()
-    return Check("workspace", True, f"{workspace.home} is writable")
+    there = _existing(workspace.home)
+    return Check(
+        "workspace",
+        os.access(there, os.W_OK | os.X_OK),
+        f"{workspace.home}"
+        + (" is created by the first command" if there != workspace.home else ""),
+        f"Fix the permissions of {there}, or set AUTOML_HOME.",
+    )
 
 
 def _disk(workspace: Workspace) -> Check:
-    free = shutil.disk_usage(workspace.home).free / 1e9
+    free = shutil.disk_usage(_existing(workspace.home)).free / 1e9
     return Check(
         "disk",
         free > FREE_GB,
@@ -201,32 +204,33 @@ def _disk(workspace: Workspace) -> Check:
     )
 
 
-def _mlflow(workspace: Workspace, open_registry: Callable[[], Registry] | None) -> Check:
-    uri = redact(workspace.tracking_uri)
-    port = "free" if _port_free(5000) else "in use: automl ui --port 5001"
-    remedy = (
-        "Fix MLFLOW_TRACKING_URI (environment or mlflow.env), or upgrade the database: "
-        "mlflow db upgrade URI."
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(f for f in (folder, *folder.parents) if f.exists())
+
+
+def _ui_port() -> Check:
+    with socket.socket() as probe:
+        free = probe.connect_ex(("127.0.0.1", 5000)) != 0
+    return Check(
+        "ui port", True, "5000 is " + ("free" if free else "in use: automl ui --port 5001")
     )
-    try:
-        if open_registry is not None:
-            open_registry()
-    except UnreachableError as error:
-        return Check("mlflow", False, str(error), error.next_step)
-    except Exception as error:  # noqa: BLE001  MLflow itself may be what is broken
-        return Check("mlflow", False, redact(_last(f"{type(error).__name__}: {error}")), remedy)
-    found = uri if workspace.tracking_uri.startswith("http") else f"{uri}; port 5000 is {port}"
-    return Check("mlflow", True, found)
 
 
 def _champion(
     problem: Problem, workspace: Workspace, open_registry: Callable[[], Registry]
 ) -> Check:
     """Whether MLflow still has the released version and alias: both can be changed there by hand."""
-    store = Store(workspace)
-    released, waiting = store.champion(problem.name), store.waiting(problem.name)
-    if released is None:
+    store = store_as_it_is(workspace)
+    released = store.champion(problem.name) if store else None
+    if store is None or released is None:
         return Check("champion", True, "no version was released yet")
+    waiting, uri = store.waiting(problem.name), redact(workspace.tracking_uri)
+    if not mlflow_has_tables(workspace):
+        found = f"version {released.model_version} was released, but {uri} is empty"
+        return Check(
+            "champion", False, found, "Restore MLflow's database, or fix MLFLOW_TRACKING_URI."
+        )
     registry = open_registry()
     for number in (released.model_version, *([waiting.model_version] if waiting else [])):
         try:
@@ -243,11 +247,6 @@ def _champion(
         f"automl score {problem.file.name} resets the alias; to release another version: "
         f"automl rollback {problem.file.name} --to VERSION --reason R",
     )
-
-
-def _port_free(port: int) -> bool:
-    with socket.socket() as s:
-        return s.connect_ex(("127.0.0.1", port)) != 0
 
 
 def _run_python(

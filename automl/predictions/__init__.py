@@ -30,10 +30,11 @@ from automl.predictions.predict import (
     model_output,
     predict_pieces,
     read_pieces,
+    specimen,
 )
 from automl.predictions.retention import clean, discard
 from automl.predictions.reuse import ReusedRows, find_reusable
-from automl.predictions.staging import Provenance, stage, stage_pieces
+from automl.predictions.staging import Provenance, check_table, stage, stage_pieces
 from automl.predictions.tables import check_owner
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "audit",
     "check_folder",
     "check_owner",
+    "check_table",
     "clean",
     "discard",
     "export",
@@ -56,6 +58,7 @@ __all__ = [
     "read_generation",
     "read_pieces",
     "read_predictions",
+    "specimen",
     "stage",
     "stage_pieces",
     "sum_keys",

@@ -26,7 +26,15 @@ from automl.modeling.tasks import task_of
 from automl.problem import Problem
 from automl.processes import UserCodeError
 
-__all__ = ["Predictions", "fingerprint", "model_output", "predict", "predict_pieces", "read_pieces"]
+__all__ = [
+    "Predictions",
+    "fingerprint",
+    "model_output",
+    "predict",
+    "predict_pieces",
+    "read_pieces",
+    "specimen",
+]
 
 ROUNDING = 1e-6  # averaged probabilities may exceed 1 by this much
 # Rows of a piece. A multiple of every vector width, so that linear algebra groups the rows of a piece as
@@ -53,7 +61,18 @@ def predict(model: Any, batch: pd.DataFrame, problem: Problem, contract: Contrac
     PredictError
         The model fails, or its output is not finite, not a probability, or of the wrong shape.
     """
-    output = model_output(model, batch, contract)
+    return _published(batch, model_output(model, batch, contract), problem, contract)
+
+
+def specimen(batch: pd.DataFrame, problem: Problem, contract: Contract) -> Predictions:
+    """Predictions in the columns and types that any model of this contract makes of these rows."""
+    shape = task_of(contract.classes, problem.task).output_shape(len(batch))
+    return _published(batch, np.zeros(shape), problem, contract)
+
+
+def _published(
+    batch: pd.DataFrame, output: NDArray[np.float64], problem: Problem, contract: Contract
+) -> Predictions:
     keys = list(problem.history.key or (ROW_ID,))
     # the time may be part of the key
     frame = batch[list(dict.fromkeys([*keys, problem.history.time]))]

@@ -18,15 +18,22 @@ from automl.predictions.bulk_load import write_rows
 from automl.predictions.key_checksum import KeySum, sum_keys
 from automl.predictions.parquet_copy import Draft
 from automl.predictions.predict import Predictions
-from automl.predictions.tables import audit_record, check_columns, key_of, metadata, table_of
-from automl.predictions.widening import become_text
+from automl.predictions.tables import (
+    SUFFIXES,
+    audit_record,
+    check_columns,
+    key_of,
+    metadata,
+    table_of,
+)
+from automl.predictions.widening import become_text, refuse_dependent_views
 from automl.problem import Problem
 from automl.store import Hold, Release, Store, naive
 from automl.store import tables as t
 from automl.testing import fault
 from automl.workspace import now
 
-__all__ = ["Provenance", "stage", "stage_pieces"]
+__all__ = ["Provenance", "check_table", "stage", "stage_pieces"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +45,21 @@ class Provenance:
     batch: str  # digest of its rows
     attempt: int
     keys: KeySum | None = None  # of the batch; None: those of the predictions
+
+
+def check_table(store: Store, problem: Problem, predictions: Predictions) -> None:
+    """Refuse predictions of these columns and types that the problem's table cannot hold; changes nothing.
+
+    Raises
+    ------
+    ProblemError
+        As `stage_pieces`, of the table: other columns, text instead of numbers, or views of other programs on
+        a column that becomes text.
+    """
+    tables = _tables(problem, predictions)
+    for table in tables:
+        check_columns(store, table)
+    refuse_dependent_views(store, tables)
 
 
 def stage(
@@ -108,22 +130,18 @@ class _Writer:
         classes: pd.DataFrame | None,
     ) -> None:
         self.store, self.problem, self.provenance = store, problem, provenance
-        self.main = table_of(f"{problem.table}_generations", predictions, problem)
-        check_columns(store, self.main)
-        self.per_class = None
-        if classes is not None:
-            self.per_class = table_of(f"{problem.table}_classes_generations", classes, problem)
-            check_columns(store, self.per_class)
+        self.tables = _tables(problem, (predictions, classes))
+        for table in self.tables:
+            check_columns(store, table)
         self.generation = 0
         self.scored_at = naive(now())
 
     def begin(self, connection: sa.Connection) -> None:
         """Create missing tables and the row of the generation."""
-        tables = [table for table in (self.main, self.per_class) if table is not None]
-        for table in tables:
+        for table in self.tables:
             table.create(connection, checkfirst=True)
         metadata.create_all(connection)
-        become_text(connection, self.store, self.problem.table, tables)
+        become_text(connection, self.store, self.problem.table, self.tables)
         (as_of, until), release = self.provenance.window, self.provenance.release
         self.generation = t.inserted(
             connection,
@@ -155,16 +173,16 @@ class _Writer:
 
     def stamped(self, predictions: pd.DataFrame) -> pd.DataFrame:
         """Rows with their stamps, in the column order of the table."""
-        columns = [c.name for c in self.main.columns]
+        columns = [c.name for c in self.tables[0].columns]
         return predictions.assign(**self.stamps)[columns]
 
     def write(
         self, connection: sa.Connection, predictions: pd.DataFrame, classes: pd.DataFrame | None
     ) -> None:
         """Write one piece."""
-        write_rows(connection, self.main, predictions, self.stamps)
-        if self.per_class is not None and classes is not None:
-            write_rows(connection, self.per_class, classes, self.stamps)
+        frames = [predictions] if classes is None else [predictions, classes]
+        for table, frame in zip(self.tables, frames, strict=True):
+            write_rows(connection, table, frame, self.stamps)
 
     def finish(self, connection: sa.Connection, seen: KeySum) -> None:
         """Mark the generation as staged and record what the audit must find."""
@@ -181,3 +199,13 @@ class _Writer:
                 key_sum=str(wanted),
             )
         )
+
+
+def _tables(problem: Problem, predictions: Predictions) -> list[sa.Table]:
+    """The tables of the rows and, if there are classes, of their probabilities."""
+    named = zip(SUFFIXES, predictions, strict=True)
+    return [
+        table_of(f"{problem.table}{suffix}_generations", frame, problem)
+        for suffix, frame in named
+        if frame is not None
+    ]

@@ -160,8 +160,8 @@ def key_of(problem: Problem) -> list[str]:
 
 
 def quote(store: Store, name: str) -> str:
-    """A name quoted for this database."""
-    return store.engine.dialect.identifier_preparer.quote(name)
+    """A name quoted for this database, even where SQLAlchemy does not know that it is a word of SQL."""
+    return store.engine.dialect.identifier_preparer.quote_identifier(name)
 
 
 def _names(table: str, *, classes: bool) -> set[str]:

@@ -16,7 +16,7 @@ from automl.predictions.pointer import make_views
 from automl.predictions.tables import quote, reflected
 from automl.store import Store
 
-__all__ = ["become_text"]
+__all__ = ["become_text", "refuse_dependent_views"]
 
 _GRANTS = """
     select privilege_type, grantee, is_grantable from information_schema.role_table_grants
@@ -35,13 +35,7 @@ def become_text(
     ProblemError
         Views of other programs depend on the published ones.
     """
-    existing = set(sa.inspect(connection).get_table_names())
-    for wanted in tables:
-        name = wanted.name.removesuffix("_generations")
-        stored = [t for t in (wanted.name, f"{name}_past") if t in existing]
-        retyped = {t: names for t in stored if (names := _other_types(connection, t, wanted))}
-        if not retyped:
-            continue
+    for name, retyped in _retyped(connection, tables):
         granted = _without_views(connection, store, name)
         for table, names in retyped.items():
             _log.info("%s: column %s becomes text", table, ", ".join(names))
@@ -50,6 +44,35 @@ def become_text(
             make_views(connection, store, published)
             for grant in granted:
                 connection.exec_driver_sql(grant)
+
+
+def refuse_dependent_views(store: Store, tables: Sequence[sa.Table]) -> None:
+    """Refuse what `become_text` would refuse, and change nothing.
+
+    Raises
+    ------
+    ProblemError
+        As `become_text`.
+    """
+    if store.sqlite:  # views do not stop a view from being dropped
+        return
+    with store.engine.connect() as connection:  # rolled back at the end
+        for name, _ in _retyped(connection, tables):
+            _without_views(connection, store, name)
+
+
+def _retyped(
+    connection: sa.Connection, tables: Sequence[sa.Table]
+) -> list[tuple[str, dict[str, list[str]]]]:
+    """Published names, each with its tables and their columns that become text."""
+    existing, found = set(sa.inspect(connection).get_table_names()), []
+    for wanted in tables:
+        name = wanted.name.removesuffix("_generations")
+        stored = [t for t in (wanted.name, f"{name}_past") if t in existing]
+        retyped = {t: names for t in stored if (names := _other_types(connection, t, wanted))}
+        if retyped:
+            found.append((name, retyped))
+    return found
 
 
 def _other_types(connection: sa.Connection, name: str, wanted: sa.Table) -> list[str]:

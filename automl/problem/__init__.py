@@ -16,6 +16,7 @@ from automl.problem.sections import (
 )
 from automl.problem.slots import Slots
 from automl.problem.spans import Span
+from automl.problem.table_names import in_sql
 
 __all__ = [
     "HIGHER_IS_BETTER",
@@ -27,6 +28,7 @@ __all__ = [
     "did_you_mean",
     "family_folder",
     "family_names",
+    "in_sql",
     "known_zone",
     "load_problem",
 ]

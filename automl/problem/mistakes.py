@@ -134,8 +134,22 @@ def _history_conflicts(h: Mapping[str, Any]) -> list[str]:
             f"found column {', '.join(reserved)}, a reserved column of the predictions; rename it in the query"
         )
     wrong += _wrong_names(h)
+    wrong += _wrong_keys(h)
+    return wrong
+
+
+def _wrong_keys(h: Mapping[str, Any]) -> list[str]:
+    """Columns that do not stay the same, or are not known of a row to predict."""
+    wrong = []
     if h.get("target") in _texts(h.get("key")):
         wrong.append(f"found target {h['target']!r} in key; wanted a key without the target")
+    reasons = {
+        "label_time": "a row to predict has no label yet",
+        "updated_at": "every update of a row would be another row",
+    }
+    for role, reason in reasons.items():
+        if h.get(role) in _texts(h.get("key")) and h.get(role) != h.get("time"):
+            wrong.append(f"found {role} {h[role]!r} in key; wanted a key without it: {reason}")
     return wrong
 
 

@@ -1,12 +1,16 @@
-"""Names that no table of predictions may have: SQLite's and our own tables, and words of SQL."""
+"""Names that no table of predictions may have, SQLite's and our own tables; names that SQL must quote."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["table_mistake"]
+__all__ = ["in_sql", "table_mistake"]
 
 TABLE = re.compile(r"[a-z][a-z0-9_]{0,39}")  # 40 leave room for suffixes in PostgreSQL's 63 bytes
+OURS = """
+    automl_audit automl_cycle automl_decision automl_evidence automl_fence automl_generation automl_ledger automl_meta
+    automl_pointer automl_publication automl_release automl_revision automl_shadow automl_trial automl_waiting
+"""
 # in SQLite or PostgreSQL `select * from order` is a syntax error
 WORDS = """
     add all alter analyse analyze and any array as asc asymmetric authorization autoincrement between binary both
@@ -23,15 +27,22 @@ WORDS = """
 def table_mistake(name: str) -> str:
     """What is wrong with the name of a table of predictions; empty if nothing is.
 
-    >>> table_mistake("orders"), table_mistake("order")
-    ('', "found 'order', a word of SQL; wanted a name that queries need not quote")
+    >>> table_mistake("order"), table_mistake("automl_cycle")
+    ('', "found 'automl_cycle', which is a table of the store")
     """
     if not TABLE.fullmatch(name):
         return f"found {name!r}; wanted lower-case letters, digits and _, at most 40"
     if name.startswith("sqlite_"):
         return f"found {name!r}; SQLite keeps names that begin with sqlite_ for its own tables"
-    if name.startswith("automl_"):
-        return f"found {name!r}; names that begin with automl_ are those of the store's own tables"
-    if name in WORDS.split():
-        return f"found {name!r}, a word of SQL; wanted a name that queries need not quote"
+    if name in OURS.split():
+        return f"found {name!r}, which is a table of the store"
     return ""
+
+
+def in_sql(name: str) -> str:
+    """The name as a query must write it.
+
+    >>> in_sql("orders"), in_sql("order")
+    ('orders', '"order"')
+    """
+    return f'"{name}"' if name in WORDS.split() else name

@@ -7,12 +7,11 @@ the next command that opens MLflow writes it.
 from __future__ import annotations
 
 from automl.problem import Problem
-from automl.store import Cycle, Store
+from automl.store import RECORD, Cycle, Store
 from automl.tracking import CycleRecord, Registry
 
 __all__ = ["leave_record", "unwritten", "write_record", "write_records"]
 
-RECORD = "mlflow_record"  # the receipt
 LOOKED_BACK = 100  # cycles
 
 
@@ -30,7 +29,7 @@ def write_record(store: Store, registry: Registry, cycle: Cycle, record: CycleRe
 def unwritten(store: Store, problem: Problem) -> list[Cycle]:
     """Ended cycles whose records are not in MLflow yet, oldest first."""
     cycles = store.cycles(problem.name, limit=LOOKED_BACK)
-    return [c for c in reversed(cycles) if c.receipts.get(RECORD) and c.status != "running"]
+    return [c for c in reversed(cycles) if c.unrecorded]
 
 
 def write_records(store: Store, registry: Registry, problem: Problem) -> None:

@@ -184,6 +184,7 @@ def reconcile(store: Store, registry: Registry, problem: Problem) -> bool:
     found = registry.champion_alias()
     projected = next((r.model_version for r in released if r.projected), None)
     if found not in (projected, newest.model_version):
+        registry.require_version(newest.model_version)
         _log.warning("%s [registry_tampered]", _tampering(found, newest))
     if newest.projected and found == newest.model_version:
         return False
@@ -218,12 +219,12 @@ def roll_forward(problem: Problem, workspace: Workspace) -> None:
         naming_disk_errors(workspace.home),
         store.hold(problem.name),
     ):
+        if unexported:  # first: MLflow may be out of reach
+            predictions.export(store, problem)
         if behind or unrecorded:
             registry = Registry(problem, workspace)
             write_records(store, registry, problem)
             reconcile(store, registry, problem)
-        if unexported:
-            predictions.export(store, problem)
 
 
 def _tampering(found: int | None, newest: Release) -> str:

@@ -11,7 +11,7 @@ scikit-learn.
     current       what is in effect now
 """
 
-from automl.report.current import existing_store, finished, in_effect
+from automl.report.current import finished, in_effect
 from automl.report.setup_tables import checked, deployments, families, schedule_text, ui_command
 from automl.report.tables import champion, leaderboard, result, status, why
 from automl.report.text import (
@@ -32,7 +32,6 @@ __all__ = [
     "checked",
     "checked_text",
     "deployments",
-    "existing_store",
     "families",
     "families_text",
     "family_text",

@@ -11,7 +11,7 @@ from automl.problem import Problem
 from automl.store import UNSCORED, Generation, Store
 from automl.workspace import Workspace, now
 
-__all__ = ["InEffect", "existing_store", "finished", "in_effect"]
+__all__ = ["InEffect", "finished", "in_effect"]
 
 
 def finished(
@@ -31,6 +31,7 @@ def finished(
         found is None
         or not found.ended
         or lagging
+        or found.unrecorded
         or (verb == "cycle" and found.status in UNSCORED)
     ):
         return None
@@ -70,13 +71,6 @@ def _shown_since(store: Store, problem: Problem, live: Generation) -> datetime:
 
 def _now(changed: bool) -> str:
     return "now" if changed else "still"
-
-
-def existing_store(workspace: Workspace) -> Store | None:
-    """The SQLite store of a workspace; None if it was not created yet, or is on a server."""
-    if not workspace.database_url.startswith("sqlite") or _without_store(workspace):
-        return None
-    return Store(workspace)
 
 
 def _without_store(workspace: Workspace) -> bool:

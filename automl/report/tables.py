@@ -11,7 +11,7 @@ from automl.cycles.result import CycleResult
 from automl.errors import ProblemError
 from automl.modeling.losses import DISCOUNT
 from automl.modeling.recipes import Recipe
-from automl.problem import HIGHER_IS_BETTER, Problem
+from automl.problem import HIGHER_IS_BETTER, Problem, in_sql
 from automl.store import Cycle, Entry, Generation, Release, Store, ledger, naive
 from automl.workspace import Workspace, day_of, now
 
@@ -290,7 +290,8 @@ def _places(
     """Where to read predictions: the live ones, or those of a generation that is not live."""
     live = Store(workspace).live(problem.table) if generation else None
     past = live is not None and live.id != generation
-    shown = f"{problem.table}_history where generation = {generation}" if past else problem.table
+    table = in_sql(problem.table)
+    shown = f"{problem.table}_history where generation = {generation}" if past else table
     database = workspace.home / "automl.db"
     where = f"sqlite3 {database} " if workspace.database_url.startswith("sqlite") else ""
     parquet = workspace.resolve(problem.publish.parquet) if problem.publish.parquet else None

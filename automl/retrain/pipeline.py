@@ -13,7 +13,7 @@ from automl import history
 from automl.cycles.after_commit import AfterCommit
 from automl.cycles.job import AlreadyEndedError, Job, open_job
 from automl.cycles.options import RunOptions
-from automl.cycles.projections import catch_up
+from automl.cycles.projections import caught_up
 from automl.cycles.result import CycleResult, Staged, finished
 from automl.cycles.steps import Runner, Step, call, step
 from automl.errors import UnreachableError
@@ -86,8 +86,7 @@ def retrain(
             return result if scoring else result.require_finished()
         except AlreadyEndedError as ended:
             done = ended.result
-    run(catch_up, problem, workspace)
-    return done
+    return caught_up(done, problem, workspace, run)
 
 
 def _retrain(

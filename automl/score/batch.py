@@ -21,9 +21,11 @@ from automl.predictions import (
     KeySum,
     Predictions,
     Provenance,
+    check_table,
     find_reusable,
     predict_pieces,
     read_pieces,
+    specimen,
     stage_pieces,
     sum_keys,
 )
@@ -79,17 +81,23 @@ def pull_batch(job: Job) -> Snapshot:
 
 @step("pull batch", io=True)
 def pull_checked_batch(job: Job) -> Snapshot:
-    """The frozen rows to predict, checked against the contract before there is a model to predict them.
+    """The frozen rows to predict, checked against contract and table before there is a model to predict them.
 
     Raises
     ------
     HistoryError
         As `pull_batch`, or a row breaks the contract.
+    ProblemError
+        The table cannot hold their predictions.
     """
     batch = pull_batch(job)
     contract, frames = _contract(job.problem), read_pieces(batch, job.problem)
-    for _ in BatchNotices(batch).check(frames, contract, job.problem):
-        pass
+    first: pd.DataFrame | None = None
+    for frame in BatchNotices(batch).check(frames, contract, job.problem):
+        first = frame.head(1) if first is None else first
+    # personal keys are text in the table, and hashes in the batch
+    if first is not None:
+        check_table(job.store, job.problem, specimen(first, job.problem, contract))
     return batch
 
 

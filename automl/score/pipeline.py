@@ -12,7 +12,7 @@ from datetime import datetime
 from automl import predictions
 from automl.cycles.job import AlreadyEndedError, Job, open_job
 from automl.cycles.options import RunOptions
-from automl.cycles.projections import catch_up, follow_release
+from automl.cycles.projections import caught_up, follow_release
 from automl.cycles.result import CycleResult, Staged, finished
 from automl.cycles.steps import Runner, call, step
 from automl.errors import NoModelError
@@ -45,8 +45,7 @@ def score(
             return _score(problem, workspace, options, run)
         except AlreadyEndedError as ended:
             done = ended.result
-    run(catch_up, problem, workspace)
-    return done
+    return caught_up(done, problem, workspace, run)
 
 
 def _score(problem: Problem, workspace: Workspace, options: RunOptions, run: Runner) -> CycleResult:
@@ -91,8 +90,7 @@ def cycle(
     # an earlier `automl retrain` has ended: only the scoring is missing
     if result.status in UNSCORED and not options.dry_run:
         return score(problem, workspace, replace(options, as_of=result.as_of, again=False), run=run)
-    run(catch_up, problem, workspace)
-    return result.require_finished()
+    return caught_up(result, problem, workspace, run).require_finished()
 
 
 @step("stage predictions")

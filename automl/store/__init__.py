@@ -1,8 +1,9 @@
 """The one truth of a workspace: cycles, releases, generations, ledger; SQLite or PostgreSQL."""
 
 from automl.store.ledger import Entry, Waiting
-from automl.store.probing import is_there, may_write
+from automl.store.probing import has_tables, may_write, store_as_it_is
 from automl.store.rows import (
+    RECORD,
     UNSCORED,
     Cycle,
     DecisionRecord,
@@ -15,6 +16,7 @@ from automl.store.rows import (
 from automl.store.store import Store
 
 __all__ = [
+    "RECORD",
     "UNSCORED",
     "Cycle",
     "DecisionRecord",
@@ -25,7 +27,8 @@ __all__ = [
     "Store",
     "Waiting",
     "aware",
-    "is_there",
+    "has_tables",
     "may_write",
     "naive",
+    "store_as_it_is",
 ]

@@ -23,7 +23,7 @@ from automl.store.migrate import upgrade
 from automl.store.rows import Hold, naive
 from automl.workspace import Workspace, driver_package, now, with_driver
 
-__all__ = ["Database", "open_engine"]
+__all__ = ["Database", "open_engine", "schema_of"]
 
 T = TypeVar("T")
 OPENING_SECONDS = 120  # first commands that start together wait for the one that makes the tables
@@ -54,7 +54,7 @@ class Database:
                 filelock.FileLock(self._lock_file("schema"), timeout=OPENING_SECONDS),
             ):
                 with self.engine.connect() as connection:
-                    found, whole = _schema(connection)
+                    found, whole = schema_of(connection)
                 if not whole and (found is None or found <= t.SCHEMA_VERSION):
                     self._create()
         except filelock.Timeout as error:
@@ -72,7 +72,7 @@ class Database:
         with self.writer.begin() as connection:
             if not self.sqlite:  # another workspace may use the same server
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_lock_number("schema"))))
-            found, _ = _schema(connection)
+            found, _ = schema_of(connection)
             if found is not None and found < t.SCHEMA_VERSION:
                 upgrade(connection, found, t.SCHEMA_VERSION)
                 connection.execute(t.meta.update().values(version=t.SCHEMA_VERSION))
@@ -275,7 +275,7 @@ def _locked(error: filelock.Timeout) -> UnreachableError:
     )
 
 
-def _schema(connection: sa.Connection) -> tuple[int | None, bool]:
+def schema_of(connection: sa.Connection) -> tuple[int | None, bool]:
     """The schema's version, None without one, and whether every table of this version is there."""
     tables = set(sa.inspect(connection).get_table_names())
     found = connection.scalar(sa.select(t.meta.c.version)) if t.meta.name in tables else None

@@ -14,6 +14,7 @@ from automl.modeling.recipes import Blend
 
 __all__ = [
     "ENDED",
+    "RECORD",
     "UNSCORED",
     "Cycle",
     "DecisionRecord",
@@ -32,6 +33,9 @@ __all__ = [
 # refused and failed cycles may run again
 ENDED = ("published", "released", "kept", "waiting")
 UNSCORED = ("released", "kept", "waiting")  # how a retraining ends that published nothing
+RECORD = (
+    "mlflow_record"  # the receipt that holds what MLflow must show of an ended cycle, until it does
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,11 @@ class Cycle:
     def ended(self) -> bool:
         """Whether it ended for good, so that running it again is a no-op."""
         return self.status in ENDED
+
+    @property
+    def unrecorded(self) -> bool:
+        """Whether MLflow does not show yet how it ended."""
+        return bool(self.receipts.get(RECORD)) and self.status != "running"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

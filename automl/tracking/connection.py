@@ -27,15 +27,15 @@ from automl.disk import disk_error
 from automl.errors import UnreachableError
 from automl.files import is_abandoned, umask
 from automl.redaction import redact
+from automl.store import has_tables
 from automl.workspace import Workspace
 
 __all__ = ["TRANSFER_SECONDS", "Connection", "make_local_store"]
 
 T = TypeVar("T")
 REQUEST_SECONDS = 6.0  # all attempts of one request
-TRANSFER_SECONDS = (
-    600.0  # the files of one model; silence ends a transfer after MLflow's own timeout
-)
+TRANSFER_SECONDS = 60.0  # the files of one model, up or down
+PATIENCE = 5  # seconds of silence that MLflow waits by default; a longer setting extends the limits in proportion
 QUIET_SECONDS = 30.0  # after a failure, requests fail at once for so long: a cycle makes many
 OPENING_SECONDS = 120  # first commands that start together wait for the one that makes the tables
 RETRY_AFTER = 1.0  # seconds; a server that is being restarted refuses at once
@@ -60,6 +60,8 @@ _log = logging.getLogger(__name__)
 class Connection:
     """The methods of `MlflowClient`, none of which hangs or fails with an error of a library.
 
+    `reading` is for a database that is known to have MLflow's tables: they are not made.
+
     Raises
     ------
     UnreachableError
@@ -67,12 +69,15 @@ class Connection:
         requested, such as a run that does not exist, are `MlflowException` as ever.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, *, reading: bool = False) -> None:
         self.uri = workspace.tracking_uri
         self._http = self.uri.startswith("http")
         self._in_process = self.uri.startswith("sqlite:")
         self._down: UnreachableError | None = None
         self._down_until = 0.0
+        if reading or self._http:
+            self._client = self.run(MlflowClient, self.uri, self.uri)
+            return
         workspace.create()
         lock = workspace.lock("mlflow")
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +85,9 @@ class Connection:
             with umask(workspace.umask), filelock.FileLock(lock, timeout=OPENING_SECONDS):
                 if workspace.local_mlflow:
                     make_local_store(workspace)
-                self._client = self.run(MlflowClient, self.uri, self.uri)
+                # MLflow makes the tables of an empty database step by step
+                seconds = None if has_tables(self.uri, "experiments") else OPENING_SECONDS
+                self._client = self.run(MlflowClient, self.uri, self.uri, within=seconds)
         except (OSError, filelock.Timeout) as error:
             full = disk_error(error, workspace.home)
             raise full or self._error(f"cannot be opened: {error}") from error
@@ -111,7 +118,7 @@ class Connection:
             os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", ""),
         )
         if patience.isdigit():  # more of it than by default: the user knows a slow server
-            seconds = max(seconds, 1.5 * int(patience))
+            seconds *= max(1.0, int(patience) / PATIENCE)
         while True:
             try:
                 result = call() if self._in_process else _bounded(call, seconds)

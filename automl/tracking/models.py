@@ -43,6 +43,10 @@ ALLOWED = (
     "automl_family_",
     "automl_columns_",
 )
+WITHOUT_FILES = (
+    "Restore the artifacts from a backup; or release a new version: automl retrain FILE --again --reason R; or an "
+    "earlier one: automl rollback FILE --to VERSION --reason R."
+)
 _log = logging.getLogger(__name__)
 # code that can be saved with a model: a file under a module name of its own
 Code = Family | Columns
@@ -110,7 +114,7 @@ def load_folder(folder: Path, digests: Mapping[str, str]) -> Any:
         raise DigestError(
             f"model file {changed[0]!r} differs from the one recorded in the decision ({len(changed)} files differ)",
             code="digest_mismatch",
-            next_step="Restore the artifact from a backup, or retrain with --again --reason.",
+            next_step=WITHOUT_FILES,
         )
     flavour = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))["flavors"]["sklearn"]
     foreign = [n for n in flavour.get("skops_trusted_types") or [] if not n.startswith(ALLOWED)]

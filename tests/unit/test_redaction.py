@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import pickle
@@ -9,9 +10,9 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from automl.cli.inputs import _WithoutSecrets
+from automl.addresses import split_login
 from automl.errors import AutomlError, UnreachableError
-from automl.redaction import redact, remember
+from automl.redaction import WithoutSecrets, redact, remember
 from tests.support.secrets import SECRETS, shown_parts
 
 
@@ -51,7 +52,35 @@ def test_ordinary_words_and_folders_stay(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("CI_PASSWORD", "data")
     text = "/home/someone: false, abc, database, and postgresql://me@host/db"
     assert redact(text) == text
-    assert redact("the data are here") == "the *** are here"
+
+
+@pytest.mark.parametrize("word", ["automl", "data", "postgres", "Error", "cycle", "2026", "true"])
+def test_a_password_that_is_a_plain_word_is_hidden_only_where_a_password_stands(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", word)
+    monkeypatch.setenv("AUTOML_DATABASE_URL", f"postgresql://{word}:{word}@localhost/{word}")
+    kept = f"next: {word} on 2 rows of {word}.toml, found '{word}' ({word})"
+    assert redact(kept) == kept
+    for shown in (
+        f"postgresql://{word}:{{}}@localhost/{word}",
+        f"login as {word}:{{}} at localhost",
+        "password={} host=localhost",
+        "{{'password': '{}'}}",
+        '{{"password": "{}"}}',
+    ):
+        assert redact(shown.format(word)) == shown.format("***")
+
+
+def test_a_login_is_hidden_as_http_sends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "bob")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "p@TAILQJXZW")
+    sent = base64.b64encode(b"bob:p@TAILQJXZW").decode()
+    assert redact(f"Authorization: Basic {sent}") == "Authorization: Basic ***"
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+    split_login("http://ann:sla%2FSHEDQJXZW@host", "MLFLOW_TRACKING_URI")
+    sent = base64.b64encode(b"ann:sla/SHEDQJXZW").decode()
+    assert sent not in redact(f"Basic {sent}")
 
 
 def test_errors_hide_secrets_wherever_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +97,6 @@ def test_log_lines_and_their_tracebacks_hide_secrets(caplog: pytest.LogCaptureFi
         int("TOPSECRETVALUE")
     except ValueError:
         logging.getLogger("automl").exception("with %s", "TOPSECRETVALUE")
-    line = _WithoutSecrets("%(message)s").format(caplog.records[0])
+    line = WithoutSecrets("%(message)s").format(caplog.records[0])
     assert "TOPSECRET" not in line
     assert "Traceback" in line

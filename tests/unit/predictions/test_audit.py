@@ -204,10 +204,14 @@ def test_a_table_of_another_program_is_refused_and_kept(
 
 @pytest.mark.parametrize("table", ["automl_cycle", "automl_pointer"])
 def test_a_table_of_the_store_itself_is_refused(make_site: Callable[..., Site], table: str) -> None:
-    site = make_site(publish=f'table = "{table}"')
+    site = make_site()
+    publish = site.problem.publish.model_copy(
+        update={"table": table}
+    )  # a problem file cannot say so
+    problem = site.problem.model_copy(update={"publish": publish})
 
     with pytest.raises(ProblemError, match="was not created by automl"):
-        check_owner(site.store, site.problem)
+        check_owner(site.store, problem)
 
 
 @pytest.mark.parametrize("table", ["parcels", "parcels_classes", "parcels_generations"])

@@ -15,7 +15,7 @@ from automl.errors import ProblemError
 from automl.history.contract import Contract, as_kind_of
 from automl.modeling.metrics import get_metric
 from automl.monitoring.realised import score_published
-from automl.predictions import clean
+from automl.predictions import check_table, clean
 from automl.problem import Problem
 from automl.store import Store
 from automl.workspace import Workspace
@@ -31,12 +31,12 @@ def make_site(
 ) -> MakeSite:
     """Sites whose store is in either database."""
 
-    def make(task: str = "multiclass", key: str = '["parcel"]') -> Site:
+    def make(task: str = "multiclass", key: str = '["parcel"]', name: str = "parcels") -> Site:
         edits = {
             'key         = ["parcel"]': f"key = {key}",
             "origins = 2": "origins = 2\n\n[publish]\nkeep = 2",
         }
-        problem, store = make_problem(task, replace=edits), workspace
+        problem, store = make_problem(task, name=name, replace=edits), workspace
         if request.param == "postgresql":
             server: PostgresServer = request.getfixturevalue("postgres")
             url = server.new_database().replace("postgresql+psycopg:", "postgres:")
@@ -129,7 +129,20 @@ def test_keys_that_become_text_stay_in_one_table(make_site: MakeSite) -> None:
         ProblemError, match="column 'parcel' is text; this problem publishes number"
     ):
         publish(site, frame_of(2, week=5, task="multiclass"), week=5)
+    with pytest.raises(ProblemError, match="column 'parcel' is text"):
+        check_table(site.store, site.problem, (frame_of(2, task="multiclass"), None))
     assert shown(site, "select count(*) from parcels") == [(2,)]
+
+
+def test_a_table_may_be_called_by_a_word_of_sql(make_site: MakeSite) -> None:
+    site = make_site(name="Order")
+    for week in range(4):
+        site.store.record_realised(publish(site, frame_of(3, week=week, task="multiclass")), 3, {})
+    with site.store.hold("Order") as hold:
+        clean(site.store, hold, site.problem)
+    publish(site, frame_of(2, week=4, task="multiclass").assign(parcel=["W1", "W2"]), week=4)
+    assert shown(site, 'select parcel from "order" order by 1') == [("W1",), ("W2",)]
+    assert shown(site, "select count(*) from order_history") == [(14,)]
 
 
 def test_a_class_that_the_contract_did_not_list_then_had_no_probability(
@@ -158,6 +171,9 @@ def test_rights_on_the_views_stay_and_views_of_others_are_not_dropped(
         connection.execute("create view mine as select parcel from parcels")
         with pytest.raises(ProblemError, match=r"view 'parcels' must be created again.*mine"):
             publish(site, text, week=1)
+        with pytest.raises(ProblemError, match=r"view 'parcels' must be created again.*mine"):
+            check_table(site.store, site.problem, (text, None))
+        check_table(site.store, site.problem, (frame_of(3), None))
         assert shown(site, "select count(*) from mine") == [(3,)]
         connection.execute("drop view mine")
         publish(site, text, week=1)

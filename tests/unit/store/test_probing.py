@@ -11,14 +11,14 @@ import sqlalchemy as sa
 from automl.cycles.connections import open_all
 from automl.errors import UnreachableError
 from automl.problem import Problem
-from automl.store import Store, is_there, may_write
+from automl.store import Store, may_write, store_as_it_is
 from automl.workspace import Workspace
 from tests.support.postgres import PostgresServer
 
 
 def test_a_store_in_the_workspace_is_not_created_by_looking(workspace: Workspace) -> None:
     assert "is created by the first command" in may_write(workspace)
-    assert not is_there(workspace)
+    assert store_as_it_is(workspace) is None
     assert not workspace.home.exists()
     Store(workspace).engine.dispose()
     assert may_write(workspace).endswith("automl.db takes tables")
