@@ -111,7 +111,8 @@ def contract(
     accept
         Write these changes to the contract file.
     as_of
-        Compare with the data up to this time, UTC without an offset. Default: that of the newest retraining.
+        Compare with the data up to this time, UTC without an offset. Default: that of the newest retraining that
+        trained; with --accept, of the newest, also if it was refused.
     """
     problem, workspace = open_problem(file)
     from automl.report import data_tables, data_text

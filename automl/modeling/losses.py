@@ -27,6 +27,7 @@ class BlockLoss:
     loss: float
     baseline_loss: float  # of a constant prediction on the same block
     kind: Evidence
+    metric: str = ""  # in which the losses are; "": of a version that did not record it
 
 
 def kind_of(labels_until: datetime, start: datetime) -> Evidence:

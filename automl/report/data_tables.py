@@ -13,12 +13,14 @@ from automl.errors import HistoryError
 from automl.history import contract as contracts
 from automl.history.maturity import Maturity, with_maturity
 from automl.problem import Problem
+from automl.report.tables import trained_in
 from automl.store import Store
 from automl.workspace import Workspace, now
 
 __all__ = ["LISTED_ROWS", "contract_document", "history_document", "verify_history"]
 
 LISTED_ROWS = 100  # rows set aside in a document; all of them are in the quarantine folder
+SEARCHED_CYCLES = 200
 SAMPLED_BLOCKS = 4  # newest blocks that a contract is compared with
 
 
@@ -89,7 +91,9 @@ def contract_document(
             code="no_contract",
             next_step=f"automl retrain {problem.file.name}",
         )
-    moment = as_of or _newest(problem, workspace)
+    newest = _newest(problem, workspace)
+    # what is accepted are changes that a newer retraining may have been refused for
+    moment = as_of or (newest if accept else _newest(problem, workspace, trained=True))
     maturity = _maturity(problem, workspace, moment)
     matured = with_maturity(problem, maturity) if maturity else problem
     since = problem.validation.block.before(
@@ -120,6 +124,7 @@ def contract_document(
         "nulls": list(contract.nulls),
         "changes": [{"code": f.code, "text": f.text} for f in found],
         "accepted": bool(accept and found),
+        "newest": newest.isoformat(),
     }
 
 
@@ -136,10 +141,13 @@ def _maturity(problem: Problem, workspace: Workspace, as_of: datetime) -> Maturi
     return None
 
 
-def _newest(problem: Problem, workspace: Workspace) -> datetime:
-    """as_of of the newest retraining, also if it was refused: the contract is read to see why."""
-    cycles = Store(workspace).cycles(problem.name, verb="retrain", limit=1)
-    return cycles[0].as_of if cycles else default_as_of(problem, "retrain", now())
+def _newest(problem: Problem, workspace: Workspace, *, trained: bool = False) -> datetime:
+    """as_of of the newest retraining, also if it was refused, or of the newest that trained."""
+    store = Store(workspace)
+    cycles = store.cycles(problem.name, verb="retrain", limit=SEARCHED_CYCLES)
+    found = next((c for c in cycles if trained_in(store, c)), None) if trained else None
+    found = found or next(iter(cycles), None)
+    return found.as_of if found else default_as_of(problem, "retrain", now())
 
 
 def _folders(problem: Problem, workspace: Workspace) -> history.Folders:

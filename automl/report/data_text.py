@@ -106,6 +106,10 @@ def contract_text(document: Mapping[str, Any]) -> Group:
         table,
         Text(),
     ]
+    if document["newest"] > document["as_of"]:
+        later = document["newest"][:16]
+        line = f"not shown: the later retraining of {later}; --as-of {later} compares with its rows"
+        parts.append(Text(line, style="yellow", overflow="fold"))
     if not document["changes"]:
         return Group(*parts, Text("no changes"))
     accepted = "accepted; the next retraining uses the new contract"

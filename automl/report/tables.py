@@ -16,7 +16,7 @@ from automl.store import Cycle, Entry, Generation, Release, Store, ledger, naive
 from automl.workspace import Workspace, day_of, now
 
 UNKNOWN = "score"  # of a cycle of an earlier version whose problem file has changed since
-__all__ = ["champion", "leaderboard", "result", "status", "why"]
+__all__ = ["champion", "leaderboard", "result", "status", "trained_in", "why"]
 
 
 def result(ended: CycleResult, workspace: Workspace) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def _cycle(
         )
     shown = chosen[0]
     if as_of is None:
-        shown = next((c for c in chosen if _trained(store, c)), shown)
+        shown = next((c for c in chosen if trained_in(store, c)), shown)
     if as_of is not None or shown.id == chosen[0].id:
         return store, shown, None
     newest = chosen[0]
@@ -260,7 +260,8 @@ def _cycle(
     )
 
 
-def _trained(store: Store, cycle: Cycle) -> bool:
+def trained_in(store: Store, cycle: Cycle) -> bool:
+    """Whether a retraining came as far as to train."""
     return cycle.ended or cycle.status == "dry-run" or bool(store.trials(cycle))
 
 

@@ -57,6 +57,7 @@ def losses_of_trials(as_of: datetime, sweep: Sweep, chosen_on: datetime) -> list
             loss=loss,
             baseline_loss=1.0,
             kind=kind_of(chosen_on, block.start),
+            metric=sweep.work.metric.name,
         )
         for trial in sweep.leaderboard.trials
         if trial.status == "complete"
@@ -77,6 +78,7 @@ def _losses(
             loss=loss,
             baseline_loss=baseline,
             kind=kind_of(until, block.start),
+            metric=work.metric.name,
         )
         for block, loss, baseline in zip(
             work.blocks, blend_losses(work, blend), baselines, strict=False

@@ -77,12 +77,15 @@ def gather(job: Job, sweep: Sweep) -> Case:
     """
     work, former = sweep.work, job.champion
     champion = former if former and former.blend.offered(work.families) else None
-    holder = champion.blend if champion else sweep.leaderboard.reference
+    small = (
+        sweep.leaderboard.too_small
+    )  # then nothing but a constant could take the champion's place
+    holder = champion.blend if champion else None if small else sweep.leaderboard.reference
     if job.problem.promotion.mode == "review" and former:
         holder = holder or former.blend  # no trial succeeded: nothing is proposed
-    if champion is None and former is None and sweep.leaderboard.too_small:
+    if holder is None and small:
         raise NoModelError(
-            f"{sweep.leaderboard.too_small}. A constant is not released as the first model",
+            f"{small}. A constant is not released",
             code="budget_too_small",
             next_step="Set it in the problem file; a budget also as an option, such as --budget 5m.",
         )
@@ -102,6 +105,8 @@ def gather(job: Job, sweep: Sweep) -> Case:
     if watched:
         scored.setdefault(watched.blend.id, (watched.blend, watched.labels_until))
     past = [e for e in job.store.evidence(job.problem.name) if e.cycle < job.as_of]
+    # losses in two metrics are not comparable
+    past = [e for e in past if e.metric in ("", work.metric.name)]
     tried = losses_of_trials(job.as_of, sweep, chosen_on)
     blends = [blend for blend, _ in scored.values()]
     return Case(
@@ -137,6 +142,6 @@ def _rivals(store: Store, sweep: Sweep, as_of: datetime) -> dict[str, Dated]:
     mature = work.problem.mature(as_of)
     shadows = store.shadows(work.problem.name)
     rivals = {blend.id: (blend, until) for blend, until in shadows if until < mature}
-    if leaderboard.challenger is not None:
+    if leaderboard.challenger is not None and not leaderboard.too_small:
         rivals.setdefault(leaderboard.challenger.id, (leaderboard.challenger, work.blocks[0].end))
     return {name: r for name, r in rivals.items() if r[0].offered(work.offered)}

@@ -49,6 +49,8 @@ def make_choice(job: Job, sweep: Sweep) -> Choice:
     challenger = sweep.leaderboard.challenger
     if not decision.verdicts and challenger and challenger.id == case.holder.id:
         decision = replace(decision, reason=NOTHING_ADDED)
+    if not decision.verdicts and sweep.leaderboard.too_small and case.champion:
+        decision = replace(decision, reason=f"kept: {sweep.leaderboard.too_small}")
     probe = _probation(case)
     reverts = probe is not None and probe.outcome == "revert"
     if probe is not None and case.watched is not None and reverts:

@@ -13,14 +13,23 @@ from typing import Any
 
 from automl.cycles.job import Job
 from automl.cycles.steps import step
-from automl.errors import AutomlError
+from automl.errors import AutomlError, NoModelError
 from automl.modeling.ensemble import assemble
 from automl.modeling.recipes import Blend, Member
 from automl.problem import Problem
 from automl.retrain.choice import Choice
 from automl.retrain.search import Sweep
 from automl.store import Release, Waiting
-from automl.sweep import CONSTANT, CachedFit, Refits, Refitted, Work, columns_of, part_of
+from automl.sweep import (
+    CONSTANT,
+    REFIT_FAILED,
+    CachedFit,
+    Refits,
+    Refitted,
+    Work,
+    columns_of,
+    part_of,
+)
 from automl.testing import fault
 
 __all__ = ["Fitted", "fit_chosen", "turned_away"]
@@ -50,14 +59,12 @@ def fit_chosen(job: Job, refits: Refits, sweep: Sweep, choice: Choice) -> Fitted
     """
     work, leaderboard = sweep.work, sweep.leaderboard
     costs = {**sweep.plan.costs, **{t.recipe.id: t.seconds_refit for t in leaderboard.trials}}
-    choice, done = _fit(refits, sweep, choice, costs)
-    warnings: list[str] = []
+    choice, done, warnings = _fit(refits, sweep, choice, costs, job.champion)
     model = challenger = None
     if done is not None and choice.stays is None:
-        part = part_of(done, choice.blend)
-        _refuse_constant(choice.blend, part)
         review = job.problem.promotion.mode == "review"
-        choice, warnings = _without_lost(choice, part, job.champion, review=review)
+        choice, part, lost = _without_lost(choice, done, job.champion, review=review)
+        warnings += lost
         model = None if choice.stays else _assembled(work, part, "model")
     if done is not None and done.rows < len(work.frame):
         warnings.append(
@@ -90,43 +97,77 @@ def turned_away(choice: Choice, why: str) -> Choice:
 
 
 def _fit(
-    refits: Refits, sweep: Sweep, choice: Choice, costs: Mapping[str, float]
-) -> tuple[Choice, Refitted | None]:
-    """Fit champion and waiting challenger; where the champion is not refitted, the challenger alone."""
+    refits: Refits,
+    sweep: Sweep,
+    choice: Choice,
+    costs: Mapping[str, float],
+    champion: Release | None,
+) -> tuple[Choice, Refitted | None, list[str]]:
+    """Fit champion and waiting challenger; where the champion is not refitted, the challenger alone.
+
+    If nothing could be fitted that may be released, the last release stays.
+    """
     waiting, overhead = choice.pending.waiting, sweep.leaderboard.overhead
-    if choice.stays is None:
-        blend = _together(choice.blend, waiting)
-        return choice, refits.fit(blend, sweep.deadline, costs, overhead)
-    if waiting is None:
-        return choice, None
+    if choice.stays and waiting is None:
+        return choice, None, []
+    blend = waiting.blend if choice.stays and waiting else _together(choice.blend, waiting)
+    done: Refitted | None = None
+    warnings: list[str] = []
     try:
-        return choice, refits.fit(waiting.blend, sweep.deadline, costs, overhead)
+        done = refits.fit(blend, sweep.deadline, costs, overhead)
+        if choice.stays is None:
+            _refuse_constant(choice.blend, part_of(done, choice.blend))
     except AutomlError as error:
-        return turned_away(choice, str(error)), None
+        if error.code != REFIT_FAILED:
+            raise
+        if choice.stays is None:
+            choice = _kept_unchanged(choice, champion, error)
+            warnings = [f"{error}. {sweep.leaderboard.too_small or error.next_step}"]
+        if done is None and waiting is not None:
+            choice = turned_away(choice, str(error))
+    return choice, done, warnings
+
+
+def _kept_unchanged(choice: Choice, champion: Release | None, error: AutomlError) -> Choice:
+    """The choice to keep the last release as it is, because what was chosen could not be fitted.
+
+    Raises
+    ------
+    NoModelError
+        There is no release to keep.
+    """
+    if champion is None:
+        raise NoModelError(str(error), code=error.code, next_step=error.next_step) from error
+    reason = f"kept version {champion.model_version} unchanged: {error}"
+    if choice.outcome != "keep":
+        reason += f"; without that: {choice.pending.reason}"
+    return _staying(choice, champion, reason)
+
+
+def _staying(choice: Choice, champion: Release, reason: str) -> Choice:
+    outcome = "wait" if choice.pending.waiting else "stay"
+    content = {**choice.pending.content, "outcome": outcome}
+    pending = replace(choice.pending, outcome="stay", reason=reason, content=content)
+    return replace(choice, outcome="stay", blend=champion.blend, pending=pending, stays=champion)
 
 
 def _without_lost(
-    choice: Choice, part: Refitted, champion: Release | None, *, review: bool
-) -> tuple[Choice, list[str]]:
-    """The choice as it was fitted, with a warning per lost member.
+    choice: Choice, done: Refitted, champion: Release | None, *, review: bool
+) -> tuple[Choice, Refitted, list[str]]:
+    """The choice as it was fitted, and its part of the fits, with a warning per lost member.
 
     In review mode no person has approved a champion without one of its recipes: the last release stays.
     """
+    part = part_of(done, choice.blend)
     if not part.lost or choice.outcome != "keep" or not review:
         warnings = [f"member {m} is left out of the release: {why}" for m, why in part.lost.items()]
-        return replace(choice, blend=part.blend), warnings
+        return replace(choice, blend=part.blend), part, warnings
     if champion is None:
         raise AssertionError("a champion that is kept was released")
     warnings = [f"member {m} could not be refit: {why}" for m, why in part.lost.items()]
     unchanged = f"kept version {champion.model_version} unchanged, {warnings[0]}"
-    pending = replace(
-        choice.pending,
-        outcome="stay",
-        reason=choice.pending.reason.replace("kept", unchanged, 1),
-        content={**choice.pending.content, "outcome": "wait" if choice.pending.waiting else "stay"},
-    )
-    blend = champion.blend
-    return replace(choice, outcome="stay", blend=blend, pending=pending, stays=champion), warnings
+    reason = choice.pending.reason.replace("kept", unchanged, 1)
+    return _staying(choice, champion, reason), part, warnings
 
 
 def _challenger(
@@ -137,6 +178,8 @@ def _challenger(
         part = part_of(done, waiting.blend)
         model = _assembled(work, part, "challenger")
     except AutomlError as error:
+        if error.code != REFIT_FAILED:
+            raise
         return turned_away(choice, str(error)), None
     fitted = replace(waiting, blend=part.blend)
     return replace(choice, pending=replace(choice.pending, waiting=fitted)), model
@@ -154,7 +197,7 @@ def _refuse_constant(blend: Blend, part: Refitted) -> None:
         name, why = next(iter(part.lost.items()))
         raise AutomlError(
             f"the refit left nothing but a constant of {blend}: {name}: {why}",
-            code="refit_failed",
+            code=REFIT_FAILED,
             next_step="Raise sweep.budget, or remove the family from sweep.families.",
         )
 
@@ -195,6 +238,8 @@ def _fit_shadows(
     try:
         return refits.fit(Blend(tuple(chosen)), sweep.deadline - SHADOW_SECONDS / 2, costs)
     except AutomlError as error:  # the next sweep fits them
+        if error.code != REFIT_FAILED:
+            raise
         _log.info("no shadow was fitted: %s", error)
         return None
 

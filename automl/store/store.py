@@ -189,12 +189,18 @@ class Store(Database):
         ]
 
     def evidence(self, problem: str) -> list[BlockLoss]:
-        """All evidence of a problem, oldest cycle first."""
+        """All evidence of a problem, oldest cycle first.
+
+        Evidence without a metric is older than any with one, and takes the metric of the oldest of these: that of
+        the first cycle after the upgrade.
+        """
         query = (
             sa.select(t.evidence)
             .where(t.evidence.c.problem == problem)
             .order_by(t.evidence.c.cycle)
         )
+        rows = self._all(query)
+        oldest = next((r.metric for r in rows if r.metric), "")
         return [
             BlockLoss(
                 cycle=aware(r.cycle),
@@ -205,8 +211,9 @@ class Store(Database):
                 loss=r.loss,
                 baseline_loss=r.baseline_loss,
                 kind=r.kind,
+                metric=r.metric or oldest,
             )
-            for r in self._all(query)
+            for r in rows
         ]
 
     def add_evidence(
@@ -230,6 +237,7 @@ class Store(Database):
                 "loss": x.loss,
                 "baseline_loss": x.baseline_loss,
                 "kind": x.kind,
+                "metric": x.metric or None,
             }
             for x in losses
             if isfinite(x.loss)

@@ -92,6 +92,7 @@ evidence = sa.Table(
     sa.Column("loss", sa.Float, nullable=False),
     sa.Column("baseline_loss", sa.Float, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("metric", sa.Text),  # null: of a version that did not record it
 )
 
 decision = sa.Table(

@@ -22,12 +22,13 @@ from automl.sweep.leaderboard import (
     output_file,
 )
 from automl.sweep.limits import CONSTANT
-from automl.sweep.refit import Refits, Refitted, part_of
+from automl.sweep.refit import REFIT_FAILED, Refits, Refitted, part_of
 from automl.sweep.search import BUDGET_ENDED, sweep
 
 __all__ = [
     "BUDGET_ENDED",
     "CONSTANT",
+    "REFIT_FAILED",
     "BlockPredictions",
     "CachedFit",
     "FitCache",

@@ -27,6 +27,8 @@ PLANNED_SHARE = 0.75
 FIT_SECONDS = 600.0
 # With a budget a fit is killed after this share of it: its refit would not fit the budget either
 FIT_SHARE = 0.5
+# A fit that was stopped may take so many times the seconds until then
+UNENDED = 3.0
 # A fit may take so many times its estimate: the median fit of a family, a refit on all rows, and refits side
 # by side, which slow each other down most
 FIT_SLACK, REFIT_SLACK, TOGETHER_SLACK = 1.2, 1.2, 1.3
@@ -87,13 +89,13 @@ class Clock:
     def needed(self, trials: Sequence[Trial]) -> float:
         """Seconds of a budget in which the cheapest of these trials would end and be refitted; 0 if none was timed.
 
-        A fit that was stopped takes at least the seconds until then.
+        How long a fit takes that was stopped is not known: it is taken for several times the seconds until then.
         """
         blocks, share = len(self.work.blocks), PLANNED_SHARE * REFIT_SHARE
         costs = []
         for trial in trials:
             if trial.seconds:
-                fit = trial.seconds / max(1, len(trial.losses))
+                fit = trial.seconds / len(trial.losses) if trial.losses else UNENDED * trial.seconds
                 search = blocks * fit + self.overhead()
                 refit = (trial.seconds_refit or fit * self.grown) / share
                 costs.append(max(search / (1 - REFIT_SHARE), refit))
@@ -165,5 +167,5 @@ def too_small(clock: Clock, *, stopped: str, proposed: int, queued: Sequence[str
         return ""
     return (
         f"sweep.budget: in {section.budget} no start point but the constant baseline was fitted; "
-        f"wanted {enough(clock.needed(real), section.budget.seconds)}"
+        f"wanted {enough(clock.needed(real), section.budget.seconds)}{'' if complete else ' or more'}"
     )

@@ -19,8 +19,9 @@ from automl.modeling.training import Fit, FitResult, Pool
 from automl.sweep.encoding import Matrices
 from automl.sweep.leaderboard import Work, makespan
 
-__all__ = ["Refits", "Refitted", "part_of", "share_in_time"]
+__all__ = ["REFIT_FAILED", "Refits", "Refitted", "part_of", "share_in_time"]
 
+REFIT_FAILED = "refit_failed"  # code of an error: no member could be fitted
 START_SECONDS = 1.5  # for encoding all rows and starting processes, before any fit begins
 LEAST_ROWS = 1000  # a refit is thinned to no fewer rows
 SLACK = 1.5  # refits may take so many times their estimated wall clock
@@ -217,7 +218,7 @@ class Refits:
 def share_in_time(costs: Sequence[float], workers: int, seconds: float) -> float:
     """The share of rows with which fits that have these costs on all rows end within so many seconds."""
     needed = SLACK * makespan(costs, workers)
-    return 1.0 if needed <= seconds else max(seconds, 1.0) / needed
+    return 1.0 if needed <= max(0.0, seconds) else max(seconds, 1.0) / needed
 
 
 def part_of(done: Refitted, blend: Blend) -> Refitted:
@@ -252,6 +253,6 @@ def _weighed(blend: Blend, lost: Collection[str]) -> Blend:
 def _none_left(family: str, why: str) -> AutomlError:
     return AutomlError(
         f"refit of {family} failed: {why}",
-        code="refit_failed",
+        code=REFIT_FAILED,
         next_step="Raise sweep.budget, or remove the family from sweep.families.",
     )

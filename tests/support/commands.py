@@ -85,8 +85,10 @@ class Command:
             os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> Done:
-        """Wait for its end."""
-        code = int(self._news.readline())
+        """Wait for its end, and let it go on wherever it halts."""
+        while (line := self._news.readline().strip()) == "stopped":
+            self.resume()
+        code = int(line)
         self._news.close()
         passed = self._text("passed")
         return Done(code, self._text("out"), self._text("err"), frozenset(passed.split()))

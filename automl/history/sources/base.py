@@ -57,8 +57,6 @@ def once(names: Sequence[str], where: str = "source") -> list[str]:
     repeated = sorted({n for n in names if list(names).count(n) > 1})
     if repeated:
         raise HistoryError(
-            f"{where}: found column {repeated[0]!r} twice; wanted unique names",
-            code="column_twice",
-            next_step="Give each column a name of its own, in the source or in history.query.",
+            f"{where}: found column {repeated[0]!r} twice; wanted unique names", code="column_twice"
         )
     return list(names)

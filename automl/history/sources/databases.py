@@ -151,9 +151,7 @@ class Database:
             self.backend in ("postgresql", "duckdb") and self._types.get(h.time) not in TEXT_TYPES
         )
         if found and not typed:
-            refuse_lost_rows(
-                self.problem, self.bound, self.query, found, self._times, backend=self.backend
-            )
+            refuse_lost_rows(self.problem, self.bound, self.query, found, self._times)
 
     def _times(self, query: str, window: Since, bounds: Bounds) -> list[Column]:
         where, edges = self._newer(window)
@@ -186,10 +184,7 @@ class Database:
             if self.backend == "sqlite":
                 edges.update(variants({name: edge}, h.timezone))
                 return is_newer(quoted, name, upper=sign == "<")
-            condition = f"{quoted} {sign} :{name}"
-            if self._types.get(column) in TEXT_TYPES:  # of which some may not sort by time
-                condition = f"({condition} or {quoted} not like '____-__-__%')"
-            return condition
+            return f"{quoted} {sign} :{name}"
 
         if since.until is not None:
             low = bound("since", h.time, since.time, ">=")

@@ -303,15 +303,24 @@ def test_a_new_class_is_shown_and_accepted_by_a_multiclass_problem(
     check(read(snapshot), contract, problem, snapshot.offered)
 
 
-def test_contract_compares_with_the_data_of_a_refused_cycle(pulled: Place, tmp_path: Path) -> None:
+def test_contract_shows_what_trained_last_and_accepts_the_data_of_a_refused_cycle(
+    pulled: Place, tmp_path: Path
+) -> None:
     place = _copy(pulled, tmp_path)
     change(place, "alter table parcels drop column weight")
 
     refused = place.order("retrain", str(place.file), "--as-of", DAYS[1])
-    document = inspect(place, "contract", "--json").document
+    shown, text = inspect(place, "contract", "--json").document, inspect(place, "contract").out
+    document = inspect(place, "contract", "--as-of", DAYS[1], "--json").document
+    accepted = inspect(place, "contract", "--accept", "--json").document
 
     assert refused.code == 3
     assert "automl contract" in refused.err
+    assert shown["as_of"].startswith(DAYS[0])
+    assert shown["newest"].startswith(DAYS[1])
+    assert f"--as-of {DAYS[1]}" in text
+    assert accepted["as_of"].startswith(DAYS[1])
+    assert accepted["changes"] == document["changes"]
     assert document["as_of"].startswith(DAYS[1])
     assert [c["code"] for c in document["changes"]] == ["column_removed"]
 

@@ -61,6 +61,19 @@ def test_a_repeated_cycle_replaces_its_own_evidence_and_no_other(store: Store) -
     assert store.evidence(NAME) == [earlier, make_loss(loss=0.125)]
 
 
+def test_evidence_of_a_version_without_metrics_takes_the_metric_of_the_oldest_that_has_one(
+    store: Store,
+) -> None:
+    old, first, second = (make_loss(cycle=MONDAY + n * WEEK) for n in range(3))
+    add(store, old)
+    assert [x.metric for x in store.evidence(NAME)] == [""]
+
+    add(store, replace(first, metric="log_loss"))
+    add(store, replace(second, metric="roc_auc"))
+
+    assert [x.metric for x in store.evidence(NAME)] == ["log_loss", "log_loss", "roc_auc"]
+
+
 def test_a_loss_that_is_undefined_is_not_kept(store: Store) -> None:
     add(store, make_loss(), make_loss(blend="b", loss=float("nan")))
 

@@ -273,4 +273,5 @@ def test_only_as_many_rows_as_the_time_allows() -> None:
     assert share_in_time([10.0, 10.0], 2, 15.0) == 1.0
     assert share_in_time([10.0, 10.0], 2, 7.5) == 0.5
     assert share_in_time([], 2, 0.0) == 1.0
+    assert share_in_time([0.0], 2, -1.0) == 1.0, "nothing is known of it, and no time is left"
     assert share_in_time([10.0], 2, float("inf")) == 1.0
