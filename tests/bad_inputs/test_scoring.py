@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 import sqlite3
@@ -401,3 +402,26 @@ def _(place: Place) -> object:
 
     patched.setattr(models, "version", version)
     return unchanged(place, Site.score, lambda _: None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EMFILE, errno.EIO])
+@pytest.mark.parametrize(
+    ("written", "exit_code"),
+    [("pyarrow.parquet.write_table", 3), ("automl.predictions.staging._Writer.write", 6)],
+)
+def test_a_disk_that_fails_while_scoring_has_its_exit_code_and_changes_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch, written: str, exit_code: int, number: int
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError(number, "words of the system")
+
+    before = site.standing
+    monkeypatch.setattr(written, fails)
+
+    with pytest.raises(AutomlError, match="words of the system") as caught:
+        site.score()
+
+    assert caught.value.exit_code == exit_code
+    assert caught.value.next_step
+    assert site.standing[:3] == before[:3], "predictions, pointer and releases"
