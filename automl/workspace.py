@@ -19,7 +19,7 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from automl.addresses import refuse_unclear_password, split_login
+from automl.addresses import fill_references, refuse_unclear_password, split_login
 from automl.errors import ProblemError
 from automl.files import USERS_UMASK
 
@@ -187,11 +187,11 @@ def open_workspace(problem_file: Path, settings: Settings | None = None) -> Work
     settings = settings or _settings()
     root = problem_file.resolve().parent
     home = (root / (settings.automl_home or ".automl")).resolve()
-    refuse_unclear_password(settings.automl_database_url, "AUTOML_DATABASE_URL")
+    database = fill_references(settings.automl_database_url, "AUTOML_DATABASE_URL")
     return Workspace(
         root=root,
         home=home,
-        database_url=settings.automl_database_url or f"sqlite:///{home / 'automl.db'}",
+        database_url=database or f"sqlite:///{home / 'automl.db'}",
         tracking_uri=_tracking_uri(with_driver(settings.mlflow_tracking_uri))
         or f"sqlite:///{home / 'mlflow.db'}",
         workers=settings.automl_workers or os.cpu_count() or 1,

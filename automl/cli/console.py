@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -78,10 +80,11 @@ def print_error(
     """
     lines = [f"error: {error}"]
     effect, changed = in_effect_after(arguments, since)
+    next_step = _with_file(error.next_step, arguments)
     if effect:
         lines.append(f"{'in effect' if changed else 'unchanged'}: {effect}")
-    if error.next_step:
-        lines.append(f"next: {error.next_step}")
+    if next_step:
+        lines.append(f"next: {next_step}")
     if shown:
         print_message("\n".join(lines))
     if "--json" in arguments:
@@ -91,12 +94,18 @@ def print_error(
                 "code": error.code,
                 "message": str(error),
                 "exit_code": error.exit_code,
-                "next": error.next_step,
+                "next": next_step,
                 "unchanged": "" if changed else effect,
                 "in_effect": effect,
             },
         }
         _write(json.dumps(document) + "\n")
+
+
+def _with_file(next_step: str, arguments: list[str]) -> str:
+    """The step with the problem file of the command in place of FILE, ready to be typed."""
+    file = next((a for a in arguments[1:] if a.endswith(".toml") and Path(a).is_file()), "FILE")
+    return re.sub(r"\b(automl \w+) FILE\b", lambda m: f"{m[1]} {shlex.quote(file)}", next_step)
 
 
 def usage_error(error: CycloptsError) -> Panel:

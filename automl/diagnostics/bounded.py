@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from automl.processes import Caller, UserCodeError, UserProcess
 
 __all__ = ["check_in_process", "check_own_families"]
 
+_log = logging.getLogger(__name__)
 SECONDS = 120.0  # for all checks of one family
 
 
@@ -64,6 +66,7 @@ def check_own_families(problem: Problem) -> None:
         A family does not pass.
     """
     for entry in filter(is_path, problem.sweep.families):
+        _log.info("checking family %s on made rows, within %.0f s", entry, SECONDS)
         findings = check_in_process(entry, problem.file.parent, (problem.task,))
         failed = [f"{c.name}: {c.found}" for c in findings.checks if not c.passed]
         if failed:

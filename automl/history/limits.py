@@ -91,7 +91,7 @@ def empty_batch(problem: Problem, as_of: datetime, until: datetime, shaper: Shap
             code="empty_batch",
             next_step="Give a later --as-of, or load the coming rows before it.",
         )
-    span = f"{shaper.span[0]} to {shaper.span[1]}" if shaper.span else "no rows at all"
+    span = f"rows from {shaper.span[0]} to {shaper.span[1]}" if shaper.span else "no rows at all"
     return HistoryError(
         f"batch: found {span}; wanted rows with "
         f"{as_of:%Y-%m-%d %H:%M} <= {name} < {until:%Y-%m-%d %H:%M}",

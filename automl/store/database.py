@@ -26,6 +26,7 @@ from automl.workspace import Workspace, driver_package, now, with_driver
 __all__ = ["Database", "open_engine", "schema_of"]
 
 T = TypeVar("T")
+_DRIVERS = "sqlite", "sqlite+pysqlite", "postgresql+psycopg", "postgresql+psycopg2"
 OPENING_SECONDS = 120  # first commands that start together wait for the one that makes the tables
 
 
@@ -257,7 +258,7 @@ def _checked_url(text: str) -> sa.URL:
         url = sa.make_url(with_driver(text))
     except (sa.exc.ArgumentError, ValueError):
         url = None
-    if url is None or url.get_backend_name() not in ("sqlite", "postgresql"):
+    if url is None or url.drivername not in _DRIVERS:
         found = redact(text) if url is not None else "no database URL"
         raise ProblemError(
             f"AUTOML_DATABASE_URL: found {found}; {wanted}",

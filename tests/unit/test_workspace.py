@@ -127,6 +127,15 @@ def test_settings_of_the_environment_reach_the_workspace(
     assert not found.local_mlflow
 
 
+def test_the_store_takes_its_password_from_the_environment_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_PASSWORD", "a@b/c")
+    monkeypatch.setenv("AUTOML_DATABASE_URL", "postgresql://me:${APP_PASSWORD}@host/db")
+    found = open_workspace(tmp_path / "problem.toml").database_url
+    assert found == "postgresql://me:a%40b%2Fc@host/db"
+
+
 def test_a_wrong_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOML_WORKERS", "many")
     with pytest.raises(ProblemError, match=r"environment: AUTOML_WORKERS: found 'many'"):

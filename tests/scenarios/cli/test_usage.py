@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from automl.cli.console import print_error
+from automl.errors import ContractError
+from automl.workspace import now
 from tests.support.parcels import write_problem
 from tests.support.typing_commands import HEAVY, Place
 
@@ -221,3 +224,16 @@ def test_check_opens_what_a_cycle_will_need_and_leaves_nothing(place: Place) -> 
     assert "no file at" in found["source"]["found"]
     assert {"store", "table", "mlflow"} <= {*found}
     assert sorted(place.folder.rglob("*")) == before
+
+
+def test_the_next_step_of_an_error_names_the_file_that_was_given(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(place.folder / "problem.toml")
+    error = ContractError(
+        "column 'id' is gone", next_step="Accept it: automl contract FILE --accept"
+    )
+    print_error(error, ["contract", file, "--json"], now())
+    shown = capsys.readouterr()
+    assert f"next: Accept it: automl contract {file} --accept" in shown.err
+    assert json.loads(shown.out)["error"]["next"] == f"Accept it: automl contract {file} --accept"

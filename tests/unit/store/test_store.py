@@ -148,8 +148,10 @@ def test_the_password_of_a_database_that_does_not_answer_is_not_shown(workspace:
 
 
 @pytest.mark.parametrize(
-    "url", ["duckdb:///store.db", "mysql://me:secret@host/db", "me:secret@host/db", "postgres"]
-)
+    "url",
+    ["duckdb:///store.db", "mysql://me:secret@host/db", "me:secret@host/db", "postgres",
+     "postgresql+asyncpg://me:secret@host/db", "sqlite+aiosqlite:///store.db"],
+)  # fmt: skip
 def test_a_store_in_another_database_is_refused(url: str, workspace: Workspace) -> None:
     wanted = r"AUTOML_DATABASE_URL: found .*; wanted sqlite:///FILE or postgresql://USER@HOST/DATAB"
     with pytest.raises(ProblemError, match=wanted) as caught:
