@@ -26,6 +26,8 @@ GAPS = frozenset(
         "#null!", "#value!", "#div/0!", "#ref!", "#num!", "#name?", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan",
     }
 )  # fmt: skip
+# a number with separators between its digits, or a sign or unit around it, that is not read as a number
+_MARKED = r"(?!-?\d+\.?\d*$)\W{0,2}(?:\d{1,3}(?:[., '’\u00a0\u202f]\d{3})+|\d+)(?:[.,]\d+)?\s?(?:\W|[A-Za-z]{1,3})?"
 SHOWN = 3  # texts that a message shows
 MOSTLY = 0.5  # share of numbers from which on the other texts of a column are shown
 LOOKED_AT = 10_000  # distinct texts
@@ -69,6 +71,8 @@ def unused_text(column: Column) -> str:
     unique = pc.unique(column) if isinstance(column, pa.Array) else pd.Series(column.unique())
     texts = objects(unique).dropna()[:LOOKED_AT].astype("str")
     numbers = pd.to_numeric(texts, errors="coerce").notna().to_numpy(bool)
+    if texts.str.fullmatch(_MARKED).mean() >= MOSTLY:  # the texts themselves may be phone numbers
+        return "nearly unique text; most are numbers with other marks, such as 1,234.50 or 12 %: convert them, or declare history.decimal"
     if numbers.all() or numbers.mean() < MOSTLY or infer_kind(column) != "text":
         return "nearly unique text"
     others = ", ".join(repr(t[:20]) for t in texts[~numbers][:SHOWN])

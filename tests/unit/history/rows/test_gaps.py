@@ -115,3 +115,15 @@ def test_the_contract_brings_an_unused_column_back(place: Place) -> None:
 
 def test_ids_are_nearly_unique_texts_and_no_more() -> None:
     assert unused_text(pa.array([f"T{i:05}" for i in range(200)])) == "nearly unique text"
+
+
+@pytest.mark.parametrize(
+    "cell", ["1,234.5", "12.3%", "4 %", "$3.50", "3,5", "−3.2", "1 234", "3.5 kg"]
+)
+def test_an_unused_column_of_numbers_with_marks_is_called_so(cell: str) -> None:
+    assert "numbers with other marks" in unused_text(pd.Series([cell] * 3, dtype="object"))
+
+
+@pytest.mark.parametrize("cell", ["01.05.2026", "ticket 7", "a12", "10.0.0.17", "2026-01-05"])
+def test_other_texts_are_not_called_numbers(cell: str) -> None:
+    assert unused_text(pd.Series([cell] * 3, dtype="object")) == "nearly unique text"
