@@ -11,7 +11,13 @@ from __future__ import annotations
 import pandas as pd
 import sqlalchemy as sa
 
-from automl.predictions.tables import SUFFIXES, metadata, publication, quote, reflected
+from automl.predictions.tables import (
+    SUFFIXES,
+    make_shared_tables,
+    publication,
+    quote,
+    reflected,
+)
 from automl.problem import Problem
 from automl.store import Hold, Store, naive
 from automl.store import tables as t
@@ -98,7 +104,7 @@ def _count_publication(connection: sa.Connection, table: str, generation: int, b
     The number rises with every move and is never below the generation's id, which numbers commit files
     of an older format: they must sort before.
     """
-    metadata.create_all(connection)
+    make_shared_tables(connection)
     newest = sa.select(sa.func.max(publication.c.number)).where(publication.c.table_name == table)
     last = connection.scalar(newest) or before
     connection.execute(

@@ -23,7 +23,7 @@ from automl.predictions.tables import (
     audit_record,
     check_columns,
     key_of,
-    metadata,
+    make_shared_tables,
     table_of,
 )
 from automl.predictions.widening import become_text, refuse_dependent_views
@@ -140,7 +140,7 @@ class _Writer:
         """Create missing tables and the row of the generation."""
         for table in self.tables:
             table.create(connection, checkfirst=True)
-        metadata.create_all(connection)
+        make_shared_tables(connection)
         become_text(connection, self.store, self.problem.table, self.tables)
         (as_of, until), release = self.provenance.window, self.provenance.release
         self.generation = t.inserted(

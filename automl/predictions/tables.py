@@ -26,6 +26,7 @@ __all__ = [
     "check_columns",
     "check_owner",
     "key_of",
+    "make_shared_tables",
     "metadata",
     "publication",
     "quote",
@@ -59,6 +60,21 @@ audit_record = sa.Table(
     sa.Column("mean", sa.Double),  # of probability, or of prediction
     sa.Column("found", sa.JSON),  # every number that the audit counted; null until it passed
 )
+
+
+def make_shared_tables(connection: sa.Connection) -> None:
+    """Create the tables that all problems share, in the caller's transaction.
+
+    PostgreSQL lets two transactions create one table and fails the second: they take turns. A problem's own
+    tables are under its lock.
+    """
+    inspector = sa.inspect(connection)
+    if all(inspector.has_table(name) for name in metadata.tables):
+        return
+    if connection.dialect.name == "postgresql":
+        number = sa.func.hashtext("automl predictions")
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
+    metadata.create_all(connection)
 
 
 def check_owner(store: Store, problem: Problem) -> None:
