@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,6 +28,7 @@ OWNER = "_owner.json"
 COMMITS = "_commits"
 WALKED = 1000  # folders below, at most, that are searched for another copy
 OTHER = "Choose another publish.parquet."
+LOGIN = re.compile(r"://[^/]*@")
 _log = logging.getLogger(__name__)
 
 
@@ -34,11 +36,14 @@ _log = logging.getLogger(__name__)
 class _Owner:
     problem: str
     store: str  # its id
-    place: str  # digest of the store's address
+    place: str  # digest of the store's address without user and password
 
     @classmethod
     def of(cls, problem: Problem, workspace: Workspace, store: Store | None) -> _Owner:
-        place = hashlib.sha256(workspace.database_url.encode()).hexdigest()[:16]
+        address = LOGIN.sub(
+            "://", workspace.database_url
+        )  # a password may change, and is not stored
+        place = hashlib.sha256(address.encode()).hexdigest()[:16]
         return cls(problem.name, store.id if store else "", place)
 
 

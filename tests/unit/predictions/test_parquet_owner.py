@@ -11,7 +11,7 @@ import pytest
 
 from automl.errors import PredictError, ProblemError
 from automl.predictions import check_folder, check_owner, export, read_predictions
-from automl.predictions.parquet_owner import OWNER
+from automl.predictions.parquet_owner import OWNER, claim_folder
 from automl.store import Store
 from tests.support.sites import Site, folder_of
 from tests.support.sites import make_site as make_site
@@ -129,6 +129,20 @@ def test_another_store_is_refused_until_its_owner_file_is_deleted(
     assert len(read_predictions(folder_of(copied))) == 7
     with pytest.raises(ProblemError, match="of another store"):
         check_owner(copied.store, copied.problem)
+
+
+def test_a_store_whose_password_changed_stays_the_owner(copied: Site) -> None:
+    workspace = copied.store.workspace
+    first, changed, elsewhere = (
+        replace(workspace, database_url=f"postgresql://{login}/predictions")
+        for login in ("jo:one@db", "jo:two@db", "jo:one@elsewhere")
+    )
+    copied.store.workspace = first
+    claim_folder(copied.store, copied.problem)
+
+    check_folder(copied.problem, changed, None)
+    with pytest.raises(ProblemError, match="of another store"):
+        check_folder(copied.problem, elsewhere, None)
 
 
 def test_a_store_that_moved_with_its_content_stays_the_owner(copied: Site, tmp_path: Path) -> None:
