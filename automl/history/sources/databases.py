@@ -184,7 +184,10 @@ class Database:
             if self.backend == "sqlite":
                 edges.update(variants({name: edge}, h.timezone))
                 return is_newer(quoted, name, upper=sign == "<")
-            return f"{quoted} {sign} :{name}"
+            condition = f"{quoted} {sign} :{name}"
+            if self._types.get(column) in TEXT_TYPES:  # of which some may not sort by time
+                condition = f"({condition} or {quoted} not like '____-__-__%')"
+            return condition
 
         if since.until is not None:
             low = bound("since", h.time, since.time, ">=")
