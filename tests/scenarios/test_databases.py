@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -13,8 +14,9 @@ import pytest
 import sqlalchemy as sa
 
 from automl.errors import AutomlError, HistoryError, ProblemError, UnreachableError
-from automl.history import pull, pull_batch, read
+from automl.history import ColumnKinds, pull, pull_batch, read
 from automl.history.sources import databases
+from automl.problem import load_problem
 from automl.workspace import open_workspace
 from tests.scenarios.test_warehouses import (
     AS_OF,
@@ -217,3 +219,39 @@ def test_a_missing_duckdb_names_file_or_package(
     with pytest.raises(ProblemError) as caught:
         pull(problem, open_workspace(problem.file), AS_OF)
     assert caught.value.next_step == "Install its driver: pip install 'automl-retrain[duckdb]'"
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d %H:%M", "%Y/%m/%d %H:%M", "%Y%m%dT%H%M"])
+def test_every_pull_finds_text_times_that_do_not_sort(tmp_path: Path, form: str) -> None:
+    start, hour = datetime(2026, 1, 5, tzinfo=UTC), timedelta(hours=1)
+    with duckdb.connect(str(tmp_path / "rows.duckdb")) as connection:
+        connection.execute("create table visits (id bigint, ts varchar, late bigint)")
+        connection.executemany(
+            "insert into visits values (?, ?, ?)",
+            [(i, f"{start + i * hour:{form}}", i % 3 % 2) for i in range(24 * 14)],
+        )
+    (tmp_path / "problem.toml").write_text(
+        """
+        name = "visits"
+        task = "binary"
+        [history]
+        source = "duckdb:///rows.duckdb"
+        query = "select * from visits"
+        time = "ts"
+        key = ["id"]
+        target = "late"
+        [metric]
+        name = "roc_auc"
+        [sweep]
+        trials = 1
+        [validation]
+        block = "1d"
+        """,
+        encoding="utf-8",
+    )
+    problem = load_problem(tmp_path / "problem.toml")
+    kinds: ColumnKinds = {"id": "whole", "ts": "time", "late": "whole"}
+    for days in (9, 11, 13):
+        as_of = start + days * 24 * hour
+        snapshot = pull(problem, open_workspace(problem.file), as_of, kinds=kinds)
+        assert snapshot.rows == days * 24
