@@ -54,6 +54,13 @@ _NO_CONNECTION = (
     (r"SSL|TLS|CERTIFICATE|certificate", "no TLS connection (certificate, or http instead of https)"),
     (r"[Tt]imed? ?out", "no response in time"),
 )  # fmt: skip
+_START = "Start it, or fix MLFLOW_TRACKING_URI (environment or mlflow.env); then run the same command again."
+_SLOW = f"{_START} A server that is only slow needs a longer MLFLOW_HTTP_REQUEST_TIMEOUT (seconds)."
+_BROKEN = "Look into the log of that server; when it works again, run the same command again."
+_ANOTHER = (
+    "Set MLFLOW_TRACKING_URI (environment or mlflow.env) to the address of an MLflow server: another service, "
+    "or a login page, responds at this one. Then run the same command again."
+)
 _log = logging.getLogger(__name__)
 
 
@@ -133,7 +140,7 @@ class Connection:
                 self._down, self._down_until = failure, time.monotonic() + QUIET_SECONDS
                 raise failure from error
             if self._http and _is_hollow(result):
-                raise self._error("does not respond as an MLflow server")
+                raise self._error("does not respond as an MLflow server", _ANOTHER)
             self._down = None
             return result
 
@@ -142,7 +149,7 @@ class Connection:
     def _failure(self, error: Exception, seconds: float) -> tuple[UnreachableError | None, bool]:
         """The error to raise, None if it concerns the request; and whether it may pass in a second."""
         if isinstance(error, _TooLateError):
-            return self._error(f"does not respond within {seconds:.0f} s"), False
+            return self._error(f"does not respond within {seconds:.0f} s", _SLOW), False
         if not self._http:
             return self._database_failure(error), False
         code, text = getattr(error, "error_code", ""), str(error)
@@ -150,7 +157,7 @@ class Connection:
             return (None, False) if code in _MEANT else (self._refusal(code), code not in _DENIED)
         mlflow_failed = isinstance(error, MlflowException) and "API request" in text
         if isinstance(error, ParseError) or (mlflow_failed and "JSON" in text):
-            return self._error("does not respond as an MLflow server"), False
+            return self._error("does not respond as an MLflow server", _ANOTHER), False
         if mlflow_failed or isinstance(error, RequestException):
             return self._no_response(text)
         return None, False
@@ -171,7 +178,8 @@ class Connection:
                 next_step="Fix MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN; "
                 "then run the same command again.",
             )
-        return self._error(f"responds with an error ({status})")
+        step = _ANOTHER if status.startswith("404") else _BROKEN
+        return self._error(f"responds with an error ({status})", step)
 
     def _database_failure(self, error: Exception) -> UnreachableError | None:
         """MLflow on a database: connections fail with SQLAlchemy's errors, requests with MLflow's."""
@@ -183,12 +191,9 @@ class Connection:
         lines = str(error).splitlines() or [type(error).__name__]
         return self._error(f"does not respond: {lines[0]}")
 
-    def _error(self, what: str) -> UnreachableError:
+    def _error(self, what: str, next_step: str = _START) -> UnreachableError:
         return UnreachableError(
-            f"MLflow at {redact(self.uri)} {what}",
-            code="mlflow_unreachable",
-            next_step="Start it, or fix MLFLOW_TRACKING_URI (environment or mlflow.env); then run the same command "
-            "again. A server that is only slow needs a longer MLFLOW_HTTP_REQUEST_TIMEOUT (seconds).",
+            f"MLflow at {redact(self.uri)} {what}", code="mlflow_unreachable", next_step=next_step
         )
 
 

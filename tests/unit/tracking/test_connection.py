@@ -26,6 +26,13 @@ from tests.support.failing_server import QUOTED, RESPONSES, SILENT, failing
 from tests.support.parcels import write_problem
 
 DENIED = ("401", "401 json", "403")
+NEXT = {
+    "500": "Look into the log of that server",
+    "429": "Look into the log of that server",
+    "login page": "to the address of an MLflow server",
+    "404 page": "to the address of an MLflow server",
+    "hang": "MLFLOW_HTTP_REQUEST_TIMEOUT",
+}
 OPEN = """
 import sys
 from pathlib import Path
@@ -70,6 +77,7 @@ def test_a_server_that_fails_in_any_way_is_unreachable(
         assert "MLFLOW_TRACKING_PASSWORD" in error.next_step
     else:
         assert error.code == "mlflow_unreachable"
+        assert NEXT.get(mode, "") in error.next_step
 
 
 @pytest.mark.usefixtures("quick")
