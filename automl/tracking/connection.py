@@ -205,11 +205,11 @@ def make_local_store(workspace: Workspace) -> None:
     file = workspace.home / "mlflow.db"
     if file.exists() and file.stat().st_size:
         return
-    for leftover in workspace.home.glob("mlflow-new.*.tmp"):
-        if is_abandoned(leftover):
-            leftover.unlink(missing_ok=True)
     aside = workspace.home / f"mlflow-new.{os.getpid()}.tmp"
-    aside.unlink(missing_ok=True)
+    # SQLite's journals too; in a container another process may have had this number
+    for leftover in workspace.home.glob("mlflow-new.*.tmp*"):
+        if leftover.name.startswith(aside.name) or is_abandoned(leftover):
+            leftover.unlink(missing_ok=True)
     store = SqlAlchemyStore(f"sqlite:///{aside}", workspace.artifacts.as_uri())
     store.engine.dispose()
     os.replace(aside, file)
