@@ -18,7 +18,7 @@ __all__ = ["accounted", "empty_batch", "first_reason", "nothing_left", "within_l
 
 SMALL_INCREMENT = 10  # rows of an increment that may be set aside, whatever their share of it
 _ADVICE = {
-    "bad_time": "Wanted ISO 8601, such as 2026-03-02 14:30, or with an offset 2026-03-02T14:30+01:00.",
+    "bad_time": "Write times in ISO 8601, such as 2026-03-02 14:30, or with an offset 2026-03-02T14:30+01:00.",
     "kind_changed": "Fix the source, or accept the change: automl contract FILE --accept",
     "duplicate_key": "Return one row per key, or name updated_at so that the newest version wins.",
     "infinite_target": "Fix them in the source, or exclude them in history.query.",
@@ -69,13 +69,14 @@ def first_reason(problem: Problem, shaper: Shaper, code: str) -> HistoryError:
 def nothing_left(problem: Problem, as_of: datetime, shaper: Shaper) -> HistoryError:
     """The error for a history without a labelled row at `as_of`, with the reasons."""
     why = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in shaper.dropped.items() if n)
+    nothing = "the query returns no row" if problem.history.source else "the source is empty"
     span = (
         f"{shaper.seen} rows from {shaper.span[0]} to {shaper.span[1]}"
         if shaper.span
         else "no rows at all"
     )
     return HistoryError(
-        f"history: found {span}; none is labelled at {as_of:%Y-%m-%d %H:%M} ({why or 'source is empty'})",
+        f"history: found {span}; none is labelled at {as_of:%Y-%m-%d %H:%M} ({why or nothing})",
         code="no_history",
         next_step=f"Check history.target {problem.history.target!r}, history.time and --as-of.",
     )
@@ -112,5 +113,9 @@ def accounted(snapshot: Snapshot, shaper: Shaper, names: Sequence[str]) -> Snaps
         unused=dict(shaper.layout.unused) if shaper.layout else {},
         gaps={name: sorted(texts) for name, texts in sorted(shaper.gaps.items())},
         offered=tuple(names),
-        warnings=tuple(correction_warnings(shaper.corrections, shaper.problem.history.timezone)),
+        warnings=tuple(
+            correction_warnings(
+                shaper.corrections, shaper.gaps, zone=shaper.problem.history.timezone
+            )
+        ),
     )

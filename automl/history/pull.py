@@ -17,6 +17,7 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
+from automl.errors import HistoryError
 from automl.history import continuation, sources
 from automl.history.audit import Audit
 from automl.history.continuation import LastPull, last_pull, recipe_digest
@@ -139,6 +140,10 @@ class _Pulling:
                     self.tally.clear()
                     shaper = shaper.start(shaper.layout)
             return self._pull_all(source, shaper, why)
+        except HistoryError:
+            for warning in source.warnings:  # such as files that are not read: they may be why
+                _log.warning(warning)
+            raise
         finally:
             source.close()
 

@@ -82,19 +82,21 @@ def check_contract(
         contract = contracts.infer(frame, problem, snapshot.unused, snapshot.gaps)
         contracts.save_contract(problem, contract)
         _log.info("wrote %s: review and commit it", contracts.contract_file(problem).name)
-    findings = contracts.check(frame, contract, problem, snapshot.offered, as_of=as_of)
-    warnings = [
-        *map(str, findings),
-        *missing_outcomes(frame, problem),
-        *snapshot.warnings,
-        *without_weights(problem, families),
-    ]
+    warnings = [*snapshot.warnings]
     if snapshot.quarantined:
         counts = ", ".join(f"{count} {reason}" for reason, count in snapshot.quarantined.items())
         warnings.append(f"rows set aside: {counts}; see automl history {problem.file.name}")
-    for warning in warnings:
+    for warning in warnings:  # before a refusal, which they may explain
         _log.warning(warning)
-    return contract, warnings
+    findings = contracts.check(frame, contract, problem, snapshot.offered, as_of=as_of)
+    found = [
+        *map(str, findings),
+        *missing_outcomes(frame, problem),
+        *without_weights(problem, families),
+    ]
+    for warning in found:
+        _log.warning(warning)
+    return contract, [*found, *warnings]
 
 
 def make_work(job: Job, snapshot: Snapshot, contract: Contract) -> Work:

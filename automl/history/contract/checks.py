@@ -127,7 +127,7 @@ def _other_columns(offered: Sequence[str], contract: Contract, problem: Problem)
         if name not in listed
     ]
     if "" in offered:
-        text = "a column without a name is not used; name it in history.query"
+        text = "a column without a name is not used; name it in the source or in history.query"
         findings.append(Finding("column_nameless", text))
     missing = [name for name in contract.unused if offered and name not in offered]
     findings += [

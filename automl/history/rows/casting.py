@@ -60,7 +60,7 @@ def as_times(column: Column, zone: str) -> Cast:
         typed = _arrow_times(column, zone)
         if typed is not None:
             return typed
-    values = objects(column)
+    values, detail = objects(column), ""
     kind = pd.api.types.infer_dtype(values, skipna=True)
     if values.notna().any() and (kind in _NUMBERS or kind.startswith("mixed")):
         number = values.map(lambda v: isinstance(v, (int, float, Decimal, np.number))).to_numpy(
@@ -70,16 +70,22 @@ def as_times(column: Column, zone: str) -> Cast:
         if number.any():
             return _numbered_times(values, number, zone)
     try:
-        (times, corrections), detail = _parsed(values, zone, "raise"), ""
-    except (ValueError, TypeError, OverflowError) as error:
+        times, corrections = _parsed(values, zone, "raise")
+    except (ValueError, TypeError, OverflowError):
         spelled = values.map(is_epoch_text).to_numpy(bool)
         if spelled.any():
             return _numbered_times(values, spelled, zone)
-        detail = f"cannot be read as times in {zone}: {str(error).splitlines()[0]}"
         readable = values.map(_may_be_time)
         times, corrections = _parsed(values.where(readable.astype(bool), None), zone, "coerce")
     bad = (times.isna() & values.notna()).to_numpy(bool)
+    if bad.any():
+        detail = f"cannot be read as times in {zone}, such as {_shown(values[bad].iloc[0])}"
     return Cast(_cells(times), bad, detail, corrections)
+
+
+def _shown(value: object) -> str:
+    """A cell in a message, cut after forty characters."""
+    return repr(value if len(str(value)) <= 40 else f"{str(value)[:40]}...")
 
 
 def _may_be_time(value: object) -> bool:
@@ -95,12 +101,15 @@ def _numbered_times(values: pd.Series, number: NDArray[np.bool_], zone: str) -> 
     times = epoch_times(plain.to_numpy())
     cells, bad = np.full(len(values), np.datetime64("NaT"), "datetime64[us]"), number.copy()
     cells[number], bad[number] = times, np.isnat(times)
-    detail = "found numbers; wanted dates or times, or seconds since 1970, from 1990 to 2100"
+    detail = ""
+    if bad.any():
+        example = _shown(values[bad].tolist()[0])
+        detail = f"found numbers such as {example}; wanted dates or times, or seconds since 1970, from 1990 to 2100"
     if number.all():
-        return Cast(_cells(pd.Series(cells)), bad, detail if bad.any() else "")
+        return Cast(_cells(pd.Series(cells)), bad, detail)
     rest = as_times(values.where(~number, None).astype("object"), zone)
     merged = np.where(number, cells, rest.cells.to_numpy(zero_copy_only=False))
-    detail = detail if bad.any() else rest.detail
+    detail = detail or rest.detail
     return Cast(_cells(pd.Series(merged)), bad | rest.bad, detail, rest.corrections)
 
 

@@ -21,7 +21,7 @@ from automl.history.rows.kinds import (
     infer_label,
 )
 from automl.history.rows.names import UPDATED, refuse_type
-from automl.history.rows.roles import learning_only, unread
+from automl.history.rows.roles import learning_only, listed, unread
 from automl.problem import Problem
 
 __all__ = ["Chunk", "Layout", "Widen", "infer_layout", "kinds_to_pull", "refuse_vanished"]
@@ -124,7 +124,7 @@ def refuse_vanished(layout_kinds: ColumnKinds, names: Sequence[str]) -> None:
     close = [(n, get_close_matches(n, new, n=1, cutoff=0.6)) for n in missing]
     renamed = "".join(f". Was {old!r} renamed to {match[0]!r}?" for old, match in close if match)
     raise HistoryError(
-        f"column {', '.join(map(repr, missing))} is missing; found {', '.join(names)}{renamed}",
+        f"column {', '.join(map(repr, missing))} is missing; found {listed(names)}{renamed}",
         code="missing_column",
         next_step="Restore the column in the source, or accept the change: automl contract FILE --accept",
     )

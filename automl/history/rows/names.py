@@ -6,7 +6,7 @@ Callers first remove the rows that are not known yet; nothing here reads them.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import time, timedelta
 
 import numpy as np
@@ -30,14 +30,15 @@ __all__ = [
 ]
 
 UPDATED = "__updated_at"  # column with the time of a row's last change, which orders its versions
+SHOWN = 5  # texts that a message shows
 _NESTED = (list, tuple, set, dict, np.ndarray, timedelta, time)
 _WORDS: Mapping[str, str] = {
     "infinite": "infinite numbers are read as missing",
     "nul": "texts contained NUL bytes, which were removed",
     "shortened": "texts were cut to a million characters",
     "no_date": "placeholder dates such as 0001-01-01 or 9999-12-31 are read as missing",
-    "gap_text": "texts such as NA or - in a column of numbers or times are read as missing; the contract lists "
-    "them under gaps [gap_text]",
+    "gap_text": "cells of numbers or times hold {texts}, read as missing; the contract lists these texts under "
+    "gaps [gap_text]",
     "same_row": "rows repeat another row exactly and were dropped",
     AMBIGUOUS: "local times occur twice in {zone}, where the clock goes back; read as the second pass "
     "[ambiguous_time]",
@@ -117,10 +118,21 @@ def placeholder_times(stamps: NDArray[np.datetime64], zone: str) -> NDArray[np.b
     return np.asarray(epoch | (stamps < np.datetime64("0002-01-01", "us")))
 
 
-def correction_warnings(corrections: Mapping[tuple[str, str], int], zone: str) -> list[str]:
-    """One line per column and reason for the corrected cells; `zone` is that of naive times."""
+def correction_warnings(
+    corrections: Mapping[tuple[str, str], int], gaps: Mapping[str, Collection[str]], *, zone: str
+) -> list[str]:
+    """One line per column and reason for the corrected cells.
+
+    `gaps` are the texts of each column that are read as missing, `zone` is that of naive times.
+    """
     return [
-        (f"column {name!r}: " if name else "") + f"{count} {_WORDS[why].format(zone=zone)}"
+        (f"column {name!r}: " if name else "")
+        + f"{count} {_WORDS[why].format(zone=zone, texts=_listed(gaps.get(name, ())))}"
         for (why, name), count in sorted(corrections.items())
         if count
     ]
+
+
+def _listed(texts: Collection[str]) -> str:
+    shown = ", ".join(map(repr, sorted(texts)[:SHOWN]))
+    return f"{shown} and {len(texts) - SHOWN} others" if len(texts) > SHOWN else shown

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from automl.errors import HistoryError
 from automl.problem import Problem
 
-__all__ = ["ROW_ID", "also_named", "ignored", "learning_only", "require", "unread"]
+__all__ = ["ROW_ID", "also_named", "ignored", "learning_only", "listed", "require", "unread"]
 
 ROW_ID = "row_id"
 
@@ -44,6 +44,11 @@ def also_named(problem: Problem) -> dict[str, str]:
     return named | {f"history.personal {p!r}": p for p in h.personal}
 
 
+def listed(names: Iterable[str]) -> str:
+    """Names of columns in a message; quoted if they begin or end with a space."""
+    return ", ".join(name if name == name.strip() else repr(name) for name in names)
+
+
 def require(names: list[str], *roles: Mapping[str, str]) -> None:
     """Raise HistoryError if a column of these roles is missing; the message names all of them."""
     wanted = {role: name for group in roles for role, name in group.items()}
@@ -51,7 +56,7 @@ def require(names: list[str], *roles: Mapping[str, str]) -> None:
     if missing:
         lines = "; ".join(f"{role}: column {name!r} is missing" for role, name in missing.items())
         raise HistoryError(
-            f"{lines}; found {', '.join(names)}",
+            f"{lines}; found {listed(names)}",
             code="missing_column",
             next_step="Restore the column in the source, or change its name in the problem file.",
         )

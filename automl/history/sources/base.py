@@ -57,6 +57,8 @@ def once(names: Sequence[str], where: str = "source") -> list[str]:
     repeated = sorted({n for n in names if list(names).count(n) > 1})
     if repeated:
         raise HistoryError(
-            f"{where}: found column {repeated[0]!r} twice; wanted unique names", code="column_twice"
+            f"{where}: found column {repeated[0]!r} twice; wanted unique names",
+            code="column_twice",
+            next_step="Give each column a name of its own, in the source or in history.query.",
         )
     return list(names)

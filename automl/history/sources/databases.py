@@ -151,7 +151,9 @@ class Database:
             self.backend in ("postgresql", "duckdb") and self._types.get(h.time) not in TEXT_TYPES
         )
         if found and not typed:
-            refuse_lost_rows(self.problem, self.bound, self.query, found, self._times)
+            refuse_lost_rows(
+                self.problem, self.bound, self.query, found, self._times, backend=self.backend
+            )
 
     def _times(self, query: str, window: Since, bounds: Bounds) -> list[Column]:
         where, edges = self._newer(window)

@@ -1,8 +1,8 @@
 """Whether a query finds the rows at the edges of its window, where it uses a bound in a way that may miss them.
 
 A bound compared with a column directly is safe. Through a common table expression, an arithmetic or a function
-that returns a number it is a text among others: then the rows near the edges are read once more with bounds that
-lie two days outside, and a query that leaves rows of the window out is refused.
+of the bound or of the column it may be rounded, or a text among others: then the rows near the edges are read once
+more with bounds that lie two days outside, and a query that leaves rows of the window out is refused.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ __all__ = ["WIDE", "doubtful", "refuse_lost_rows"]
 Reader: TypeAlias = Callable[[str, Since, Mapping[str, datetime]], list[Column]]
 SPARE = timedelta(days=2)  # no spelling or zone moves a time by more
 WIDE = "_wide"  # the end of the name of a bound that lies outside
+_OF_TIME = re.compile(r"(?i)(?:date|datetime|strftime|unixepoch|julianday)\(.*\)", re.DOTALL)
+_NAME = re.compile(r'(?:[\w.]|"[^"]*"|\[[^\]]*\]|`[^`]*`)+')
 _PLAIN = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?")  # as SQL functions write times
 
 
@@ -38,15 +40,23 @@ def doubtful(query: str, time: str, *, backend: str) -> list[Use]:
     def safe(use: Use) -> bool:
         if use.shifted:  # on purpose
             return True
-        if backend in ("sqlite", "postgresql"):  # written as the column holds them, or typed
-            return use.bare or (use.compared and backend == "postgresql")
-        return use.bare and use.operand.rpartition(".")[2].strip('"`[]') != time
+        if backend == "postgresql":  # typed
+            return use.bare or use.compared
+        if backend == "sqlite":  # written as the column holds it
+            return use.bare and not ("(" in use.operand and _time_column(query, use, time))
+        return use.bare and _last(use.operand) != time
 
     return [use for use in uses(query) if not safe(use)]
 
 
 def refuse_lost_rows(
-    problem: Problem, bound: Mapping[str, datetime], query: str, found: Sequence[Use], read: Reader
+    problem: Problem,
+    bound: Mapping[str, datetime],
+    query: str,
+    found: Sequence[Use],
+    read: Reader,
+    *,
+    backend: str,
 ) -> None:
     """Refuse a query whose doubtful uses of bounds leave rows of the window out.
 
@@ -63,9 +73,13 @@ def refuse_lost_rows(
         f"{name}{WIDE}": moment + SPARE if moment >= upper else moment - SPARE
         for name, moment in bound.items()
     }
+    columns = [_time_column(query, use, problem.history.time) for use in found]
+    direct = any(columns)
+    if backend != "sqlite":  # there a column of texts is compared with a bound as the query says
+        columns = [""] * len(found)
     for window in _windows(bound):
-        wide = read(_widened(query, found), window, outside)
-        if _is_written_plainly(wide, found):
+        wide = read(_widened(query, found, columns), window, outside)
+        if not direct and _is_written_plainly(wide, found):
             continue
         zone = problem.history.timezone
         times = _times(read(query, window, {}), zone, window), _times(wide, zone, window)
@@ -74,10 +88,29 @@ def refuse_lost_rows(
             raise _lost(problem, *times, example=example, batch=len(bound) > 1)
 
 
-def _widened(query: str, found: Sequence[Use]) -> str:
-    """The query with these bounds under another name."""
-    for use in reversed(found):
-        query = f"{query[: use.start]}:{use.name}{WIDE}{query[use.end :]}"
+def _time_column(query: str, use: Use, time: str) -> str:
+    """The time column, or the one that the query calls so, as what a bound is compared with names it."""
+    alias = rf"(?i)({_NAME.pattern})\s+as\s+[\"`\[]?{re.escape(time)}\b"
+    known = {time, *(_last(name) for name in re.findall(alias, query))}
+    names = _NAME.findall(re.sub("'[^']*'", "", use.operand))
+    return next((name for name in names if _last(name) in known), "")
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2].strip('"`[]')
+
+
+def _widened(query: str, found: Sequence[Use], columns: Sequence[str]) -> str:
+    """The query with these bounds under another name, compared with the column where a date function of it was."""
+    edits: dict[tuple[int, int], str] = {}
+    for use, column in zip(found, columns, strict=True):
+        bound = f":{use.name}{WIDE}"
+        if column and (column == use.operand or _OF_TIME.fullmatch(use.operand)):
+            edits |= {use.operand_at: column, use.whole: bound}
+        else:
+            edits[use.start, use.end] = bound
+    for (start, end), text in sorted(edits.items(), reverse=True):
+        query = f"{query[:start]}{text}{query[end:]}"
     return query
 
 
@@ -127,7 +160,7 @@ def _lost(
     key = "batch.query" if batch and problem.batch.query else "history.query"
     return HistoryError(
         f"{key}: leaves out {len(wide) - len(inside)} rows of the window, with {name} from {first} to {last} UTC; "
-        f"{name} holds values such as {example!r}, which the query compares with a bound in another form",
+        f"{name} holds values such as {example!r}, which the query compares with a bound in another form or rounds",
         code="query_bounds",
         next_step=f"Compare the column with the bound itself, such as {name} < :as_of; on other databases than "
         "SQLite cast the column to a timestamp.",

@@ -144,9 +144,10 @@ class FileSource:
 
     def _warn_of(self, unread: Sequence[Path]) -> None:
         if unread:
+            count = "1 file is" if len(unread) == 1 else f"{len(unread)} files are"
             self.warnings.append(
-                f"history.files: {len(unread)} files are there but not read: {self._listed(unread)}; "
-                f"read are {READ} that are not empty [file_unread]"
+                f"history.files: {count} there but not read, because of the ending or without content: "
+                f"{self._listed(unread)}; wanted {READ} [file_unread]"
             )
 
     def _listed(self, paths: Collection[Path]) -> str:

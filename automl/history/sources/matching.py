@@ -6,6 +6,7 @@ named one is a column. A file that is there and cannot be read by its ending is 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ def find_files(pattern: str, root: Path) -> Matches:
     named = not _WILD.search(last) or not _WILD.search(Path(last).suffix or "*")
     files: list[DataFile] = []
     unread: list[Path] = []
-    for path, walked in _below(sorted(base.glob(str(relative))), parts[fixed:], base, fixed):
+    for path, walked in _below(_matching(base, parts), parts[fixed:], base, fixed):
         kind = format_of(path, named=named and not walked)
         if kind is None:
             unread.append(path)
@@ -76,6 +77,29 @@ def find_files(pattern: str, root: Path) -> Matches:
     return Matches(base=base, files=files, unread=unread)
 
 
+def _matching(base: Path, parts: Sequence[str]) -> list[Path]:
+    """What a pattern matches; `**` also enters folders that are links, as pathlib does not."""
+    matches = set(base.glob(str(Path(*parts))))
+    if "**" in parts:
+        place = parts.index("**")
+        for start in base.glob(str(Path(*parts[:place]))):
+            links = (path for path in _walk(start) if path.is_symlink() and path.is_dir())
+            matches |= {found for link in links for found in link.glob(str(Path(*parts[place:])))}
+    return sorted(matches)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Everything below a folder, also through links; a link to a folder that it lies in is not entered."""
+    entered = {folder: {os.path.realpath(folder)}}
+    for top, folders, files in os.walk(folder, followlinks=True):
+        above = entered.pop(Path(top))
+        for name in [*folders, *files]:
+            yield Path(top, name)
+        real = {name: os.path.realpath(Path(top, name)) for name in folders}
+        folders[:] = [name for name in folders if real[name] not in above]
+        entered |= {Path(top, name): {*above, real[name]} for name in folders}
+
+
 def _below(
     matches: Sequence[Path], wild: Sequence[str], base: Path, fixed: int
 ) -> Iterator[tuple[Path, bool]]:
@@ -85,7 +109,7 @@ def _below(
     for match in matches:
         _refuse_tables(match)
         inside = match.is_dir()
-        for path in sorted(match.rglob("*")) if inside else [match]:
+        for path in sorted(_walk(match)) if inside else [match]:
             _refuse_tables(path)
             parts = path.relative_to(base).parts[fixed:]
             # the parts that the pattern itself spells are meant, such as `.cache/*.csv`
@@ -129,7 +153,7 @@ def _refuse_tables(path: Path) -> None:
 def _nothing(pattern: str, base: Path, unread: Sequence[Path]) -> HistoryError | UnreachableError:
     if not unread:
         return UnreachableError(
-            f"history.files {pattern!r}: no parquet or CSV file matches below {base}",
+            f"history.files {pattern!r}: no file matches below {base}",
             code="source_unreachable",
             next_step="Check the path; it is relative to the problem file.",
         )

@@ -28,6 +28,7 @@ _OF_TIME = frozenset({"date", "datetime", "strftime", "coalesce", "ifnull", "sub
 _NUMBERED = frozenset({"unixepoch", "julianday"})  # those that return a number
 _TEXTS = frozenset({"text", "varchar", "char", "character"})  # types a parameter may be cast to
 _ARITHMETIC = frozenset("+-*/%|") | {"||"}
+_UNCLEAR = (0, 0)  # the place of an operand that is not one column or call
 # words that a column before a comparison cannot be
 _NO_COLUMN = frozenset({"end", "null", "not", "and", "or", "where", "in", "like", "case"})
 
@@ -49,8 +50,8 @@ class Use:
         The parameter and its place in the query.
     whole
         Start and end of the value made of it, with functions around it.
-    operand
-        What that value is compared with, as written; empty if that is not one column or call.
+    operand, operand_at
+        What that value is compared with, as written, and its place; empty if that is not one column or call.
     compared
         Whether it is compared by itself or through a function of times that returns a time.
     shifted
@@ -62,6 +63,7 @@ class Use:
     end: int
     whole: tuple[int, int]
     operand: str
+    operand_at: tuple[int, int]
     compared: bool
     shifted: bool
 
@@ -105,7 +107,7 @@ def _use(query: str, tokens: Sequence[_Token], place: int) -> Use:
         shifted |= any(re.match(r"'\s*[+-]?\s*\d", t) for t in texts) and name != "replace"
     after = _text(tokens, high + 1)
     shifted |= after in ("+", "-")
-    operand = _operand(query, tokens, low, high)
+    operand = _operand(tokens, low, high)
     as_text = after == "::" and _text(tokens, high + 2).lower() in _TEXTS
     compared = operand is not None and not (numbered or as_text or after in _ARITHMETIC)
     token = tokens[place]
@@ -114,7 +116,8 @@ def _use(query: str, tokens: Sequence[_Token], place: int) -> Use:
         start=token.start,
         end=token.end,
         whole=(tokens[low].start, tokens[high].end),
-        operand=operand or "",
+        operand=query[slice(*(operand or _UNCLEAR))],
+        operand_at=operand or _UNCLEAR,
         compared=compared,
         shifted=shifted,
     )
@@ -147,19 +150,19 @@ def _partner(tokens: Sequence[_Token], place: int, step: int) -> int | None:
     return None
 
 
-def _operand(query: str, tokens: Sequence[_Token], low: int, high: int) -> str | None:
-    """What a value is compared with; empty if unclear, None if it is not compared."""
+def _operand(tokens: Sequence[_Token], low: int, high: int) -> tuple[int, int] | None:
+    """Where that stands which a value is compared with; empty if unclear, None if it is not compared."""
     before = _text(tokens, low - 1).lower()
     if before in _COMPARISONS:
-        return _ends_at(query, tokens, low - 2)
+        return _ends_at(tokens, low - 2)
     if _text(tokens, high + 1) in _COMPARISONS:
-        return _begins_at(query, tokens, high + 2)
+        return _begins_at(tokens, high + 2)
     place = low - 1
     if before == "and":
         place = _between(tokens, low - 2)
     if place >= 0 and _text(tokens, place).lower() == "between":
         place -= _text(tokens, place - 1).lower() == "not"
-        return _ends_at(query, tokens, place - 1)
+        return _ends_at(tokens, place - 1)
     return None
 
 
@@ -177,34 +180,34 @@ def _between(tokens: Sequence[_Token], place: int) -> int:
     return -1
 
 
-def _ends_at(query: str, tokens: Sequence[_Token], place: int) -> str:
+def _ends_at(tokens: Sequence[_Token], place: int) -> tuple[int, int]:
     """The column or call that ends at a token; empty if it is something else."""
     start = place
     if _text(tokens, place) == ")":
         left = _partner(tokens, place - 1, -1)
         if left is None or left == 0 or tokens[left - 1].kind != "word":
-            return ""
+            return _UNCLEAR
         start = left - 1
     elif not _is_name(tokens, place):
-        return ""
+        return _UNCLEAR
     while start >= 2 and tokens[start - 1].text == "." and _is_name(tokens, start - 2):
         start -= 2
-    return _written(query, tokens[start : place + 1])
+    return _place(tokens[start : place + 1])
 
 
-def _begins_at(query: str, tokens: Sequence[_Token], place: int) -> str:
+def _begins_at(tokens: Sequence[_Token], place: int) -> tuple[int, int]:
     """The column or call that begins at a token; empty if it is something else."""
     if not _is_name(tokens, place):
-        return ""
+        return _UNCLEAR
     end = place
     while _text(tokens, end + 1) == "." and _is_name(tokens, end + 2):
         end += 2
     if _text(tokens, end + 1) == "(":
         right = _partner(tokens, end + 2, 1)
         if right is None:
-            return ""
+            return _UNCLEAR
         end = right
-    return _written(query, tokens[place : end + 1])
+    return _place(tokens[place : end + 1])
 
 
 def _is_name(tokens: Sequence[_Token], place: int) -> bool:
@@ -214,11 +217,11 @@ def _is_name(tokens: Sequence[_Token], place: int) -> bool:
     return token.kind == "quoted" or (token.kind == "word" and token.text.lower() not in _NO_COLUMN)
 
 
-def _written(query: str, tokens: Sequence[_Token]) -> str:
-    """The text of these tokens; empty if it holds a parameter or a query of its own."""
+def _place(tokens: Sequence[_Token]) -> tuple[int, int]:
+    """Start and end of these tokens; empty if they hold a parameter or a query of their own."""
     if any(t.kind == "parameter" or t.text.lower() == "select" for t in tokens):
-        return ""
-    return query[tokens[0].start : tokens[-1].end]
+        return _UNCLEAR
+    return tokens[0].start, tokens[-1].end
 
 
 def _text(tokens: Sequence[_Token], place: int) -> str:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pandas as pd
 import sqlalchemy as sa
 
 from automl.history.rows.epochs import LARGEST, epoch_numbers, epoch_times, is_epoch_text
@@ -149,7 +150,7 @@ def _comparison(zone: str, moments: Mapping[str, datetime]) -> Callable[[str, st
         return _read(text)
 
     def compare(a: str, b: str) -> int:
-        if len(a) == len(b) == 19 and a[10] in " T" and b[10] in " T":
+        if len(a) == len(b) == 19 and a[4] == b[4] and a[10] in " T" and b[10] in " T":
             x, y = f"{a[:10]} {a[11:]}", f"{b[:10]} {b[11:]}"
             return (x > y) - (x < y)
         left, right = _read(a), bound(b)
@@ -175,9 +176,10 @@ def _read_oddly_written(text: str) -> datetime | None:
         moment = epoch_times(number)[0]
         return None if np.isnat(moment) else moment.astype(datetime).replace(tzinfo=UTC)
     try:
-        return datetime.fromisoformat(_SPACED.sub("", text.strip()))
-    except ValueError:
-        return None
+        return datetime.fromisoformat(_SPACED.sub("", text.strip()).replace("/", "-"))
+    except ValueError:  # what else a pull reads, such as nanoseconds
+        stamp = pd.to_datetime(text, format="ISO8601", errors="coerce")
+        return None if pd.isna(stamp) else stamp.to_pydatetime(warn=False)
 
 
 def _sorted(compare: Callable[[str, str], int], cell: str, bound: str) -> str:

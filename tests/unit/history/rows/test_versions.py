@@ -228,9 +228,9 @@ def test_local_times_that_a_clock_change_skips_or_repeats_are_read_and_reported(
 @pytest.mark.parametrize(
     ("value", "match", "code"),
     [
-        ("soon", "sent_at: cannot be read as times in UTC", "bad_time"),
-        ("2026-13-01", "sent_at: cannot be read as times in UTC", "bad_time"),
-        (20260101, "sent_at: found numbers; wanted dates or times", "bad_time"),
+        ("soon", "sent_at: cannot be read as times in UTC, such as 'soon' [(]", "bad_time"),
+        ("2026-13-01", "sent_at: cannot be read as times in UTC, such as '2026-13-01'", "bad_time"),
+        (20260101, "sent_at: found numbers such as 20260101; wanted dates or times", "bad_time"),
         (None, "sent_at: found 1 rows without a time", "null_time"),
     ],
 )

@@ -142,7 +142,28 @@ def test_files_that_are_not_read_are_named(tmp_path: Path, digest: str) -> None:
     assert snapshot.digest == digest
     (warning,) = [w for w in snapshot.warnings if "file_unread" in w]
     listed = "in/a.xlsx, in/b.parquet.bak, in/c.json and 3 more"
-    assert f"6 files are there but not read: {listed}" in warning
+    assert "6 files are there but not read" in warning
+    assert listed in warning
+
+
+def test_files_that_are_not_read_are_named_before_a_refusal(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(tmp_path / "in" / "rows.csv", TEXT.partition("\n")[0] + "\n")
+    put(tmp_path / "in" / "rows.csv.zip")
+    with pytest.raises(HistoryError, match="found no rows at all"):
+        pulled(tmp_path, "in")
+    assert "1 file is there but not read" in caplog.text
+    assert "in/rows.csv.zip" in caplog.text
+
+
+@pytest.mark.parametrize("pattern", ["in", "in/*", "in/**/*.csv", "in/old/*.csv"])
+def test_folders_that_are_links_are_read_once(tmp_path: Path, pattern: str, digest: str) -> None:
+    put(tmp_path / "archive" / "2026" / "rows.csv")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "old").symlink_to(tmp_path / "archive" / "2026")
+    (tmp_path / "archive" / "2026" / "loop").symlink_to(tmp_path / "archive" / "2026")
+    assert pulled(tmp_path, pattern).digest == digest
 
 
 @pytest.mark.parametrize(
