@@ -89,7 +89,7 @@ def _(place: Place) -> Seen:
     return place.cycle(place.edited(place.problem(), {"sqlite:///rows.db": url}))
 
 
-@CASES(72, "files-missing", Refused("source_unreachable", "no parquet or CSV file matches", 5))
+@CASES(72, "files-missing", Refused("source_unreachable", "no file matches", 5))
 def _(place: Place) -> Seen:
     return place.cycle(place.problem("csv"))
 

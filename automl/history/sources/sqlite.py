@@ -25,6 +25,7 @@ from automl.history.sources.parameters import uses, without_colons
 
 __all__ = ["comparable", "is_newer", "prepare", "variants"]
 
+BOUNDS = ("as_of", "until", "since")
 COLLATION = "automl_time"
 SORTED = "automl_sorted"
 _SPACED = re.compile(r"\s+(?=[+-]\d|[Zz]$)")  # before an offset
@@ -57,7 +58,8 @@ def comparable(query: str) -> str:
     """
     pieces, end = [], 0
     for use in uses(query):
-        if not use.compared or use.whole[0] < end:
+        known = use.name.startswith(BOUNDS)  # another is refused by its own name
+        if not (known and use.compared) or use.whole[0] < end:
             continue
         value = f"({query[slice(*use.whole)]} collate {COLLATION})"
         if use.bare:
