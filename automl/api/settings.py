@@ -18,8 +18,8 @@ from automl.workspace import DEFAULTS, export_settings
 __all__ = ["apply_settings", "quiet_libraries", "quiet_loggers"]
 
 NOISY = ("mlflow", "alembic", "httpx", "prefect", "optuna", "sqlalchemy")
-# Loggers that print the traceback of an exception which they raise as well
-RAISED_TOO = ("mlflow.store.db.utils", "sqlalchemy.pool")
+# Loggers that print an exception, or an attempt, which they raise as well
+RAISED_TOO = ("mlflow.store.db.utils", "sqlalchemy.pool", "urllib3.connectionpool")
 THREADS = "OMP_NUM_THREADS"
 # Libraries whose fits slow down 10 to 25 times on shared cores with OpenMP's own settings
 OPENMP = ("sklearn", "lightgbm", "xgboost", "catboost", "torch")

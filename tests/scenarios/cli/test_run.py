@@ -164,6 +164,7 @@ def test_an_unreachable_mlflow_exits_5_quickly_and_changes_nothing(published: Pl
 
     assert result.code == 5, result.err
     assert "MLflow at http://127.0.0.1:9 does not respond: the connection is refused" in result.err
+    assert "Retrying" not in result.err
     assert "champion is still version 1" in result.err
     assert result.seconds < 10
     assert published.standing() == before

@@ -50,8 +50,9 @@ def document(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         decisions=lambda _: [],
         releases=lambda _: [],
     )
-    cycle = SimpleNamespace(as_of=datetime(2026, 3, 2, tzinfo=UTC))
-    monkeypatch.setattr(tables, "_cycle", lambda *_: (store, cycle))
+    metrics = {"metrics": ["roc_auc", "log_loss"]}
+    cycle = SimpleNamespace(as_of=datetime(2026, 3, 2, tzinfo=UTC), receipts=metrics)
+    monkeypatch.setattr(tables, "_cycle", lambda *_: (store, cycle, None))
     problem: Any = SimpleNamespace(
         name="parcels", metric=SimpleNamespace(name="roc_auc", also=("log_loss",))
     )
