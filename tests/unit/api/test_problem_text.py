@@ -13,7 +13,7 @@ from automl.api.guesses import guess
 from automl.api.problem_text import Search, problem_text
 from automl.problem import load_problem
 
-ODD = 'a "quoted" \\ name\tü'
+ODD = 'a "quoted" \\ name ü'
 
 
 def text_of(**given: object) -> str:

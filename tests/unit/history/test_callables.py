@@ -98,8 +98,13 @@ def test_prints_threads_and_changes_of_the_process_stay_with_the_source(
     assert capfd.readouterr().out == ""
 
 
-def test_ctrl_c_ends_a_source_that_hangs(server: None, tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_source_that_hangs(
+    server: None, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     body = "signal = __import__('signal'); signal.signal(2, signal.SIG_IGN); time.sleep(60)"
+    # pytest-xdist's workers ignore Ctrl-C
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, handler))
     with contextlib.closing(source(tmp_path, body=body)) as opened:
         started = time.monotonic()
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
