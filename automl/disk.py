@@ -39,10 +39,12 @@ _KINDS = {
         "Fix the disk, or raise the limits of this user; then run the same command again.",
     ),
 }
-# Where a library keeps only the text; numpy says how much of an array it could write
+_PART_WRITTEN = r"\d+ requested and \d+ written"  # how numpy says it
+# Where a library keeps only the text
 _TEXTS = (
     (r"database or disk is full|no space left on device|disk quota exceeded", _FULL),
-    (r"\d+ requested and \d+ written|no usable temporary directory", _FULL),
+    (_PART_WRITTEN, _FULL),
+    (r"no usable temporary directory", _FULL),
     (r"attempt to write a readonly database|read-only file system", "no_right"),
     (r"disk I/O error|unable to open database file|too many open files", "disk"),
 )
@@ -139,5 +141,7 @@ def _is_full(folder: Path) -> bool:
 
 def _cause_in_words(error: BaseException) -> str:
     words = getattr(error, "strerror", None) or str(error)
+    if re.search(_PART_WRITTEN, words):
+        return "no space left on device"
     known = re.search("|".join(pattern for pattern, _ in _TEXTS), words, re.IGNORECASE)
     return known[0] if known else next(iter(words.splitlines()), type(error).__name__)

@@ -70,6 +70,8 @@ def test_the_cause_of_another_librarys_error_is_found() -> None:
     wrapped.__cause__ = cause
 
     assert str(disk_error(wrapped)) == "the workspace: disk I/O error"
+    part = disk_error(OSError("2215 requested and 496 written"), Path("/data"))
+    assert str(part) == "/data cannot be written: no space left on device"
 
 
 @pytest.mark.parametrize(
