@@ -198,6 +198,7 @@ def status(problem: Problem, workspace: Workspace) -> dict[str, Any]:
     ahead = ahead_of(store, problem, now())
     return {
         "problem": problem.name,
+        "file": problem.file.name,
         "metric": problem.metric.name,
         "champion": _champion(champion) if champion else None,
         "live": _generation(live) | _places(problem, workspace) if live else None,

@@ -252,7 +252,7 @@ def status_text(document: Mapping[str, Any]) -> Group:
     """Champion, live predictions, what needs attention, realised performance, recent cycles."""
     parts: list[Any] = [
         Text(document["problem"], style="bold"),
-        *_champion_lines(document["champion"]),
+        *_champion_lines(document),
         *_live_lines(document["live"]),
         *_waiting_lines(document["waiting"]),
         *_attention_lines(document),
@@ -267,9 +267,10 @@ def status_text(document: Mapping[str, Any]) -> Group:
     return Group(*parts, Text(), table)
 
 
-def _champion_lines(champion: Mapping[str, Any] | None) -> list[Text]:
+def _champion_lines(document: Mapping[str, Any]) -> list[Text]:
+    champion = document["champion"]
     if champion is None:
-        return [Text("  no champion yet: automl cycle FILE")]
+        return [Text(f"  no champion yet: automl cycle {document['file']}")]
     version = f"version {champion['model_version']} of {champion['as_of']}"
     return [Text(f"  champion  {version}: {champion['blend']}")]
 

@@ -126,7 +126,7 @@ def _first_reason(decision: Decision, head: str) -> str:
     if decision.outcome == "promote":
         return f"{head}; {decision.reason}"
     why = without_verb(decision.reason)
-    return f"{head}: a blend of good start points, which no challenger beat: {why}"
+    return f"{head}, a blend of good start points, which no challenger beat: {why}"
 
 
 def _watched(case: Case, outcome: str) -> Blend | None:

@@ -222,7 +222,7 @@ class Database:
         if not workspace.database_url.startswith("sqlite"):
             check = "that PostgreSQL runs, and AUTOML_DATABASE_URL"
         return UnreachableError(
-            f"the store {redact(workspace.database_url)} does not answer: {message}",
+            f"the store {redact(workspace.database_url)} cannot be used: {message}",
             code="store_unreachable",
             next_step=f"Check {check}; then run the same command again.",
         )

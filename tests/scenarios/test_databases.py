@@ -216,7 +216,7 @@ def test_a_missing_duckdb_names_file_or_package(
         pull(problem, open_workspace(problem.file), AS_OF)
     problem = problem_on(in_duckdb(tmp_path), tmp_path)
     monkeypatch.setitem(sys.modules, "duckdb", None)
-    with pytest.raises(ProblemError) as caught:
+    with pytest.raises(ProblemError, match="duckdb") as caught:
         pull(problem, open_workspace(problem.file), AS_OF)
     assert caught.value.next_step == "Install its driver: pip install 'automl-retrain[duckdb]'"
 

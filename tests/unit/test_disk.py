@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sqlite3
 from pathlib import Path
 
@@ -55,7 +56,10 @@ def test_a_database_without_rights_is_named(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "store.db").execute("create table t (x)").connection.close()
     engine = sa.create_engine(f"sqlite:///file:{tmp_path / 'store.db'}?mode=ro&uri=true")
 
-    with pytest.raises(sa.exc.OperationalError) as raised, engine.begin() as connection:
+    with (
+        pytest.raises(sa.exc.OperationalError, match="readonly") as raised,
+        engine.begin() as connection,
+    ):
         connection.execute(sa.text("insert into t values (1)"))
 
     found = disk_error(raised.value, tmp_path)
@@ -87,7 +91,10 @@ def test_the_cause_of_another_librarys_error_is_found() -> None:
 )
 def test_other_errors_are_left_alone(error: Exception, tmp_path: Path) -> None:
     assert disk_error(error, tmp_path) is None
-    with pytest.raises(type(error)) as caught, naming_disk_errors(tmp_path):
+    with (
+        pytest.raises(type(error), match=re.escape(str(error))) as caught,
+        naming_disk_errors(tmp_path),
+    ):
         raise error
     assert caught.value is error
 

@@ -54,7 +54,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def refused(workspace: Workspace, uri: str, make_problem: Callable[..., Any]) -> UnreachableError:
     """The error with which MLflow at this address is opened."""
     began = time.monotonic()
-    with pytest.raises(UnreachableError) as caught:
+    with pytest.raises(UnreachableError, match="MLflow at ") as caught:
         Registry(make_problem(), replace(workspace, tracking_uri=uri))
     assert time.monotonic() - began < 8, "it took too long"
     assert caught.value.exit_code == 5
