@@ -208,23 +208,27 @@ def _close_failed(job: Job, error: BaseException) -> None:
     reason = str(error) if isinstance(error, AutomlError) else f"{type(error).__name__}: {error}"
     if isinstance(error, KeyboardInterrupt):
         reason = "interrupted"
+    note = f"✘ {status.capitalize()}: {redact(reason)}\n\nChampion and predictions are unchanged."
+    record: CycleRecord | None = None
     try:
         current = job.store.find_cycle(job.problem.name, job.cycle.verb, job.as_of)
         # a cycle that has committed stays as it ended, in MLflow too
         if current is not None and current.ended:
             return
+        run_id = (current.receipts if current else {}).get("run_id")
+        if (
+            run_id
+        ):  # before the end: a record of the decision may be there, which was never committed
+            record = CycleRecord(run_id=run_id, tags={"decision": status}, note=note, failed=True)
+            leave_record(job.store, job.cycle, record)
         job.store.end_cycle(job.cycle, status, reason)
     except (DiskError, UnreachableError) as failure:
         # the next run finds the cycle running and its process gone
         _log.warning("the cycle could not be closed: %s", failure)
         return
-    run_id = (current.receipts if current else {}).get("run_id")
-    if not run_id:
+    if record is None:
         return
-    note = f"✘ {status.capitalize()}: {redact(reason)}\n\nChampion and predictions are unchanged."
-    record = CycleRecord(run_id=run_id, tags={"decision": status}, note=note, failed=True)
     try:
-        leave_record(job.store, job.cycle, record)
         write_record(job.store, job.registry, job.cycle, record)
     except Exception:  # noqa: BLE001  MLflow may be what failed
-        _log.warning("MLflow run %s could not be closed; the next command closes it", run_id)
+        _log.warning("MLflow run %s could not be closed; the next command closes it", record.run_id)

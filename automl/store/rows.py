@@ -33,9 +33,8 @@ __all__ = [
 # refused and failed cycles may run again
 ENDED = ("published", "released", "kept", "waiting")
 UNSCORED = ("released", "kept", "waiting")  # how a retraining ends that published nothing
-RECORD = (
-    "mlflow_record"  # the receipt that holds what MLflow must show of an ended cycle, until it does
-)
+# the receipt that holds what MLflow must show of an ended cycle, until it does
+RECORD = "mlflow_record"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from automl.store.database import Database
 from automl.store.ledger import Entry, Waiting
 from automl.store.rows import (
     ENDED,
+    RECORD,
     UNSCORED,
     Cycle,
     DecisionRecord,
@@ -157,17 +158,23 @@ class Store(Database):
             own.execute(change)
 
     def close_dead(self, hold: Hold, keep: Sequence[int]) -> None:
-        """Close cycles whose process died; the caller holds the lock, so no process runs them."""
+        """Close cycles whose process died; the caller holds the lock, so no process runs them.
+
+        What such a cycle had recorded for MLflow was never committed, and is forgotten.
+        """
+        dead = sa.and_(
+            t.cycle.c.problem == hold.problem,
+            t.cycle.c.status == "running",
+            t.cycle.c.id.not_in(keep),
+        )
+        ended = {"status": "failed", "reason": "its process died", "finished_at": naive(now())}
         with self.commit(hold) as connection:
-            connection.execute(
-                t.cycle.update()
-                .where(
-                    t.cycle.c.problem == hold.problem,
-                    t.cycle.c.status == "running",
-                    t.cycle.c.id.not_in(keep),
-                )
-                .values(status="failed", reason="its process died", finished_at=naive(now()))
-            )
+            for row in connection.execute(
+                sa.select(t.cycle.c.id, t.cycle.c.receipts).where(dead)
+            ).all():
+                receipts = {**(row.receipts or {}), RECORD: None}
+                change = t.cycle.update().where(t.cycle.c.id == row.id)
+                connection.execute(change.values(receipts=receipts, **ended))
 
     # ---- trials and evidence
 

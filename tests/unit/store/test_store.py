@@ -19,7 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from automl.errors import BusyError, ProblemError, UnreachableError
-from automl.store import Hold, Store
+from automl.store import RECORD, Hold, Store
 from automl.store import tables as t
 from automl.workspace import Workspace, open_workspace
 from tests.support.store_rows import (
@@ -366,6 +366,9 @@ def test_cycles_whose_process_died_are_closed_by_the_next_holder(store: Store) -
     ended = open_one(store, as_of=MONDAY + 2 * WEEK)
     store.end_cycle(ended, "published", "well")
     foreign = store.open_cycle("other", "retrain", MONDAY, 1, "digest")
+    promoted = {"tags": {"decision": "promoted"}}
+    for cycle in (dead, open_cycle):
+        store.note(cycle, run_id="r1", **{RECORD: promoted})
 
     with store.hold(NAME) as hold:
         store.close_dead(hold, [open_cycle.id])
@@ -377,6 +380,14 @@ def test_cycles_whose_process_died_are_closed_by_the_next_holder(store: Store) -
         ended.id: ("published", "well"),
         foreign.id: ("running", ""),
     }
+    closed, resumed = (
+        store.find_cycle(NAME, "retrain", as_of) for as_of in (MONDAY, MONDAY + WEEK)
+    )
+    assert closed is not None
+    assert resumed is not None
+    assert not closed.unrecorded, "a decision that was not committed is never shown"
+    assert closed.receipts["run_id"] == "r1"
+    assert resumed.receipts[RECORD] == promoted
 
 
 def test_moments_come_back_in_utc_whatever_zone_they_were_given_in(store: Store) -> None:
