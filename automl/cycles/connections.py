@@ -23,9 +23,8 @@ from automl.workspace import Workspace, now
 
 __all__ = ["mlflow_has_tables", "open_all"]
 
-SECONDS = (
-    60  # importing MLflow takes up to ten on a busy machine; its requests are bounded themselves
-)
+# importing MLflow takes up to ten on a busy machine; its requests are bounded themselves
+SECONDS = 60
 # in a process of its own: MLflow itself may be what is broken
 _MLFLOW = """
 import sys

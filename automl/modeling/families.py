@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol, get_args
 from automl.errors import SpaceError
 from automl.modeling.recipes import HALF_LIVES, RECENT, TRENDS, Params, Recipe, plain_params
 from automl.modeling.user_files import is_path, load_file
-from automl.problem import family_folder
+from automl.problem import METRICS, family_folder
 
 __all__ = [
     "Encoding",
@@ -40,7 +40,6 @@ __all__ = [
 _log = logging.getLogger(__name__)
 Encoding = Literal["trees", "trees+time", "dense"]
 
-TASKS = frozenset({"binary", "multiclass", "regression"})
 _RECENCY = ("half_life", "recent", "trend")  # in a start point, but not params of the family
 
 
@@ -317,8 +316,8 @@ def _mistakes(family: Family) -> list[str]:
     found = []
     if not isinstance(family.name, str) or not family.name:
         found.append(f"name: found {family.name!r}; wanted text")
-    if not family.tasks or not set(family.tasks) <= TASKS:
-        found.append(f"tasks: found {family.tasks!r}; wanted some of {', '.join(sorted(TASKS))}")
+    if not family.tasks or not set(family.tasks) <= METRICS.keys():
+        found.append(f"tasks: found {family.tasks!r}; wanted some of {', '.join(sorted(METRICS))}")
     if family.encoding not in get_args(Encoding):
         found.append(f"encoding: found {family.encoding!r}; wanted {', '.join(get_args(Encoding))}")
     found += [

@@ -283,9 +283,9 @@ def _run(fit: Fit) -> FitResult:
         return FitResult(
             seconds_fit=seconds_fit, seconds=time.monotonic() - started, learned=learned
         )
-    predicting = time.monotonic()
     if not in_family_folder(family.path):
         pickle.dumps(estimator)  # or its refit would fail
+    predicting = time.monotonic()
     task = task_of(range(fit.shape.classes), fit.shape.task)
     output = predict(estimator, np.load(fit.data / "validation_X.npy", mmap_mode="c"), task)
     np.save(fit.output, output)

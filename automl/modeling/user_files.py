@@ -24,9 +24,8 @@ from automl.processes import UserCodeError, UserProcess
 
 __all__ = ["alias_earlier_modules", "is_path", "load_file", "try_user_files"]
 
-LOAD_SECONDS = (
-    60.0  # a file that loads longer hangs, or does at import what belongs into a function
-)
+# a file that loads longer hangs, or does at import what belongs into a function
+LOAD_SECONDS = 60.0
 
 # Family files written for release 0.1, and models that carry such a file, import these names.
 EARLIER_MODULES = {

@@ -77,9 +77,8 @@ def gather(job: Job, sweep: Sweep) -> Case:
     """
     work, former = sweep.work, job.champion
     champion = former if former and former.blend.offered(work.families) else None
-    small = (
-        sweep.leaderboard.too_small
-    )  # then nothing but a constant could take the champion's place
+    # then nothing but a constant could take the champion's place
+    small = sweep.leaderboard.too_small
     holder = champion.blend if champion else None if small else sweep.leaderboard.reference
     if job.problem.promotion.mode == "review" and former:
         holder = holder or former.blend  # no trial succeeded: nothing is proposed

@@ -153,9 +153,8 @@ class Leaderboard:
     encode_seconds: float = 0.0
     refit_seconds: float = 0.0  # core-seconds of refits started on idle cores
     overhead: float = 0.0  # estimated seconds of a refit before its fits begin
-    too_small: str = (
-        ""  # why budget or trials left nothing but constants to release, and what would do
-    )
+    # why budget or trials left nothing but constants to release, and what would do
+    too_small: str = ""
 
     def time_in_fits(self, workers: int) -> float:
         """Share of the sweep's core-seconds spent in fits and encodings."""

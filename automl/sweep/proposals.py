@@ -21,9 +21,8 @@ __all__ = ["Proposal", "Proposals"]
 FIRST_CUT, SECOND_CUT = 3, 2  # families left after the start points, and after six more trials each
 TRIALS_BETWEEN_CUTS = 6
 REPEATS = 5  # a discrete space may repeat itself; after so many repeats the family is passed over
-FAILURES = (
-    3  # so many failures of a space in a row, and the family is passed over; a hang is enough
-)
+# so many failures of a space in a row, and the family is passed over; a hang is enough
+FAILURES = 3
 # A search is exhausted when its newest trials, so many or this share if more, have lowered the best loss by less
 # than this part of its standard error
 PATIENCE, PATIENCE_SHARE, LEAST_GAIN = 30, 0.2, 0.1

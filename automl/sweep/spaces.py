@@ -27,9 +27,8 @@ from automl.processes import Caller, UserCodeError, UserProcess
 
 __all__ = ["SpaceFailedError", "Spaces"]
 
-SECONDS = (
-    5.0  # a space draws params in microseconds; one that imports a library first, in a few seconds
-)
+# a space draws params in microseconds; one that imports a library first, in a few seconds
+SECONDS = 5.0
 
 
 class SpaceFailedError(Exception):
