@@ -8,6 +8,7 @@ from automl.modeling import lightgbm_hooks
 SMALL = {"learning_rate": 0.05, "num_leaves": 8, "min_child_samples": 50, "n_estimators": 300}
 LONG = {"num_leaves": 12, "min_child_samples": 5, "colsample_bytree": 0.75, "subsample": 0.85}
 FAST, SLOW = {"learning_rate": 0.1, "n_estimators": 400}, {"learning_rate": 0.06, "n_estimators": 500}
+SLOWEST, OTHER = {"learning_rate": 0.03, "n_estimators": 1200}, {"colsample_bytree": 0.6}
 RANDOM = {"learning_rate": 0.03, "num_leaves": 40, "min_child_samples": 5, "subsample": 0.88, "n_estimators": 400}
 
 
@@ -52,6 +53,12 @@ family = Family(
         (5, {**RANDOM, "extra_trees": True, "colsample_bytree": 0.5, "recent": 0.2}),
         (7, SMALL),
         (7, {**LONG, **SLOW, "num_leaves": 14, "trend": True}),
+        # where time is left: near twins of the best, whose average varies less
+        (13, {**LONG, **FAST, **OTHER, "num_leaves": 16, "half_life": 0.5}),
+        (13, {**LONG, **FAST, **OTHER, "num_leaves": 10, "trend": True}),
+        (13, {**LONG, **SLOW, **OTHER, "num_leaves": 18, "trend": True}),
+        (14, {**LONG, **SLOWEST}),
+        (14, {**LONG, **SLOWEST, "trend": True}),
     ],
     space=space,
     build=build,

@@ -74,7 +74,7 @@ def guess(table: Table, target: str, given: Mapping[str, Any]) -> Guesses:
     block = settle("validation.block", lambda: _block(sample))
     as_of = settle("as_of", lambda: _as_of(sample, block, delay))
     settle("batch.horizon", lambda: _horizon(sample, as_of))
-    settle("validation.origins", lambda: _origins(sample, block, delay, as_of))
+    settle("validation.origins", lambda: ("auto", "as many as history and budget allow"))
     warnings = (*table.notes, *_suspects(sample, {*ignored, *personal}))
     return Guesses(entries=tuple(settled.entries), warnings=warnings)
 
@@ -375,14 +375,6 @@ def _horizon(sample: _Sample, as_of: datetime) -> tuple[str, str]:
     reaching = (s for s in SPANS if Span.parse(s).after(as_of, zone=sample.zone) > last)
     count = int((sample.times >= as_of.replace(tzinfo=None)).sum())
     return next(reaching, SPANS[-1]), f"reaches the end of the table: {count} rows to predict"
-
-
-def _origins(sample: _Sample, block: str, delay: str | None, as_of: datetime) -> tuple[int, str]:
-    mature = Span.parse(delay).before(as_of, zone=sample.zone) if delay else as_of
-    rows = int((sample.labelled < mature.replace(tzinfo=None)).sum())
-    blocks = int(rows / max(BLOCK_ROWS, sample.rows_in(block)))
-    origins = 3 if blocks >= 8 else 2 if blocks >= 4 else 1
-    return origins, f"recipes are scored on the newest {origins} of {max(1, blocks)} blocks"
 
 
 def _edge(moment: pd.Timestamp, span: str, zone: ZoneInfo, *, up: bool = False) -> datetime:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from automl.api.arguments import Moment, duration, moment_of
 from automl.api.guess_values import Guesses
@@ -84,7 +84,7 @@ def try_table(
     ignore: str | Sequence[str] | None = None,
     personal: str | Sequence[str] | None = None,
     timezone: str | None = None,
-    origins: int | None = None,
+    origins: int | Literal["auto"] | None = None,
     as_of: Moment = None,
     families: str | Path | Family | Sequence[str | Path | Family] | None = None,
     budget: str | None = "40s",

@@ -20,11 +20,22 @@ from automl.modeling.losses import DISCOUNT
 from automl.modeling.metrics import Metric
 from automl.modeling.tasks import task_of
 
-__all__ = ["MOST_MEMBERS", "Candidate", "assemble", "block_weights", "greedy", "level"]
+__all__ = [
+    "MOST_MEMBERS",
+    "Candidate",
+    "assemble",
+    "block_weights",
+    "floor_share",
+    "greedy",
+    "level",
+]
 
-MOST_MEMBERS = 5  # simulations show no gain beyond five
-ROUNDS = 12
-ANCHOR_VOTES = 3  # initial votes of the champion: the mix cannot fall far below it
+MOST_MEMBERS = 8
+ROUNDS = 20
+ANCHOR_VOTES = 5  # initial votes of the champion: the mix cannot fall far below it
+SEASON_SHARE = 0.4  # weight of the block of the same season, among all blocks
+MOST_TO_FLOOR = 0.5  # largest share of a blend that its floor gets
+FLOOR_NOISE = 2.0  # times the variance of the mean gain: the same blocks chose the blend
 TWINS = 0.999  # two candidates correlated above this are one
 MOST_CANDIDATES = 12  # below the twelfth none was ever chosen, and each costs a metric per round
 
@@ -40,25 +51,64 @@ class Candidate:
     seconds_refit: float
 
 
-def block_weights(n_blocks: int) -> NDArray[np.float64]:
+def block_weights(n_blocks: int, *, seasonal: bool = False) -> NDArray[np.float64]:
     """Weights of blocks, newest first, that sum to 1.
+
+    If `seasonal`, the last block is the one of the same season, and weighs `SEASON_SHARE`.
 
     >>> block_weights(2).round(2).tolist()
     [0.54, 0.46]
+    >>> block_weights(3, seasonal=True).round(2).tolist()
+    [0.32, 0.28, 0.4]
     """
     weights = DISCOUNT ** np.arange(n_blocks)
+    if seasonal and n_blocks > 1:
+        weights[-1] = SEASON_SHARE / (1 - SEASON_SHARE) * weights[:-1].sum()
     return weights / weights.sum()
 
 
-def level(losses: Sequence[float], least: Sequence[float]) -> float:
-    """The level of a recipe: the geometric mean of its losses over blocks, newer blocks weighing more.
+def level(
+    losses: Sequence[float],
+    least: Sequence[float],
+    weights: NDArray[np.float64] | None = None,
+) -> float:
+    """The level of a recipe: the geometric mean of its losses over blocks.
 
     The ratio of two levels is the difference on an average block, and one hard block does not outweigh the
-    easy ones. `least` is added to the losses so that rounding does not rank near-perfect models. Both are per
-    block, newest first; NaN if a loss is.
+    easy ones. `least` is added to the losses so that rounding does not rank near-perfect models. Losses,
+    `least` and the blocks' `weights`, by default `block_weights`, are newest first; NaN if a loss is.
     """
     added = np.maximum(np.asarray(losses) + np.asarray(least), 1e-12)
-    return float(np.exp(np.dot(block_weights(len(added)), np.log(added))))
+    shares = block_weights(len(added)) if weights is None else weights
+    return float(np.exp(np.dot(shares, np.log(added))))
+
+
+def floor_share(gains: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """The share of a blend that goes to its floor, a plain model that needs no choice.
+
+    The smaller the mean gain over the floor is compared with its noise, the larger the share: noise over noise
+    plus squared gain, as in the empirical Bayes estimate of a mean (James and Stein 1961, "Estimation with
+    quadratic loss"). 0 for a single block, whose noise is unknown.
+
+    Parameters
+    ----------
+    gains
+        Log ratio of the floor's loss and the blend's per block.
+    weights
+        Of the blocks; their sum is 1.
+
+    >>> weights = np.array([0.5, 0.5])
+    >>> floor_share(np.array([0.1, 0.1]), weights), floor_share(np.array([-0.1, 0.05]), weights)
+    (0.0, 0.5)
+    """
+    if len(gains) < 2:
+        return 0.0
+    gain = float(weights @ gains)
+    if gain <= 0:
+        return MOST_TO_FLOOR
+    variance = float(weights @ (gains - gain) ** 2) * len(gains) / (len(gains) - 1)
+    noise = FLOOR_NOISE * variance * float((weights**2).sum())
+    return min(MOST_TO_FLOOR, noise / (noise + gain**2))
 
 
 def greedy(

@@ -7,7 +7,7 @@ sides. Assumes that a block is one retraining period.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -19,10 +19,14 @@ from automl.history import utc_naive
 from automl.problem import Problem
 from automl.workspace import day_of
 
-__all__ = ["Block", "make_blocks"]
+__all__ = ["MOST_BLOCKS", "Block", "make_blocks"]
 
 MIN_VALIDATION = 100  # rows of a block; fewer are merged with the block before
 MIN_TRAIN = 100
+MOST_BLOCKS = 5  # newest ones, with origins = "auto"
+# A block joins the two newest only if its training rows are this share of theirs; the block of the same season ...
+OLDER_SHARE = 0.25
+SEASON_SHARE = 0.1  # ... if they are this share
 RANKING = ("roc_auc", "average_precision")  # metrics that are undefined for a single class
 WEEK = timedelta(days=7)  # a shorter block may have one class by its weekday or time of day
 
@@ -39,6 +43,7 @@ class Block:
     end: datetime
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
+    seasonal: bool = False  # the batch's rows, one season earlier
 
     @property
     def name(self) -> str:
@@ -46,16 +51,23 @@ class Block:
         return day_of(self.start)
 
 
-def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[Block]:
-    """The newest blocks, newest first, at most `validation.origins` of them.
+def make_blocks(
+    frame: pd.DataFrame, problem: Problem, as_of: datetime, most: int = MOST_BLOCKS + 1
+) -> list[Block]:
+    """The newest blocks, newest first, then the block of the batch's season, if history reaches that far.
 
-    They begin and end at `problem.block_edges`. A block with too few rows is merged with the one before. So is
-    a block with a single class if the metric needs both, as long as it stays within a week.
+    Of the newest there are `validation.origins`, or with "auto" as many as the history is long enough for. They
+    begin and end at `problem.block_edges`. A block with too few rows is merged with the one before. So is a
+    block with a single class if the metric needs both, as long as it stays within a week. The block of the
+    season is as long as a block and begins one `validation.season` before `as_of`; it is left out if it
+    overlaps one of the newest.
 
     Parameters
     ----------
     frame
         Rows of a snapshot, ascending in time.
+    most
+        With "auto", the largest number of blocks, that of the season among them; at least two of the newest.
 
     Raises
     ------
@@ -69,10 +81,18 @@ def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[
     newest = end = next(edges)
     start = next(edges)
     blocks: list[Block] = []
-    while len(blocks) < problem.validation.origins:
+    season = _of_season(frame, times, problem, as_of)
+    if season and classes is not None and _single_class(classes[season.validation]):
+        season = None
+    given = problem.validation.origins
+    origins = given if given != "auto" else max(2, min(MOST_BLOCKS, most - (season is not None)))
+    while len(blocks) < origins:
         start, before = _start_of(edges, start, times, classes, end)
         block = _cut(frame, times, problem, (start, end))
         if len(block.train) < MIN_TRAIN or len(block.validation) == 0:
+            break
+        old = len(blocks) >= 2 and len(block.train) < OLDER_SHARE * len(blocks[0].train)
+        if given == "auto" and old:
             break
         if classes is not None and _single_class(classes[block.validation]):
             if blocks:
@@ -87,7 +107,25 @@ def make_blocks(frame: pd.DataFrame, problem: Problem, as_of: datetime) -> list[
             code="too_short",
             next_step="Shorten validation.block, raise history.keep, or wait for more history.",
         )
-    return blocks
+    if season is None or season.end > blocks[-1].start:
+        return blocks
+    enough = max(MIN_TRAIN, SEASON_SHARE * len(blocks[0].train))
+    return [*blocks, season] if len(season.train) >= enough else blocks
+
+
+def _of_season(
+    frame: pd.DataFrame, times: NDArray[np.datetime64], problem: Problem, as_of: datetime
+) -> Block | None:
+    """The block that begins one season before `as_of`; None without a season, or with too few rows."""
+    season, block = problem.validation.season, problem.validation.block
+    if season == "none":
+        return None
+    start = season.before(as_of, zone=problem.zone)
+    end = season.before(block.after(as_of, zone=problem.zone), zone=problem.zone)
+    cut = _cut(frame, times, problem, (start, end))
+    if end <= start or len(cut.validation) < MIN_VALIDATION:
+        return None
+    return replace(cut, seasonal=True)
 
 
 def _start_of(

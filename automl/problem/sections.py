@@ -44,6 +44,7 @@ HIGHER_IS_BETTER = frozenset(
 
 # zones that depend on the machine; Prefect refuses them
 OF_THE_MACHINE = ("Factory", "localtime")
+MOST_ORIGINS = 12
 MIN_OVERLAP = 300  # seconds; a shorter one loses rows of slow transactions
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 
@@ -187,7 +188,29 @@ class ValidationSection(_Table):
     """Blocks of one retraining period each, newest last."""
 
     block: Duration
-    origins: int = Field(default=2, ge=1, le=12)
+    origins: int | Literal["auto"] = "auto"
+    season: Span | Literal["none"] = Span(12, "mo")
+
+    @field_validator("origins", mode="plain")
+    @classmethod
+    def _origins(cls, value: object) -> int | Literal["auto"]:
+        if value == "auto":
+            return "auto"
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_ORIGINS:
+            raise ValueError(
+                f'found {value!r}; wanted "auto", or a whole number from 1 to {MOST_ORIGINS}'
+            )
+        return value
+
+    @field_validator("season", mode="plain")
+    @classmethod
+    def _season(cls, value: object) -> Span | Literal["none"]:
+        if value == "none":
+            return "none"
+        try:
+            return Span.parse(value)
+        except ValueError as error:
+            raise ValueError(f'{error}, or "none"') from error
 
 
 class PromotionSection(_Table):

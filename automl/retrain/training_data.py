@@ -21,7 +21,7 @@ from automl.history.maturity import Maturity, estimate, mature_rows, missing_out
 from automl.modeling.families import Family
 from automl.modeling.splits import make_blocks
 from automl.problem import Problem, Span
-from automl.sweep import Work
+from automl.sweep import Work, most_blocks
 from automl.testing import fault
 
 __all__ = ["check_contract", "make_work", "pull_history", "settle_maturity", "without_weights"]
@@ -102,15 +102,18 @@ def check_contract(
 def make_work(job: Job, snapshot: Snapshot, contract: Contract) -> Work:
     """What sweep and refit of a cycle work on: mature rows, cut into blocks."""
     frame = contracts.counted(_mature(job.problem, job.as_of, snapshot), job.problem)
+    budget, workers = job.problem.sweep.budget, job.workspace.workers
+    seconds = budget.seconds if budget else float("inf")
+    most = most_blocks(len(frame), len(contract.features), seconds, workers)
     scratch = job.workspace.scratch(job.problem.name)
     return Work(
         problem=job.problem,
         contract=contract,
         families=job.families,
         frame=frame,
-        blocks=make_blocks(frame, job.problem, job.as_of),
+        blocks=make_blocks(frame, job.problem, job.as_of, most),
         scratch=scratch / f"{job.as_of:%Y%m%dT%H%M}-{snapshot.digest[:12]}",
-        workers=job.workspace.workers,
+        workers=workers,
         columns=job.columns,
     )
 

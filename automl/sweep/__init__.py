@@ -6,7 +6,6 @@ on the same blocks. Every fit can be killed, every ended trial is passed to `on_
 interrupted sweep resumes from the trials passed as `done`.
 """
 
-from automl.sweep.blending import reweighed
 from automl.sweep.fit_cache import CachedFit, FitCache, columns_of
 from automl.sweep.leaderboard import (
     BlockPredictions,
@@ -21,8 +20,9 @@ from automl.sweep.leaderboard import (
     blend_outputs,
     output_file,
 )
-from automl.sweep.limits import CONSTANT
+from automl.sweep.limits import CONSTANT, most_blocks
 from automl.sweep.refit import REFIT_FAILED, Refits, Refitted, part_of
+from automl.sweep.reweighing import reweighed
 from automl.sweep.search import BUDGET_ENDED, sweep
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "blend_losses",
     "blend_outputs",
     "columns_of",
+    "most_blocks",
     "output_file",
     "part_of",
     "reweighed",

@@ -1,31 +1,47 @@
-"""Blends made of trials: the challenger, the reference of a first cycle, and re-estimated weights."""
+"""Blends made of trials: the challenger, and the reference of a first cycle."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from automl.errors import NoModelError
-from automl.modeling.ensemble import MOST_MEMBERS, Candidate, greedy, level
-from automl.modeling.features import Rows, row_weights, to_outcomes
+from automl.modeling.ensemble import (
+    MOST_MEMBERS,
+    Candidate,
+    floor_share,
+    greedy,
+    level,
+)
+from automl.modeling.families import recipe_of_start
+from automl.modeling.features import Rows
 from automl.modeling.recipes import Blend, Member, Recipe
 from automl.problem import LEAST_SHARE
-from automl.sweep.leaderboard import Trial, Work, baseline_losses, mean, output_file
+from automl.sweep.leaderboard import Trial, Work, baseline_losses, output_file
 
-__all__ = ["Blending", "least_losses", "reweighed"]
+__all__ = [
+    "AVERAGE_MARGIN",
+    "TREND_SHARE",
+    "Blending",
+    "floor_of",
+    "least_losses",
+    "most_for_trend",
+    "shared",
+    "with_floor",
+]
 
 MEMBER_MARGIN = 0.10  # a recipe whose level is further behind the best joins no new blend
-EQUAL_MARGIN = 0.15  # and one further behind than this is not averaged with equal weights
+AVERAGE_MARGIN = 0.15  # and one further behind than this is not averaged
+AVERAGE_FALL = (
+    10.0  # the weight in an average falls by e^-1 for each 1 / 10 of the level behind the best
+)
 TREND_SHARE = 0.4  # largest share of a blend for recipes that see the time
 TREND_MARGIN = 0.05  # such recipes are ignored if further behind the best of the others
 HEDGES = 2  # recipes added to a blend that has only recipes that see the time
-LEAST_WEIGHT = 0.02  # of a member when weights are re-estimated
-WEIGHED_BLOCKS = 2  # newest blocks from which weights are re-estimated, however many a search uses
-WEIGHED_ROWS = 20_000  # evenly spaced rows of a block: enough for weights
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -49,9 +65,10 @@ class Blending:
     def reference(self, finished: Sequence[Trial]) -> Blend | None:
         """A blend of start points alone, made without search: stands in for the champion of a first cycle.
 
-        Half of its weight goes to the best five in equal parts, or to the better half if a small budget left
-        few; the other half as greedy selection weighs all start points
-        (docs/decisions/0001-the-first-cycle-is-evaluated-too.md).
+        Half of its weight is an average in which recipes weigh the less the further they are behind the best,
+        the other half is what greedy selection takes of all start points
+        (docs/decisions/0001-the-first-cycle-is-evaluated-too.md). The whole is shrunk towards the floor
+        (docs/decisions/0019-a-longer-look-and-a-floor.md).
         """
         starts = [t for t in finished if t.source == "start" and t.status == "complete"]
         starts = [t for t in starts if self.refittable(t)] or starts
@@ -59,13 +76,18 @@ class Blending:
             return None
         trials = {t.recipe.id: t for t in starts}
         trusted = self._trusted(starts)
-        equal, selected = self._equal(trusted), self._selected(trusted)
-        halves = {i: (equal.get(i, 0.0) + selected.get(i, 0.0)) / 2 for i in {**equal, **selected}}
+        average, selected = self._average(trusted), self._selected(trusted)
+        names = {**average, **selected}
+        halves = {i: (average.get(i, 0.0) + selected.get(i, 0.0)) / 2 for i in names}
         weights = self._heaviest(self._hedged(self._heaviest(halves, trials), trials), trials)
-        names = list(weights)
-        while len(names) > 1 and sum(trials[i].seconds_refit for i in names) > self.seconds:
-            names.pop()
-        return _blend(trials, {i: weights[i] for i in names})
+        floor = self._floor(trials)
+        more = {floor.recipe.id} if floor else set()
+        while (
+            len(weights) > 1
+            and sum(trials[i].seconds_refit for i in {*weights, *more}) > self.seconds
+        ):
+            weights.popitem()
+        return _blend(trials, self._shrunk(weights, trials))
 
     def affords(self, blend: Blend, finished: Sequence[Trial]) -> bool:
         """Whether the members of an earlier blend can still be refitted together."""
@@ -105,17 +127,19 @@ class Blending:
         weights = self._greedy(usable.values(), whole if len(whole) == len(anchor) else None)
         if not weights:
             raise NoModelError("the sweep chose no member", code="no_model")
-        return _blend(usable, self._hedged(weights, usable))
+        return _blend(complete, self._shrunk(self._hedged(weights, usable), complete))
 
-    def _equal(self, good: Sequence[Trial]) -> dict[str, float]:
-        """Equal weights for the better half, at most five."""
-        chosen = self._near(good)[: min(MOST_MEMBERS, (len(good) + 1) // 2)]
-        return {t.recipe.id: 1 / len(chosen) for t in chosen}
+    def _average(self, good: Sequence[Trial]) -> dict[str, float]:
+        """Weights that fall with the distance from the best."""
+        best = min(map(self._level, good))
+        behind = {t.recipe.id: self._level(t) / best - 1 for t in self._near(good)}
+        weights = {i: float(np.exp(-AVERAGE_FALL * distance)) for i, distance in behind.items()}
+        return {i: w / sum(weights.values()) for i, w in weights.items()}
 
     def _near(self, good: Sequence[Trial]) -> list[Trial]:
         """Trials close to the best, best first."""
         best = min(map(self._level, good))
-        near = [t for t in good if self._level(t) <= best * (1 + EQUAL_MARGIN)]
+        near = [t for t in good if self._level(t) <= best * (1 + AVERAGE_MARGIN)]
         return sorted(near, key=lambda t: (self._level(t), self.rank(t.recipe), t.number))
 
     def _selected(self, good: Sequence[Trial]) -> dict[str, float]:
@@ -129,11 +153,11 @@ class Blending:
         A recipe that follows the newest leaves may seem to correct the errors of others on a block by erring in
         the opposite direction; on the next block it is wrong alone.
         """
-        most = _most_for_trend((t.recipe, self._level(t)) for t in trials)
+        most = most_for_trend((t.recipe, self._level(t)) for t in trials)
         return [t for t in trials if not t.recipe.trend or self._level(t) <= most]
 
     def _level(self, trial: Trial) -> float:
-        return level(trial.losses, self.least)
+        return level(trial.losses, self.least, self.work.block_weights)
 
     def _hedged(self, weights: dict[str, float], trials: Mapping[str, Trial]) -> dict[str, float]:
         """At most `TREND_SHARE` of the weight for recipes that see the time, if others are close to the best.
@@ -155,14 +179,46 @@ class Blending:
             seeing = seeing[: MOST_MEMBERS - len(others)]
         if not others:
             return weights
-        return _shared({i: weights[i] for i in seeing}, others)
+        return shared({i: weights[i] for i in seeing}, others)
+
+    def _floor(self, trials: Mapping[str, Trial]) -> Trial | None:
+        """The trial of the floor, if it can be refitted."""
+        recipe = floor_of(self.work)
+        trial = trials.get(recipe.id) if recipe else None
+        return trial if trial and self.refittable(trial) else None
+
+    def _shrunk(self, weights: dict[str, float], trials: Mapping[str, Trial]) -> dict[str, float]:
+        """The weights with a share for the floor, the larger the less the blocks can tell.
+
+        None if its refit does not fit the time left beside those of the others.
+        """
+        floor = self._floor(trials)
+        if floor is None or set(weights) == {floor.recipe.id}:
+            return weights
+        if sum(trials[i].seconds_refit for i in {*weights, floor.recipe.id}) > self.seconds:
+            return weights
+        blocks = range(len(self.work.blocks))
+        mixed = [
+            sum(
+                w * np.load(output_file(self.work, trials[i].recipe, b)) for i, w in weights.items()
+            )
+            / sum(weights.values())
+            for b in blocks
+        ]
+        losses = [
+            self.work.metric.loss(self.work.metric.score(self.truth[b], mixed[b], self.weights[b]))
+            for b in blocks
+        ]
+        plain = np.asarray(floor.losses) + self.least
+        gains = np.log(np.maximum(plain, 1e-12) / np.maximum(np.add(losses, self.least), 1e-12))
+        return with_floor(weights, floor.recipe.id, floor_share(gains, self.work.block_weights))
 
     def _greedy(self, trials: Any, anchor: dict[str, float] | None) -> dict[str, float]:
         return greedy(
             {t.recipe.id: self._candidate(t) for t in trials},
             self.truth,
             self.work.metric,
-            lambda losses: level(losses, self.least),
+            lambda losses: level(losses, self.least, self.work.block_weights),
             weights=self.weights,
             anchor=anchor,
             seconds=self.seconds,
@@ -174,50 +230,16 @@ class Blending:
         return Candidate(outputs, self._level(trial), trial.seconds_refit)
 
 
-def reweighed(work: Work, blend: Blend) -> Blend:
-    """The blend with weights re-estimated on the newest blocks, starting from its present weights.
-
-    Members stay the same, so it stays the same blend. A member far behind the best falls to `LEAST_WEIGHT`, a
-    member that sees the time as soon as it is slightly behind the others; no weight is smaller, so that every
-    member can recover. Unchanged if a member has no outputs, or the metric is undefined.
-    """
-    recipes = {m.recipe.id: m.recipe for m in blend.members}
-    blocks = work.blocks[:WEIGHED_BLOCKS]
-    files = {i: [output_file(work, r, b) for b in range(len(blocks))] for i, r in recipes.items()}
-    if len(recipes) < 2 or not all(path.exists() for row in files.values() for path in row):
-        return blend
-    outcomes = to_outcomes(work.frame[work.problem.history.target], work.contract)
-    rows = [_spread(len(block.validation)) for block in blocks]
-    truth = [outcomes[b.validation][r] for b, r in zip(blocks, rows, strict=True)]
-    row_weight = row_weights(work.frame, work.problem)
-    counts = [row_weight[b.validation][r] for b, r in zip(blocks, rows, strict=True)]
-    candidates = {}
-    for i, paths in files.items():
-        outputs = [np.load(path)[r] for path, r in zip(paths, rows, strict=True)]
-        triples = zip(truth, outputs, counts, strict=True)
-        scores = [work.metric.score(y, x, w) for y, x, w in triples]
-        losses = [work.metric.loss(score) for score in scores]
-        candidates[i] = Candidate(outputs, mean(losses), 0.0)
-    best = min(c.level for c in candidates.values())
-    most = _most_for_trend((recipes[i], c.level) for i, c in candidates.items())
-    near = {
-        i: c
-        for i, c in candidates.items()
-        if c.level <= best * (1 + EQUAL_MARGIN) and (c.level <= most or not recipes[i].trend)
-    }
-    if not near:  # the metric is undefined on a block
-        return blend
-    present = {m.recipe.id: m.weight for m in blend.members if m.recipe.id in near}
-    anchor = {i: w / sum(present.values()) for i, w in present.items()}
-    selected = greedy(near, truth, work.metric, mean, weights=counts, anchor=anchor)
-    weights = {i: max(LEAST_WEIGHT, selected.get(i, 0.0)) for i in recipes}
-    seeing = {i: w for i, w in weights.items() if recipes[i].trend}
-    if any(i not in seeing for i in near) and sum(seeing.values()) > TREND_SHARE:
-        weights = _shared(seeing, {i: w for i, w in weights.items() if i not in seeing})
-    whole = sum(weights.values())
-    return Blend(
-        tuple(replace(m, weight=round(weights[m.recipe.id] / whole, 6)) for m in blend.members)
-    )
+def floor_of(work: Work) -> Recipe | None:
+    """The plain model that every blend is shrunk towards: the start point that is tried first."""
+    starts = [
+        (priority, recipe_of_start(family, start, work.problem.sweep.seed))
+        for family in work.offered.values()
+        if work.problem.task in family.tasks
+        for priority, start in family.start
+        if priority > 0
+    ]
+    return min(starts, key=lambda start: start[0])[1] if starts else None
 
 
 def least_losses(work: Work, rows: Rows | None = None) -> list[float]:
@@ -225,22 +247,25 @@ def least_losses(work: Work, rows: Rows | None = None) -> list[float]:
     return [LEAST_SHARE * loss for loss in baseline_losses(work, rows)]
 
 
-def _most_for_trend(levels: Iterable[tuple[Recipe, float]]) -> float:
+def most_for_trend(levels: Iterable[tuple[Recipe, float]]) -> float:
     """The worst level at which a recipe that sees the time is used."""
     others = [level for recipe, level in levels if not recipe.trend]
     return min(others, default=float("inf")) * (1 + TREND_MARGIN)
 
 
-def _shared(seeing: Mapping[str, float], others: Mapping[str, float]) -> dict[str, float]:
+def with_floor(weights: Mapping[str, float], floor: str, share: float) -> dict[str, float]:
+    """Weights whose sum is 1, `share` of it for the floor in addition to what it has."""
+    whole = sum(weights.values())
+    shrunk = {i: (1 - share) * w / whole for i, w in weights.items()}
+    return shrunk if not share else shrunk | {floor: shrunk.get(floor, 0.0) + share}
+
+
+def shared(seeing: Mapping[str, float], others: Mapping[str, float]) -> dict[str, float]:
     """Weights of recipes that see the time, scaled to `TREND_SHARE`, and of others, to the rest."""
     seen, rest = sum(seeing.values()), sum(others.values())
     return {i: TREND_SHARE * w / seen for i, w in seeing.items()} | {
         i: (1 - TREND_SHARE) * w / rest for i, w in others.items()
     }
-
-
-def _spread(n_rows: int) -> NDArray[np.int64]:
-    return np.unique(np.linspace(0, n_rows - 1, min(n_rows, WEIGHED_ROWS)).astype(np.int64))
 
 
 def _blend(trials: dict[str, Trial], weights: dict[str, float]) -> Blend:

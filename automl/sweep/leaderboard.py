@@ -58,6 +58,13 @@ class Work:
         return get_metric(self.problem.metric.name)
 
     @property
+    def block_weights(self) -> NDArray[np.float64]:
+        """Weights of the blocks, newest first, that sum to 1."""
+        return block_weights(
+            len(self.blocks), seasonal=bool(self.blocks) and self.blocks[-1].seasonal
+        )
+
+    @property
     def task(self) -> Task:
         """The problem's task with the contract's classes."""
         return task_of(self.contract.classes, self.problem.task)
@@ -78,6 +85,8 @@ class Trial:
     status: str  # complete | pruned | failed
     losses: tuple[float, ...]  # per block, newest first; shorter when pruned or failed
     scores: tuple[float, ...]
+    # of all blocks of its cycle, newest first; (): each block weighs `DISCOUNT` of the next newer one
+    weights: tuple[float, ...] = ()
     also: dict[str, float] = field(default_factory=dict)  # further metrics, mean over blocks
     learned: Params = field(default_factory=dict)
     seconds: float = 0.0  # core-seconds of all its fits
@@ -96,18 +105,18 @@ class Trial:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Trial:
         """The trial of that JSON object."""
-        lists = {"losses": tuple(data["losses"]), "scores": tuple(data["scores"])}
+        lists = {n: tuple(data.get(n, ())) for n in ("losses", "scores", "weights")}
         return cls(**{**data, **lists, "recipe": Recipe.from_json(data["recipe"])})
 
     @property
     def loss(self) -> float:
-        """Mean loss over blocks, newer blocks weighing more; only comparable between complete trials."""
-        return mean(self.losses)
+        """Mean loss over its blocks; only comparable between complete trials of a cycle."""
+        return mean(self.losses, self.weights)
 
     @property
     def score(self) -> float:
         """Mean score over blocks, weighted as `loss`."""
-        return mean(self.scores)
+        return mean(self.scores, self.weights)
 
 
 PlanKind = Literal["refit", "warm", "full"]
@@ -254,12 +263,23 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
     return max(busy)
 
 
-def mean(values: Sequence[float]) -> float:
-    """Mean over blocks, newest first, newer ones weighing more; NaN of nothing."""
-    return float(np.dot(block_weights(len(values)), values)) if values else float("nan")
+def mean(values: Sequence[float], weights: Sequence[float] = ()) -> float:
+    """Weighted mean over blocks, newest first; NaN of nothing.
+
+    By default newer blocks weigh more. There may be more weights than values.
+
+    >>> mean([1.0, 3.0], weights=[0.3, 0.3, 0.4])
+    2.0
+    """
+    if not values:
+        return float("nan")
+    shares = np.asarray(weights[: len(values)]) if len(weights) else block_weights(len(values))
+    return float(np.dot(shares / shares.sum(), values))
 
 
-def means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def means(values: Sequence[Mapping[str, float]], weights: Sequence[float] = ()) -> dict[str, float]:
     """`mean` by name; a name without a value on one of the blocks is left out."""
-    by_name = {name: mean([v[name] for v in values]) for name in (values[0] if values else ())}
+    by_name = {
+        name: mean([v[name] for v in values], weights) for name in (values[0] if values else ())
+    }
     return {name: value for name, value in by_name.items() if np.isfinite(value)}

@@ -6,7 +6,7 @@ from math import ceil
 
 import numpy as np
 
-__all__ = ["CONSTANT", "enough", "most_configurations", "most_rows"]
+__all__ = ["CONSTANT", "enough", "most_blocks", "most_configurations", "most_rows"]
 
 CONSTANT = "baseline"  # the family that predicts a constant
 LEAST_BUDGET = 30  # seconds; starting processes and loading libraries takes some of them
@@ -16,6 +16,24 @@ ROW_CAPS = ((30, 60_000), (60, 120_000), (300, 300_000))
 ALL_ROWS = 10**12
 # (training rows, most configurations): more would only fit the noise of the blocks
 CONFIG_CAPS = ((100, 4), (500, 8), (2_500, 15), (10_000, 40), (100_000, 100))
+
+# Core-seconds of all start points on one block, per row and column; so many columns more stand for what a
+# fit costs without any. Measured on twelve tables: 7e-6 to 20e-6, with 43e-6 on one whose texts are long
+START_POINT_SECONDS, MORE_COLUMNS = 13e-6, 15
+SEARCH_SHARE = 0.6  # of the budget's core-seconds that start points may take
+BLOCK_RANGE = 3, 6  # fewest and most blocks with origins = "auto"
+
+
+def most_blocks(n_rows: int, n_columns: int, seconds: float, workers: int) -> int:
+    """Blocks on which all start points can be evaluated within a budget in seconds, infinite without a budget.
+
+    >>> most_blocks(40_000, 30, seconds=60, workers=2)
+    3
+    """
+    rows = min(n_rows, most_rows(seconds))
+    each = START_POINT_SECONDS * rows * (n_columns + MORE_COLUMNS)
+    fewest, most = BLOCK_RANGE
+    return int(np.clip(SEARCH_SHARE * seconds * workers / max(each, 1e-9), fewest, most))
 
 
 def most_rows(seconds: float) -> int:

@@ -219,8 +219,8 @@ class Proposals:
         if trial.status == "complete" or not complete:
             return trial.loss
         incumbent = min(complete, key=lambda t: t.loss)
-        seen = mean(incumbent.losses[: len(trial.losses)])
-        return incumbent.loss * mean(trial.losses) / max(1e-12, seen)
+        seen = mean(incumbent.losses[: len(trial.losses)], incumbent.weights)
+        return incumbent.loss * trial.loss / max(1e-12, seen)
 
 
 def _noise(complete: Sequence[Trial], best: Trial) -> float:

@@ -29,6 +29,7 @@ class Race:
 
     number: int
     proposal: Proposal
+    weights: Sequence[float] = ()  # of all blocks, newest first
     losses: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     also: list[dict[str, float]] = field(default_factory=list)
@@ -85,7 +86,8 @@ class Race:
             status=status,
             losses=tuple(self.losses),
             scores=tuple(self.scores),
-            also=means(self.also),
+            weights=tuple(self.weights),
+            also=means(self.also, self.weights),
             learned=self.learned or {},
             seconds=self.seconds,
             seconds_fit=self.seconds_fit,

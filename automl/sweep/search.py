@@ -83,6 +83,7 @@ class _Sweep:
         self.rows = refits.rows
         self.truth = [self.rows.y[b.validation] for b in work.blocks]
         self.weights = [self.rows.weight[b.validation] for b in work.blocks]
+        self.block_weights = work.block_weights.tolist()
         row_cap = most_rows(section.budget.seconds if section.budget else float("inf"))
         self.train_rows = min(len(work.blocks[0].train), row_cap)
         self.trial_cap = section.trials or most_configurations(self.train_rows)
@@ -266,7 +267,7 @@ class _Sweep:
                 if not self.racing and not self.waiting:
                     self.stopped = "plan" if self.proposals.spent else "nothing left"
                 return None
-            race = Race(number=self.count, proposal=proposal)
+            race = Race(number=self.count, proposal=proposal, weights=self.block_weights)
             self.count += 1
             self.proposed_in_round += 1
             if proposal.recipe.id in self.done:

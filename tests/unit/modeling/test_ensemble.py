@@ -16,7 +16,16 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from automl.history.contract import Contract
-from automl.modeling.ensemble import Candidate, assemble, block_weights, greedy, level
+from automl.modeling.ensemble import (
+    MOST_MEMBERS,
+    ROUNDS,
+    Candidate,
+    assemble,
+    block_weights,
+    floor_share,
+    greedy,
+    level,
+)
 from automl.modeling.features import make_encoder
 from automl.modeling.metrics import Metric, get_metric
 
@@ -105,19 +114,19 @@ def test_greedy_is_never_worse_than_the_best_single(world: World) -> None:
 
 @LAW
 @given(worlds)
-def test_at_most_five_members_share_a_weight_of_one(world: World) -> None:
+def test_at_most_eight_members_share_a_weight_of_one(world: World) -> None:
     weights = world.greedy()
 
-    assert 1 <= len(weights) <= 5
+    assert 1 <= len(weights) <= MOST_MEMBERS == 8
     assert set(weights) <= set(world.outputs)
     assert min(weights.values()) > 0
     assert sum(weights.values()) == pytest.approx(1)
 
 
-def test_five_members_are_used_when_many_equal_ones_average_out_their_noise() -> None:
+def test_eight_members_are_used_when_many_equal_ones_average_out_their_noise() -> None:
     rng = np.random.default_rng(0)
     truth = [rng.normal(size=400)]
-    outputs = {f"c{i:02d}": [truth[0] + rng.normal(0, 1, 400)] for i in range(10)}
+    outputs = {f"c{i:02d}": [truth[0] + rng.normal(0, 1, 400)] for i in range(12)}
     metric = get_metric("rmse")
     candidates = {
         n: Candidate(o, slow_level({n: 1}, outputs, truth, metric), 1.0) for n, o in outputs.items()
@@ -125,17 +134,17 @@ def test_five_members_are_used_when_many_equal_ones_average_out_their_noise() ->
 
     weights = select(candidates, truth, metric)
 
-    assert len(weights) == 5
+    assert len(weights) == MOST_MEMBERS
     assert slow_level(weights, outputs, truth, metric) < 0.6 * min(
         c.level for c in candidates.values()
     )
 
 
 def slow_greedy(world: World) -> dict[str, float]:
-    """Twelve rounds of the best addition, and of all rounds the best one."""
+    """Twenty rounds of the best addition, and of all rounds the best one."""
     votes: list[str] = []
     rounds: list[list[str]] = []
-    for _ in range(12):
+    for _ in range(ROUNDS):
         each = (with_vote(votes, name) for name in world.outputs)
         votes = min(each, key=lambda v: world.level(shares(v)))
         rounds.append(votes)
@@ -143,8 +152,8 @@ def slow_greedy(world: World) -> dict[str, float]:
 
 
 def with_vote(votes: list[str], name: str) -> list[str]:
-    """One vote more; a sixth member takes the place of the one with the fewest, the oldest of them."""
-    if name in votes or len(set(votes)) < 5:
+    """One vote more; a ninth member takes the place of the one with the fewest, the oldest of them."""
+    if name in votes or len(set(votes)) < MOST_MEMBERS:
         return [*votes, name]
     weakest = min(dict.fromkeys(votes), key=votes.count)
     return [*(v for v in votes if v != weakest), name]
@@ -156,7 +165,7 @@ def shares(votes: Sequence[str]) -> dict[str, float]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_greedy_selects_what_a_slow_obvious_loop_selects(seed: int) -> None:
-    world = World(seed, "rmse", candidates=9)
+    world = World(seed, "rmse", candidates=11)
 
     assert world.greedy() == pytest.approx(slow_greedy(world))
 
@@ -225,21 +234,22 @@ def test_an_anchor_keeps_a_fifth_of_the_weight_and_is_never_made_worse(
     weights = world.greedy(anchor=anchor)
 
     assert world.level(weights) <= world.level(anchor) + 1e-9
-    if len(weights) < 5:  # else some of it may have made room
+    if len(weights) < MOST_MEMBERS:  # else some of it may have made room
         assert set(anchor) <= set(weights)
         assert sum(weights[n] for n in anchor) >= 0.2 - 1e-12
 
 
 def test_a_full_anchor_gives_way_to_a_better_recipe() -> None:
-    world = World(4, "rmse", candidates=6)
-    world.outputs["c5"] = [y.copy() for y in world.truth]
-    anchor = {"c0": 0.3, "c1": 0.25, "c2": 0.2, "c3": 0.15, "c4": 0.1}
+    world = World(4, "rmse", candidates=9)
+    world.outputs["c8"] = [y.copy() for y in world.truth]
+    shares = (0.23, 0.19, 0.15, 0.12, 0.11, 0.09, 0.07, 0.04)
+    anchor = {f"c{i}": share for i, share in enumerate(shares)}
 
     weights = world.greedy(anchor=anchor)
 
-    assert len(weights) <= 5
-    assert weights["c5"] == max(weights.values())
-    assert "c4" not in weights
+    assert len(weights) <= MOST_MEMBERS
+    assert weights["c8"] == max(weights.values())
+    assert len(set(anchor) - set(weights)) == 1
 
 
 def test_a_perfect_rival_cannot_push_the_anchor_below_a_fifth() -> None:
@@ -275,6 +285,37 @@ def test_a_ratio_of_levels_is_the_ratio_on_every_block(losses: list[float], time
     ratio = level([times * x for x in losses], nothing) / level(losses, nothing)
 
     assert ratio == pytest.approx(times)
+
+
+def test_the_block_of_the_season_has_its_share_and_newer_blocks_weigh_more() -> None:
+    weights = block_weights(4, seasonal=True)
+
+    assert weights.sum() == pytest.approx(1)
+    assert weights[-1] == pytest.approx(0.4)
+    assert weights[:-1] == pytest.approx(0.6 * block_weights(3))
+    assert block_weights(1, seasonal=True).tolist() == [1.0], "history has no other block"
+
+
+@given(st.lists(st.floats(-0.5, 0.5), min_size=2, max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_a_floor_gets_more_the_smaller_and_noisier_the_gain_over_it(gains: list[float]) -> None:
+    found, weights = np.asarray(gains), block_weights(len(gains))
+    share = floor_share(found, weights)
+    assert 0 <= share <= 0.5
+    mean = float(weights @ found)
+    if mean <= 0:
+        assert share == 0.5, "no gain: half is plain"
+        return
+    assert floor_share(mean + 2 * (found - mean), weights) >= share - 1e-12, "as large, but noisier"
+    assert floor_share(found + 0.1, weights) <= share + 1e-12, "as noisy, but larger"
+
+
+def test_the_share_of_a_floor_is_noise_over_noise_and_squared_gain() -> None:
+    gains, weights = np.array([0.04, 0.08]), np.array([0.5, 0.5])
+    noise = 2 * (2 * 0.02**2) / 2  # twice the variance of the mean of two
+
+    assert floor_share(gains, weights) == pytest.approx(noise / (noise + 0.06**2))
+    assert floor_share(np.array([-1.0]), np.array([1.0])) == 0, "the noise of one block is unknown"
 
 
 def test_rounding_does_not_rank_near_perfect_models() -> None:

@@ -25,7 +25,11 @@ DAY = timedelta(days=1)
 
 @cache
 def problem(
-    block: str = "7d", origins: int = 3, delay: str = "", group: bool = False, known: bool = False
+    block: str = "7d",
+    origins: int | str = 3,
+    delay: str = "",
+    group: bool = False,
+    known: bool = False,
 ) -> Problem:
     """A problem that differs from the others in what blocks depend on."""
     lines = "".join(
@@ -38,7 +42,7 @@ def problem(
     replace = {
         'label_delay = "1d"\n': lines,
         'block   = "7d"': f'block = "{block}"',
-        "origins = 2": f"origins = {origins}",
+        "origins = 2": f"origins = {origins}" if isinstance(origins, int) else origins,
     }
     return load_problem(write_problem(Path(mkdtemp()), replace=replace))
 
@@ -257,6 +261,53 @@ def test_one_class_is_enough_for_a_metric_without_ranking() -> None:
     log_loss = p.model_copy(update={"metric": p.metric.model_copy(update={"name": "log_loss"})})
     blocks = make_blocks(frame, log_loss, AS_OF)
     assert [(block.end - block.start) // DAY for block in blocks] == [1, 1, 1]
+
+
+AUTO = 'origins = "auto"'
+
+
+@given(WORLDS, PROBLEMS, st.sampled_from(["30d", "7d", "1mo", "45d"]))
+@settings(max_examples=40, deadline=None)
+def test_the_block_of_the_season_is_the_batch_one_season_earlier(
+    world: dict[str, Any], declared: dict[str, Any], season: str
+) -> None:
+    more = {**declared, "origins": f'origins = {declared["origins"]}\nseason = "{season}"'}
+    frame, p, blocks = made(world, more)
+    _, _, newest = made(world, declared)
+    assert [b.start for b in blocks[: len(newest)]] == [b.start for b in newest]
+    seasonal = blocks[len(newest) :]
+    assert all(b.seasonal for b in seasonal)
+    for block in seasonal:
+        assert len(seasonal) == 1
+        assert p.validation.season != "none"
+        assert p.validation.season.after(block.start) == AS_OF
+        assert block.end <= blocks[-2].start, "no row is in two blocks"
+        known = frame["sent_at"] < utc_naive(p.mature(block.start))
+        assert set(block.train) <= set(np.flatnonzero(known)), "only what was known then"
+
+
+def test_a_year_of_history_has_a_block_of_last_year_unless_it_is_declared_off() -> None:
+    frame = history(20_000, days=500)
+    blocks = make_blocks(frame, problem(block="1mo", origins=2), AS_OF)
+    assert [b.name for b in blocks] == ["2026-02-02", "2026-01-02", "2025-03-02"]
+    off = problem(block="1mo", origins='origins = 2\nseason = "none"')
+    assert [b.seasonal for b in make_blocks(frame, off, AS_OF)] == [False, False]
+    short = frame[frame["sent_at"] >= utc_naive(AS_OF - 360 * DAY)].reset_index(drop=True)
+    assert not any(b.seasonal for b in make_blocks(short, problem(block="1mo"), AS_OF))
+
+
+@pytest.mark.parametrize(("most", "newest"), [(6, 5), (4, 3), (3, 2), (1, 2)])
+def test_the_budget_allows_blocks_and_the_season_is_one_of_them(most: int, newest: int) -> None:
+    frame = history(20_000, days=500)
+    blocks = make_blocks(frame, problem(block="1mo", origins=AUTO), AS_OF, most)
+    assert [b.seasonal for b in blocks] == [False] * newest + [True]
+
+
+def test_older_blocks_with_little_to_train_on_are_left_out() -> None:
+    frame = history(4000, days=40)
+    blocks = make_blocks(frame, problem(block="7d", origins=AUTO), AS_OF)
+    assert len(blocks) == 4
+    assert len(blocks[-1].train) >= len(blocks[0].train) / 4
 
 
 def test_fewer_blocks_are_made_of_a_short_history() -> None:

@@ -56,6 +56,7 @@ trials   = 0
 [validation]
 block   = "0d"
 origins = 99
+season  = "yearly"
 
 [promotion]
 mode       = "reviewed"
@@ -96,7 +97,8 @@ LINES = [  # key, what was found, what was wanted
     r"sweep\.budget: found 5s; wanted at least 10s and less than a day",
     r"sweep\.trials: found 0; wanted greater than or equal to 1",
     r"validation\.block: found '0d'; wanted a duration",
-    r"validation\.origins: found 99; wanted less than or equal to 12",
+    r"validation\.origins: found 99; wanted \"auto\", or a whole number from 1 to 12",
+    r"validation\.season: found 'yearly'; wanted a duration, for example .*, or \"none\"",
     r"promotion\.mode: found 'reviewed'; wanted 'auto' or 'review'. Did you mean 'review'?",
     r"promotion\.confidence: found 0\.5; wanted greater than 0\.5",
     r"publish\.mode: found 'newest'; wanted 'full' or 'new'. Did you mean 'new'\?",
