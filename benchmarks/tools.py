@@ -76,7 +76,6 @@ seed   = {seed}
 
 [validation]
 block   = "{block}"
-origins = 3
 
 [publish]
 table = "predictions"

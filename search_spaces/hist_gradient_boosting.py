@@ -46,4 +46,5 @@ family = Family(
     ],
     space=space,
     build=build,
+    defaults={"max_leaf_nodes": 31, "min_samples_leaf": 20},
 )

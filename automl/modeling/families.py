@@ -107,6 +107,9 @@ class Family:
     recent
         Optional `recent(estimator, X, y, **fit_args)`: trains a fitted estimator further on the newest rows
         alone. With it the search may choose recipes whose last stage follows a drift.
+    defaults
+        Optional: what the params mean that a start point leaves out, inside the ranges of `space`. With them a
+        study learns from start points.
     weights
         Whether fit takes `sample_weight`; without it no half-life is searched.
     needs
@@ -128,6 +131,7 @@ class Family:
     share: Callable[..., Any] | None = None
     fit_shared: Callable[..., Any] | None = None
     recent: Callable[..., Any] | None = None
+    defaults: Params = field(default_factory=dict)
     weights: bool = True
     needs: Sequence[str] = ()
     path: Path = field(default=Path(), compare=False)
@@ -195,7 +199,7 @@ def suggest_recipe(
 
 def suggested_values(family: Family, recipe: Recipe) -> Params:
     """The values with which a trial would suggest this recipe, as `suggest_recipe` asks for them."""
-    values = dict(recipe.params)
+    values = {**family.defaults, **recipe.params}
     if family.weights and recipe.half_life in HALF_LIVES:
         values["half_life"] = HALF_LIVES.index(recipe.half_life)
     if family.recent and recipe.recent in RECENT:

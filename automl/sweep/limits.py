@@ -14,7 +14,8 @@ LEAST_BUDGET = 30  # seconds; starting processes and loading libraries takes som
 # (budget seconds, most training rows of a fit): small budgets need many cheap fits
 ROW_CAPS = ((30, 60_000), (60, 120_000), (300, 300_000))
 ALL_ROWS = 10**12
-# (training rows, most configurations): more would only fit the noise of the blocks
+# (training rows, most configurations on three blocks): more would only fit the noise of the blocks
+CAPPED_BLOCKS = 3
 CONFIG_CAPS = ((100, 4), (500, 8), (2_500, 15), (10_000, 40), (100_000, 100))
 
 # Core-seconds of all start points on one block, per row and column; so many columns more stand for what a
@@ -45,10 +46,14 @@ def most_rows(seconds: float) -> int:
     return next((most for given, most in ROW_CAPS if seconds <= given), ALL_ROWS)
 
 
-def most_configurations(n_rows: int) -> int:
-    """Most configurations of a search on so many training rows, interpolated on a log scale."""
+def most_configurations(n_rows: int, n_blocks: int = CAPPED_BLOCKS) -> int:
+    """Most configurations of a search on so many training rows, interpolated on a log scale.
+
+    More blocks can tell more configurations apart.
+    """
     rows, most = np.log(np.asarray(CONFIG_CAPS, dtype=np.float64)).T
-    return round(float(np.exp(np.interp(np.log(max(n_rows, 1)), rows, most))))
+    capped = float(np.exp(np.interp(np.log(max(n_rows, 1)), rows, most)))
+    return round(capped * max(1.0, n_blocks / CAPPED_BLOCKS))
 
 
 def enough(needed: float, budget: float) -> str:

@@ -12,7 +12,7 @@ import optuna
 
 from automl.modeling.families import Family, Shape, recipe_of_start
 from automl.modeling.recipes import Blend, Recipe
-from automl.sweep.leaderboard import Plan, Trial, Work, mean
+from automl.sweep.leaderboard import Past, Plan, Trial, Work, mean
 from automl.sweep.spaces import SpaceFailedError, Spaces
 from automl.sweep.warm_start import lessons
 
@@ -201,15 +201,19 @@ class Proposals:
         return Proposal(Recipe(name, dict(trial.params), self._seed), "search", trial, str(error))
 
     def _study(self, name: str) -> optuna.Study:
-        """A family's study, started with trials of earlier cycles in units of this cycle's best loss."""
+        """A family's study, started with what is known of this cycle and of earlier ones."""
         if name not in self.studies:
             seed = self._seed + list(self.work.families).index(name)
-            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
+            sampler = optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=5, multivariate=True, warn_independent_sampling=False
+            )
             self.studies[name] = optuna.create_study(sampler=sampler)
             family = self.work.families[name]
-            past = [p for p in self.plan.past if p.trial.recipe.family == name]
-            best = min(t.loss for t in self.trials if t.status == "complete")
-            for lesson in lessons(family, past, self.shape(family), best, self.spaces):
+            complete = [t for t in self.trials if t.status == "complete"]
+            best = min(t.loss for t in complete)
+            now = [Past(trial=t, relative=t.loss / max(1e-12, best), age=0) for t in complete]
+            known = [p for p in [*now, *self.plan.past] if p.trial.recipe.family == name]
+            for lesson in lessons(family, known, self.shape(family), best, self.spaces):
                 self.studies[name].add_trial(lesson)
         return self.studies[name]
 

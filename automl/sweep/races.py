@@ -16,7 +16,7 @@ __all__ = ["BUDGET_ENDED", "OUT_OF_TIME", "Race"]
 
 # Relative loss behind the incumbent on the same blocks that ends a race. Start points may stand in for a
 # champion together, so they get a wider margin
-PRUNE_MARGIN, START_MARGIN = 0.02, 0.5
+PRUNE_MARGIN, START_MARGIN = 0.05, 0.5
 # Seconds of a fit grow with this power of its rows: part of a fit does not grow with them
 REFIT_GROWTH = 0.9
 BUDGET_ENDED = "the budget ended"

@@ -86,7 +86,7 @@ class _Sweep:
         self.block_weights = work.block_weights.tolist()
         row_cap = most_rows(section.budget.seconds if section.budget else float("inf"))
         self.train_rows = min(len(work.blocks[0].train), row_cap)
-        self.trial_cap = section.trials or most_configurations(self.train_rows)
+        self.trial_cap = section.trials or most_configurations(self.train_rows, len(work.blocks))
         self.matrices = BlockMatrices(work, self.rows, row_cap)
         self.matrices.limit = refits.matrices.limit = deadline
         self.proposals = Proposals(

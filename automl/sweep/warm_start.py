@@ -1,4 +1,4 @@
-"""Trials of earlier cycles as finished trials of a new study."""
+"""Trials of earlier cycles, and of this cycle's start points, as finished trials of a new study."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from automl.sweep.spaces import SpaceFailedError, Spaces
 
 __all__ = ["lessons"]
 
-MOST = 10  # per family: more would outweigh the trials of this cycle
+MOST = 20  # per family: more would outweigh the trials of this cycle
 AGEING = 0.002  # added to a relative loss per cycle of age, so that a study forgets old trials
 _log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 def lessons(
     family: Family, past: Sequence[Past], shape: Shape, best: float, spaces: Spaces
 ) -> list[optuna.trial.FrozenTrial]:
-    """The best earlier trials of a family, with losses in units of `best`, this cycle's best loss.
+    """The best trials of a family so far, with losses in units of `best`, this cycle's best loss.
 
     Losses of different cycles cannot be compared; losses relative to the best of their cycle can. A
     trial whose parameters the present space would not suggest is left out.
@@ -45,7 +45,7 @@ def lessons(
         fits = all(
             d._contains(d.to_internal_repr(params[n])) for n, d in fixed.distributions.items()
         )
-        if again.params != recipe.params or not fits:
+        if again.params != {**family.defaults, **recipe.params} or not fits:
             continue
         trials.append(
             optuna.trial.create_trial(
