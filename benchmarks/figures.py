@@ -64,7 +64,31 @@ def compared_figures(lines: Lines, ours: str) -> dict[str, Any]:
             for name in sorted({at[0] for at in pairs})
         }
         figures["worst_against_lightgbm"] = round(max(by_table.values()) - 1, 4)
+        figures |= _worst_pair(pairs, lines, ours)
     return figures
+
+
+def _worst_pair(
+    pairs: Mapping[tuple[str, int], Mapping[str, float]], lines: Lines, ours: str
+) -> dict[str, Any]:
+    """The table and cycle where we are furthest behind LightGBM's defaults, and the noise of our loss there."""
+    ratios = {
+        at: losses[ours] / losses["lightgbm"] - 1
+        for at, losses in pairs.items()
+        if losses.get("lightgbm", 0.0) > 0
+    }
+    if not ratios:
+        return {}
+    worst = max(ratios, key=lambda at: ratios[at])
+    line = next(
+        x for x in lines if x["tool"] == ours and (x["table"], x["cycle"]) == worst and x["loss"]
+    )
+    error = line["more"].get("standard_error")
+    return {
+        "worst_pair_against_lightgbm": round(ratios[worst], 4),
+        "worst_pair": f"{worst[0]}, cycle {worst[1] + 1}",
+        "worst_pair_standard_error": round(error / line["loss"], 4) if error else None,
+    }
 
 
 def _mean_ratio(pairs: dict[tuple[str, int], dict[str, float]], ours: str, tool: str) -> float:
@@ -151,7 +175,8 @@ def curve_figures(lines: Lines, ours: str, seconds: float) -> dict[str, Any]:
         return _ratio([(t[share], t[1.0]) for t in whole])
 
     curve = [{"budget": s, "cost": round(cost(s), 3), "loss": round(loss(s), 4)} for s in shares]
-    return {"curve_cycles": len(whole), "curve": curve}
+    fifth = {"loss_300_over_60": round(1 / loss(0.2), 4)} if 0.2 in shares else {}
+    return {"curve_cycles": len(whole), "curve": curve, **fifth}
 
 
 def cost_figures(lines: Lines) -> dict[str, Any]:

@@ -67,7 +67,7 @@ TABLES = (
     "tourism_monthly",
     "weather_aus",
 )
-# Every second table by name is experimented on. The others are set apart, and judged when nothing is left to settle
+# Every second table by name is experimented on. The others are set apart, and run when nothing is left to settle
 TRIED, APART = TABLES[::2], TABLES[1::2]
 CARRIED = (  # of five cycles and more
     "elec2",

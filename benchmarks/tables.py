@@ -41,6 +41,7 @@ STEP_CYCLES = 3  # of a calendar that is counted in steps and gives the last ori
 KEEP_SUSPECTS = {"elec2"}  # its label is made from the suspect: the literature keeps it
 DRIFTING = "drifting"  # made here, for machines without a catalogue
 KEY = "row"
+DRAWS = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -66,10 +67,19 @@ class Cut:
 
     def loss(self, output: np.ndarray) -> float:
         """1 - AUC, log loss, or RMSE of probabilities in the order of `classes`, or of values."""
+        return self.metric.loss(self.metric.score(self._outcomes(), output))
+
+    def standard_error(self, output: np.ndarray) -> float:
+        """Of the loss: its deviation over bootstrap draws of the batch's rows (Efron 1979)."""
+        random, outcomes = np.random.default_rng(0), self._outcomes()
+        draws = (random.integers(0, len(outcomes), len(outcomes)) for _ in range(DRAWS))
+        losses = [self.metric.loss(self.metric.score(outcomes[d], output[d])) for d in draws]
+        return float(np.nanstd(losses, ddof=1))
+
+    def _outcomes(self) -> np.ndarray:
         if not self.classes:
-            return self.metric.loss(self.metric.score(self.truth, output))
-        numbers = np.searchsorted(np.asarray(self.classes), self.truth).astype("float64")
-        return self.metric.loss(self.metric.score(numbers, output))
+            return self.truth
+        return np.searchsorted(np.asarray(self.classes), self.truth).astype("float64")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -139,10 +139,10 @@ def ours(
         return _line(wanted, None, wall, result)
     problem = load_problem(file)
     why = report.why(problem, open_workspace(problem.file), None)
+    output = _published(place, cut, result["generation"], frame)
     details = {"cost": why["cost"], "reason": result["reason"], "plan": why["plan"]}
-    return _line(
-        wanted, cut.loss(_published(place, cut, result["generation"], frame)), wall, details
-    )
+    details["standard_error"] = cut.standard_error(output)
+    return _line(wanted, cut.loss(output), wall, details)
 
 
 def _published(place: Path, cut: Cut, generation: int, frame: Any) -> np.ndarray:

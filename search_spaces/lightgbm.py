@@ -6,9 +6,8 @@ from automl import Family, Params, Shape, Suggests
 from automl.modeling import lightgbm_hooks
 
 SMALL = {"learning_rate": 0.05, "num_leaves": 8, "min_child_samples": 50, "n_estimators": 300}
-LONG = {"num_leaves": 12, "min_child_samples": 5, "colsample_bytree": 0.75, "subsample": 0.85}
-FAST, SLOW = {"learning_rate": 0.1, "n_estimators": 400}, {"learning_rate": 0.06, "n_estimators": 500}
-SLOWEST, OTHER = {"learning_rate": 0.03, "n_estimators": 1200}, {"colsample_bytree": 0.6}
+LONG, TWIN = ({"num_leaves": n, "min_child_samples": 5, "colsample_bytree": share, "subsample": 0.85} for n, share in ((12, 0.75), (16, 0.6)))
+FAST, SLOW, SLOWEST = ({"learning_rate": rate, "n_estimators": count} for rate, count in ((0.1, 400), (0.06, 500), (0.03, 1200)))
 RANDOM = {"learning_rate": 0.03, "num_leaves": 40, "min_child_samples": 5, "subsample": 0.88, "n_estimators": 400}
 
 
@@ -48,17 +47,10 @@ family = Family(
     encoding="trees",
     start=[  # half_life, recent and trend belong to the recipe: they follow a drift from the first minute
         (1, {"learning_rate": 0.1, "num_leaves": 31, "n_estimators": 100}),  # the library's defaults
-        (3, {**LONG, **FAST, "half_life": 0.5}),
-        (4, {**LONG, **FAST, "trend": True}),
-        (5, {**RANDOM, "extra_trees": True, "colsample_bytree": 0.5, "recent": 0.2}),
-        (7, SMALL),
-        (7, {**LONG, **SLOW, "num_leaves": 14, "trend": True}),
-        # where time is left: near twins of the best, whose average varies less
-        (13, {**LONG, **FAST, **OTHER, "num_leaves": 16, "half_life": 0.5}),
-        (13, {**LONG, **FAST, **OTHER, "num_leaves": 10, "trend": True}),
-        (13, {**LONG, **SLOW, **OTHER, "num_leaves": 18, "trend": True}),
-        (14, {**LONG, **SLOWEST}),
-        (14, {**LONG, **SLOWEST, "trend": True}),
+        (3, {**LONG, **FAST, "half_life": 0.5}), (4, {**LONG, **FAST, "trend": True}),
+        (5, {**RANDOM, "extra_trees": True, "colsample_bytree": 0.5, "recent": 0.2}), (7, SMALL),
+        (7, {**LONG, **SLOW, "num_leaves": 14, "trend": True}), (13, {**TWIN, **FAST, "half_life": 0.5}),  # 13: near twins, averaged
+        (13, {**TWIN, **FAST, "num_leaves": 10, "trend": True}), (13, {**TWIN, **SLOW, "trend": True}), (14, {**LONG, **SLOWEST}), (14, {**LONG, **SLOWEST, "trend": True}),
     ],
     space=space,
     build=build,

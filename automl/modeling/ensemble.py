@@ -25,7 +25,7 @@ __all__ = [
     "Candidate",
     "assemble",
     "block_weights",
-    "floor_share",
+    "default_share",
     "greedy",
     "level",
 ]
@@ -34,8 +34,8 @@ MOST_MEMBERS = 8
 ROUNDS = 20
 ANCHOR_VOTES = 5  # initial votes of the champion: the mix cannot fall far below it
 SEASON_SHARE = 0.4  # weight of the block of the same season, among all blocks
-MOST_TO_FLOOR = 0.5  # largest share of a blend that its floor gets
-FLOOR_NOISE = 2.0  # times the variance of the mean gain: the same blocks chose the blend
+MOST_DEFAULT = 0.5  # largest share of a blend that the default recipe gets
+CHOICE_NOISE = 2.0  # times the variance of the mean gain: the same blocks chose the blend
 TWINS = 0.999  # two candidates correlated above this are one
 MOST_CANDIDATES = 12  # below the twelfth none was ever chosen, and each costs a metric per round
 
@@ -83,32 +83,33 @@ def level(
     return float(np.exp(np.dot(shares, np.log(added))))
 
 
-def floor_share(gains: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    """The share of a blend that goes to its floor, a plain model that needs no choice.
+def default_share(gains: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """The share of a blend that goes to the default recipe, which needs no choice.
 
-    The smaller the mean gain over the floor is compared with its noise, the larger the share: noise over noise
+    The smaller the mean gain over the default recipe is compared with its noise, the larger the share: noise over noise
     plus squared gain, as in the empirical Bayes estimate of a mean (James and Stein 1961, "Estimation with
     quadratic loss"). 0 for a single block, whose noise is unknown.
 
     Parameters
     ----------
     gains
-        Log ratio of the floor's loss and the blend's per block.
+        Log ratio of the default recipe's loss and the blend's per block.
     weights
         Of the blocks; their sum is 1.
 
     >>> weights = np.array([0.5, 0.5])
-    >>> floor_share(np.array([0.1, 0.1]), weights), floor_share(np.array([-0.1, 0.05]), weights)
+    >>> default_share(np.array([0.1, 0.1]), weights), default_share(np.array([-0.1, 0.05]), weights)
     (0.0, 0.5)
     """
     if len(gains) < 2:
         return 0.0
     gain = float(weights @ gains)
     if gain <= 0:
-        return MOST_TO_FLOOR
+        return MOST_DEFAULT
     variance = float(weights @ (gains - gain) ** 2) * len(gains) / (len(gains) - 1)
-    noise = FLOOR_NOISE * variance * float((weights**2).sum())
-    return min(MOST_TO_FLOOR, noise / (noise + gain**2))
+    noise = CHOICE_NOISE * variance * float((weights**2).sum())
+    whole = max(noise + gain**2, 1e-300)
+    return min(MOST_DEFAULT, noise / whole)
 
 
 def greedy(

@@ -13,7 +13,7 @@ from automl.errors import NoModelError
 from automl.modeling.ensemble import (
     MOST_MEMBERS,
     Candidate,
-    floor_share,
+    default_share,
     greedy,
     level,
 )
@@ -27,11 +27,11 @@ __all__ = [
     "AVERAGE_MARGIN",
     "TREND_SHARE",
     "Blending",
-    "floor_of",
+    "default_recipe",
     "least_losses",
     "most_for_trend",
     "shared",
-    "with_floor",
+    "with_default",
 ]
 
 MEMBER_MARGIN = 0.10  # a recipe whose level is further behind the best joins no new blend
@@ -67,8 +67,8 @@ class Blending:
 
         Half of its weight is an average in which recipes weigh the less the further they are behind the best,
         the other half is what greedy selection takes of all start points
-        (docs/decisions/0001-the-first-cycle-is-evaluated-too.md). The whole is shrunk towards the floor
-        (docs/decisions/0019-a-longer-look-and-a-floor.md).
+        (docs/decisions/0001-the-first-cycle-is-evaluated-too.md). The whole is shrunk towards the default recipe
+        (docs/decisions/0022-blends-are-shrunk.md).
         """
         starts = [t for t in finished if t.source == "start" and t.status == "complete"]
         starts = [t for t in starts if self.refittable(t)] or starts
@@ -80,8 +80,8 @@ class Blending:
         names = {**average, **selected}
         halves = {i: (average.get(i, 0.0) + selected.get(i, 0.0)) / 2 for i in names}
         weights = self._heaviest(self._hedged(self._heaviest(halves, trials), trials), trials)
-        floor = self._floor(trials)
-        more = {floor.recipe.id} if floor else set()
+        default = self._default(trials)
+        more = {default.recipe.id} if default else set()
         while (
             len(weights) > 1
             and sum(trials[i].seconds_refit for i in {*weights, *more}) > self.seconds
@@ -181,21 +181,21 @@ class Blending:
             return weights
         return shared({i: weights[i] for i in seeing}, others)
 
-    def _floor(self, trials: Mapping[str, Trial]) -> Trial | None:
-        """The trial of the floor, if it can be refitted."""
-        recipe = floor_of(self.work)
+    def _default(self, trials: Mapping[str, Trial]) -> Trial | None:
+        """The trial of the default recipe, if it can be refitted."""
+        recipe = default_recipe(self.work)
         trial = trials.get(recipe.id) if recipe else None
         return trial if trial and self.refittable(trial) else None
 
     def _shrunk(self, weights: dict[str, float], trials: Mapping[str, Trial]) -> dict[str, float]:
-        """The weights with a share for the floor, the larger the less the blocks can tell.
+        """The weights with a share for the default recipe, the larger the less the blocks can tell.
 
         None if its refit does not fit the time left beside those of the others.
         """
-        floor = self._floor(trials)
-        if floor is None or set(weights) == {floor.recipe.id}:
+        default = self._default(trials)
+        if default is None or set(weights) == {default.recipe.id}:
             return weights
-        if sum(trials[i].seconds_refit for i in {*weights, floor.recipe.id}) > self.seconds:
+        if sum(trials[i].seconds_refit for i in {*weights, default.recipe.id}) > self.seconds:
             return weights
         blocks = range(len(self.work.blocks))
         mixed = [
@@ -209,9 +209,11 @@ class Blending:
             self.work.metric.loss(self.work.metric.score(self.truth[b], mixed[b], self.weights[b]))
             for b in blocks
         ]
-        plain = np.asarray(floor.losses) + self.least
+        plain = np.asarray(default.losses) + self.least
         gains = np.log(np.maximum(plain, 1e-12) / np.maximum(np.add(losses, self.least), 1e-12))
-        return with_floor(weights, floor.recipe.id, floor_share(gains, self.work.block_weights))
+        return with_default(
+            weights, default.recipe.id, default_share(gains, self.work.block_weights)
+        )
 
     def _greedy(self, trials: Any, anchor: dict[str, float] | None) -> dict[str, float]:
         return greedy(
@@ -230,7 +232,7 @@ class Blending:
         return Candidate(outputs, self._level(trial), trial.seconds_refit)
 
 
-def floor_of(work: Work) -> Recipe | None:
+def default_recipe(work: Work) -> Recipe | None:
     """The plain model that every blend is shrunk towards: the start point that is tried first."""
     starts = [
         (priority, recipe_of_start(family, start, work.problem.sweep.seed))
@@ -253,11 +255,11 @@ def most_for_trend(levels: Iterable[tuple[Recipe, float]]) -> float:
     return min(others, default=float("inf")) * (1 + TREND_MARGIN)
 
 
-def with_floor(weights: Mapping[str, float], floor: str, share: float) -> dict[str, float]:
-    """Weights whose sum is 1, `share` of it for the floor in addition to what it has."""
+def with_default(weights: Mapping[str, float], default: str, share: float) -> dict[str, float]:
+    """Weights whose sum is 1, `share` of it for the default recipe in addition to what it has."""
     whole = sum(weights.values())
     shrunk = {i: (1 - share) * w / whole for i, w in weights.items()}
-    return shrunk if not share else shrunk | {floor: shrunk.get(floor, 0.0) + share}
+    return shrunk if not share else shrunk | {default: shrunk.get(default, 0.0) + share}
 
 
 def shared(seeing: Mapping[str, float], others: Mapping[str, float]) -> dict[str, float]:

@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from automl.modeling.ensemble import Candidate, block_weights, floor_share, greedy
+from automl.modeling.ensemble import Candidate, block_weights, default_share, greedy
 from automl.modeling.features import row_weights, to_outcomes
 from automl.modeling.recipes import Blend, Recipe
 from automl.sweep.blending import (
     AVERAGE_MARGIN,
     TREND_SHARE,
-    floor_of,
+    default_recipe,
     least_losses,
     most_for_trend,
     shared,
-    with_floor,
+    with_default,
 )
 from automl.sweep.leaderboard import Work, mean, output_file
 
@@ -36,7 +36,7 @@ def reweighed(work: Work, blend: Blend) -> Blend:
 
     Members stay the same, so it stays the same blend. Selection leaves out members far behind the best, and
     members that see the time as soon as they are slightly behind the others. A member very far behind loses
-    its weight at once, but no weight falls below `LEAST_WEIGHT`, so that every member can recover. If the floor
+    its weight at once, but no weight falls below `LEAST_WEIGHT`, so that every member can recover. If the default recipe
     is a member, the weights are shrunk towards it. Unchanged if a member has no outputs, or the metric is
     undefined.
     """
@@ -109,9 +109,9 @@ class _Newest:
         return {i for i, level in levels.items() if level > best * (1 + margins[i])}
 
     def shrunk(self, weights: dict[str, float]) -> dict[str, float]:
-        """The weights with a share for the floor, if it is a member."""
-        floor = floor_of(self.work)
-        if floor is None or floor.id not in weights:
+        """The weights with a share for the default recipe, if it is a member."""
+        default = default_recipe(self.work)
+        if default is None or default.id not in weights:
             return weights
         blocks, whole = range(len(self.truth)), sum(weights.values())
         mixed = [
@@ -120,9 +120,9 @@ class _Newest:
         ]
         least = np.maximum(least_losses(self.work)[: len(self.truth)], 1e-12)
         ours = self.losses(Candidate(mixed, 0.0, 0.0)) + least
-        gains = np.log((self.losses(self.candidates[floor.id]) + least) / ours)
-        share = floor_share(gains, block_weights(len(self.truth)))
-        return with_floor(weights, floor.id, share)
+        gains = np.log((self.losses(self.candidates[default.id]) + least) / ours)
+        share = default_share(gains, block_weights(len(self.truth)))
+        return with_default(weights, default.id, share)
 
 
 def _newest(work: Work, blend: Blend) -> _Newest | None:

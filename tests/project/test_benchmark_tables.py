@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pytest
 
 from benchmarks.tables import Table, open_tables
 
@@ -46,3 +48,11 @@ def test_rows_of_a_month_are_spread_over_it_in_their_order(tmp_path: Path) -> No
     assert [len(table.cut(cycle).batch) for cycle in range(2)] == [4, 2]
     assert (table.bounds[-1].year, table.bounds[-1].month) == (2002, 1)
     assert "known_later" not in table.frame
+
+
+def test_the_standard_error_of_a_loss_is_that_of_its_rows(tmp_path: Path) -> None:
+    cut = _opened(tmp_path, HOURS, {"t": list(range(-2000, 48))}).cut(2)
+    errors = np.random.default_rng(0).normal(0, 1, len(cut.truth))
+    found = cut.standard_error(cut.truth + errors)
+    expected = 1 / np.sqrt(2 * len(cut.truth))  # of the root mean square of so many normal errors
+    assert found == pytest.approx(expected, rel=0.5)

@@ -38,6 +38,16 @@ def test_ranks_and_ratios_are_per_pair_and_a_failed_run_ranks_last() -> None:
     assert figures["worst_against_lightgbm"] == pytest.approx(0.0)
 
 
+def test_the_worst_pair_against_lightgbm_comes_with_the_noise_of_our_loss_there() -> None:
+    ours = [_line("compare", "ours", i, loss) for i, loss in enumerate((1.0, 3.0, 0.9))]
+    ours[1]["more"]["standard_error"] = 0.06
+    lines = [*ours, *(_line("compare", "lightgbm", i, 2.0 - i / 2) for i in range(3))]
+    figures = compared_figures(lines, "ours")
+    assert figures["worst_pair_against_lightgbm"] == pytest.approx(1.0)
+    assert figures["worst_pair"] == "sales, cycle 2"
+    assert figures["worst_pair_standard_error"] == pytest.approx(0.02)
+
+
 def test_carried_cycles_are_compared_with_cold_cycles_of_the_same_cut() -> None:
     lines = [
         _line("carry", "first", 0, 1.0, 50),
@@ -77,3 +87,5 @@ def test_ablations_and_the_curve_are_ratios_to_the_whole() -> None:
         (0.5, 0.5, 2.0),
         (1.0, 1.0, 1.0),
     ]
+    fifths = [_line("compare", "ours", 0, 3 / x, x, seconds=300 * x) for x in (0.05, 0.2, 1.0)]
+    assert curve_figures(fifths, "ours", 300.0)["loss_300_over_60"] == pytest.approx(0.2)

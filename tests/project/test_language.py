@@ -114,7 +114,12 @@ def _earlier(path: Path) -> bool:
 
 
 def _modules() -> list[Path]:
-    files = [file for folder in CODE for file in sorted((ROOT / folder).rglob("*.py"))]
+    files = [
+        file
+        for folder in CODE
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        if not any(part.startswith(".") for part in file.relative_to(ROOT).parts)
+    ]
     return [f for f in files if not _earlier(f)]
 
 

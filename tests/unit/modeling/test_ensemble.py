@@ -22,7 +22,7 @@ from automl.modeling.ensemble import (
     Candidate,
     assemble,
     block_weights,
-    floor_share,
+    default_share,
     greedy,
     level,
 )
@@ -298,24 +298,30 @@ def test_the_block_of_the_season_has_its_share_and_newer_blocks_weigh_more() -> 
 
 @given(st.lists(st.floats(-0.5, 0.5), min_size=2, max_size=8))
 @settings(max_examples=60, deadline=None)
-def test_a_floor_gets_more_the_smaller_and_noisier_the_gain_over_it(gains: list[float]) -> None:
+def test_the_default_recipe_gets_more_the_smaller_and_noisier_the_gain_over_it(
+    gains: list[float],
+) -> None:
     found, weights = np.asarray(gains), block_weights(len(gains))
-    share = floor_share(found, weights)
+    share = default_share(found, weights)
     assert 0 <= share <= 0.5
     mean = float(weights @ found)
     if mean <= 0:
         assert share == 0.5, "no gain: half is plain"
         return
-    assert floor_share(mean + 2 * (found - mean), weights) >= share - 1e-12, "as large, but noisier"
-    assert floor_share(found + 0.1, weights) <= share + 1e-12, "as noisy, but larger"
+    assert default_share(mean + 2 * (found - mean), weights) >= share - 1e-12, (
+        "as large, but noisier"
+    )
+    assert default_share(found + 0.1, weights) <= share + 1e-12, "as noisy, but larger"
 
 
-def test_the_share_of_a_floor_is_noise_over_noise_and_squared_gain() -> None:
+def test_the_share_of_the_default_recipe_is_noise_over_noise_and_squared_gain() -> None:
     gains, weights = np.array([0.04, 0.08]), np.array([0.5, 0.5])
     noise = 2 * (2 * 0.02**2) / 2  # twice the variance of the mean of two
 
-    assert floor_share(gains, weights) == pytest.approx(noise / (noise + 0.06**2))
-    assert floor_share(np.array([-1.0]), np.array([1.0])) == 0, "the noise of one block is unknown"
+    assert default_share(gains, weights) == pytest.approx(noise / (noise + 0.06**2))
+    assert default_share(np.array([-1.0]), np.array([1.0])) == 0, (
+        "the noise of one block is unknown"
+    )
 
 
 def test_rounding_does_not_rank_near_perfect_models() -> None:
