@@ -35,5 +35,6 @@ family = Family(
     start=[(11, {"learning_rate": 0.08, "depth": 6, "iterations": 250})],
     space=space,
     build=build,
+    defaults={"l2_leaf_reg": 3.0, "random_strength": 1.0},
     needs=("catboost",),
 )

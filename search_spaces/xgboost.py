@@ -48,5 +48,6 @@ family = Family(
     ],
     space=space,
     build=build,
+    defaults={"min_child_weight": 1.0, "reg_lambda": 1.0},
     needs=("xgboost",),
 )

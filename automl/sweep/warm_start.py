@@ -45,7 +45,8 @@ def lessons(
         fits = all(
             d._contains(d.to_internal_repr(params[n])) for n, d in fixed.distributions.items()
         )
-        if again.params != {**family.defaults, **recipe.params} or not fits:
+        known = {**family.defaults, **recipe.params}
+        if not fits or any(known.get(name) != value for name, value in again.params.items()):
             continue
         trials.append(
             optuna.trial.create_trial(

@@ -24,6 +24,7 @@ from automl.sweep.blending import (
     TREND_MARGIN,
     TREND_SHARE,
     Blending,
+    default_recipe,
     least_losses,
 )
 from tests.support.sweep_work import make_work as make_work  # a fixture
@@ -135,6 +136,34 @@ def test_recipes_that_see_the_time_stay_alone_if_no_other_is_close(
     blend = blending(work).reference(trials)
     assert blend is not None
     assert all(m.recipe.trend for m in blend.members)
+
+
+def test_a_blend_that_gains_nothing_is_half_the_default_recipe(
+    make_work: Callable[..., Work],
+) -> None:
+    work = make_work({'"linear"]': '"linear", "lightgbm"]'})
+    plain = default_recipe(work)
+    assert plain is not None
+    assert plain.params["num_leaves"] == 31, "LightGBM's defaults, tried first"
+    other = Recipe("linear", {"C": 1.0})
+    for noises, least, most in (
+        ({plain: 0.60, other: 0.30}, 0.0, 0.2),  # a gain that every block shows
+        ({plain: 0.60, other: 0.6001}, 0.5, 1.0),
+    ):
+        write_outputs(work, noises)
+        trials = [
+            replace(t, losses=tuple(blend_losses(work, Blend.single(t.recipe))))
+            for t in finished(work, noises)
+        ]
+        write_outputs(work, noises)
+        blend = blending(work).reference(trials)
+        assert blend is not None
+        share = sum(m.weight for m in blend.members if m.recipe == plain)
+        assert least <= share <= most
+    slow = [replace(t, seconds_refit=9.0 if t.recipe == plain else 1.0) for t in trials]
+    blend = replace(blending(work), refittable=lambda t: t.seconds_refit < 5).reference(slow)
+    assert blend is not None
+    assert plain.id not in blend.recipes, "its refit does not fit the budget"
 
 
 def test_what_stands_in_for_a_champion_is_made_of_start_points(

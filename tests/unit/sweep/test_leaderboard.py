@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
 from types import SimpleNamespace
@@ -92,3 +93,20 @@ def test_a_leaderboard_ranks_trials_with_more_blocks_first() -> None:
         rows=100,
     )
     assert [t.number for t in leaderboard.ranked] == [2, 1, 0, 3]
+
+
+def test_a_trial_of_an_earlier_version_has_no_weights_and_newer_blocks_weigh_more() -> None:
+    trial = Trial(
+        number=0,
+        recipe=Recipe("linear", {}),
+        source="start",
+        status="complete",
+        losses=(1.0, 2.0, 4.0),
+        scores=(1.0, 2.0, 4.0),
+        weights=(0.3, 0.3, 0.4),
+    )
+    assert Trial.from_json(trial.to_json()) == trial
+    assert trial.loss == pytest.approx(2.5)
+    assert replace(trial, losses=(1.0, 2.0)).loss == pytest.approx(1.5), "of the blocks it has"
+    earlier = {name: value for name, value in trial.to_json().items() if name != "weights"}
+    assert Trial.from_json(earlier).loss == pytest.approx((1 + 2 * 0.85 + 4 * 0.85**2) / 2.5725)

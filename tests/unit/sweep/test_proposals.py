@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from automl.modeling.families import Shape
 from automl.modeling.recipes import Recipe
 from automl.problem import Problem
 from automl.sweep import (
@@ -54,3 +57,38 @@ def test_start_points_bring_their_recency(make_work: Callable[..., Work]) -> Non
     recency = {(recipe.half_life, recipe.recent) for recipe, _ in queue}
     assert recency >= {(None, 0.0), (0.5, 0.0), (None, 0.2)}
     assert all("half_life" not in recipe.params for recipe, _ in queue)
+
+
+SHIPPED = (
+    "linear",
+    "lightgbm",
+    "hist_gradient_boosting",
+    "extra_trees",
+    "mlp",
+    "catboost",
+    "xgboost",
+)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_study_begins_with_the_start_points_of_its_family(
+    make_work: Callable[..., Work], name: str
+) -> None:
+    built = proposals(make_work({'"linear"]': f'"{name}"]'}), [])
+    built.shape = lambda _: Shape(rows=5000, columns=9, classes=2, task="binary", categories=())
+    starts = [recipe for recipe, _ in built.queue if recipe.family == name]
+    for i, recipe in enumerate(starts):
+        pair = (1.0 + i, 1.1 + i)
+        trial = Trial(
+            number=i, recipe=recipe, source="start", status="complete", losses=pair, scores=pair
+        )
+        built.report(Proposal(recipe, "start"), trial)
+
+    study = built._study(name)
+
+    known = [t.value for t in study.trials]
+    assert known == pytest.approx(sorted(t.loss for t in built.trials))
+    assert (
+        study.best_trial.params.items()
+        >= {n: v for n, v in starts[0].params.items() if n in study.best_trial.params}.items()
+    )
