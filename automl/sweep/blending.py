@@ -36,9 +36,8 @@ __all__ = [
 
 MEMBER_MARGIN = 0.10  # a recipe whose level is further behind the best joins no new blend
 AVERAGE_MARGIN = 0.15  # and one further behind than this is not averaged
-AVERAGE_FALL = (
-    10.0  # the weight in an average falls by e^-1 for each 1 / 10 of the level behind the best
-)
+# The weight in an average falls to 1 / e for each tenth of the best level by which a recipe is behind
+AVERAGE_FALL = 10.0
 TREND_SHARE = 0.4  # largest share of a blend for recipes that see the time
 TREND_MARGIN = 0.05  # such recipes are ignored if further behind the best of the others
 HEDGES = 2  # recipes added to a blend that has only recipes that see the time
