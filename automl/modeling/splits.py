@@ -24,9 +24,8 @@ __all__ = ["MOST_BLOCKS", "Block", "make_blocks"]
 MIN_VALIDATION = 100  # rows of a block; fewer are merged with the block before
 MIN_TRAIN = 100
 MOST_BLOCKS = 5  # newest ones, with origins = "auto"
-# A block joins the two newest only if its training rows are this share of theirs; the block of the same season ...
-OLDER_SHARE = 0.25
-SEASON_SHARE = 0.1  # ... if they are this share
+# Training rows of a block over those of the newest: at least so many for a third block, and for that of the season
+OLDER_ROWS, SEASON_ROWS = 0.25, 0.1
 RANKING = ("roc_auc", "average_precision")  # metrics that are undefined for a single class
 WEEK = timedelta(days=7)  # a shorter block may have one class by its weekday or time of day
 
@@ -91,7 +90,7 @@ def make_blocks(
         block = _cut(frame, times, problem, (start, end))
         if len(block.train) < MIN_TRAIN or len(block.validation) == 0:
             break
-        old = len(blocks) >= 2 and len(block.train) < OLDER_SHARE * len(blocks[0].train)
+        old = len(blocks) >= 2 and len(block.train) < OLDER_ROWS * len(blocks[0].train)
         if given == "auto" and old:
             break
         if classes is not None and _single_class(classes[block.validation]):
@@ -109,7 +108,7 @@ def make_blocks(
         )
     if season is None or season.end > blocks[-1].start:
         return blocks
-    enough = max(MIN_TRAIN, SEASON_SHARE * len(blocks[0].train))
+    enough = max(MIN_TRAIN, SEASON_ROWS * len(blocks[0].train))
     return [*blocks, season] if len(season.train) >= enough else blocks
 
 
@@ -123,7 +122,7 @@ def _of_season(
     start = season.before(as_of, zone=problem.zone)
     end = season.before(block.after(as_of, zone=problem.zone), zone=problem.zone)
     cut = _cut(frame, times, problem, (start, end))
-    if end <= start or len(cut.validation) < MIN_VALIDATION:
+    if len(cut.validation) < MIN_VALIDATION:
         return None
     return replace(cut, seasonal=True)
 

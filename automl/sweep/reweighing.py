@@ -57,11 +57,11 @@ def reweighed(work: Work, blend: Blend) -> Blend:
         weights=found.counts,
         anchor={i: present[i] / whole for i in near},
     )
-    weights = {i: max(LEAST_WEIGHT, (selected.get(i, 0.0) + w) / 2) for i, w in present.items()}
+    weights = {i: (selected.get(i, 0.0) + w) / 2 for i, w in present.items()}
     seeing = {i: w for i, w in weights.items() if found.recipes[i].trend}
     if any(i not in seeing for i in near) and sum(seeing.values()) > TREND_SHARE:
         weights = shared(seeing, {i: w for i, w in weights.items() if i not in seeing})
-    weights = found.shrunk(weights)
+    weights = {i: max(LEAST_WEIGHT, w) for i, w in found.shrunk(weights).items()}
     whole = sum(weights.values())
     return Blend(
         tuple(replace(m, weight=round(weights[m.recipe.id] / whole, 6)) for m in blend.members)
