@@ -5,15 +5,10 @@ suggestion for a typo. Nothing here opens a database, reads data or loads a fami
 """
 
 from automl.problem.loading import load_problem
+from automl.problem.operating import POLICIES
 from automl.problem.places import family_folder, family_names
-from automl.problem.sections import (
-    HIGHER_IS_BETTER,
-    LEAST_SHARE,
-    METRICS,
-    Problem,
-    did_you_mean,
-    known_zone,
-)
+from automl.problem.section import did_you_mean, known_zone
+from automl.problem.sections import HIGHER_IS_BETTER, LEAST_SHARE, METRICS, Problem
 from automl.problem.slots import Slots
 from automl.problem.spans import Span
 from automl.problem.table_names import in_sql
@@ -22,6 +17,7 @@ __all__ = [
     "HIGHER_IS_BETTER",
     "LEAST_SHARE",
     "METRICS",
+    "POLICIES",
     "Problem",
     "Slots",
     "Span",

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from automl.problem.places import family_names
-from automl.problem.sections import METRICS, Problem, did_you_mean
+from automl.problem.section import did_you_mean
+from automl.problem.sections import METRICS, Problem
 
 __all__ = ["conflicts", "explain"]
 
@@ -92,6 +93,12 @@ def _missing_files(content: Mapping[str, Any], file: Path) -> list[str]:
             wrong.append(
                 f"sweep.families: found {entry!r}, which is not a file in the folder of {file.name}"
             )
+    when = _section(content, "retraining").get("when")
+    path = when.partition(":")[0] if isinstance(when, str) else ""
+    if path.endswith(".py") and not (file.parent / path).is_file():
+        wrong.append(
+            f"retraining.when: found {path!r}, which is not a file in the folder of {file.name}"
+        )
     return wrong
 
 

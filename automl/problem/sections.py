@@ -7,15 +7,16 @@ import json
 import re
 from collections.abc import Collection, Iterator
 from datetime import datetime
-from difflib import get_close_matches
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from automl.problem.slots import Slots, cron_mistake
+from automl.problem.operating import MonitoringSection, RetrainingSection, ScheduleSection
+from automl.problem.section import Section, known_zone
+from automl.problem.slots import Slots
 from automl.problem.spans import Duration, Span
 from automl.problem.table_names import table_mistake
 
@@ -24,8 +25,6 @@ __all__ = [
     "LEAST_SHARE",
     "METRICS",
     "Problem",
-    "did_you_mean",
-    "known_zone",
 ]
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -42,18 +41,13 @@ HIGHER_IS_BETTER = frozenset(
     {"roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1_macro", "r2"}
 )
 
-# zones that depend on the machine; Prefect refuses them
-OF_THE_MACHINE = ("Factory", "localtime")
 MOST_ORIGINS = 12
+WATCHING = {"monitor", "catch_up"}  # keys of `schedule` that no cycle depends on
 MIN_OVERLAP = 300  # seconds; a shorter one loses rows of slow transactions
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-
-class HistorySection(_Table):
+class HistorySection(Section):
     """Where labelled, dated rows come from, and what each column means."""
 
     source: str = ""
@@ -130,7 +124,7 @@ class HistorySection(_Table):
         return {k: v for k, v in content.items() if v or k not in ("delimiter", "decimal")}
 
 
-class BatchSection(_Table):
+class BatchSection(Section):
     """The rows to predict: from `as_of` to the next slot, or to `as_of + horizon`."""
 
     query: str = ""
@@ -138,7 +132,7 @@ class BatchSection(_Table):
     resize: Literal["refuse", "allow"] = "refuse"
 
 
-class MetricSection(_Table):
+class MetricSection(Section):
     """The metric that is optimised, and metrics that are reported in addition."""
 
     name: str
@@ -146,13 +140,13 @@ class MetricSection(_Table):
     slices: tuple[str, ...] = ()
 
 
-class FeaturesSection(_Table):
+class FeaturesSection(Section):
     """How columns are transformed before they are encoded."""
 
     transformer: str = ""
 
 
-class SweepSection(_Table):
+class SweepSection(Section):
     """How much a cycle may search."""
 
     families: tuple[str, ...] = (
@@ -184,7 +178,7 @@ class SweepSection(_Table):
         return value
 
 
-class ValidationSection(_Table):
+class ValidationSection(Section):
     """Blocks of one retraining period each, newest last."""
 
     block: Duration
@@ -213,14 +207,14 @@ class ValidationSection(_Table):
             raise ValueError(f'{error}, or "none"') from error
 
 
-class PromotionSection(_Table):
+class PromotionSection(Section):
     """When a challenger replaces the champion."""
 
     mode: Literal["auto", "review"] = "auto"
     confidence: float = Field(default=0.8, gt=0.5, lt=1)
 
 
-class PublishSection(_Table):
+class PublishSection(Section):
     """Where predictions are published."""
 
     table: str = ""
@@ -246,28 +240,7 @@ class PublishSection(_Table):
         return value
 
 
-class ScheduleSection(_Table):
-    """Cron lines and their time zone."""
-
-    timezone: str = "UTC"
-    retrain: str = ""
-    score: str = ""
-    approvals: str = ""  # when to look for the tag `approved` in MLflow; other commands look too
-
-    @field_validator("timezone")
-    @classmethod
-    def _zone(cls, value: str) -> str:
-        return known_zone(value)
-
-    @field_validator("retrain", "score", "approvals")
-    @classmethod
-    def _cron(cls, value: str) -> str:
-        if value and (mistake := cron_mistake(value)):
-            raise ValueError(mistake)
-        return value
-
-
-class Problem(_Table):
+class Problem(Section):
     """One prediction task: one TOML file, one MLflow experiment, one registered model."""
 
     file: Path = Field(exclude=True)
@@ -283,6 +256,8 @@ class Problem(_Table):
     promotion: PromotionSection = PromotionSection()
     publish: PublishSection = PublishSection()
     schedule: ScheduleSection = ScheduleSection()
+    retraining: RetrainingSection = RetrainingSection()
+    monitoring: MonitoringSection = MonitoringSection()
 
     @field_validator("name")
     @classmethod
@@ -376,31 +351,11 @@ class Problem(_Table):
 
     @property
     def digest(self) -> str:
-        """sha256 of the content of the file; comments and order do not count."""
-        content = self.model_dump(mode="json")
+        """sha256 of what a cycle depends on; comments and order do not count, nor what is only watched."""
+        content = self.model_dump(mode="json", exclude={"monitoring": True, "schedule": WATCHING})
         content["history"] = self.history.settings()
+        # a section that came later counts once it is used, so that old digests stay
+        if self.retraining == RetrainingSection():
+            del content["retraining"]
         text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def known_zone(value: str) -> str:
-    """The name of a time zone; ValueError if it is none, or means another zone on every machine."""
-    if value in OF_THE_MACHINE or value not in available_timezones():
-        hint = did_you_mean(value, tuple(available_timezones()))
-        raise ValueError(
-            f"found {value!r}; wanted a time zone, for example UTC or Europe/Zurich{hint}"
-        )
-    ZoneInfo(value)
-    return value
-
-
-def did_you_mean(word: str, known: tuple[str, ...] | list[str]) -> str:
-    """A question to add to a message; empty if no known word is close.
-
-    Examples
-    --------
-    >>> did_you_mean("lightgb", ["linear", "lightgbm"])
-    ". Did you mean 'lightgbm'?"
-    """
-    close = get_close_matches(word, known, n=1, cutoff=0.6)
-    return f". Did you mean {close[0]!r}?" if close else ""

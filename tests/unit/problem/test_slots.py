@@ -15,7 +15,8 @@ from prefect.server.schemas.schedules import CronSchedule
 
 from automl.cycles.options import default_as_of
 from automl.problem import Problem, Slots, Span, load_problem
-from automl.problem.sections import ScheduleSection, ValidationSection
+from automl.problem.operating import ScheduleSection
+from automl.problem.sections import ValidationSection
 from automl.problem.slots import cron_mistake
 from tests.support.parcels import write_problem
 

@@ -10,7 +10,8 @@ import pytest
 
 from automl.modeling.recipes import Blend, Member, Recipe
 from automl.problem import Problem, Span
-from automl.problem.sections import ScheduleSection, ValidationSection
+from automl.problem.operating import ScheduleSection
+from automl.problem.sections import ValidationSection
 from automl.retrain.memory import PastSearch
 from automl.retrain.plan import (
     FULL_AFTER,

@@ -1,0 +1,87 @@
+"""The sections that say when a problem runs, how much it retrains, and what is watched in between."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from automl.problem.section import Section, did_you_mean, known_zone
+from automl.problem.slots import cron_mistake
+
+__all__ = ["POLICIES", "MonitoringSection", "RetrainingSection", "ScheduleSection"]
+
+# Values of retraining.when. `full`, `warm`, `refit` and `never` do the same at every slot
+POLICIES = (
+    "schedule",
+    "on_degradation",
+    "on_drift",
+    "on_new_rows",
+    "cost_aware",
+    "full",
+    "warm",
+    "refit",
+    "never",
+)
+_SLOTS = re.compile(r"([1-9][0-9]?) slots?")
+
+
+class ScheduleSection(Section):
+    """Cron lines and their time zone, and what becomes of slots that were missed."""
+
+    timezone: str = "UTC"
+    retrain: str = ""
+    score: str = ""
+    approvals: str = ""  # when to look for the tag `approved` in MLflow; other commands look too
+    monitor: str = ""
+    catch_up: Literal["latest", "all", "none"] = "all"
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        return known_zone(value)
+
+    @field_validator("retrain", "score", "approvals", "monitor")
+    @classmethod
+    def _cron(cls, value: str) -> str:
+        if value and (mistake := cron_mistake(value)):
+            raise ValueError(mistake)
+        return value
+
+
+class RetrainingSection(Section):
+    """At which slots to retrain, and how much; of manual runs, `--plan` decides."""
+
+    when: str = "schedule"  # one of POLICIES, or the path of a Python file
+    mode: Literal["act", "suggest"] = "act"
+
+    @field_validator("when")
+    @classmethod
+    def _when(cls, value: str) -> str:
+        if value in POLICIES or value.partition(":")[0].endswith(".py"):
+            return value
+        raise ValueError(
+            f"found {value!r}; wanted one of {', '.join(POLICIES)}, or the path of a .py file"
+            f"{did_you_mean(value, POLICIES)}"
+        )
+
+
+class MonitoringSection(Section):
+    """What is watched between cycles, and where alerts go."""
+
+    alert_rate: float = Field(default=0.05, gt=0, lt=0.5)
+    alerts: tuple[str, ...] = ()  # Apprise addresses with ${ENV} references
+    late_after: str = "2 slots"
+
+    @field_validator("late_after")
+    @classmethod
+    def _slots(cls, value: str) -> str:
+        if not _SLOTS.fullmatch(value):
+            raise ValueError(f'found {value!r}; wanted a number of slots, such as "2 slots"')
+        return value
+
+    @property
+    def late_slots(self) -> int:
+        """After how many slots without the end of a cycle a problem is late."""
+        return int(self.late_after.split()[0])
