@@ -37,7 +37,7 @@ What they are made of
 
 Around them
     api/            this surface: a project and its verbs, `try_table` and its guesses
-    monitoring/     realised performance of earlier predictions
+    monitoring/     performance of earlier predictions, drift, alerts, schedules that have stopped
     report/         documents, text and tables that commands show
     diagnostics/    the check of a family (`family`), the check of an installation
     cli/            commands

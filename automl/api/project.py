@@ -129,6 +129,29 @@ class Project:
         """Predict the coming rows with the champion and publish them. As `cycle`."""
         return self._run("score", as_of=as_of, again=again, reason=reason, backfill=backfill)
 
+    def monitor(self, *, as_of: Moment = None) -> Shown:
+        """Measure published predictions on the labels that have arrived, and watch the newest rows for drift.
+
+        Writes `<table>_performance` and `<table>_drift`, logs metrics to MLflow, and sends alerts.
+
+        Parameters
+        ----------
+        as_of
+            As of `cycle`. Default: the newest slot of schedule.monitor; without one, today 00:00.
+
+        Raises
+        ------
+        NoModelError
+            Nothing was released yet.
+        """
+        from automl import report
+        from automl.monitoring.pipeline import monitor
+
+        options = run_options(as_of=as_of)
+        with quiet_libraries():
+            found = monitor(self.problem, self.workspace, options)
+        return Shown(found.document, report.monitor_text)
+
     def _run(self, verb: Verb, **options: Any) -> CycleResult:
         wanted = run_options(**options)
         with quiet_libraries():
@@ -141,6 +164,12 @@ class Project:
         from automl import report
 
         return Shown(report.status(self.problem, self.workspace), report.status_text)
+
+    def late(self) -> str:
+        """A sentence if no cycle has ended for `monitoring.late_after`, as `automl status --all`; else empty."""
+        from automl.monitoring.late import late
+
+        return late(self.problem, self.workspace)
 
     def leaderboard(self, *, cycle: Moment = None, as_of: Moment = None) -> pd.DataFrame:
         """Trials of a cycle, best first; of the newest that trained by default. `as_of` means the same as `cycle`."""

@@ -1,4 +1,4 @@
-"""Commands that run a cycle or a part of it: cycle, retrain, score, schedule."""
+"""Commands that run a cycle or a part of it, or watch what it made: cycle, retrain, score, monitor, schedule."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from automl.cli.app import (
     Reason,
     app,
 )
-from automl.cli.console import print_message, print_result, stdout_to_stderr
+from automl.cli.console import print_document, print_message, print_result, stdout_to_stderr
 from automl.cli.inputs import open_problem, run_options
 from automl.cli.signals import StoppedError
 
 if TYPE_CHECKING:
     from automl.api.running import Verb
 
-__all__ = ["cycle", "retrain", "run_pipeline", "schedule", "score"]
+__all__ = ["cycle", "monitor", "retrain", "run_pipeline", "schedule", "score"]
 
 DEFAULTS = CycleOptions()
 
@@ -72,6 +72,20 @@ def score(
     """Predict the coming rows with the champion and publish them."""
     options = CycleOptions(as_of=as_of, again=again, reason=reason, backfill=backfill)
     return run_pipeline("score", file, options, as_json=json)
+
+
+@app.command(group=RUN)
+def monitor(file: File, /, *, as_of: AsOf = None, json: Json = False, debug: Debug = False) -> int:
+    """Measure predictions on the labels that have arrived; watch rows for drift; send alerts."""
+    wanted = run_options(CycleOptions(as_of=as_of))
+    problem, workspace = open_problem(file)
+    with stdout_to_stderr():
+        from automl.monitoring.pipeline import monitor as run_monitor
+
+        found = run_monitor(problem, workspace, wanted)
+    from automl import report
+
+    return print_document(dict(found.document), report.monitor_text, as_json=json)
 
 
 @app.command(group=RUN, usage="automl schedule [OPTIONS] FILE...")

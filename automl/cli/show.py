@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import os
 
-from automl.cli.app import INSPECT, Cycle, CycleAsOf, Debug, File, Json, app
+from automl.cli.all_problems import status_of_all
+from automl.cli.app import INSPECT, Cycle, CycleAsOf, Debug, File, Files, Json, app
 from automl.cli.console import print_document, print_message
 from automl.cli.inputs import chosen_cycle, open_problem, parse_time
+from automl.errors import ProblemError
 
 __all__ = ["champion", "contract", "history", "leaderboard", "status", "ui", "why"]
 
 
-@app.command(group=INSPECT)
-def status(file: File, /, *, json: Json = False, debug: Debug = False) -> int:
-    """Show champion, live predictions, realised performance and recent cycles."""
-    problem, workspace = open_problem(file)
+@app.command(group=INSPECT, usage="automl status [OPTIONS] FILE")
+def status(*file: Files, all: bool = False, json: Json = False, debug: Debug = False) -> int:
+    """Show champion, live predictions, realised performance, alerts and recent cycles.
+
+    Parameters
+    ----------
+    all
+        Of several problem files, or of all in a folder: whether cycles still end. Exit code 1 if one is late; alerts
+        are sent.
+    """
+    if all:
+        return status_of_all(file, as_json=json)
+    if len(file) != 1:
+        raise ProblemError(
+            f"automl status: found {len(file)} problem files; wanted one",
+            code="usage",
+            next_step="Add --all to see whether the cycles of several still end.",
+        )
+    problem, workspace = open_problem(file[0])
     from automl import report
 
     return print_document(report.status(problem, workspace), report.status_text, as_json=json)

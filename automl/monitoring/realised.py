@@ -6,7 +6,7 @@ Uses only the snapshot of the present cycle, so a score never knows more than th
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,12 +26,29 @@ from automl.promotion.evidence import attribute
 from automl.store import Generation, Store
 from automl.sweep import Work, blend_outputs
 
-__all__ = ["attribution", "record_realised", "score_published"]
+__all__ = [
+    "Labelled",
+    "as_in_history",
+    "attribution",
+    "match_labels",
+    "published_output",
+    "record_realised",
+    "score_published",
+]
 
 PLACE = "__place__"  # column: position of a row in its block
 LEAST_ROWS = 30  # published rows; fewer say nothing about how their gain splits
 
 _log = logging.getLogger(__name__)
+
+
+class Labelled(NamedTuple):
+    """Published rows whose label has arrived, by time: labels, outputs and weights, and the rows themselves."""
+
+    truth: np.ndarray
+    output: np.ndarray
+    weight: np.ndarray | None
+    rows: pd.DataFrame
 
 
 def record_realised(job: Job, snapshot: Snapshot, contract: Contract) -> int:
@@ -73,19 +90,34 @@ def score_published(
     labelled: pd.DataFrame,
 ) -> tuple[dict[str, float], int]:
     """Scores of a generation by metric name, and the number of its rows whose label has arrived."""
+    found = match_labels(store, problem, contract, generation, labelled)
+    if found is None:
+        return {}, 0
+    names = [problem.metric.name, *problem.metric.also]
+    truth, output, weight, rows = found
+    return {name: get_metric(name).score(truth, output, weight) for name in names}, len(rows)
+
+
+def match_labels(
+    store: Store,
+    problem: Problem,
+    contract: Contract,
+    generation: Generation,
+    labelled: pd.DataFrame,
+) -> Labelled | None:
+    """The rows of a generation that have a label in `labelled` history; None without any."""
     keys = list(problem.history.key or (ROW_ID,))
     predicted = predictions.read_generation(store, problem, generation.id)
-    predicted = _as_in_history(predicted, problem, labelled)
+    predicted = as_in_history(predicted, problem, labelled)
     h = problem.history
-    brought = list(dict.fromkeys([*keys, h.target, *([h.weight] if h.weight else [])]))
+    wanted = [*keys, h.target, *([h.weight] if h.weight else []), *problem.metric.slices]
+    brought = [n for n in dict.fromkeys(wanted) if n in keys or n not in predicted or n == h.target]
     joined = predicted.merge(labelled[brought], on=keys, how="inner")
     if not len(joined):
-        return {}, 0
+        return None
     truth = to_outcomes(joined[problem.history.target], contract)
-    output = _output(store, problem, contract, generation, joined)
-    names = [problem.metric.name, *problem.metric.also]
-    weight = row_weights(joined, problem)
-    return {name: get_metric(name).score(truth, output, weight) for name in names}, len(joined)
+    output = published_output(store, problem, contract, generation, joined)
+    return Labelled(truth, output, row_weights(joined, problem), joined)
 
 
 def attribution(
@@ -133,18 +165,20 @@ def _published(job: Job, work: Work) -> tuple[np.ndarray, np.ndarray]:
         if start >= min(block.end, job.as_of) or end <= block.start:
             continue
         predicted = predictions.read_generation(job.store, job.problem, generation.id)
-        joined = _as_in_history(predicted, job.problem, rows).merge(rows, on=keys, how="inner")
+        joined = as_in_history(predicted, job.problem, rows).merge(rows, on=keys, how="inner")
         if taken:
             joined = joined[~joined[PLACE].isin(np.concatenate(taken))]
         if len(joined):
             taken.append(joined[PLACE].to_numpy())
-            outputs.append(_output(job.store, job.problem, work.contract, generation, joined))
+            outputs.append(
+                published_output(job.store, job.problem, work.contract, generation, joined)
+            )
     if not taken:
         return np.empty(0, dtype="int64"), np.empty(0)
     return np.concatenate(taken), np.concatenate(outputs)
 
 
-def _as_in_history(
+def as_in_history(
     published: pd.DataFrame, problem: Problem, labelled: pd.DataFrame
 ) -> pd.DataFrame:
     """Published rows with the keys of `labelled` history: hashed where personal, and of the same kind.
@@ -160,18 +194,19 @@ def _as_in_history(
     return published.assign(**hashes, **others)
 
 
-def _output(
+def published_output(
     store: Store,
     problem: Problem,
     contract: Contract,
     generation: Generation,
     joined: pd.DataFrame,
 ) -> np.ndarray:
+    """Outputs from which these rows of a generation were published."""
     keys = list(problem.history.key or (ROW_ID,))
 
     def per_class() -> pd.DataFrame:
         rows = predictions.read_classes(store, problem, generation.id)
-        rows = _as_in_history(rows, problem, joined)
+        rows = as_in_history(rows, problem, joined)
         rows["class"] = as_kind_of(rows["class"], pd.Series(contract.classes))
         wide = rows.pivot(index=keys, columns="class", values="probability")
         index = pd.MultiIndex.from_frame(joined[keys]) if len(keys) > 1 else joined[keys[0]]

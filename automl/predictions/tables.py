@@ -16,7 +16,7 @@ from automl.history import ROW_ID
 from automl.modeling.tasks import task_of
 from automl.predictions.parquet_owner import check_folder
 from automl.problem import Problem
-from automl.store import Store
+from automl.store import WATCHED_TABLES, Store
 from automl.store import tables as t
 
 __all__ = [
@@ -181,8 +181,11 @@ def quote(store: Store, name: str) -> str:
 
 
 def _names(table: str, *, classes: bool) -> set[str]:
-    """Names of all tables and views that publishing creates."""
-    return {f"{table}{suffix}{kind}" for suffix in SUFFIXES[: 1 + classes] for kind in KINDS}
+    """Names of all tables and views that publishing and monitoring create."""
+    watched = {f"{table}_{kind}" for kind in WATCHED_TABLES}
+    return watched | {
+        f"{table}{suffix}{kind}" for suffix in SUFFIXES[: 1 + classes] for kind in KINDS
+    }
 
 
 def _staged_names(table: str) -> set[str]:

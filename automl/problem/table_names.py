@@ -8,8 +8,9 @@ __all__ = ["in_sql", "table_mistake"]
 
 TABLE = re.compile(r"[a-z][a-z0-9_]{0,39}")  # 40 leave room for suffixes in PostgreSQL's 63 bytes
 OURS = """
-    automl_audit automl_cycle automl_decision automl_evidence automl_fence automl_generation automl_ledger automl_meta
-    automl_pointer automl_publication automl_release automl_revision automl_shadow automl_trial automl_waiting
+    automl_alert automl_audit automl_cycle automl_decision automl_evidence automl_fence automl_generation automl_ledger
+    automl_meta automl_pointer automl_profile automl_publication automl_release automl_revision automl_shadow automl_trial
+    automl_waiting automl_watch
 """
 # in SQLite or PostgreSQL `select * from order` is a syntax error
 WORDS = """

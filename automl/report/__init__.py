@@ -8,10 +8,12 @@ scikit-learn.
     data_tables   history and contract; imported by module, because it loads pyarrow
     data_text     the same as text
     setup_tables  problem file, families, schedule; how to serve MLflow
+    monitoring    what monitoring found
     current       what is in effect now
 """
 
 from automl.report.current import finished, in_effect
+from automl.report.monitoring import late_text, monitor_text, monitoring_state
 from automl.report.setup_tables import checked, deployments, families, schedule_text, ui_command
 from automl.report.tables import champion, leaderboard, result, status, why
 from automl.report.text import (
@@ -37,8 +39,11 @@ __all__ = [
     "family_text",
     "finished",
     "in_effect",
+    "late_text",
     "leaderboard",
     "leaderboard_text",
+    "monitor_text",
+    "monitoring_state",
     "realised_text",
     "result",
     "result_text",

@@ -12,6 +12,7 @@ from automl.errors import ProblemError
 from automl.modeling.losses import DISCOUNT
 from automl.modeling.recipes import Recipe
 from automl.problem import HIGHER_IS_BETTER, Problem, in_sql
+from automl.report.monitoring import monitoring_state
 from automl.store import Cycle, Entry, Generation, Release, Store, ledger, naive
 from automl.workspace import Workspace, day_of, now
 
@@ -119,6 +120,7 @@ def why(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[
         }
     rows = store.ledger(problem.name)
     document["ledger"] = [_entry(e) for e in rows if e.as_of == cycle.as_of]
+    document["monitoring"] = monitoring_state(store, problem)
     return document
 
 
@@ -206,6 +208,7 @@ def status(problem: Problem, workspace: Workspace) -> dict[str, Any]:
         "missed": [day_of(slot) for slot in missed_slots(store, problem, now())],
         "ahead": day_of(ahead) if ahead else None,
         "unscored": bool(champion and live and live.model_version != champion.model_version),
+        "monitoring": monitoring_state(store, problem),
         "turned_out": [
             {**_generation(g), "labelled_rows": g.labelled_rows, "scores": dict(g.realised)}
             for g in store.generations(problem.name, limit=6)

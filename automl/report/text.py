@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from automl.promotion.evidence import GAIN, shown_probability
+from automl.report.monitoring import monitoring_lines
 
 SHOWN_TRIALS = 12
 EVIDENCE = {"out_of_sample": "out-of-sample", "in_sample": "in-sample"}
@@ -158,7 +159,7 @@ def why_text(document: Mapping[str, Any]) -> Group:
         parts.append(Text(f"  {document['attribution']['text']}", overflow="fold"))
     if document.get("probation"):
         parts.append(Text(f"  probation: {document['probation']['reason']}", overflow="fold"))
-    parts += _search_lines(document)
+    parts += [*_search_lines(document), *monitoring_lines(document.get("monitoring"))]
     return Group(*parts, *_ledger_lines(document.get("ledger", ())))
 
 
@@ -256,6 +257,7 @@ def status_text(document: Mapping[str, Any]) -> Group:
         *_live_lines(document["live"]),
         *_waiting_lines(document["waiting"]),
         *_attention_lines(document),
+        *monitoring_lines(document.get("monitoring")),
     ]
     if document["turned_out"]:
         parts += [Text(), realised_text(document["turned_out"])]

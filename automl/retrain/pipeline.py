@@ -18,6 +18,7 @@ from automl.cycles.result import CycleResult, Staged, finished
 from automl.cycles.steps import Runner, Step, call, step
 from automl.errors import UnreachableError
 from automl.history import Snapshot
+from automl.monitoring.alerts import alerting
 from automl.monitoring.realised import record_realised
 from automl.predictions import clean
 from automl.problem import Problem
@@ -79,14 +80,15 @@ def retrain(
         The cycle was refused or failed. Champion and predictions are unchanged.
     """
     options = options or RunOptions()
-    done = finished(problem, workspace, "retrain", options)
-    if done is None:
-        try:
-            result = _retrain(problem, workspace, options, run, scoring)
-            return result if scoring else result.require_finished()
-        except AlreadyEndedError as ended:
-            done = ended.result
-    return caught_up(done, problem, workspace, run)
+    with alerting(problem, workspace, "retrain", trial=options.dry_run):
+        done = finished(problem, workspace, "retrain", options)
+        if done is None:
+            try:
+                result = _retrain(problem, workspace, options, run, scoring)
+                return result if scoring else result.require_finished()
+            except AlreadyEndedError as ended:
+                done = ended.result
+        return caught_up(done, problem, workspace, run)
 
 
 def _retrain(

@@ -17,6 +17,7 @@ from automl.cycles.result import CycleResult, Staged, finished
 from automl.cycles.steps import Runner, call, step
 from automl.errors import NoModelError
 from automl.history import Snapshot
+from automl.monitoring.alerts import alerting
 from automl.problem import Problem
 from automl.promotion.release import commit_publish
 from automl.retrain import Scoring, retrain
@@ -39,13 +40,14 @@ def score(
         The scoring was refused or failed. Published predictions are unchanged.
     """
     options = options or RunOptions()
-    done = finished(problem, workspace, "score", options)
-    if done is None:
-        try:
-            return _score(problem, workspace, options, run)
-        except AlreadyEndedError as ended:
-            done = ended.result
-    return caught_up(done, problem, workspace, run)
+    with alerting(problem, workspace, "score", trial=options.dry_run):
+        done = finished(problem, workspace, "score", options)
+        if done is None:
+            try:
+                return _score(problem, workspace, options, run)
+            except AlreadyEndedError as ended:
+                done = ended.result
+        return caught_up(done, problem, workspace, run)
 
 
 def _score(problem: Problem, workspace: Workspace, options: RunOptions, run: Runner) -> CycleResult:
@@ -86,11 +88,13 @@ def cycle(
     """
     options = options or RunOptions()
     scoring = Scoring(pull=pull_checked_batch, stage=stage_predictions)
-    result = retrain(problem, workspace, options, run=run, scoring=scoring)
-    # an earlier `automl retrain` has ended: only the scoring is missing
-    if result.status in UNSCORED and not options.dry_run:
-        return score(problem, workspace, replace(options, as_of=result.as_of, again=False), run=run)
-    return caught_up(result, problem, workspace, run).require_finished()
+    with alerting(problem, workspace, "cycle", trial=options.dry_run):
+        result = retrain(problem, workspace, options, run=run, scoring=scoring)
+        # an earlier `automl retrain` has ended: only the scoring is missing
+        if result.status in UNSCORED and not options.dry_run:
+            options = replace(options, as_of=result.as_of, again=False)
+            return score(problem, workspace, options, run=run)
+        return caught_up(result, problem, workspace, run).require_finished()
 
 
 @step("stage predictions")

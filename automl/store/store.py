@@ -195,8 +195,10 @@ class Store(Database):
             for row in self._all(sa.select(t.trial).where(t.trial.c.cycle_id == cycle.id))
         ]
 
-    def evidence(self, problem: str) -> list[BlockLoss]:
-        """All evidence of a problem, oldest cycle first.
+    def evidence(
+        self, problem: str, *, blends: Sequence[str] = (), since: datetime | None = None
+    ) -> list[BlockLoss]:
+        """All evidence of a problem, oldest cycle first; of some blends, or of cycles from `since` on, if given.
 
         Evidence without a metric is older than any with one, and takes the metric of the oldest of these: that of
         the first cycle after the upgrade.
@@ -206,6 +208,10 @@ class Store(Database):
             .where(t.evidence.c.problem == problem)
             .order_by(t.evidence.c.cycle)
         )
+        if blends:
+            query = query.where(t.evidence.c.blend.in_(blends))
+        if since is not None:
+            query = query.where(t.evidence.c.cycle >= naive(since))
         rows = self._all(query)
         oldest = next((r.metric for r in rows if r.metric), "")
         return [

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 __all__ = [
     "SCHEMA_VERSION",
+    "alert",
     "cycle",
     "decision",
     "evidence",
@@ -16,14 +17,16 @@ __all__ = [
     "meta",
     "metadata",
     "pointer",
+    "profile",
     "release",
     "shadow",
     "trial",
     "waiting",
+    "watch",
 ]
 
 # raised with every change of a table; the revision of that number makes it: migrations/versions
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 metadata = sa.MetaData()
 
@@ -198,4 +201,37 @@ pointer = sa.Table(
     sa.Column("problem", sa.Text, nullable=False),
     sa.Column("generation", Id, nullable=False),
     sa.Column("fence", Id, nullable=False),
+)
+
+alert = sa.Table(
+    "automl_alert",
+    metadata,
+    sa.Column("id", Id, primary_key=True, autoincrement=True),
+    sa.Column("problem", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),  # one of a kind is open at a time
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("opened_at", sa.DateTime, nullable=False),
+    sa.Column("sent_at", sa.DateTime),  # null: no address took it yet
+    sa.Column("recovered_at", sa.DateTime),  # null: open
+)
+
+watch = sa.Table(  # what monitoring found last
+    "automl_watch",
+    metadata,
+    sa.Column("problem", sa.Text, primary_key=True),
+    sa.Column("as_of", sa.DateTime, nullable=False),
+    sa.Column("document", sa.JSON, nullable=False),
+    sa.Column("watched_at", sa.DateTime, nullable=False),
+)
+
+profile = sa.Table(  # of the rows of one batch and their predictions, against which later ones are compared
+    "automl_profile",
+    metadata,
+    sa.Column("problem", sa.Text, primary_key=True),
+    sa.Column("start", sa.DateTime, primary_key=True),
+    sa.Column("end", sa.DateTime, nullable=False),
+    sa.Column("generation", Id, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("content", sa.JSON, nullable=False),
 )

@@ -6,15 +6,18 @@ Aliases are projections of the store's newest release; nothing here decides or p
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from automl.disk import disk_error
@@ -250,6 +253,21 @@ class Registry(RunTree):
                 f"live_{name}",
                 f"{score:.5g} on {rows} rows",
             )
+
+    def log_monitoring(self, release: Release, numbers: Mapping[str, float], at: datetime) -> None:
+        """Log what monitoring found at a moment as metrics of the version's run, over time.
+
+        The step is the number of the day, so that charts of several versions share an axis.
+        """
+        if not self.require_run(release.run_id):
+            return
+        stamp, day = int(at.timestamp() * 1000), int(at.timestamp() // 86400)
+        metrics = [
+            Metric(name, rounded(value), stamp, day)
+            for name, value in numbers.items()
+            if math.isfinite(value)
+        ]
+        self.client.log_batch(release.run_id, metrics=metrics)
 
     def _log_live_metric(self, run_id: str, name: str, score: float, model_id: str | None) -> None:
         try:

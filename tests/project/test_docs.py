@@ -29,11 +29,11 @@ GLOSSARY = [  # the words of the project, each with an entry in docs/concepts.md
     "leaderboard", "plan", "refit", "fit cache", "champion", "challenger", "shadow", "previous champion",
     "probation", "evidence", "out-of-sample", "in-sample", "gain", "P(better)", "decision", "guard",
     "release", "ledger", "alias", "rollback", "generation", "publish", "pointer", "standby",
-    "realised performance", "cycle", "step", "workspace", "store", "projection", "fence",
+    "realised performance", "promise", "expected performance", "drift", "alert", "cycle", "step", "workspace", "store", "projection", "fence",
 ]  # fmt: skip
 COMMANDS = [
     "check", "spaces", "cycle", "retrain", "score", "status", "leaderboard", "why", "history", "contract",
-    "schedule", "ui", "doctor", "champion", "rollback", "approve", "reject",
+    "schedule", "ui", "doctor", "champion", "rollback", "approve", "reject", "monitor",
 ]  # fmt: skip
 
 

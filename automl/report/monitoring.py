@@ -1,0 +1,155 @@
+"""What monitoring found, as documents and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from automl.monitoring.promises import LiveLoss, live_losses
+from automl.problem import HIGHER_IS_BETTER, Problem
+from automl.store import Store, newest_watch, open_alerts
+from automl.workspace import day_of
+
+__all__ = ["late_text", "monitor_text", "monitoring_lines", "monitoring_state"]
+
+WRONG = "yellow"
+
+
+def monitoring_state(store: Store, problem: Problem) -> dict[str, Any]:
+    """Open alerts, the newest generation with labels against its promise, and what monitoring found last."""
+    losses = live_losses(store, problem)
+    newest = losses[-1] if losses else None
+    watch = newest_watch(store, problem.name)
+    return {
+        "alerts": [
+            {
+                "kind": a.kind,
+                "title": a.title,
+                "text": a.text,
+                "since": f"{a.opened_at:%Y-%m-%dT%H:%M:%SZ}",
+            }
+            for a in open_alerts(store, problem.name)
+        ],
+        "live": _live(newest, problem) if newest else None,
+        "as_of": day_of(watch[0]) if watch else None,
+        "found": dict(watch[1]) if watch else None,
+    }
+
+
+def _live(loss: LiveLoss, problem: Problem) -> dict[str, Any]:
+    higher = problem.metric.name in HIGHER_IS_BETTER
+
+    def score(value: float | None) -> float | None:
+        return None if value is None else 1 - value if higher else value
+
+    return {
+        "generation": loss.generation,
+        "model_version": loss.model_version,
+        "metric": problem.metric.name,
+        "labelled_rows": loss.labelled_rows,
+        "value": score(loss.loss),
+        "promised": score(loss.promised),
+        "ratio": loss.ratio,
+        "z": loss.z,
+        "degraded": loss.degraded,
+    }
+
+
+def monitoring_lines(state: Mapping[str, Any] | None) -> list[Text]:
+    """A few lines for `status` and `why`."""
+    if state is None:
+        return []
+    lines = [
+        Text(
+            f"  alert     {a['title']}, since {a['since'][:16].replace('T', ' ')}",
+            style="red",
+            overflow="fold",
+        )
+        for a in state["alerts"]
+    ]
+    live, found = state["live"], state["found"]
+    if live and live["promised"] is not None:
+        word = "WORSE than promised" if live["degraded"] else "as promised"
+        text = (
+            f"  live loss {word}: {live['metric']} {live['value']:.4g} on {live['labelled_rows']} labels, "
+            f"promised {live['promised']:.4g}"
+        )
+        if live["degraded"]:
+            text += f" ({live['ratio']:.1f} times the loss)"
+            if found and found.get("performance") and found["performance"].get("cause"):
+                text += f"; likely {found['performance']['cause']}"
+        lines.append(Text(text, style=WRONG if live["degraded"] else "", overflow="fold"))
+    if found:
+        drift = found["drift"]
+        style = WRONG if drift["state"] == "alarm" else ""
+        lines.append(
+            Text(f"  drift     {drift['text']} ({state['as_of']})", style=style, overflow="fold")
+        )
+    return lines
+
+
+def monitor_text(document: Mapping[str, Any]) -> Group:
+    """What one run of monitoring found."""
+    performance, expected, fresh = (document[n] for n in ("performance", "expected", "freshness"))
+    rows, drift = document["rows"], document["drift"]
+    wrong = WRONG if document["degraded"] else ""
+    lines = [Text(f"{document['problem']} as of {document['as_of']}", style="bold")]
+    realised = performance["text"] if performance else "no published prediction has 30 labels yet"
+    lines.append(Text(f"  realised  {realised}", style=wrong, overflow="fold"))
+    lines.append(Text(f"  expected  {expected['text']}", overflow="fold"))
+    style = WRONG if drift["state"] == "alarm" else ""
+    window = f" (window {' to '.join(drift['window'])})" if drift["window"] else ""
+    lines.append(Text(f"  drift     {drift['text']}{window}", style=style, overflow="fold"))
+    lines += [Text(f"            {_shift(s)}") for s in drift["shifts"][:3]]
+    ages = f"history until {fresh['history_until']}, labels until {fresh['labels_until'] or '-'}"
+    lines.append(
+        Text(
+            f"  fresh     {ages}, predictions until {fresh['predictions_until'] or '-'}",
+            overflow="fold",
+        )
+    )
+    usual = f", usually {rows['usual']:.0f}" if rows["usual"] else ""
+    lines.append(Text(f"  rows      {rows['newest']} in the newest batch{usual}"))
+    if document["stability"]:
+        stable = document["stability"]
+        parts = [
+            f"{stable[k]:.1%} changed {k.split('_')[0]}"
+            for k in ("class_changed", "bucket_changed")
+            if k in stable
+        ]
+        lines.append(
+            Text(
+                f"  stable    of {stable['common_rows']} keys in two generations {', '.join(parts)}"
+            )
+        )
+    lines.append(Text(f"  tables    {', '.join(document['tables'])}", overflow="fold"))
+    lines += [
+        Text(f"  alert     {a['title']}, since {a['since'][:16].replace('T', ' ')}", style="red")
+        for a in document.get("alerts", ())
+    ]
+    lines += [Text(f"  warning: {w}", style=WRONG, overflow="fold") for w in document["warnings"]]
+    return Group(*lines)
+
+
+def _shift(shift: Mapping[str, Any]) -> str:
+    effect = "-" if shift["effect"] is None else f"{shift['effect']:+.1f} sd"
+    return f"{shift['source']:11} {shift['column']}: {shift['statistic']} {shift['value']:.4g}, usually {shift['reference']:.4g} ({effect})"
+
+
+def late_text(document: Mapping[str, Any]) -> Group:
+    """One line per problem."""
+    problems: Sequence[Mapping[str, Any]] = document["problems"]
+    width = max((len(p["problem"]) for p in problems), default=0)
+    return Group(
+        *(
+            Text(
+                f"  {'LATE' if p['late'] else 'ok':5}{p['problem']:{width}}  {p['late'] or p['text']}",
+                style="red" if p["late"] else "",
+                overflow="fold",
+            )
+            for p in problems
+        )
+    )
