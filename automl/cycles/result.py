@@ -26,7 +26,7 @@ class CycleResult:
 
     problem: Problem
     as_of: datetime
-    status: str  # published | released | kept | waiting | refused | failed | dry-run
+    status: str  # published | released | kept | waiting | skipped | refused | failed | dry-run
     reason: str
     already: bool = False  # an earlier command did the work
     model_version: int | None = None

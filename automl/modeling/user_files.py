@@ -50,6 +50,9 @@ def try_user_files(problem: Problem) -> None:
     columns = problem.transformer
     if columns is not None and columns.is_file():
         files.append((columns, f"automl_columns_{columns.stem}", "columns", "automl check FILE"))
+    policy, _ = problem.policy_file
+    if policy is not None and policy.is_file():
+        files.append((policy, f"automl_policy_{policy.stem}", "policy", "automl check FILE"))
     with UserProcess(prints=True) as process:
         for path, name, what, command in files:
             try:

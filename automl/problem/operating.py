@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -51,10 +51,14 @@ class ScheduleSection(Section):
 
 
 class RetrainingSection(Section):
-    """At which slots to retrain, and how much; of manual runs, `--plan` decides."""
+    """At which slots to retrain, and how much; `--plan` of a command overrides it."""
 
     when: str = "schedule"  # one of POLICIES, or the path of a Python file
     mode: Literal["act", "suggest"] = "act"
+    rows: int | None = Field(default=None, ge=1)  # of on_new_rows: new labelled rows ...
+    share: float | None = Field(default=None, gt=0)  # ... or their share of those before
+    # of cost_aware: core-minutes that one percent less loss over one block is worth
+    worth: float = Field(default=1.0, ge=0, lt=1e6)
 
     @field_validator("when")
     @classmethod
@@ -65,6 +69,11 @@ class RetrainingSection(Section):
             f"found {value!r}; wanted one of {', '.join(POLICIES)}, or the path of a .py file"
             f"{did_you_mean(value, POLICIES)}"
         )
+
+    def settings(self) -> dict[str, Any]:
+        """All settings for a digest; keys of other policies do not count, so that old digests stay."""
+        used = {"on_new_rows": {"rows", "share"}, "cost_aware": {"worth"}}.get(self.when, set())
+        return self.model_dump(mode="json", exclude={"rows", "share", "worth"} - used)
 
 
 class MonitoringSection(Section):

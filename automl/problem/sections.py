@@ -288,6 +288,13 @@ class Problem(Section):
         return (self.file.parent / given).resolve() if given else None
 
     @property
+    def policy_file(self) -> tuple[Path | None, str]:
+        """The Python file of `retraining.when` and the name of its function; None for a policy with a name."""
+        path, _, function = self.retraining.when.partition(":")
+        file = (self.file.parent / path).resolve() if path.endswith(".py") else None
+        return file, function or "policy"
+
+    @property
     def horizon(self) -> Span:
         """Length of the batch window; default: one block."""
         return self.batch.horizon or self.validation.block
@@ -357,7 +364,8 @@ class Problem(Section):
         content = self.model_dump(mode="json", exclude={"monitoring": True, "schedule": WATCHING})
         content["history"] = self.history.settings()
         # a section that came later counts once it is used, so that old digests stay
-        if self.retraining == RetrainingSection():
+        content["retraining"] = self.retraining.settings()
+        if content["retraining"] == RetrainingSection().settings():
             del content["retraining"]
         text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()

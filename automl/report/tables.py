@@ -106,6 +106,7 @@ def why(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[
         "status": cycle.status,
         "reason": cycle.reason,
         "metric": _metrics(problem, cycle)[0],
+        "policy": cycle.receipts.get("policy"),
         "plan": _plan(cycle),
         "cost": _cost(cycle),
         "later": later,
@@ -185,12 +186,15 @@ def _plan(cycle: Cycle) -> dict[str, Any] | None:
 
 
 def _cost(cycle: Cycle) -> dict[str, Any] | None:
-    """Seconds of a cycle's sweep and refit by purpose; logging as a share of the sweep."""
-    cost = cycle.receipts.get("cost")
+    """Seconds of a cycle's sweep and refit by purpose, wall clock, and logging as a share of the sweep."""
+    cost, wall = cycle.receipts.get("cost"), {"wall_seconds": cycle.seconds}
+    if cycle.status == "skipped":
+        return {"core_seconds": 0.0, **wall}
     if cost is None:
         return None
     logging = float(cycle.receipts.get("logging_seconds") or 0.0)
-    return {**cost, "logging_share": round(logging / max(1e-9, cost["sweep_seconds"]), 4)}
+    share = round(logging / max(1e-9, cost["sweep_seconds"]), 4)
+    return {**cost, **wall, "logging_share": share}
 
 
 def status(problem: Problem, workspace: Workspace) -> dict[str, Any]:
@@ -266,6 +270,8 @@ def _cycle(
 
 def trained_in(store: Store, cycle: Cycle) -> bool:
     """Whether a retraining came as far as to train."""
+    if cycle.status == "skipped":
+        return False
     return cycle.ended or cycle.status == "dry-run" or bool(store.trials(cycle))
 
 

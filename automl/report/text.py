@@ -196,13 +196,19 @@ def _verdict_table(verdicts: Sequence[Mapping[str, Any]]) -> Table:
 
 def _search_lines(document: Mapping[str, Any]) -> list[Text]:
     """How much was searched, why, and how it stopped."""
-    plan, done = document.get("plan"), document.get("sweep")
+    plan, done, cost = document.get("plan"), document.get("sweep"), document.get("cost")
     lines = [f"  plan: {plan['kind']}; {plan['reason']}"] if plan else []
+    policy = document.get("policy")
+    if policy and not plan:
+        lines.append(f"  policy {policy['when']}: {policy['action']}; {policy['reason']}")
     if done:
         lines.append(
             f"  sweep: {done['trials']} trials on {done['rows']} rows in {done['seconds']} s, "
             f"scored by {document['metric']}, stopped: {done['stopped']}"
         )
+    if cost:
+        wall = f", {cost['wall_seconds']:.0f} s of wall clock" if cost.get("wall_seconds") else ""
+        lines.append(f"  cost: {cost['core_seconds']:.1f} core-seconds of fits{wall}")
     return [Text(line, overflow="fold") for line in lines]
 
 

@@ -27,6 +27,7 @@ from automl.promotion.records import leave_record, write_record
 from automl.promotion.release import commit_release, ended_as
 from automl.retrain.choice import Choice
 from automl.retrain.choose import make_choice
+from automl.retrain.consult import consult_policy
 from automl.retrain.cycle_run import (
     leave_cycle_record,
     log_roles,
@@ -38,6 +39,7 @@ from automl.retrain.plan import make_plan, narrowed
 from automl.retrain.refit import fit_chosen
 from automl.retrain.register import register_challenger, register_model
 from automl.retrain.search import Sweep, cache_fits, fit_cache, predict_with_cached_fits, search
+from automl.retrain.skipped import end_skipped
 from automl.retrain.training_data import check_contract, make_work, pull_history, settle_maturity
 from automl.store import Release
 from automl.sweep import Refits
@@ -103,12 +105,15 @@ def _retrain(
         snapshot = run(pull_history, opened)
         job = settle_maturity(opened, snapshot)
         contract, warnings = run(check_contract, job.problem, job.as_of, snapshot, job.families)
-        batch = run(scoring.pull, job) if scoring and not options.dry_run else None
         run(measure_realised, job, snapshot, contract)
+        policy = run(consult_policy, job, snapshot)
+        if policy.action == "skip":
+            return run(end_skipped, job, policy.reason, warnings)
+        batch = run(scoring.pull, job) if scoring and not options.dry_run else None
         work = make_work(job, snapshot, contract)
         cache = fit_cache(job)
         cached = run(predict_with_cached_fits, cache, work)
-        plan = run(make_plan, job, work, cached)
+        plan = run(make_plan, job, work, policy, cached)
         work = narrowed(work, plan)
         run_id = run(open_run, job, work, snapshot, plan)
         with logging_trials(job, work, run_id) as log, Refits(work) as refits:

@@ -29,6 +29,7 @@ from automl.retrain.memory import (
     past_searches,
     past_trials,
 )
+from automl.retrain.situation import PolicyChoice
 from automl.store import Store
 from automl.sweep import Past, Plan, PlanKind, Work, blend_losses
 
@@ -70,11 +71,15 @@ class Facts:
 
 
 @step("plan")
-def make_plan(job: Job, work: Work, cached: Mapping[tuple[str, int], Params]) -> Plan:
+def make_plan(
+    job: Job, work: Work, policy: PolicyChoice, cached: Mapping[tuple[str, int], Params]
+) -> Plan:
     """Gather the facts of a cycle and choose its plan; an interrupted cycle keeps the plan that it had.
 
     Parameters
     ----------
+    policy
+        What the problem's policy chose; `--plan` overrides it.
     cached
         (recipe, block) of this cycle that fits of earlier cycles have predicted, with learned params.
     """
@@ -93,7 +98,7 @@ def make_plan(job: Job, work: Work, cached: Mapping[tuple[str, int], Params]) ->
     )
     receipt = job.cycle.receipts.get("plan")
     kind, reason = (
-        (receipt["kind"], receipt["reason"]) if receipt else choose_plan(facts, job.options.plan)
+        (receipt["kind"], receipt["reason"]) if receipt else _plan(facts, job.options.plan, policy)
     )
     job.store.note(
         job.cycle,
@@ -122,12 +127,20 @@ def narrowed(work: Work, plan: Plan) -> Work:
     return replace(work, blocks=work.blocks[:WARM_BLOCKS]) if plan.kind == "warm" else work
 
 
-def choose_plan(facts: Facts, forced: str = "auto") -> tuple[PlanKind, str]:
+def _plan(facts: Facts, requested: str, policy: PolicyChoice) -> tuple[PlanKind, str]:
+    if requested != "auto":
+        return choose_plan(facts, requested)
+    kind, reason = choose_plan(facts, policy.action, policy.reason)
+    shown = policy.reason and reason != policy.reason
+    return kind, f"{reason}; {policy.reason}" if shown else reason
+
+
+def choose_plan(facts: Facts, forced: str = "auto", why: str = "requested") -> tuple[PlanKind, str]:
     """The plan and its reason, a pure function of the facts."""
     if facts.champion is None:
         return "full", "there is no champion that could be refit"
     if forced in ("refit", "warm", "full"):
-        return forced, "requested"  # type: ignore[return-value]
+        return forced, why  # type: ignore[return-value]
     searches = [c for c in facts.past if c.kind != "refit"]
     searched = next((i for i, c in enumerate(searches) if c.kind == "full"), None)
     if searched is None:

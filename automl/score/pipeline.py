@@ -93,8 +93,19 @@ def cycle(
         # an earlier `automl retrain` has ended: only the scoring is missing
         if result.status in UNSCORED and not options.dry_run:
             options = replace(options, as_of=result.as_of, again=False)
-            return score(problem, workspace, options, run=run)
+            return _after(result, score(problem, workspace, options, run=run))
         return caught_up(result, problem, workspace, run).require_finished()
+
+
+def _after(retrained: CycleResult, scored: CycleResult) -> CycleResult:
+    """The result of a cycle whose retraining ended by itself; a skip has its reason in it."""
+    if retrained.status != "skipped":
+        return scored
+    return replace(
+        scored,
+        reason=f"retraining skipped, {retrained.reason}; {scored.reason}",
+        warnings=[*retrained.warnings, *scored.warnings],
+    )
 
 
 @step("stage predictions")

@@ -31,8 +31,9 @@ __all__ = [
 ]
 
 # refused and failed cycles may run again
-ENDED = ("published", "released", "kept", "waiting")
-UNSCORED = ("released", "kept", "waiting")  # how a retraining ends that published nothing
+ENDED = ("published", "released", "kept", "waiting", "skipped")
+# how a retraining ends that published nothing
+UNSCORED = ("released", "kept", "waiting", "skipped")
 # the receipt that holds what MLflow must show of an ended cycle, until it does
 RECORD = "mlflow_record"
 
@@ -59,6 +60,13 @@ class Cycle:
     problem_digest: str
     receipts: Mapping[str, Any]
     started_at: datetime
+    finished_at: datetime | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall clock from its start to its end, interruptions included; None while it runs."""
+        end = self.finished_at
+        return round((end - self.started_at).total_seconds(), 1) if end else None
 
     @property
     def ended(self) -> bool:
@@ -155,6 +163,7 @@ def cycle_of(row: sa.Row[Any]) -> Cycle:
         problem_digest=row.problem_digest,
         receipts=row.receipts or {},
         started_at=aware(row.started_at),
+        finished_at=aware(row.finished_at) if row.finished_at else None,
     )
 
 

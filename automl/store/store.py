@@ -313,7 +313,8 @@ class Store(Database):
         frozen = {
             row.receipts["snapshot"]["digest"]
             for row in cycles
-            if row.status not in ("dry-run", "failed", "refused") and "snapshot" in row.receipts
+            if row.status not in ("dry-run", "failed", "refused", "skipped")
+            and "snapshot" in row.receipts
         }
         generations = self._all(
             sa.select(t.generation.c.batch).where(

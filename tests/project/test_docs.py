@@ -26,7 +26,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("
 GLOSSARY = [  # the words of the project, each with an entry in docs/concepts.md
     "problem", "history", "as_of", "slot", "label delay", "mature", "contract", "snapshot", "batch",
     "family", "start point", "recipe", "blend", "baseline", "block", "origin", "gap", "trial", "sweep",
-    "leaderboard", "plan", "refit", "fit cache", "champion", "challenger", "shadow", "previous champion",
+    "leaderboard", "plan", "policy", "skip", "refit", "fit cache", "champion", "challenger", "shadow", "previous champion",
     "probation", "evidence", "out-of-sample", "in-sample", "gain", "P(better)", "decision", "guard",
     "release", "ledger", "alias", "rollback", "generation", "publish", "pointer", "standby",
     "realised performance", "promise", "expected performance", "drift", "alert", "cycle", "step", "workspace", "store", "projection", "fence",
