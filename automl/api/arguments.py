@@ -10,7 +10,7 @@ from automl.cycles.options import RunOptions
 from automl.errors import ProblemError
 from automl.problem import Span
 
-__all__ = ["Moment", "cycle_of", "duration", "moment_of", "run_options"]
+__all__ = ["Moment", "cycle_of", "duration", "moment_of", "required_moment", "run_options"]
 
 Moment: TypeAlias = str | date | datetime | None
 PLANS = ("auto", "refit", "warm", "full")
@@ -41,6 +41,22 @@ def moment_of(value: Moment, argument: str = "as_of") -> datetime | None:
             code="usage",
         ) from None
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def required_moment(value: Moment, argument: str) -> datetime:
+    """As `moment_of`, of an argument without a default.
+
+    Raises
+    ------
+    ProblemError
+        It is missing, or no time.
+    """
+    moment = moment_of(value, argument)
+    if moment is None:
+        raise ProblemError(
+            f"{argument}: found none; wanted a time such as 2013-11-04", code="usage"
+        )
+    return moment
 
 
 def _datetime(value: Any) -> datetime:

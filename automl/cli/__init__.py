@@ -2,6 +2,7 @@
 
     app      the application and the options that commands share
     run      cycle, retrain, score, schedule
+    past     backfill, reproduce
     review   rollback, approve, reject
     show     status, leaderboard, why, champion, history, contract, ui
     setup    check, spaces, doctor

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 CHANGING = (
-    "cycle", "retrain", "score", "rollback", "approve", "reject", "history", "contract",
+    "cycle", "retrain", "score", "backfill", "rollback", "approve", "reject", "history", "contract",
 )  # commands whose failure raises the question what is in effect now  # fmt: skip
 
 

@@ -40,6 +40,7 @@ from automl.history.storage.snapshots import (
     read,
     row_ids,
     scan,
+    verified,
 )
 
 __all__ = [
@@ -68,4 +69,5 @@ __all__ = [
     "sample",
     "scan",
     "utc_naive",
+    "verified",
 ]

@@ -84,6 +84,8 @@ def commit_release(
     """
     status = ended_as(decision, generation)
     by, released = decision.actor or current_actor(), release
+    newest = store.newest_as_of(problem.name, "retrain")
+    backfill = newest is not None and newest > cycle.as_of  # the shadows stay those of the newest
     with store.commit(hold) as connection:
         decision_id = releases.write_decision(
             connection,
@@ -111,7 +113,7 @@ def commit_release(
         elif decision.shadows is not None:
             ledger.expire_waiting(connection, problem.name, cycle.as_of, by)
         store.add_evidence(connection, problem.name, decision.evidence)
-        if decision.shadows is not None:
+        if decision.shadows is not None and not backfill:
             shadows = decision.shadows[:MOST_SHADOWS]
             releases.replace_shadows(connection, problem.name, shadows)
         if generation is not None:

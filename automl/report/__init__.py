@@ -5,6 +5,8 @@ scikit-learn.
 
     tables        results of cycles: status, leaderboard, why, champion
     text          the same as text
+    regret_table  past decisions, scored on the blocks after them
+    past_text     what reproduce and backfill print
     data_tables   history and contract; imported by module, because it loads pyarrow
     data_text     the same as text
     setup_tables  problem file, families, schedule; how to serve MLflow
@@ -14,6 +16,8 @@ scikit-learn.
 
 from automl.report.current import finished, in_effect
 from automl.report.monitoring import late_text, monitor_text, monitoring_state
+from automl.report.past_text import backfill_text, reproduction_text
+from automl.report.regret_table import REGRET_COLUMNS, regrets
 from automl.report.setup_tables import checked, deployments, families, schedule_text, ui_command
 from automl.report.tables import champion, leaderboard, result, status, why
 from automl.report.text import (
@@ -29,6 +33,8 @@ from automl.report.text import (
 )
 
 __all__ = [
+    "REGRET_COLUMNS",
+    "backfill_text",
     "champion",
     "champion_text",
     "checked",
@@ -45,6 +51,8 @@ __all__ = [
     "monitor_text",
     "monitoring_state",
     "realised_text",
+    "regrets",
+    "reproduction_text",
     "result",
     "result_text",
     "schedule_text",

@@ -13,6 +13,7 @@ from automl.modeling.losses import DISCOUNT
 from automl.modeling.recipes import Recipe
 from automl.problem import HIGHER_IS_BETTER, Problem, in_sql
 from automl.report.monitoring import monitoring_state
+from automl.report.regret_table import regrets
 from automl.store import Cycle, Entry, Generation, Release, Store, ledger, naive
 from automl.workspace import Workspace, day_of, now
 
@@ -119,6 +120,7 @@ def why(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[
             "decided_at": naive(decided.decided_at).isoformat(),
             **decided.content,
         }
+        document["regret"] = next(iter(regrets(problem, workspace, cycle.as_of)), None)
     rows = store.ledger(problem.name)
     document["ledger"] = [_entry(e) for e in rows if e.as_of == cycle.as_of]
     document["monitoring"] = monitoring_state(store, problem)

@@ -160,6 +160,9 @@ def why_text(document: Mapping[str, Any]) -> Group:
     if document.get("probation"):
         parts.append(Text(f"  probation: {document['probation']['reason']}", overflow="fold"))
     parts += [*_search_lines(document), *monitoring_lines(document.get("monitoring"))]
+    if document.get("regret"):
+        parts.append(Text(f"  regret: {document['regret']['text']}", overflow="fold"))
+    parts += _search_lines(document)
     return Group(*parts, *_ledger_lines(document.get("ledger", ())))
 
 

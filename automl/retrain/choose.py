@@ -23,6 +23,7 @@ from automl.promotion.decide import (
 )
 from automl.promotion.evidence import duels
 from automl.promotion.release import PendingDecision, current_actor
+from automl.promotion.rule import Rule, decide_by
 from automl.retrain.case import Case, gather
 from automl.retrain.choice import Choice, content, next_shadows, shrunk_gain
 from automl.retrain.proposal import proposed, wait_for_review, without_verb
@@ -45,7 +46,9 @@ def make_choice(job: Job, sweep: Sweep) -> Choice:
     replaces a champion before a person has approved it.
     """
     case, actor = gather(job, sweep), current_actor(job.options.trigger)
-    decision = _decide(case, shifted=sweep.plan.shifted)
+    rule = _rule(case, shifted=sweep.plan.shifted)
+    every = duels([*case.past, *case.losses, *case.tried], case.holder.id)
+    decision = decide_by(rule, every, decide)
     challenger = sweep.leaderboard.challenger
     if not decision.verdicts and challenger and challenger.id == case.holder.id:
         decision = replace(decision, reason=NOTHING_ADDED)
@@ -57,6 +60,7 @@ def make_choice(job: Job, sweep: Sweep) -> Choice:
         previous, reason = case.watched.blend.id, f"reverted: {probe.reason}"
         decision = replace(decision, outcome="promote", blend=previous, reason=reason)
     details = {
+        "rule": asdict(rule),
         "probation": asdict(probe) if probe else None,
         "attribution": _attribution(job, sweep, case, decision),
     }
@@ -87,18 +91,16 @@ def make_choice(job: Job, sweep: Sweep) -> Choice:
     )
 
 
-def _decide(case: Case, *, shifted: bool) -> Decision:
-    every = duels([*case.past, *case.losses, *case.tried], case.holder.id)
+def _rule(case: Case, *, shifted: bool) -> Rule:
     shares = {name: _share(b, case.holder) for name, (b, _) in case.candidates.items()}
-    return decide(
-        [d for d in every if d.challenger in case.rivals],
-        case.holder.id,
-        case.confidence,
+    return Rule(
+        holder=case.holder.id,
+        rivals=tuple(sorted(case.rivals)),
+        confidence=case.confidence,
         # what stands in for a first champion has no place to defend: a mix of it is no smaller step
-        shares if case.champion else {},
+        shares=shares if case.champion else {},
         in_sample_confidence=IN_SAMPLE_CONFIDENCE if case.champion else case.confidence,
         least=dict.fromkeys(case.doubted, REVERTED_CONFIDENCE),
-        others=[d for d in every if d.challenger not in case.rivals],
         shifted=shifted,
     )
 

@@ -78,7 +78,8 @@ def fit_chosen(job: Job, refits: Refits, sweep: Sweep, choice: Choice) -> Fitted
     shadows = (
         _fit_shadows(refits, sweep, choice, costs) if _scores_next(job.problem, job.as_of) else None
     )
-    job.store.note(job.cycle, cost=_cost(refits, sweep))
+    cost = _cost(refits, sweep) | {"refit_rows": done.rows if done else None}
+    job.store.note(job.cycle, cost=cost)
     whole = [fit for fit in (done, shadows) if fit is not None and fit.rows == len(work.frame)]
     return Fitted(
         model=model,

@@ -19,12 +19,20 @@ from automl.history import contract as contracts
 from automl.history.contract import Contract
 from automl.history.maturity import Maturity, estimate, mature_rows, missing_outcomes, with_maturity
 from automl.modeling.families import Family
-from automl.modeling.splits import make_blocks
+from automl.modeling.splits import Block, make_blocks
 from automl.problem import Problem, Span
 from automl.sweep import Work, most_blocks
 from automl.testing import fault
 
-__all__ = ["check_contract", "make_work", "pull_history", "settle_maturity", "without_weights"]
+__all__ = [
+    "check_contract",
+    "counted_rows",
+    "kept_snapshot",
+    "make_work",
+    "pull_history",
+    "settle_maturity",
+    "without_weights",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +43,7 @@ def pull_history(job: Job) -> Snapshot:
     job.require_hold()
     receipt = job.cycle.receipts.get("snapshot")
     if receipt and Path(receipt["path"]).exists():
-        return _from_receipt(receipt)
+        return kept_snapshot(receipt)
     contract = contracts.load_contract(job.problem)
     snapshot = history.pull(
         job.problem,
@@ -101,21 +109,30 @@ def check_contract(
 
 def make_work(job: Job, snapshot: Snapshot, contract: Contract) -> Work:
     """What sweep and refit of a cycle work on: mature rows, cut into blocks."""
-    frame = contracts.counted(_mature(job.problem, job.as_of, snapshot), job.problem)
-    budget, workers = job.problem.sweep.budget, job.workspace.workers
-    seconds = budget.seconds if budget else float("inf")
-    most = most_blocks(len(frame), len(contract.features), seconds, workers)
-    scratch = job.workspace.scratch(job.problem.name)
+    folder = job.workspace.scratch(job.problem.name)
+    frame = counted_rows(job.problem, job.as_of, snapshot)
     return Work(
         problem=job.problem,
         contract=contract,
         families=job.families,
         frame=frame,
-        blocks=make_blocks(frame, job.problem, job.as_of, most),
-        scratch=scratch / f"{job.as_of:%Y%m%dT%H%M}-{snapshot.digest[:12]}",
-        workers=workers,
+        blocks=_blocks(job, frame, contract),
+        scratch=folder / f"{job.as_of:%Y%m%dT%H%M}-{snapshot.digest[:12]}",
+        workers=job.workspace.workers,
         columns=job.columns,
     )
+
+
+def counted_rows(problem: Problem, as_of: datetime, snapshot: Snapshot) -> pd.DataFrame:
+    """The mature rows of a snapshot that count in training: those whose weight is not 0."""
+    return contracts.counted(_mature(problem, as_of, snapshot), problem)
+
+
+def _blocks(job: Job, frame: pd.DataFrame, contract: Contract) -> list[Block]:
+    budget = job.problem.sweep.budget
+    seconds = budget.seconds if budget else float("inf")
+    most = most_blocks(len(frame), len(contract.features), seconds, job.workspace.workers)
+    return make_blocks(frame, job.problem, job.as_of, most)
 
 
 def without_weights(problem: Problem, families: Mapping[str, Family]) -> list[str]:
@@ -141,7 +158,8 @@ def _receipt(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _from_receipt(receipt: Mapping[str, Any]) -> Snapshot:
+def kept_snapshot(receipt: Mapping[str, Any]) -> Snapshot:
+    """The snapshot of a cycle's receipt, whether or not its rows are still there."""
     times = {name: datetime.fromisoformat(receipt[name]) for name in ("first", "last")}
     tuples = {name: tuple(receipt[name]) for name in ("offered", "warnings")}
     return Snapshot(**{**receipt, **times, **tuples, "path": Path(receipt["path"])})

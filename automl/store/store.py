@@ -342,6 +342,12 @@ class Store(Database):
         query = query.order_by(t.generation.c.id.desc()).limit(limit)
         return [generation_of(row) for row in self._all(query)]
 
+    def generations_of(self, problem: str, version: int) -> list[Generation]:
+        """Every generation of a model version, oldest first, in whatever state."""
+        g = t.generation.c
+        query = sa.select(t.generation).where(g.problem == problem, g.model_version == version)
+        return [generation_of(row) for row in self._all(query.order_by(g.id))]
+
     def windows(self, problem: str) -> list[tuple[datetime, datetime]]:
         """(start, end) of every batch whose predictions were published."""
         g = t.generation.c

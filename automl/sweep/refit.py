@@ -108,11 +108,13 @@ class Refits:
         deadline: float,
         costs: Mapping[str, float],
         overhead: float = START_SECONDS,
+        *,
+        rows: int | None = None,
     ) -> Refitted:
         """Fit the members of a blend on all rows, the newest included, before the deadline.
 
         `costs` are estimated seconds per recipe id, `overhead` the seconds before the first fit begins. If they
-        exceed the time left, older rows are thinned out. A member that fails or does not end in time is left
+        exceed the time left, older rows are thinned out, or to `rows` if that is given. A member that fails or does not end in time is left
         out, and the others share its weight.
 
         Raises
@@ -131,7 +133,7 @@ class Refits:
         seconds = deadline - time.monotonic() - max(START_SECONDS, overhead)
         share = share_in_time(left, self.work.workers, seconds)  # 1 without a budget
         whole = len(self.rows.y)
-        most = min(whole, max(LEAST_ROWS, int(whole * share)))
+        most = min(whole, rows or max(LEAST_ROWS, int(whole * share)))
         while any(m.recipe.id not in self._ended for m in members):
             while self.pool.free > self.matrices.running and self.begin(members, deadline, most):
                 pass

@@ -134,6 +134,22 @@ class Registry(RunTree):
         with tempfile.TemporaryDirectory() as folder:
             return load_folder(self._download(version, folder), digests)
 
+    def recorded(self, run_id: str, path: str) -> str | None:
+        """A small text that a cycle logged to its run; None where run or text are gone."""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                download = mlflow.artifacts.download_artifacts
+                where = {"run_id": run_id, "artifact_path": path, "dst_path": folder}
+                file = self.client.run(download, **where, within=TRANSFER_SECONDS, may_be_gone=True)
+                return Path(file).read_text(encoding="utf-8")
+            except (MlflowException, OSError):
+                return None
+
+    def run_tag(self, run_id: str, name: str) -> str | None:
+        """A tag of a run; None without the tag or the run."""
+        run = self._find(run_id)
+        return None if run is None else run.data.tags.get(name)
+
     def _download(self, version: int, folder: str) -> Path:
         try:
             uri = f"models:/{self.problem.name}/{version}"

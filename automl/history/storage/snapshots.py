@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,15 @@ from automl.history.rows.kinds import ARROW, ColumnKind
 from automl.history.rows.local_time import utc_naive
 from automl.history.rows.names import UPDATED
 from automl.history.rows.roles import ROW_ID, learning_only
-from automl.history.storage.parts import Part, open_parts, read_parts, utc_moment
+from automl.history.storage.parts import (
+    Part,
+    day_digests,
+    digest_of,
+    open_parts,
+    read_parts,
+    stamps,
+    utc_moment,
+)
 from automl.problem import Problem
 
 __all__ = [
@@ -33,6 +41,7 @@ __all__ = [
     "pulls",
     "read",
     "scan",
+    "verified",
 ]
 
 
@@ -241,6 +250,24 @@ def read(
     if until is not None:
         frame = frame[frame[content["time"]] < utc_naive(until)]
     return frame.reset_index(drop=True)
+
+
+def verified(snapshot: Snapshot) -> bool:
+    """Whether the rows on disk are those of the digest; reads all of them.
+
+    Raises
+    ------
+    HistoryError, OSError
+        The manifest or a part is gone.
+    """
+    content, parts, schema = load(snapshot.path)
+    folder = snapshot.path.parent.parent / "parts"
+    found = []
+    for part in parts:
+        table = read_parts(folder, [part], schema)
+        days = stamps(table[content["time"]]).astype("datetime64[D]")
+        found.append(replace(part, days=day_digests(table, days)))
+    return digest_of(schema, found) == snapshot.digest
 
 
 def scan(snapshot: Snapshot) -> ds.Dataset:
