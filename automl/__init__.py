@@ -7,10 +7,12 @@
 Importing this package loads no library; names load when they are first used. Where things are:
 
 Two conductors, each the steps of one pipeline on one page
-    retrain/        pull -> check -> plan -> search -> decide -> refit -> guard -> release (`pipeline`); the
+    retrain/        pull -> check -> policy -> plan -> search -> decide -> refit -> guard -> release (`pipeline`); the
                     note that MLflow shows of a cycle (`cycle_note`)
     score/          batch -> predict -> audit -> publish (`pipeline`)
     review.py       rollback, approve, reject
+    backfill.py     missed cycles of a window, run for real
+    reproduction/   a past cycle rebuilt from its snapshot and compared
 
 What a cycle does, in its order
     history/        pull: new and changed rows (`pull`, `increments`), late and deleted rows (`audit`), one

@@ -159,10 +159,9 @@ def why_text(document: Mapping[str, Any]) -> Group:
         parts.append(Text(f"  {document['attribution']['text']}", overflow="fold"))
     if document.get("probation"):
         parts.append(Text(f"  probation: {document['probation']['reason']}", overflow="fold"))
-    parts += [*_search_lines(document), *monitoring_lines(document.get("monitoring"))]
     if document.get("regret"):
         parts.append(Text(f"  regret: {document['regret']['text']}", overflow="fold"))
-    parts += _search_lines(document)
+    parts += [*_search_lines(document), *monitoring_lines(document.get("monitoring"))]
     return Group(*parts, *_ledger_lines(document.get("ledger", ())))
 
 
