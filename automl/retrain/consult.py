@@ -7,6 +7,7 @@ import logging
 from automl.cycles.job import Job
 from automl.cycles.steps import step
 from automl.history import Snapshot
+from automl.history.contract import Contract
 from automl.retrain.gather_situation import situation_of
 from automl.retrain.policies import FIRST, named_policy
 from automl.retrain.situation import PolicyChoice
@@ -19,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 @step("policy")
-def consult_policy(job: Job, snapshot: Snapshot) -> PolicyChoice:
+def consult_policy(job: Job, snapshot: Snapshot, contract: Contract) -> PolicyChoice:
     """What `retraining.when` chooses at this cycle, recorded with the cycle; its reason names the policy.
 
     `--plan` and `--again` override it. With `mode = "suggest"` the choice is only recorded. An interrupted cycle keeps
@@ -37,7 +38,7 @@ def consult_policy(job: Job, snapshot: Snapshot) -> PolicyChoice:
     if receipt:
         choice = PolicyChoice(receipt["action"], receipt["reason"])
     else:
-        choice = _chosen(job, snapshot)
+        choice = _chosen(job, snapshot, contract)
         content = {"when": when, "mode": job.problem.retraining.mode}
         content |= {"action": choice.action, "reason": choice.reason}
         job.store.note(job.cycle, policy=content)
@@ -47,9 +48,9 @@ def consult_policy(job: Job, snapshot: Snapshot) -> PolicyChoice:
     return PolicyChoice("auto" if suggests else choice.action, reason)
 
 
-def _chosen(job: Job, snapshot: Snapshot) -> PolicyChoice:
+def _chosen(job: Job, snapshot: Snapshot, contract: Contract) -> PolicyChoice:
     policy, champion = named_policy(job.problem), job.champion
     if champion is None or not champion.blend.offered(job.families):
         return FIRST
-    situation = situation_of(job, snapshot)
+    situation = situation_of(job, snapshot, contract)
     return policy(situation) if policy else call_user_policy(job.problem, situation)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from math import isfinite, log
-from statistics import fmean, median, stdev
+from math import isfinite
+from statistics import fmean, median
 from typing import Any
 
 import pandas as pd
@@ -13,12 +13,15 @@ import pandas as pd
 from automl import history
 from automl.cycles.job import Job
 from automl.history import Snapshot
+from automl.history.contract import Contract
 from automl.history.maturity import mature_rows
-from automl.modeling.losses import DISCOUNT, BlockLoss
+from automl.modeling.losses import BlockLoss
 from automl.modeling.metrics import get_metric
-from automl.problem import Problem
+from automl.monitoring.blocks import drift_state
+from automl.monitoring.promises import promise_of
+from automl.problem import POLICIES, Problem
 from automl.retrain.memory import SEARCHED
-from automl.retrain.situation import RealisedLoss, Situation, Training
+from automl.retrain.situation import Drift, RealisedLoss, Situation, Training
 from automl.store import Cycle, DecisionRecord, Generation, Release, Store
 
 __all__ = ["situation_of"]
@@ -27,7 +30,7 @@ LOOKED_BACK = 100  # cycles, generations and decisions
 LABELLED = 0.5  # share of a generation's rows whose labels must be known
 
 
-def situation_of(job: Job, snapshot: Snapshot) -> Situation:
+def situation_of(job: Job, snapshot: Snapshot, contract: Contract) -> Situation:
     """What the policy of this cycle may know."""
     problem, store, as_of = job.problem, job.store, job.as_of
     champion = job.champion
@@ -53,6 +56,7 @@ def situation_of(job: Job, snapshot: Snapshot) -> Situation:
         realised=tuple(_realised(store, problem, as_of, blocks)),
         staleness=tuple(_staleness(store, problem, decided.values(), blocks)),
         costs=_costs(trainings),
+        drift=_drift(job, frame, contract),
     )
 
 
@@ -134,7 +138,7 @@ def _realised(
         few = g.labelled_rows < LABELLED * g.rows
         if release is None or score is None or not isfinite(score) or unknown or few:
             continue
-        promise = promise_of(release, evidence)
+        promise = _promised(release, evidence, name)
         found.append(
             RealisedLoss(
                 as_of=g.as_of,
@@ -157,22 +161,30 @@ def _generations(store: Store, problem: Problem, as_of: datetime) -> list[Genera
     return sorted(last.values(), key=lambda g: g.as_of, reverse=True)
 
 
-def promise_of(release: Release, evidence: Sequence[BlockLoss]) -> dict[str, Any]:
-    """The loss that the evidence of a release's cycle promised, and its noise from block to block."""
-    own = [e for e in evidence if e.blend == release.blend.id and e.cycle <= release.as_of]
-    cycle = max((e.cycle for e in own), default=None)
-    known = sorted((e for e in own if e.cycle == cycle), key=lambda e: e.start, reverse=True)
-    known = [e for e in known if isfinite(e.loss)]
-    if not known:
+def _promised(release: Release, evidence: Sequence[BlockLoss], metric: str) -> dict[str, Any]:
+    """The loss that the evidence of a release's cycle promised, its noise, and that of the constant baseline."""
+    known = [e for e in evidence if e.blend == release.blend.id and e.cycle <= release.as_of]
+    # of the cycle alone: after a change of concept the newest blocks say what to expect
+    own = [e for e in known if e.cycle == release.as_of]
+    promise = promise_of(own or known, release.blend.id, metric)
+    if promise is None:
         return {}
-    weights = [DISCOUNT**i for i in range(len(known))]
-    logs = [log(max(e.loss, 1e-12)) for e in known]
     return {
-        "promised": fmean([e.loss for e in known], weights),
-        "noise": stdev(logs) if len(logs) > 1 else None,
-        "blocks": len(known),
-        "baseline": fmean([e.baseline_loss for e in known], weights),
+        "promised": promise.loss,
+        "noise": promise.noise,
+        "blocks": round(promise.blocks),
+        "baseline": fmean(e.baseline_loss for e in known),
     }
+
+
+def _drift(job: Job, frame: pd.DataFrame, contract: Contract) -> Drift | None:
+    """Drift of the newest block, for the policies that may look at it."""
+    when = job.problem.retraining.when
+    if when != "on_drift" and when in POLICIES:
+        return None
+    found = drift_state(frame, job.problem, contract, job.as_of)
+    state = "drifted" if found.state == "alarm" else found.state
+    return Drift(state=state, columns=found.columns, far=found.far, reason=found.text)
 
 
 def _staleness(

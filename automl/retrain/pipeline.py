@@ -106,7 +106,7 @@ def _retrain(
         job = settle_maturity(opened, snapshot)
         contract, warnings = run(check_contract, job.problem, job.as_of, snapshot, job.families)
         run(measure_realised, job, snapshot, contract)
-        policy = run(consult_policy, job, snapshot)
+        policy = run(consult_policy, job, snapshot, contract)
         if policy.action == "skip":
             return run(end_skipped, job, policy.reason, warnings)
         batch = run(scoring.pull, job) if scoring and not options.dry_run else None

@@ -13,6 +13,7 @@ from automl.cycles.job import open_job
 from automl.cycles.options import RunOptions
 from automl.cycles.steps import call
 from automl.errors import ProblemError
+from automl.history.contract import load_contract
 from automl.retrain.gather_situation import situation_of
 from automl.retrain.training_data import pull_history
 from automl.store import Store
@@ -146,12 +147,13 @@ def test_no_policy_sees_anything_later_than_as_of(file: Path) -> None:
     as_of, (problem, workspace, _) = AS_OF - timedelta(days=4), opened(file)
     options = RunOptions(as_of=as_of, backfill=True)
     with open_job(problem, workspace, "retrain", options) as job:
-        snapshot = call(pull_history, job)
-        before = situation_of(job, snapshot)
+        snapshot, contract = call(pull_history, job), load_contract(problem)
+        assert contract is not None
+        before = situation_of(job, snapshot, contract)
         assert [t.as_of for t in before.trainings] == [AS_OF - timedelta(days=7)]
         assert before.rows > 1000
         with sqlite3.connect(file.parent / ".automl" / "automl.db") as database:
             for line in POISON:
                 values = (f"{as_of:%Y-%m-%d %H:%M:%S}",) if "?" in line else ()
                 assert database.execute(line, values).rowcount > 0
-        assert situation_of(job, snapshot) == before
+        assert situation_of(job, snapshot, contract) == before
