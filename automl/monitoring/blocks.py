@@ -17,7 +17,14 @@ from automl.history.contract import Contract
 from automl.monitoring.drift import BlockStatistics, Drift, Measure, drift_of
 from automl.problem import Problem
 
-__all__ = ["block_statistics", "drift_state", "from_profiles", "number_measures", "profile_of"]
+__all__ = [
+    "block_statistics",
+    "column_measures",
+    "drift_state",
+    "from_profiles",
+    "number_measures",
+    "profile_of",
+]
 
 Array = NDArray[np.float64]
 Source = Literal["inputs", "predictions", "labels"]
@@ -53,12 +60,14 @@ def block_statistics(
     bounds = [np.searchsorted(times, [_stamp(start), _stamp(end)]) for start, end in spans]
     rows = tuple(int(high - low) for low, high in bounds)
     slices = [slice(int(low), int(high)) for low, high in bounds]
-    measures = [m for n, k in _watched(problem, contract) for m in _measures(frame[n], k, slices)]
+    measures = [
+        m for n, k in _watched(problem, contract) for m in column_measures(frame[n], k, slices)
+    ]
     return BlockStatistics(
         starts=tuple(start for start, _ in spans),
         ends=tuple(end for _, end in spans),
         rows=rows,
-        measures=tuple(measures) + tuple(_label_measures(frame, problem, slices)),
+        measures=tuple(measures) + tuple(_of_labels(frame, problem, slices)),
     )
 
 
@@ -117,6 +126,13 @@ def number_measures(values: Array, column: str, source: Source = "inputs") -> li
     return _number(column, source, mean, spread, gaps, np.full(len(values), values.shape[1]))
 
 
+def column_measures(column: pd.Series, kind: str, slices: Sequence[slice]) -> list[Measure]:
+    """Measures of an input column, cut into blocks by these slices of its rows; `kind` is that of a contract."""
+    if kind == "text":
+        return _share_measures(column, "inputs", slices)
+    return _frame_numbers(column, "inputs", slices)
+
+
 # ---- columns of a frame
 
 
@@ -137,15 +153,7 @@ def _watched(problem: Problem, contract: Contract) -> list[tuple[str, str]]:
     ]
 
 
-def _measures(column: pd.Series, kind: str, slices: Sequence[slice]) -> list[Measure]:
-    if kind == "text":
-        return _share_measures(column, "inputs", slices)
-    return _frame_numbers(column, "inputs", slices)
-
-
-def _label_measures(
-    frame: pd.DataFrame, problem: Problem, slices: Sequence[slice]
-) -> list[Measure]:
+def _of_labels(frame: pd.DataFrame, problem: Problem, slices: Sequence[slice]) -> list[Measure]:
     column = frame[problem.history.target]
     if problem.task == "regression":
         return _frame_numbers(column, "labels", slices)

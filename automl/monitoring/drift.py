@@ -250,6 +250,10 @@ def _unforetold(values: Array, known: NDArray[np.bool_], lag: int) -> Array:
     new = centred.copy()
     new[:lag] *= np.sqrt(1 - rho[:lag] ** 2)[..., None]
     new[lag:] -= rho[..., None] * before
+    # the further the block before is out, the more the error of the coefficient counts
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reach = np.where(clear, (before**2).sum(axis=2) / total, 0.0)
+    new[lag:] /= np.sqrt(1 + np.nan_to_num(reach))[..., None]
     return new
 
 
