@@ -29,6 +29,7 @@ What a cycle does, in its order
 What they are made of
     modeling/       families, recipes, metrics, blocks in time (`splits`), training
     processes/      worker processes and what ends with them; calls of users' code
+    engines/        where independent items of work run; processes of this machine (`local`)
     problem/        the problem file as one value; cron slots (`slots`), durations (`spans`)
     cycles/         options, job and result of a run; missed slots
     store/          the database: cycles, decisions, releases, ledger, migrations
@@ -40,6 +41,7 @@ What they are made of
 Around them
     api/            this surface: a project and its verbs, `try_table` and its guesses
     monitoring/     performance of earlier predictions, drift, alerts, schedules that have stopped
+    backtest/       past cycles replayed under several retraining policies: `run`, `replay`, `compare`
     report/         documents, text and tables that commands show
     diagnostics/    the check of a family (`family`), the check of an installation
     cli/            commands

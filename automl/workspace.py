@@ -92,7 +92,7 @@ class Workspace:
     root: Path  # folder of the problem file
     home: Path  # .automl/ or AUTOML_HOME
     database_url: str
-    tracking_uri: str
+    tracking_uri: str  # empty: no MLflow, models are files (scratch workspaces)
     workers: int
 
     def create(self) -> None:

@@ -54,7 +54,7 @@ def main() -> None:
     weeks, budget = (2, "10s") if args.small else (args.weeks, args.budget)
     how = in_this_process if args.small else by_command
     with tempfile.TemporaryDirectory() as folder:
-        file = _prepare(Path(folder), budget, small=args.small)
+        file = prepare(Path(folder), budget, small=args.small)
         rows = [_week(how, file, FIRST + timedelta(days=7 * i)) for i in range(weeks)]
     document = _document(rows, budget)
     if args.keep:
@@ -63,7 +63,7 @@ def main() -> None:
     sys.stdout.write(json.dumps(document) + "\n" if args.json else _table(document))
 
 
-def _prepare(folder: Path, budget: str, *, small: bool) -> Path:
+def prepare(folder: Path, budget: str, *, small: bool) -> Path:
     """The example in a folder of its own, with another budget; a small one has a summer's history."""
     source = ROOT / "examples" / "flights"
     warehouse = runpy.run_path(str(source / "warehouse.py"))

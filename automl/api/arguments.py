@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from math import isnan
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from automl.cycles.options import RunOptions
 from automl.errors import ProblemError
 from automl.problem import Span
 
-__all__ = ["Moment", "cycle_of", "duration", "moment_of", "required_moment", "run_options"]
+if TYPE_CHECKING:
+    from automl.backtest import Options
+
+__all__ = [
+    "Moment",
+    "backtest_options",
+    "cycle_of",
+    "duration",
+    "moment_of",
+    "required_moment",
+    "run_options",
+]
 
 Moment: TypeAlias = str | date | datetime | None
 PLANS = ("auto", "refit", "warm", "full")
@@ -112,6 +124,34 @@ def run_options(
         backfill=backfill,
         dry_run=dry_run,
         plan=plan,
+    )
+
+
+def backtest_options(
+    *,
+    start: Moment,
+    end: Moment,
+    every: str | Span | None = None,
+    policies: Sequence[str] = (),
+    budget: str | Span | None = None,
+    workers: int = 1,
+) -> Options:
+    """The options of a backtest.
+
+    Raises
+    ------
+    ProblemError
+        A time or duration cannot be read.
+    """
+    from automl.backtest import Options
+
+    return Options(
+        start=required_moment(start, "--from"),
+        end=required_moment(end, "--to"),
+        every=duration(every, "every"),
+        policies=tuple(policies),
+        budget=duration(budget, "budget"),
+        workers=workers,
     )
 
 

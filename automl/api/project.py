@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from automl.api.arguments import Moment, cycle_of, moment_of, required_moment, run_options
+from automl.api.arguments import (
+    Moment,
+    backtest_options,
+    cycle_of,
+    moment_of,
+    required_moment,
+    run_options,
+)
 from automl.api.running import Verb, run_verb
 from automl.api.settings import apply_settings, quiet_libraries
 from automl.api.shown import Shown
@@ -177,6 +184,47 @@ class Project:
         with quiet_libraries():
             found = reproduce(self.problem, self.workspace, as_of)
         return Shown(found.document, report.reproduction_text)
+
+    def backtest(
+        self,
+        *,
+        start: Moment,
+        end: Moment,
+        every: str | Span | None = None,
+        policies: Sequence[str] = (),
+        budget: str | Span | None = None,
+        workers: int = 1,
+    ) -> Shown:
+        """Replay past cycles under several retraining policies; champion and predictions stay as they are.
+
+        Parameters
+        ----------
+        start, end
+            The window, `--from` and `--to` of the command: the last batch ends by its end.
+        every
+            Time between cycles, such as "7d". Default: the slots of the schedule.
+        policies
+            Values of retraining.when, or paths of Python files. Default: the problem's own and the usual ones.
+        budget
+            Wall clock of the whole backtest, such as "30m"; the same call continues it.
+        workers
+            Policies replayed at once; they share the cores.
+
+        Raises
+        ------
+        ProblemError
+            The window is empty or too short, or a policy is unknown.
+        HistoryError
+            The window has no labels, or its first cycle is refused.
+        """
+        from automl import backtest, report
+
+        options = backtest_options(
+            start=start, end=end, every=every, policies=policies, budget=budget, workers=workers
+        )
+        with quiet_libraries():
+            document = backtest.backtest(self.problem, self.workspace, options)
+        return Shown(document, report.backtest_text)
 
     def _run(self, verb: Verb, **options: Any) -> CycleResult:
         wanted = run_options(**options)

@@ -22,7 +22,7 @@ from automl.promotion.records import leave_record, write_record, write_records
 from automl.redaction import redact
 from automl.store import Cycle, Hold, Release, Store
 from automl.testing import fault
-from automl.tracking import CycleRecord, Registry, cycle_tag
+from automl.tracking import CycleRecord, Registry, cycle_tag, open_registry
 from automl.workspace import Workspace, now
 
 __all__ = ["AlreadyEndedError", "Job", "open_job"]
@@ -109,7 +109,7 @@ def open_job(
                 "--again needs --reason; it is recorded with the decision", code="no_reason"
             )
         check_owner(store, problem)
-        registry = Registry(problem, workspace)
+        registry = open_registry(problem, workspace)
         write_records(store, registry, problem)
         store.close_dead(hold, [found.id] if found else [])
         registry.end_dead_runs()

@@ -5,7 +5,7 @@ suggestion for a typo. Nothing here opens a database, reads data or loads a fami
 """
 
 from automl.problem.loading import load_problem
-from automl.problem.operating import POLICIES
+from automl.problem.operating import POLICIES, MonitoringSection, RetrainingSection
 from automl.problem.places import family_folder, family_names
 from automl.problem.section import did_you_mean, known_zone
 from automl.problem.sections import HIGHER_IS_BETTER, LEAST_SHARE, METRICS, Problem
@@ -18,7 +18,9 @@ __all__ = [
     "LEAST_SHARE",
     "METRICS",
     "POLICIES",
+    "MonitoringSection",
     "Problem",
+    "RetrainingSection",
     "Slots",
     "Span",
     "did_you_mean",

@@ -23,7 +23,7 @@ from automl.problem import Problem
 from automl.promotion.records import unwritten, write_records
 from automl.store import Cycle, Entry, Hold, Release, Store, Waiting, ledger, releases
 from automl.testing import fault
-from automl.tracking import Registry
+from automl.tracking import Registry, open_registry
 from automl.workspace import Workspace, now
 
 __all__ = [
@@ -224,7 +224,7 @@ def roll_forward(problem: Problem, workspace: Workspace) -> None:
         if unexported:  # first: MLflow may be out of reach
             predictions.export(store, problem)
         if behind or unrecorded:
-            registry = Registry(problem, workspace)
+            registry = open_registry(problem, workspace)
             write_records(store, registry, problem)
             reconcile(store, registry, problem)
 

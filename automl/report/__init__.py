@@ -11,9 +11,11 @@ scikit-learn.
     data_text     the same as text
     setup_tables  problem file, families, schedule; how to serve MLflow
     monitoring    what monitoring found
+    backtest_text  a backtest; `backtest_plot`, which loads matplotlib, is imported by module
     current       what is in effect now
 """
 
+from automl.report.backtest_text import backtest_text
 from automl.report.current import finished, in_effect
 from automl.report.monitoring import late_text, monitor_text, monitoring_state
 from automl.report.past_text import backfill_text, reproduction_text
@@ -35,6 +37,7 @@ from automl.report.text import (
 __all__ = [
     "REGRET_COLUMNS",
     "backfill_text",
+    "backtest_text",
     "champion",
     "champion_text",
     "checked",

@@ -11,7 +11,15 @@ from automl.cycles.job import Job
 from automl.cycles.steps import Runner, step
 from automl.errors import AutomlError
 from automl.modeling.recipes import Blend
-from automl.promotion.guards import REFUSED, Examiner, Guard, check_model, compare, sample_rows
+from automl.promotion.guards import (
+    REFUSED,
+    Examiner,
+    Guard,
+    check_model,
+    compare,
+    open_examiner,
+    sample_rows,
+)
 from automl.retrain.choice import Choice
 from automl.retrain.cycle_run import log_trials, write_trials
 from automl.retrain.refit import Fitted, turned_away
@@ -34,7 +42,7 @@ def register_model(
         return choice.stays, []
     if fitted.model is None:
         raise AssertionError("a refitted champion has a model")
-    with Examiner(job.problem) as examiner:
+    with open_examiner(job.problem, job.registry) as examiner:
         release = run(_register, job, sweep, choice, fitted.model, run_id)
         guards, release = run(_check_guards, sweep.work, choice, release, job.champion, examiner)
     return release, guards
@@ -51,15 +59,17 @@ def register_challenger(job: Job, work: Work, fitted: Fitted, run_id: str) -> Ch
     registered = _to_registry(job, work, fitted.challenger, waiting.blend, run_id, tags)
     fault("retrain.waiting_registered")
     try:
-        _, fingerprint = check_model(
-            job.problem,
-            registered.version,
-            registered.digests,
-            sample_rows(work.frame, work.contract),
-            recipe=waiting.blend.id,
-            losses=waiting.losses,
-            against=compare(work, waiting.blend, job.champion),
-        )
+        with open_examiner(job.problem, job.registry) as examiner:
+            _, fingerprint = check_model(
+                job.problem,
+                registered.version,
+                registered.digests,
+                sample_rows(work.frame, work.contract),
+                recipe=waiting.blend.id,
+                losses=waiting.losses,
+                against=compare(work, waiting.blend, job.champion),
+                examiner=examiner,
+            )
     except AutomlError as error:
         if error.code != REFUSED:  # a server that is out of reach is no reason to turn a model away
             raise

@@ -5,11 +5,13 @@ registry  one problem's registered model: versions, digests, aliases
 runs      one problem's experiment: a parent run per cycle
 trials    a child run per trial
 models    the files of a model
+files     the models of a scratch workspace, without MLflow
 user_models   models with users' code, in a process of their own
 views     saved views of the runs page
 """
 
 from automl.tracking.connection import Connection
+from automl.tracking.files import FileRegistry, open_registry
 from automl.tracking.models import Code, digest_folder, load_folder, save_folder
 from automl.tracking.registry import Registered, Registry
 from automl.tracking.runs import CycleRecord, cycle_tag
@@ -23,6 +25,7 @@ __all__ = [
     "Code",
     "Connection",
     "CycleRecord",
+    "FileRegistry",
     "Registered",
     "Registry",
     "TrialLog",
@@ -31,6 +34,7 @@ __all__ = [
     "digest_folder",
     "load_folder",
     "load_model",
+    "open_registry",
     "save_folder",
     "view_link",
 ]

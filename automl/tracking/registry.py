@@ -131,8 +131,14 @@ class Registry(RunTree):
         PredictError
             The version does not exist, or its files differ (`DigestError`).
         """
+        return self.load_measured(version, digests)[0]
+
+    def load_measured(self, version: int, digests: Mapping[str, str]) -> tuple[Any, int]:
+        """As `load`, with the bytes of the version's files."""
         with tempfile.TemporaryDirectory() as folder:
-            return load_folder(self._download(version, folder), digests)
+            files = self._download(version, folder)
+            size = sum(f.stat().st_size for f in files.rglob("*") if f.is_file())
+            return load_folder(files, digests), size
 
     def recorded(self, run_id: str, path: str) -> str | None:
         """A small text that a cycle logged to its run; None where run or text are gone."""

@@ -261,12 +261,33 @@ class RunTree:
         texts = {**record.tags, "mlflow.note.content": record.note}
         tags = [RunTag(k, redact(str(v))[:5000]) for k, v in texts.items()]
         self.client.log_batch(record.run_id, metrics=numbers, tags=tags)
-        for path, content in record.artifacts.items():
-            if isinstance(content, str):
-                self.client.log_text(record.run_id, content, path)
-            else:
-                self.client.log_dict(record.run_id, content, path)
+        self._log_artifacts(record.run_id, record.artifacts)
         self.client.set_terminated(record.run_id, "FAILED" if record.failed else "FINISHED")
+
+    def log_run(
+        self,
+        name: str,
+        *,
+        tags: Mapping[str, str],
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        artifacts: Mapping[str, str | dict[str, Any]],
+    ) -> str:
+        """A finished run beside those of cycles, such as that of a backtest; returns its id."""
+        run = self.client.create_run(self.experiment, run_name=name, tags=dict(tags))
+        numbers = [Metric(k, rounded(v), 0, 0) for k, v in metrics.items() if math.isfinite(v)]
+        values = [Param(k, str(v)) for k, v in params.items()]
+        self.client.log_batch(run.info.run_id, metrics=numbers, params=values)
+        self._log_artifacts(run.info.run_id, artifacts)
+        self.client.set_terminated(run.info.run_id, "FINISHED")
+        return str(run.info.run_id)
+
+    def _log_artifacts(self, run: str, artifacts: Mapping[str, str | dict[str, Any]]) -> None:
+        for path, content in artifacts.items():
+            if isinstance(content, str):
+                self.client.log_text(run, content, path)
+            else:
+                self.client.log_dict(run, content, path)
 
     def finish_cycle(self, run_id: str, outcome: str, reason: str) -> None:
         """End the run of a committed cycle whose process died before `close_cycle`."""

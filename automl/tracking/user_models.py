@@ -7,17 +7,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from automl.errors import PredictError
 from automl.modeling.user_files import is_path
-from automl.problem import Problem, family_names, load_problem
+from automl.problem import Problem, family_names
 from automl.processes import UserCodeError, UserProcess
+from automl.tracking.files import open_registry
 from automl.tracking.registry import Registry
-from automl.workspace import open_workspace
+from automl.workspace import Workspace
 
 __all__ = ["UserModel", "closing_model", "load_model"]
 
@@ -33,8 +33,10 @@ class UserModel:
         It cannot be loaded.
     """
 
-    def __init__(self, problem: Problem, version: int, digests: Mapping[str, str]) -> None:
-        self._model = problem.file, version, tuple(sorted(digests.items()))
+    def __init__(
+        self, problem: Problem, workspace: Workspace, version: int, digests: Mapping[str, str]
+    ) -> None:
+        self._model = problem, workspace, version, tuple(sorted(digests.items()))
         self._process = UserProcess()
         self._lock = threading.Lock()  # pieces are predicted in threads
         try:
@@ -85,7 +87,7 @@ def load_model(
     problem, shipped = registry.problem, set(family_names())
     of_users = problem.transformer is not None or any(map(is_path, problem.sweep.families))
     if of_users or not set(families) <= shipped:
-        return UserModel(problem, version, digests)
+        return UserModel(problem, registry.workspace, version, digests)
     return registry.load(version, digests)
 
 
@@ -100,19 +102,18 @@ def closing_model(model: Any) -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _model(file: Path, version: int, digests: tuple[tuple[str, str], ...]) -> Any:
-    registry = Registry(load_problem(file), open_workspace(file))
-    return registry.load(version, dict(digests))
-
-
-def _loads(file: Path, version: int, digests: tuple[tuple[str, str], ...], _: str) -> None:
-    """Load the model; called in its process."""
-    _model(file, version, digests)
-
-
-def _result(
-    file: Path, version: int, digests: tuple[tuple[str, str], ...], name: str, *arguments: Any
+def _model(
+    problem: Problem, workspace: Workspace, version: int, digests: tuple[tuple[str, str], ...]
 ) -> Any:
+    return open_registry(problem, workspace).load(version, dict(digests))
+
+
+def _loads(*model: Any) -> None:
+    """Load the model; called in its process."""
+    _model(*model[:4])
+
+
+def _result(*model: Any) -> Any:
     """An attribute of the model, called if it is a method; called in its process."""
-    found = getattr(_model(file, version, digests), name)
-    return found(*arguments) if callable(found) else found
+    found = getattr(_model(*model[:4]), model[4])
+    return found(*model[5:]) if callable(found) else found

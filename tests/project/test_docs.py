@@ -29,12 +29,12 @@ GLOSSARY = [  # the words of the project, each with an entry in docs/concepts.md
     "leaderboard", "plan", "policy", "skip", "refit", "fit cache", "champion", "challenger", "shadow", "previous champion",
     "probation", "evidence", "out-of-sample", "in-sample", "gain", "P(better)", "decision", "promotion regret", "guard",
     "release", "ledger", "alias", "rollback", "generation", "publish", "pointer", "standby",
-    "realised performance", "promise", "expected performance", "drift", "alert", "cycle", "step", "workspace", "store", "projection", "fence",
+    "realised performance", "promise", "expected performance", "drift", "alert", "backtest", "cycle", "step", "workspace", "store", "projection", "fence",
 ]  # fmt: skip
 COMMANDS = [
     "check", "spaces", "cycle", "retrain", "score", "status", "leaderboard", "why", "history", "contract",
     "schedule", "ui", "doctor", "champion", "rollback", "approve", "reject", "monitor",
-    "backfill", "reproduce",
+    "backfill", "backtest", "reproduce",
 ]  # fmt: skip
 
 

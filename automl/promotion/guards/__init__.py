@@ -3,6 +3,15 @@
 from automl.promotion.guards.check import REFUSED, check_model, sample_rows
 from automl.promotion.guards.checks import Guard
 from automl.promotion.guards.comparison import Comparison, compare
-from automl.promotion.guards.process import Examiner
+from automl.promotion.guards.process import Examiner, open_examiner
 
-__all__ = ["REFUSED", "Comparison", "Examiner", "Guard", "check_model", "compare", "sample_rows"]
+__all__ = [
+    "REFUSED",
+    "Comparison",
+    "Examiner",
+    "Guard",
+    "check_model",
+    "compare",
+    "open_examiner",
+    "sample_rows",
+]

@@ -1,4 +1,8 @@
-"""Start and question the fresh process that a model is loaded in; `worker` is what runs there."""
+"""Start and question the fresh process that a model is loaded in; `worker` is what runs there.
+
+In a scratch workspace models are files that only this process loads: it examines them itself, unless they hold
+users' code.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +20,14 @@ from numpy.typing import NDArray
 
 from automl.disk import full_disk
 from automl.errors import UnreachableError
+from automl.modeling.user_files import is_path
 from automl.problem import Problem
 from automl.processes import context, end, fate, start
-from automl.promotion.guards.worker import examine
+from automl.promotion.guards.worker import examine, failure, measure
+from automl.tracking import FileRegistry, Registry
+from automl.workspace import Workspace, open_workspace
 
-__all__ = ["Examiner", "NoOutputError"]
+__all__ = ["Examiner", "NoOutputError", "open_examiner"]
 
 SECONDS = 120  # a model that needs longer for 200 rows is of no use
 
@@ -29,14 +36,23 @@ class NoOutputError(Exception):
     """The process gave no output; its arguments are what was found and what was wanted."""
 
 
+def open_examiner(problem: Problem, registry: Registry) -> Examiner:
+    """What examines models of this registry: a fresh process, or this one."""
+    of_users = problem.transformer is not None or any(map(is_path, problem.sweep.families))
+    if isinstance(registry, FileRegistry) and not of_users:
+        return _Here(registry)
+    return Examiner(problem, registry.workspace)
+
+
 class Examiner:
     """A process that loads libraries while the caller goes on, then examines one model; a context."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, workspace: Workspace | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._connection, remote = context().Pipe()
+        place, workspace = Path(self._folder.name), workspace or open_workspace(problem.file)
         self._process = context().Process(
-            target=examine, args=(remote, Path(self._folder.name), problem.file, dict(os.environ))
+            target=examine, args=(remote, place, problem, workspace, dict(os.environ))
         )
         start(self._process)
         remote.close()
@@ -85,3 +101,21 @@ class Examiner:
         with np.load(place / "outputs.npz") as arrays:
             outputs = {name: arrays[name] for name in arrays.files}
         return measured, outputs
+
+
+class _Here(Examiner):
+    """Examines models in this process."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to end."""
+
+    def examine(
+        self, spec: Mapping[str, Any], frames: Mapping[str, pd.DataFrame]
+    ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
+        try:
+            return measure(self._registry, spec, frames)
+        except Exception as error:
+            raise NoOutputError(failure(error)[:300], "the model loads and predicts") from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 import time
 import warnings
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from automl.disk import disk_error
 from automl.errors import UnreachableError
@@ -25,12 +25,12 @@ from automl.history.contract import Contract, load_contract
 from automl.modeling.families import load_families
 from automl.modeling.features import carried
 from automl.predictions import fingerprint, model_output
-from automl.problem import load_problem
+from automl.problem import Problem
 from automl.processes import settle
-from automl.tracking import Registry, load_folder
-from automl.workspace import open_workspace
+from automl.tracking import Registry, open_registry
+from automl.workspace import Workspace
 
-__all__ = ["examine", "shares_of_gain"]
+__all__ = ["examine", "failure", "measure", "shares_of_gain"]
 
 
 def shares_of_gain(model: Any) -> dict[str, float]:
@@ -77,7 +77,11 @@ def _gains(estimator: Any) -> np.ndarray | None:
 
 
 def examine(
-    connection: Connection, folder: Path, file: Path, environment: Mapping[str, str]
+    connection: Connection,
+    folder: Path,
+    problem: Problem,
+    workspace: Workspace,
+    environment: Mapping[str, str],
 ) -> None:
     """Load libraries, wait for a request, examine the model, and send the error or an empty text."""
     settle()
@@ -86,36 +90,46 @@ def examine(
     warnings.simplefilter("ignore")
     with contextlib.suppress(EOFError, OSError):  # the caller has died
         try:
-            _examine(connection, folder, file)
+            _examine(connection, folder, problem, workspace)
         except UnreachableError as error:  # that is no fault of the model
             connection.send(error)
         except (Exception, SystemExit) as error:  # noqa: BLE001  a user's estimator may raise anything
-            text = str(disk_error(error) or f"{type(error).__name__}: {error}").strip()
-            connection.send((text.splitlines() or ["no message"])[-1])
+            connection.send(failure(error))
         else:
             connection.send("")
 
 
-def _examine(connection: Connection, folder: Path, file: Path) -> None:
-    problem = load_problem(file)
-    contract = load_contract(problem)
-    if contract is None:
-        raise AssertionError("a model cannot be older than its contract")
+def failure(error: BaseException) -> str:
+    """What went wrong with a model, in one line."""
+    text = str(disk_error(error) or f"{type(error).__name__}: {error}").strip()
+    return (text.splitlines() or ["no message"])[-1]
+
+
+def _examine(connection: Connection, folder: Path, problem: Problem, workspace: Workspace) -> None:
     load_families(problem.sweep.families, problem.file.parent)
-    registry = Registry(problem, open_workspace(problem.file))
+    registry = open_registry(problem, workspace)
     connection.recv()
     spec: dict[str, Any] = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-    with tempfile.TemporaryDirectory() as place:
-        files = registry._download(spec["version"], place)
-        size = sum(f.stat().st_size for f in files.rglob("*") if f.is_file())
-        model = load_folder(files, spec["digests"])
-    sample = pd.read_parquet(folder / "sample.parquet")
+    frames = {file.stem: pd.read_parquet(file) for file in folder.glob("*.parquet")}
+    measured, outputs = measure(registry, spec, frames)
+    np.savez(folder / "outputs.npz", allow_pickle=False, **outputs)
+    (folder / "measured.json").write_text(json.dumps(measured), encoding="utf-8")
+
+
+def measure(
+    registry: Registry, spec: Mapping[str, Any], frames: Mapping[str, pd.DataFrame]
+) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
+    """Measurements of a registered model, and its outputs on the frames `sample` and `newest`."""
+    contract = load_contract(registry.problem)
+    if contract is None:
+        raise AssertionError("a model cannot be older than its contract")
+    model, size = registry.load_measured(spec["version"], spec["digests"])
+    sample = frames["sample"]
     outputs = {"output": model_output(model, sample, contract)}
     outputs["alone"] = np.concatenate(
         [model_output(model, sample.iloc[[i]], contract) for i in range(0, len(sample), 40)]
     )
-    rows = folder / "newest.parquet"
-    newest = pd.read_parquet(rows) if rows.exists() else sample
+    newest = frames.get("newest", sample)
     outputs["newest"] = model_output(model, newest, contract)
     measured = {
         "fingerprint": fingerprint(outputs["output"], spec["recipe"]),
@@ -131,8 +145,7 @@ def _examine(connection: Connection, folder: Path, file: Path) -> None:
             outputs["champion"] = model_output(champion, newest, contract)
         except Exception as error:  # noqa: BLE001  other columns, other classes, deleted: a warning
             measured["champion_lacks"] = (str(error).splitlines() or [type(error).__name__])[0]
-    np.savez(folder / "outputs.npz", allow_pickle=False, **outputs)
-    (folder / "measured.json").write_text(json.dumps(measured), encoding="utf-8")
+    return measured, outputs
 
 
 def _seconds(model: Any, sample: pd.DataFrame, contract: Contract) -> float:
