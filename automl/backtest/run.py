@@ -228,7 +228,7 @@ def _labels(window: Window, workspace: Workspace, home: Path) -> Snapshot:
     except HistoryError as error:
         if error.code != "no_history":
             raise
-        raise HistoryError(f"{days}: {error}", code="no_labels", next_step=step) from error
+        raise HistoryError(days, code="no_labels", next_step=step) from error
     if not len(history.read(snapshot, since=window.start, until=window.end)):
         raise HistoryError(
             f"{days}; labelled rows begin {snapshot.first:%Y-%m-%d} and end {snapshot.last:%Y-%m-%d}",
