@@ -1,6 +1,7 @@
 """The Python API: a verb per command, and a first try of any table. Nothing here prints.
 
     project       a problem file opened; its verbs
+    past          verbs about past cycles, of every project
     running       a run as commands and notebooks want it
     table         `try_table`: a scratch problem from a DataFrame
     frames        a DataFrame of any make as a plain table

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from automl.api.arguments import (
-    Moment,
-    backtest_options,
-    cycle_of,
-    moment_of,
-    required_moment,
-    run_options,
-)
+from automl.api.arguments import Moment, cycle_of, moment_of, run_options
+from automl.api.past import PastVerbs
 from automl.api.running import Verb, run_verb
 from automl.api.settings import apply_settings, quiet_libraries
 from automl.api.shown import Shown
@@ -49,7 +43,7 @@ def open_project(file: str | Path) -> Project:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Project:
+class Project(PastVerbs):
     """One problem with its workspace. Verbs raise `AutomlError`; progress goes to the log."""
 
     problem: Problem
@@ -159,73 +153,6 @@ class Project:
             found = monitor(self.problem, self.workspace, options)
         return Shown(found.document, report.monitor_text)
 
-    def backfill(self, *, start: Moment, end: Moment) -> Shown:
-        """Run the missed cycles of a window, oldest first; readers keep the newest predictions.
-
-        Parameters
-        ----------
-        start, end
-            Slots from `start` on, before `end`: `--from` and `--to` of the command.
-        """
-        from automl import report
-        from automl.backfill import backfill
-
-        first, last = required_moment(start, "start"), required_moment(end, "end")
-        with quiet_libraries():
-            done = backfill(self.problem, self.workspace, first, last)
-        return Shown(done.document, report.backfill_text)
-
-    def reproduce(self, *, cycle: Moment) -> Shown:
-        """Rebuild a past cycle from its snapshot and compare; nothing of the workspace changes."""
-        from automl import report
-        from automl.reproduction import reproduce
-
-        as_of = required_moment(cycle, "cycle")
-        with quiet_libraries():
-            found = reproduce(self.problem, self.workspace, as_of)
-        return Shown(found.document, report.reproduction_text)
-
-    def backtest(
-        self,
-        *,
-        start: Moment,
-        end: Moment,
-        every: str | Span | None = None,
-        policies: Sequence[str] = (),
-        budget: str | Span | None = None,
-        workers: int = 1,
-    ) -> Shown:
-        """Replay past cycles under several retraining policies; champion and predictions stay as they are.
-
-        Parameters
-        ----------
-        start, end
-            The window, `--from` and `--to` of the command: the last batch ends by its end.
-        every
-            Time between cycles, such as "7d". Default: the slots of the schedule.
-        policies
-            Values of retraining.when, or paths of Python files. Default: the problem's own and the usual ones.
-        budget
-            Wall clock of the whole backtest, such as "30m"; the same call continues it.
-        workers
-            Policies replayed at once; they share the cores.
-
-        Raises
-        ------
-        ProblemError
-            The window is empty or too short, or a policy is unknown.
-        HistoryError
-            The window has no labels, or its first cycle is refused.
-        """
-        from automl import backtest, report
-
-        options = backtest_options(
-            start=start, end=end, every=every, policies=policies, budget=budget, workers=workers
-        )
-        with quiet_libraries():
-            document = backtest.backtest(self.problem, self.workspace, options)
-        return Shown(document, report.backtest_text)
-
     def _run(self, verb: Verb, **options: Any) -> CycleResult:
         wanted = run_options(**options)
         with quiet_libraries():
@@ -286,19 +213,6 @@ class Project:
         losses = Store(self.workspace).evidence(self.problem.name)
         names = list(BlockLoss.__dataclass_fields__)
         return pd.DataFrame([asdict(loss) for loss in losses], columns=names)
-
-    def regret(self) -> pd.DataFrame:
-        """Past decisions, one row each: what the rejected blend lost on the blocks after it, and what the cycle cost.
-
-        `gain` is the mean relative gain of the rejected blend over the chosen one, `right` whether it did no better;
-        both are missing where no later cycle scored the two on a new block (`text` says why).
-        """
-        import pandas as pd
-
-        from automl import report
-
-        rows = report.regrets(self.problem, self.workspace)
-        return pd.DataFrame(rows, columns=list(report.REGRET_COLUMNS)).set_index("as_of")
 
     def predictions(self, *, classes: bool = False) -> pd.DataFrame:
         """The live predictions: one complete generation of one model version.

@@ -106,7 +106,9 @@ def test_a_budget_that_ends_early_says_what_was_not_run(replayed: Replayed) -> N
 
 
 def test_a_window_without_labels_is_refused(replayed: Replayed) -> None:
-    with pytest.raises(HistoryError, match="from 2026-05-25 to 2026-06-29 no row has a label") as raised:
+    with pytest.raises(
+        HistoryError, match="from 2026-05-25 to 2026-06-29 no row has a label"
+    ) as raised:
         replay(replayed.file, 20, 25, "refit")
     assert raised.value.exit_code == 3
 

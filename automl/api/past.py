@@ -1,0 +1,106 @@
+"""The verbs of a project that look at the past: backfill, reproduce, backtest, regret."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from automl.api.arguments import Moment, backtest_options, required_moment
+from automl.api.settings import quiet_libraries
+from automl.api.shown import Shown
+from automl.problem import Problem, Span
+from automl.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["PastVerbs"]
+
+
+class PastVerbs:
+    """Verbs of `Project`."""
+
+    __slots__ = ()
+
+    problem: Problem
+    workspace: Workspace
+
+    def backfill(self, *, start: Moment, end: Moment) -> Shown:
+        """Run the missed cycles of a window, oldest first; readers keep the newest predictions.
+
+        Parameters
+        ----------
+        start, end
+            Slots from `start` on, before `end`: `--from` and `--to` of the command.
+        """
+        from automl import report
+        from automl.backfill import backfill
+
+        first, last = required_moment(start, "start"), required_moment(end, "end")
+        with quiet_libraries():
+            done = backfill(self.problem, self.workspace, first, last)
+        return Shown(done.document, report.backfill_text)
+
+    def reproduce(self, *, cycle: Moment) -> Shown:
+        """Rebuild a past cycle from its snapshot and compare; nothing of the workspace changes."""
+        from automl import report
+        from automl.reproduction import reproduce
+
+        as_of = required_moment(cycle, "cycle")
+        with quiet_libraries():
+            found = reproduce(self.problem, self.workspace, as_of)
+        return Shown(found.document, report.reproduction_text)
+
+    def backtest(
+        self,
+        *,
+        start: Moment,
+        end: Moment,
+        every: str | Span | None = None,
+        policies: Sequence[str] = (),
+        budget: str | Span | None = None,
+        workers: int = 1,
+    ) -> Shown:
+        """Replay past cycles under several retraining policies; champion and predictions stay as they are.
+
+        Parameters
+        ----------
+        start, end
+            The window, `--from` and `--to` of the command: the last batch ends by its end.
+        every
+            Time between cycles, such as "7d". Default: the slots of the schedule.
+        policies
+            Values of retraining.when, or paths of Python files. Default: the problem's own and the usual ones.
+        budget
+            Wall clock of the whole backtest, such as "30m"; the same call continues it.
+        workers
+            Policies replayed at once; they share the cores.
+
+        Raises
+        ------
+        ProblemError
+            The window is empty or too short, or a policy is unknown.
+        HistoryError
+            The window has no labels, or its first cycle is refused.
+        """
+        from automl import backtest, report
+
+        options = backtest_options(
+            start=start, end=end, every=every, policies=policies, budget=budget, workers=workers
+        )
+        with quiet_libraries():
+            document = backtest.backtest(self.problem, self.workspace, options)
+        return Shown(document, report.backtest_text)
+
+    def regret(self) -> pd.DataFrame:
+        """Past decisions, one row each: what the rejected blend lost on the blocks after it, and what the cycle cost.
+
+        `gain` is the mean relative gain of the rejected blend over the chosen one, `right` whether it did no better;
+        both are missing where no later cycle scored the two on a new block (`text` says why).
+        """
+        import pandas as pd
+
+        from automl import report
+
+        rows = report.regrets(self.problem, self.workspace)
+        return pd.DataFrame(rows, columns=list(report.REGRET_COLUMNS)).set_index("as_of")
