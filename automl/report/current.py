@@ -23,17 +23,14 @@ def finished(
     store = Store(workspace)
     as_of = options.as_of or default_as_of(problem, verb, now())
     found = store.find_cycle(problem.name, "score" if verb == "score" else "retrain", as_of)
+    if verb == "cycle" and found is not None and found.status in UNSCORED:
+        scored = store.find_cycle(problem.name, "score", as_of)
+        found = scored if scored and scored.ended else None
     champion, live = store.champion(problem.name), store.live(problem.table)
     lagging = (champion and not champion.projected) or (
         live and problem.publish.parquet and live.exported_at is None
     )
-    if (
-        found is None
-        or not found.ended
-        or lagging
-        or found.unrecorded
-        or (verb == "cycle" and found.status in UNSCORED)
-    ):
+    if found is None or not found.ended or lagging or found.unrecorded:
         return None
     return ended_result(store, problem, found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import sqlite3
 from datetime import timedelta
@@ -21,7 +22,7 @@ from automl.store import Store
 from automl.workspace import open_workspace
 from tests.support.parcels import AS_OF
 from tests.support.workspaces import file as file  # a fixture
-from tests.support.workspaces import opened, rows, standing
+from tests.support.workspaces import opened, rows, standing, type_command
 
 WEEK = timedelta(days=7)
 
@@ -144,6 +145,19 @@ def test_missed_cycles_are_filled_oldest_first_and_readers_keep_the_newest(file:
     assert "1 refused or failed" in refused["reason"]
     with pytest.raises(ProblemError, match="found no slot"):
         backfill(problem, workspace, AS_OF, AS_OF)
+
+
+def test_the_commands_print_one_document_and_have_their_exit_codes(file: Path) -> None:
+    done = type_command(
+        file, "backfill", "--from", f"{AS_OF - WEEK:%Y-%m-%d}", "--to", f"{AS_OF:%Y-%m-%d}"
+    )
+    assert (done.returncode, json.loads(done.stdout)["there"]) == (0, 1), done.stderr
+    shutil.rmtree(open_workspace(file).history("parcels") / "parts")
+    done = type_command(file, "reproduce", "--cycle", f"{AS_OF:%Y-%m-%d}")
+    assert done.returncode == 1, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["equal"], document["checks"][0]["same"]) == (False, None)
+    assert "Traceback" not in done.stderr
 
 
 def test_past_decisions_are_scored_again(file: Path) -> None:

@@ -66,6 +66,7 @@ def test_a_skip_fits_nothing_and_the_champion_scores(file: Path) -> None:
     # the same command again is a no-op
     again = run_cycle(file, LATER)
     assert again.already
+    assert project.cycle(as_of=LATER).already
     assert standing(file) == after
 
     # a plan on the command line overrides the policy
