@@ -25,7 +25,7 @@ def finished(
     found = store.find_cycle(problem.name, "score" if verb == "score" else "retrain", as_of)
     if verb == "cycle" and found is not None and found.status in UNSCORED:
         scored = store.find_cycle(problem.name, "score", as_of)
-        found = scored if scored and scored.ended else None
+        found = scored if scored and scored.ended and not found.unrecorded else None
     champion, live = store.champion(problem.name), store.live(problem.table)
     lagging = (champion and not champion.projected) or (
         live and problem.publish.parquet and live.exported_at is None
