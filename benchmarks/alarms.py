@@ -11,6 +11,7 @@ mean for good, and two windows are looked at.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -163,7 +164,7 @@ def real_tables(folder: str | None) -> dict[str, Any]:
         times = pd.to_datetime(frame[table.time]).to_numpy()
         edges = pd.date_range(times[0].astype("datetime64[D]"), times[-1], freq="7D").to_numpy()
         bounds = np.searchsorted(times, edges)
-        slices = [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+        slices = [slice(a, b) for a, b in itertools.pairwise(bounds)]
         measures = [
             m
             for name in frame.columns

@@ -30,12 +30,14 @@ from automl.history.rows.personal import (
     personal_keys,
 )
 from automl.history.rows.roles import ROW_ID, learning_only
+from automl.history.storage.cleaning import clean
 from automl.history.storage.snapshots import (
     Folders,
     Pull,
     Snapshot,
-    clean,
     frozen_batch,
+    frozen_history,
+    newest_pull,
     pulls,
     read,
     row_ids,
@@ -55,9 +57,11 @@ __all__ = [
     "clean",
     "error_text",
     "frozen_batch",
+    "frozen_history",
     "hashed",
     "hide_error_text",
     "learning_only",
+    "newest_pull",
     "personal_keys",
     "plain_keys",
     "probe",

@@ -17,7 +17,7 @@ from automl.history.rows.personal import hashed, personal_keys
 from automl.history.rows.shaping import Window
 from automl.history.sources import Since
 from automl.history.storage.parts import Part
-from automl.history.storage.snapshots import Folders, Pull, load, pulls
+from automl.history.storage.snapshots import Folders, Pull, load, newest_pull
 from automl.problem import Problem
 
 __all__ = ["LastPull", "edges", "last_pull", "recipe_digest"]
@@ -72,10 +72,9 @@ def last_pull(
     FullPullError
         There is none, or its rows cannot be used.
     """
-    records = pulls(folders)
-    if not records:
+    last = newest_pull(folders)
+    if last is None:
         raise FullPullError("the first pull")
-    last = records[-1]
     if not recipe:
         raise FullPullError("there is no contract")
     _refuse_earlier(last, window, verify=verify)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,7 +20,7 @@ from automl.retrain.probation import (
     searched_cycles,
 )
 from automl.retrain.search import Sweep
-from automl.store import Release, Store
+from automl.store import Release, Store, recent_since
 
 __all__ = ["Case", "Dated", "gather"]
 
@@ -103,7 +103,7 @@ def gather(job: Job, sweep: Sweep) -> Case:
     scored = dict(candidates)
     if watched:
         scored.setdefault(watched.blend.id, (watched.blend, watched.labels_until))
-    past = [e for e in job.store.evidence(job.problem.name) if e.cycle < job.as_of]
+    past = _past(job, scored, min(block.start for block in work.blocks))
     # losses in two metrics are not comparable
     past = [e for e in past if e.metric in ("", work.metric.name)]
     tried = losses_of_trials(job.as_of, sweep, chosen_on)
@@ -122,6 +122,15 @@ def gather(job: Job, sweep: Sweep) -> Case:
         confidence=_confidence(job.store, job.problem, job.as_of, champion),
         doubted=frozenset(doubted(job.store, job.problem.name, job.as_of, blends)),
     )
+
+
+def _past(job: Job, scored: Iterable[str], starting: datetime) -> list[BlockLoss]:
+    """Evidence of earlier cycles that still weighs anything, and every loss of these blends on the present blocks."""
+    store, name = job.store, job.problem.name
+    since = recent_since(store, name, job.as_of)
+    blends = sorted(scored) if since is not None else ()
+    known = store.evidence(name, blends=blends, starting=starting, since=since)
+    return [e for e in known if e.cycle < job.as_of]
 
 
 def _confidence(store: Store, problem: Problem, as_of: datetime, champion: Release | None) -> float:

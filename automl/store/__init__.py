@@ -1,6 +1,7 @@
 """The one truth of a workspace: cycles, releases, generations, ledger; SQLite or PostgreSQL."""
 
 from automl.store.ledger import Entry, Waiting
+from automl.store.losses import recent_since
 from automl.store.monitoring import (
     WATCHED_TABLES,
     Alert,
@@ -55,6 +56,7 @@ __all__ = [
     "open_alert",
     "open_alerts",
     "profiles",
+    "recent_since",
     "rows_of",
     "store_as_it_is",
     "write_profiles",

@@ -7,6 +7,8 @@ here decides anything.
     rows       the values that the store returns
     database   engine, schema, lock and fence
     ledger     which version became champion when and why, and the waiting challenger
+    losses     evidence: losses of blends on blocks
+    monitoring  alerts, profiles, findings, and two tables next to the predictions
     releases   the rows of a release, written in one transaction
 """
 
@@ -14,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from math import isfinite
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,7 +23,7 @@ import sqlalchemy as sa
 from automl.modeling.losses import BlockLoss
 from automl.modeling.recipes import Blend
 from automl.redaction import redact
-from automl.store import ledger
+from automl.store import ledger, losses
 from automl.store import tables as t
 from automl.store.database import Database
 from automl.store.ledger import Entry, Waiting
@@ -196,67 +197,21 @@ class Store(Database):
         ]
 
     def evidence(
-        self, problem: str, *, blends: Sequence[str] = (), since: datetime | None = None
+        self,
+        problem: str,
+        *,
+        blends: Sequence[str] = (),
+        starting: datetime | None = None,
+        since: datetime | None = None,
     ) -> list[BlockLoss]:
-        """All evidence of a problem, oldest cycle first; of some blends, or of cycles from `since` on, if given.
-
-        Evidence without a metric is older than any with one, and takes the metric of the oldest of these: that of
-        the first cycle after the upgrade.
-        """
-        query = (
-            sa.select(t.evidence)
-            .where(t.evidence.c.problem == problem)
-            .order_by(t.evidence.c.cycle)
-        )
-        if blends:
-            query = query.where(t.evidence.c.blend.in_(blends))
-        if since is not None:
-            query = query.where(t.evidence.c.cycle >= naive(since))
-        rows = self._all(query)
-        oldest = next((r.metric for r in rows if r.metric), "")
-        return [
-            BlockLoss(
-                cycle=aware(r.cycle),
-                blend=r.blend,
-                start=aware(r.start),
-                end=aware(r.end),
-                rows=r.rows,
-                loss=r.loss,
-                baseline_loss=r.baseline_loss,
-                kind=r.kind,
-                metric=r.metric or oldest,
-            )
-            for r in rows
-        ]
+        """Evidence of a problem, oldest cycle first: all of it, or what `losses.read` narrows it to."""
+        return losses.read(self, problem, blends=blends, starting=starting, since=since)
 
     def add_evidence(
-        self, connection: sa.Connection, problem: str, losses: Sequence[BlockLoss]
+        self, connection: sa.Connection, problem: str, made: Sequence[BlockLoss]
     ) -> None:
         """Append the losses of a cycle; a repeated cycle replaces its own, an undefined loss is left out."""
-        for cycle_at in {loss.cycle for loss in losses}:
-            connection.execute(
-                t.evidence.delete().where(
-                    t.evidence.c.problem == problem, t.evidence.c.cycle == naive(cycle_at)
-                )
-            )
-        rows = [
-            {
-                "problem": problem,
-                "cycle": naive(x.cycle),
-                "blend": x.blend,
-                "start": naive(x.start),
-                "end": naive(x.end),
-                "rows": x.rows,
-                "loss": x.loss,
-                "baseline_loss": x.baseline_loss,
-                "kind": x.kind,
-                "metric": x.metric or None,
-            }
-            for x in losses
-            if isfinite(x.loss)
-        ]
-        if rows:
-            connection.execute(t.evidence.insert(), rows)
+        losses.write(connection, problem, made)
 
     # ---- decisions, releases, shadows
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from automl.errors import HistoryError
-from automl.files import is_abandoned, write_json
+from automl.files import write_json
 from automl.history.rows.kinds import ARROW, ColumnKind
 from automl.history.rows.local_time import utc_naive
 from automl.history.rows.names import UPDATED
@@ -34,9 +34,10 @@ __all__ = [
     "Folders",
     "Pull",
     "Snapshot",
-    "clean",
     "freeze",
     "frozen_batch",
+    "frozen_history",
+    "newest_pull",
     "pull_name",
     "pulls",
     "read",
@@ -182,7 +183,15 @@ def freeze(
 
 def frozen_batch(folders: Folders, digest: str) -> Snapshot | None:
     """The frozen rows of an earlier batch; None if their manifest was removed."""
-    path = folders.batches / f"{digest[:24]}.json"
+    return _frozen(folders.batches / f"{digest[:24]}.json")
+
+
+def frozen_history(folders: Folders, digest: str) -> Snapshot | None:
+    """The labelled rows that an earlier pull froze; None if their manifest was removed."""
+    return _frozen(folders.snapshots / f"{digest[:24]}.json")
+
+
+def _frozen(path: Path) -> Snapshot | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -304,39 +313,12 @@ def record(folders: Folders, pull: Pull) -> None:
     write_json(folders.pulls / f"{pull.name}.json", pull.to_json())
 
 
-def clean(folders: Folders, referred: Iterable[str], keep: int = 12) -> int:
-    """Remove snapshots, pulls and parts that nothing refers to; returns the bytes that were freed.
-
-    What stays: the `keep` newest pulls, every snapshot or batch whose digest is in `referred`, and
-    their parts. Half-written files of a killed pull are removed when its process is dead, or after an
-    hour.
-    """
-    wanted = set(referred)
-    records = pulls(folders)
-    newest = records[-keep:]
-    wanted |= {p.snapshot for p in newest}
-    used_parts: set[str] = set()
-    freed = 0
-    manifests = [*folders.snapshots.glob("*.json"), *folders.batches.glob("*.json")]
-    manifests.sort(key=lambda f: f.stat().st_mtime)
-    batches = {f for f in manifests if f.parent == folders.batches}
-    fresh = set(sorted(batches, key=lambda f: f.stat().st_mtime)[-keep:])
-    gone: list[Path] = []
-    for manifest in manifests:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-        if content["digest"] in wanted or manifest in fresh:
-            used_parts |= {p["name"] for p in content["parts"]}
-        else:
-            gone.append(manifest)
-    gone += [folders.pulls / f"{p.name}.json" for p in records[:-keep] if p.snapshot not in wanted]
-    files = {p.quarantine for p in records if p in newest or p.snapshot in wanted}
-    gone += [f for f in folders.quarantine.glob("*.parquet") if f.name not in files]
-    gone += [f for f in folders.parts.glob("*.parquet") if f.stem not in used_parts]
-    gone += [f for f in folders.root.glob("*/*.tmp") if is_abandoned(f)]
-    for path in gone:
-        freed += path.stat().st_size
-        path.unlink(missing_ok=True)
-    return freed
+def newest_pull(folders: Folders) -> Pull | None:
+    """The recorded pull of the latest as_of; the names of records are in that order."""
+    name = max((f.name for f in folders.pulls.glob("*.json")), default=None)
+    if name is None:
+        return None
+    return Pull.from_json(json.loads((folders.pulls / name).read_text(encoding="utf-8")))
 
 
 def _overlaps(part: Part, since: datetime | None, until: datetime | None) -> bool:

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from automl.errors import ProblemError
+from automl.modeling.losses import BlockLoss
 from automl.store import (
     Profile,
     Store,
@@ -22,10 +23,12 @@ from automl.store import (
     open_alert,
     open_alerts,
     profiles,
+    recent_since,
     rows_of,
     write_profiles,
     write_watch,
 )
+from automl.store import losses as losses_module
 from automl.store import monitoring as module
 from automl.workspace import open_workspace
 
@@ -141,3 +144,55 @@ def test_recovered_alerts_and_old_profiles_are_forgotten(
     kept = profiles(store, "p")
     assert [p.content["a"] for p in kept] == [4, 5, 6, 7]
     assert [p.content["a"] for p in profiles(store, "p", before=AT + 6 * DAY)] == [4, 5]
+
+
+def test_evidence_can_be_narrowed_to_recent_cycles_and_to_blends_on_present_blocks(
+    store: Store,
+) -> None:
+    losses = [
+        BlockLoss(
+            cycle=AT + number * DAY,
+            blend=blend,
+            start=AT + (number - 2) * DAY,
+            end=AT + (number - 1) * DAY,
+            rows=10,
+            loss=0.5,
+            baseline_loss=1.0,
+            kind="out_of_sample",
+            metric="log_loss",
+        )
+        for number in range(6)
+        for blend in ("a", "b")
+    ]
+    with store.writer.begin() as connection:
+        store.add_evidence(connection, "p", losses)
+    recent = store.evidence("p", since=AT + 4 * DAY)
+    assert {x.cycle for x in recent} == {AT + 4 * DAY, AT + 5 * DAY}
+    assert {x.blend for x in store.evidence("p", blends=["a"])} == {"a"}
+    both = store.evidence("p", blends=["a"], starting=AT, since=AT + 5 * DAY)
+    found = sorted((x.blend, (x.cycle - AT).days) for x in both)
+    assert found == [("a", 2), ("a", 3), ("a", 4), ("a", 5), ("b", 5)]
+
+
+def test_the_two_hundredth_newest_retraining_begins_what_is_recent(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses_module, "RECENT", 3)
+    for number in range(5):
+        assert recent_since(store, "p", AT + number * DAY) == (
+            AT + (number - 3) * DAY if number >= 3 else None
+        )
+        store.open_cycle("p", "retrain", AT + number * DAY, 1, "digest")
+
+
+def test_snapshots_that_a_decision_refers_to_are_found_without_reading_every_receipt(
+    store: Store,
+) -> None:
+    for number, (status, digest) in enumerate(
+        [("kept", "a"), ("failed", "b"), ("published", "c"), ("dry-run", "d"), ("kept", None)]
+    ):
+        cycle = store.open_cycle("p", "retrain", AT + number * DAY, 1, "digest")
+        if digest:
+            store.note(cycle, snapshot={"digest": digest, "rows": 1})
+        store.end_cycle(cycle, status, "")
+    assert store.referred("p") == {"a", "c"}
