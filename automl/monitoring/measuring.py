@@ -17,7 +17,7 @@ from automl.monitoring.blocks import block_statistics, from_profiles, profile_of
 from automl.monitoring.drift import BlockStatistics, Drift, blocks_needed, drift_of
 from automl.monitoring.expected import Calibration, calibrate
 from automl.monitoring.performance import Performance, by_time, likely_cause, performance_of
-from automl.monitoring.promises import LEAST_ROWS, Promise, promise_of
+from automl.monitoring.promises import LEAST_ROWS, Promise, evidence_of, promise_of
 from automl.monitoring.realised import Labelled, as_in_history, match_labels, published_output
 from automl.monitoring.watching import Watching
 from automl.store import Generation, Profile, profiles, rows_of, write_profiles
@@ -145,8 +145,7 @@ def _is_main(row: Mapping[str, Any], metric: str) -> bool:
 def _promises(watching: Watching, kept: Sequence[Generation]) -> dict[int, Promise | None]:
     releases = watching.releases
     made = {g.id: releases[g.model_version] for g in kept if g.model_version in releases}
-    blends = sorted({r.blend.id for r in made.values()})
-    evidence = watching.store.evidence(watching.problem.name, blends=blends) if blends else []
+    evidence = evidence_of(watching.store, watching.problem, list(made.values()))
     name = watching.problem.metric.name
     return {id_: promise_of(evidence, r.blend.id, name, r.as_of) for id_, r in made.items()}
 

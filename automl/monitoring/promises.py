@@ -15,13 +15,14 @@ from scipy.special import stdtrit
 
 from automl.modeling.losses import DISCOUNT, BlockLoss, Evidence
 from automl.problem import HIGHER_IS_BETTER, Problem
-from automl.store import Generation, Store
+from automl.store import Generation, Release, Store
 
-__all__ = ["LiveLoss", "Promise", "live_losses", "promise_of"]
+__all__ = ["LiveLoss", "Promise", "evidence_of", "live_losses", "promise_of"]
 
 USUAL_NOISE = 0.1  # standard deviation of a block's log loss, before anything is measured
 NOISE_WORTH = 4  # blocks that the usual noise counts for
 LEAST_NOISE = 0.01
+YOUNG = 80  # blocks; the weight of an older one is 0.85 ** 80 = 2e-6
 LEAST_LOSS = 1e-6  # below, a ratio of losses says nothing
 LEAST_ROWS = 30  # labelled rows of a generation; fewer are no block
 DEGRADED = 0.005  # share of champions as good as promised that are called worse than that
@@ -152,12 +153,23 @@ def promise_of(
     )
 
 
+def evidence_of(store: Store, problem: Problem, releases: Sequence[Release]) -> list[BlockLoss]:
+    """Evidence of the blends of these releases, of blocks young enough to weigh anything."""
+    if not releases:
+        return []
+    oldest = min(r.as_of for r in releases)
+    starting = problem.validation.block.before(oldest, YOUNG, zone=problem.zone)
+    blends = sorted({r.blend.id for r in releases})
+    return store.evidence(problem.name, blends=blends, starting=starting)
+
+
 def live_losses(store: Store, problem: Problem, *, limit: int = 12) -> list[LiveLoss]:
     """The newest published generations that have labels, each against its promise, oldest first."""
     generations = [g for g in store.generations(problem.name, limit=limit) if g.labelled_rows]
-    blends = {r.model_version: (r.blend.id, r.as_of) for r in store.releases(problem.name)}
-    wanted = {blends[g.model_version][0] for g in generations if g.model_version in blends}
-    evidence = store.evidence(problem.name, blends=sorted(wanted)) if wanted else []
+    releases = {r.model_version: r for r in store.releases(problem.name)}
+    used = [releases[g.model_version] for g in generations if g.model_version in releases]
+    blends = {r.model_version: (r.blend.id, r.as_of) for r in used}
+    evidence = evidence_of(store, problem, used)
     found = [_live_loss(g, problem, blends, evidence) for g in generations]
     return sorted((x for x in found if x is not None), key=lambda x: (x.as_of, x.generation))
 

@@ -125,13 +125,15 @@ def _realised(
 ) -> list[RealisedLoss]:
     """Losses of published generations, newest first, as they were known at as_of."""
     metric, name = get_metric(problem.metric.name), problem.metric.name
-    evidence = [e for e in store.evidence(problem.name) if e.cycle < as_of]
-    evidence = [e for e in evidence if e.metric in ("", name)]
     releases = {r.model_version: r for r in store.releases(problem.name, limit=10 * LOOKED_BACK)}
+    generations = _generations(store, problem, as_of)
+    made = {releases[g.model_version].blend.id for g in generations if g.model_version in releases}
+    evidence = store.evidence(problem.name, blends=sorted(made)) if made else []
+    evidence = [e for e in evidence if e.cycle < as_of and e.metric in ("", name)]
     newest = store.newest_as_of(problem.name, "retrain")
     backfill = newest is not None and newest > as_of
     found = []
-    for g in _generations(store, problem, as_of):
+    for g in generations:
         score, release = g.realised.get(name), releases.get(g.model_version)
         # scores of a later cycle know labels that were not known yet, unless all were
         unknown = backfill and g.until > problem.mature(as_of)
