@@ -35,6 +35,10 @@ __all__ = [
 ]
 
 MLFLOW_ENV = "mlflow.env"
+ENV_FILE = "AUTOML_ENV_FILE"
+FROM_FILES = (
+    "AUTOML_READ_FROM_FILES"  # names of the variables that a file has set in this environment
+)
 
 # Set for this process and its children unless the user has set them. The thread settings must be set
 # before numpy or LightGBM is loaded: spinning OpenMP threads made fits 10-25 times slower on shared
@@ -146,17 +150,23 @@ def now() -> datetime:
 
 
 def day_of(moment: datetime) -> str:
-    """The day; with the time of day when it is not midnight.
+    """The day; with the time of day when it is not midnight, and seconds when there are.
 
     >>> day_of(datetime(2026, 3, 2)), day_of(datetime(2026, 3, 2, 6, 30))
     ('2026-03-02', '2026-03-02T06:30')
     """
+    if moment.second:
+        return f"{moment:%Y-%m-%dT%H:%M:%S}"
     midnight = (moment.hour, moment.minute) == (0, 0)
     return f"{moment:%Y-%m-%d}" if midnight else f"{moment:%Y-%m-%dT%H:%M}"
 
 
 def export_settings(start: Path) -> Path | None:
-    """Add `mlflow.env` and the defaults to the environment; variables that are set stay unchanged.
+    """Add the variables of files and the defaults to the environment; called again, it reads the files again.
+
+    Variables of AUTOML_ENV_FILE replace those of the environment: credentials that change while a schedule is
+    served come from there. Those of `mlflow.env` and the defaults fill in what is not set. What an earlier call
+    took from a file, in this process or in one that started it, is replaced, or removed with its line.
 
     Must run before mlflow, prefect, numpy or lightgbm is imported: they read the environment on import.
     Returns the `mlflow.env` that was used: AUTOML_MLFLOW_ENV, or the nearest one at or above `start`.
@@ -164,22 +174,41 @@ def export_settings(start: Path) -> Path | None:
     Raises
     ------
     ProblemError
-        AUTOML_MLFLOW_ENV names a file that does not exist.
+        AUTOML_ENV_FILE or AUTOML_MLFLOW_ENV names a file that does not exist.
     """
     start = start.resolve()
-    chosen = os.environ.get("AUTOML_MLFLOW_ENV")
-    if chosen and not (start / chosen).is_file():
-        raise ProblemError(
-            f"AUTOML_MLFLOW_ENV: found no file at {start / chosen}",
-            code="no_environment",
-            next_step="Set AUTOML_MLFLOW_ENV to the path of an mlflow.env, or unset it.",
-        )
+    earlier = set(os.environ.get(FROM_FILES, "").split())
+    own = _named_file(ENV_FILE, start)
+    found = _read_env(own) if own else {}
     folders = [start, *start.parents]
     nearest = next((f / MLFLOW_ENV for f in folders if (f / MLFLOW_ENV).is_file()), None)
-    file = start / chosen if chosen else nearest
-    for key, value in {**DEFAULTS, **(_read_env(file) if file else {})}.items():
+    file = _named_file("AUTOML_MLFLOW_ENV", start) or nearest
+    for key, value in (_read_env(file) if file else {}).items():
+        if key not in found and (key in earlier or key not in os.environ):
+            found[key] = value
+    for name in earlier - found.keys():
+        os.environ.pop(name, None)
+    os.environ.update(found)
+    if found or earlier:
+        os.environ[FROM_FILES] = " ".join(sorted(found))
+    for key, value in DEFAULTS.items():
         os.environ.setdefault(key, value)
     return file
+
+
+def _named_file(variable: str, start: Path) -> Path | None:
+    """The file that a variable names, relative to `start`."""
+    name = os.environ.get(variable)
+    if not name:
+        return None
+    if not (start / name).is_file():
+        wanted = "a file of variables" if variable == ENV_FILE else "an mlflow.env"
+        raise ProblemError(
+            f"{variable}: found no file at {start / name}",
+            code="no_environment",
+            next_step=f"Set {variable} to the path of {wanted}, or unset it.",
+        )
+    return start / name
 
 
 def open_workspace(problem_file: Path, settings: Settings | None = None) -> Workspace:
@@ -227,6 +256,10 @@ def _tracking_uri(configured: str) -> str:
         os.environ["MLFLOW_TRACKING_PASSWORD"] = login.password
         if os.environ.get("MLFLOW_TRACKING_URI") == configured:
             os.environ["MLFLOW_TRACKING_URI"] = address
+        from_files = os.environ.get(FROM_FILES, "").split()
+        if "MLFLOW_TRACKING_URI" in from_files:  # the login goes with the address
+            login_names = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
+            os.environ[FROM_FILES] = " ".join(sorted({*from_files, *login_names}))
     return address
 
 

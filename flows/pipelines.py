@@ -1,151 +1,170 @@
-"""The pipelines as Prefect flows: one task per step, retries and timeouts only on steps that reach out."""
+"""The pipelines as Prefect flows: what a run is called, how its steps are shown, and in which state it ends."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal
 
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
+from prefect import Flow, flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext, TaskRunContext
-from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-import automl.retrain
-import automl.score
-from automl.cycles.options import BACKWARDS, RunOptions, default_as_of
+from automl.api.arguments import duration
+from automl.api.running import Verb, run_verb
+from automl.cycles.options import BACKWARDS, RunOptions
 from automl.cycles.result import CycleResult
-from automl.cycles.steps import Step, step
-from automl.errors import AutomlError
-from automl.problem import Problem, Span, load_problem
-from automl.redaction import WithoutSecrets, redact
+from automl.cycles.steps import step
+from automl.errors import AutomlError, BusyError, ProblemError
+from automl.problem import Problem, load_problem
+from automl.report import in_effect
 from automl.review import approve_if_tagged
-from automl.store import Store
-from automl.workspace import open_workspace
+from automl.workspace import Workspace, now, open_workspace
+from flows.artifacts import show_failure, show_result
+from flows.logs import Findings, forward_logs
+from flows.moments import as_of_of, name_of, run_name, utc
+from flows.progress import followed
+from flows.tasks import as_shown, as_task, failed_state, one_line
+from flows.watching import watched_state
 
-__all__ = ["approvals", "cycle", "retrain", "score"]
+__all__ = ["FLOWS", "approvals", "cycle", "monitor", "retrain", "score"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
-IO_RETRIES = 2
-IO_RETRY_SECONDS = 10
-IO_TIMEOUT_SECONDS = 900  # a pull or an upload that takes longer is stuck
-UNREACHABLE = 5  # exit code; other refusals would be refused again
+Plan = Literal["auto", "refit", "warm", "full"]
 apply_approvals = step("apply approvals", io=True)(approve_if_tagged)
 
 
-def _retriable(_task: Any, _run: Any, state: State[Any]) -> bool:
-    error = state.result(raise_on_failure=False)
-    return not isinstance(error, AutomlError) or error.exit_code == UNREACHABLE
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """The parameters of a run beyond its file."""
 
+    as_of: datetime | None = None
+    budget: str | None = None
+    plan: Plan = "auto"
+    again: bool = False
+    reason: str = ""
+    backfill: bool = False
+    event: str = ""
 
-def as_task(step: Step[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a step of a cycle as a Prefect task; retries and a timeout if the step reaches out."""
-    options: dict[str, Any] = {
-        "name": step.name,
-        "task_run_name": step.name,
-        "persist_result": False,
-        "cache_policy": NO_CACHE,
-    }
-    if step.io:
-        options |= {
-            "retries": IO_RETRIES,
-            "retry_delay_seconds": IO_RETRY_SECONDS,
-            "timeout_seconds": IO_TIMEOUT_SECONDS,
-            "retry_condition_fn": _retriable,
-        }
+    def options(self, problem: Problem, verb: str) -> RunOptions:
+        """As a command has them."""
+        given = {"as_of": self.as_of, "event": self.event}
+        return RunOptions(
+            as_of=as_of_of(problem, verb, given, utc(flow_run.scheduled_start_time)),
+            budget=duration(self.budget or None, "budget"),
+            plan=self.plan,
+            again=self.again,
+            reason=self.reason,
+            backfill=self.backfill,
+            trigger="event" if self.event else "prefect",
+        )
 
-    def body() -> T:  # arguments stay out of Prefect: it would serialise and store them
-        try:
-            return step(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001  raised again
-            raise _as_shown(error) from None
-
-    return task(**options)(body)()
-
-
-def _as_shown(error: Exception) -> Exception:
-    """The error as Prefect may log and store it; raised without its cause, whose text may hold a secret."""
-    text = redact(str(error))
-    if isinstance(error, AutomlError) or text == str(error):
-        return error
-    return AutomlError(f"{type(error).__name__}: {text}", code="unexpected")
+    @property
+    def of_the_schedule(self) -> bool:
+        """Whether the run has the as_of of its slot."""
+        return self.as_of is None and not self.event
 
 
 def _run_name() -> str:
-    given = flow_run.parameters
+    """Problem and as_of; for a problem file that cannot be read, its name and the time of the run."""
+    given, moment = flow_run.parameters, utc(flow_run.scheduled_start_time)
     try:
-        problem = load_problem(given["file"])
-    except AutomlError:  # the run reports what is wrong with it
-        return f"{Path(given['file']).name} · {given.get('as_of') or 'newest slot'}"
-    if "as_of" not in given:
-        return f"{problem.name} · approvals"
-    when = given["as_of"] or f"{_slot(problem, flow_run.flow_name or ''):%Y-%m-%d %H:%M}"
-    return f"{problem.name} · {when}"
-
-
-def _slot(problem: Problem, verb: str) -> datetime:
-    """The slot that this run was scheduled for; the newest slot when a person started the run.
-
-    Not the newest slot now: a run that starts late would take the slot of the next.
-    """
-    # Prefect's datetime type loses its zone in arithmetic
-    moment = datetime.fromtimestamp(flow_run.scheduled_start_time.timestamp(), UTC)
-    return default_as_of(problem, verb, moment)
-
-
-def _forward_logs() -> None:
-    """Show the engine's log lines with the run in Prefect, not only in the serving process."""
-    logger = logging.getLogger("automl")
-    logger.setLevel(logging.INFO)
-    if any(isinstance(handler, APILogHandler) for handler in logger.handlers):
-        return
-    handler = APILogHandler()
-    handler.setFormatter(WithoutSecrets())
-    # a thread of ours belongs to no run: Prefect would warn that it cannot assign the line
-    handler.addFilter(lambda _: bool(TaskRunContext.get() or FlowRunContext.get()))
-    logger.addHandler(handler)
+        return name_of(load_problem(given["file"]), flow_run.flow_name or "", given, moment)
+    except AutomlError:  # the run reports what is wrong
+        return run_name(Path(given["file"]).name, moment)
 
 
 @flow(name="cycle", flow_run_name=_run_name, persist_result=False)
-def cycle(file: str, as_of: str | None = None, budget: str | None = None) -> State[Any]:
+def cycle(
+    file: str,
+    as_of: datetime | None = None,
+    budget: str | None = None,
+    plan: Plan = "auto",
+    again: bool = False,
+    reason: str = "",
+    backfill: bool = False,
+    event: str = "",
+) -> State[Any]:
     """Retrain and score one problem in a single commit.
 
     Args:
         file: Path of the problem file on the machine that serves this deployment.
-        as_of: Logical now in UTC, such as 2026-03-02; empty: the slot that the run is scheduled for.
+        as_of: The time the cycle pretends it is, UTC without an offset. Empty: the slot that the run is scheduled for.
         budget: Replaces sweep.budget, such as 90s or 5m.
+        plan: How much to search. Auto: by what has changed, or as retraining.when says.
+        again: Run a finished cycle again; needs a reason.
+        reason: Recorded with the decision of a cycle that runs again.
+        backfill: Fill in a cycle older than the newest one.
+        event: Name of the event that started the run. Its as_of is then the minute of the run, not a slot.
     """
-    return _pipeline("cycle", automl.score.cycle, file, as_of, budget)
+    wanted = _Wanted(
+        as_of=as_of,
+        budget=budget,
+        plan=plan,
+        again=again,
+        reason=reason,
+        backfill=backfill,
+        event=event,
+    )
+    return _pipeline("cycle", file, wanted)
 
 
 @flow(name="retrain", flow_run_name=_run_name, persist_result=False)
-def retrain(file: str, as_of: str | None = None, budget: str | None = None) -> State[Any]:
+def retrain(
+    file: str,
+    as_of: datetime | None = None,
+    budget: str | None = None,
+    plan: Plan = "auto",
+    again: bool = False,
+    reason: str = "",
+    backfill: bool = False,
+    event: str = "",
+) -> State[Any]:
     """Retrain one problem and release its champion; predictions stay until the next score.
 
     Args:
         file: Path of the problem file on the machine that serves this deployment.
-        as_of: Logical now in UTC, such as 2026-03-02; empty: the slot that the run is scheduled for.
+        as_of: The time the cycle pretends it is, UTC without an offset. Empty: the slot that the run is scheduled for.
         budget: Replaces sweep.budget, such as 90s or 5m.
+        plan: How much to search. Auto: by what has changed, or as retraining.when says.
+        again: Run a finished cycle again; needs a reason.
+        reason: Recorded with the decision of a cycle that runs again.
+        backfill: Fill in a cycle older than the newest one.
+        event: Name of the event that started the run. Its as_of is then the minute of the run, not a slot.
     """
-    return _pipeline("retrain", automl.retrain.retrain, file, as_of, budget)
+    wanted = _Wanted(
+        as_of=as_of,
+        budget=budget,
+        plan=plan,
+        again=again,
+        reason=reason,
+        backfill=backfill,
+        event=event,
+    )
+    return _pipeline("retrain", file, wanted)
 
 
 @flow(name="score", flow_run_name=_run_name, persist_result=False)
-def score(file: str, as_of: str | None = None) -> State[Any]:
+def score(
+    file: str,
+    as_of: datetime | None = None,
+    again: bool = False,
+    reason: str = "",
+    backfill: bool = False,
+) -> State[Any]:
     """Publish the champion's predictions for the coming rows of one problem.
 
     Args:
         file: Path of the problem file on the machine that serves this deployment.
-        as_of: Logical now in UTC, such as 2026-03-02; empty: the slot that the run is scheduled for.
+        as_of: The time the cycle pretends it is, UTC without an offset. Empty: the slot that the run is scheduled for.
+        again: Score a finished batch again; needs a reason.
+        reason: Recorded with the decision of a cycle that runs again.
+        backfill: Fill in a cycle older than the newest one.
     """
-    return _pipeline("score", automl.score.score, file, as_of, None)
+    wanted = _Wanted(as_of=as_of, again=again, reason=reason, backfill=backfill)
+    return _pipeline("score", file, wanted)
 
 
 @flow(name="approvals", flow_run_name=_run_name, persist_result=False)
@@ -155,60 +174,112 @@ def approvals(file: str) -> State[Any]:
     Args:
         file: Path of the problem file on the machine that serves this deployment.
     """
-    _forward_logs()
-    done = as_task(apply_approvals, load_problem(file), open_workspace(Path(file)))
-    if done is None:
-        return Completed(name="Skipped", message="no challenger was approved")
-    return _final_state(done)
+
+    def body(problem: Problem, workspace: Workspace, findings: Findings) -> State[Any]:
+        done = as_task(apply_approvals, problem, workspace)
+        if done is None:
+            return Completed(name="Skipped", message="no challenger was approved")
+        return _final_state(done, workspace, findings)
+
+    return _reported(file, body)
 
 
-def _pipeline(
-    verb: str,
-    pipeline: Callable[..., CycleResult],
-    file: str,
-    as_of: str | None,
-    budget: str | None,
-) -> State[Any]:
-    _forward_logs()
-    problem = load_problem(file)
-    if as_of:
-        parsed = datetime.fromisoformat(as_of)
-        moment = parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-    else:
-        moment = _slot(problem, verb)
-    options = RunOptions(
-        as_of=moment, budget=Span.parse(budget) if budget else None, trigger="prefect"
-    )
+@flow(name="monitor", flow_run_name=_run_name, persist_result=False)
+def monitor(file: str, as_of: datetime | None = None) -> State[Any]:
+    """Measure published predictions on the labels that have arrived, watch the newest rows, and send events.
+
+    Args:
+        file: Path of the problem file on the machine that serves this deployment.
+        as_of: The time the run pretends it is, UTC without an offset. Empty: the slot that it is scheduled for.
+    """
+    wanted = _Wanted(as_of=as_of)
+
+    def body(problem: Problem, workspace: Workspace, findings: Findings) -> State[Any]:
+        try:
+            return watched_state(problem, workspace, wanted.options(problem, "monitor"), findings)
+        except BusyError as error:
+            if not _is_no_failure(error, wanted):
+                raise
+            return Completed(name="Skipped", message=one_line(str(error)))
+
+    return _reported(file, body)
+
+
+FLOWS: Mapping[str, Flow[..., Any]] = {
+    "cycle": cycle,
+    "retrain": retrain,
+    "score": score,
+    "approvals": approvals,
+    "monitor": monitor,
+}
+
+
+def _pipeline(verb: Verb, file: str, wanted: _Wanted) -> State[Any]:
+    def body(problem: Problem, workspace: Workspace, findings: Findings) -> State[Any]:
+        options = wanted.options(problem, verb)
+        try:
+            with followed(problem, workspace):
+                result = run_verb(
+                    problem,
+                    workspace,
+                    verb,
+                    options,
+                    run=as_task,
+                    catch_up=wanted.of_the_schedule,
+                )
+        except (ProblemError, BusyError) as error:
+            if not _is_no_failure(error, wanted):
+                raise
+            return Completed(name="Skipped", message=one_line(str(error)))
+        return _final_state(result, workspace, findings)
+
+    return _reported(file, body)
+
+
+def _is_no_failure(error: AutomlError, wanted: _Wanted) -> bool:
+    """Whether a run without an as_of of its own is not needed: a newer one has ended, or another one is at work."""
+    return wanted.as_of is None and (error.code == BACKWARDS or isinstance(error, BusyError))
+
+
+def _reported(file: str, body: Callable[[Problem, Workspace, Findings], State[Any]]) -> State[Any]:
+    """The state that `body` returns; of a refusal, a failed state with its sentence, and no traceback."""
+    findings, began = forward_logs(), now()
     try:
-        workspace = open_workspace(Path(file))
-        if Store(workspace).waiting(problem.name) is not None:
-            as_task(apply_approvals, problem, workspace)
-        return _final_state(pipeline(problem, workspace, options, run=as_task))
+        return body(load_problem(file), open_workspace(Path(file)), findings)
     except AutomlError as error:
-        if error.code == BACKWARDS and not as_of:  # a newer run has ended before this late run
-            return Completed(name="Skipped", message=str(error))
-        get_run_logger().error("%s\nnext: %s", error, error.next_step or "-")
-        raise error from None
+        return _failed_state(file, error, began)
     except Exception as error:  # noqa: BLE001  raised again
-        raise _as_shown(error) from None
+        raise as_shown(error) from None
 
 
-def _final_state(result: CycleResult) -> State[Any]:
-    """The flow's final state, named after the cycle's status; the decision becomes an artifact."""
-    name = result.problem.name
-    lines = [
-        f"**{name} as of {result.as_of:%Y-%m-%d %H:%M}: {result.status}**",
-        "",
-        f"- {result.reason}",
+def _final_state(result: CycleResult, workspace: Workspace, findings: Findings) -> State[Any]:
+    """The flow's final state; its message begins with how the cycle ended."""
+    for warning in result.warnings:
+        findings.add(warning)
+    show_result(result, workspace, findings.rows)
+    facts = [
+        f"{result.status} before" if result.already else result.status,
+        f"v{result.model_version}" if result.model_version else "",
+        f"{result.rows} rows" if result.rows else "",
+        result.reason,
     ]
-    if result.model_version:
-        lines.append(f"- champion: version {result.model_version}, MLflow run `{result.run_id}`")
-    if result.generation:
-        lines.append(
-            f"- predictions: {result.rows} rows, generation {result.generation}, table `{result.problem.table}`"
-        )
-    create_markdown_artifact("\n".join(lines), key=f"decision-{name.lower().replace('_', '-')}")
-    return Completed(
-        name="Skipped" if result.already else result.status.capitalize(),
-        message=f"v{result.model_version} · {result.rows or 0} rows · {result.reason}"[:500],
+    message = one_line(" · ".join(fact for fact in facts if fact))
+    return (
+        Completed(name="Skipped", message=message) if result.already else Completed(message=message)
     )
+
+
+def _failed_state(file: str, error: AutomlError, began: datetime) -> State[Any]:
+    """The flow's final state after a refusal: one line; the whole message goes to log and artifact."""
+    next_step = error.next_step.replace(" FILE", f" {file}")
+    name, unchanged, changed = Path(file).stem, "", False
+    try:
+        problem = load_problem(file)
+        name = problem.name
+        unchanged, changed = in_effect(problem, open_workspace(Path(file)), began)
+    except Exception:  # noqa: BLE001  what is in effect cannot be read, whatever the reason
+        unchanged = "champion and predictions, as far as can be seen"
+    effect = f"{'in effect' if changed else 'unchanged'}: {unchanged}"
+    get_run_logger().error("%s\n%s\nnext: %s", error, effect, next_step or "-")
+    show_failure(name, str(error), unchanged=unchanged, next_step=next_step)
+    return failed_state(error)

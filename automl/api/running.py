@@ -1,6 +1,6 @@
 """A run as every caller wants it: approvals first, finished cycles at once, missed slots afterwards.
 
-Commands and notebooks run this code. What it has to say beyond the result goes to the log.
+Commands, notebooks and flows run this code. What it has to say beyond the result goes to the log.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
+from automl.cycles.steps import Runner, call, step
 from automl.errors import AutomlError, UnreachableError
 
 if TYPE_CHECKING:
@@ -25,9 +26,22 @@ _log = logging.getLogger(__name__)
 
 
 def run_verb(
-    problem: Problem, workspace: Workspace, verb: Verb, options: RunOptions
+    problem: Problem,
+    workspace: Workspace,
+    verb: Verb,
+    options: RunOptions,
+    *,
+    run: Runner = call,
+    catch_up: bool | None = None,
 ) -> CycleResult:
     """Run a cycle, or return the result of one that has already ended.
+
+    Parameters
+    ----------
+    run
+        Runs the steps.
+    catch_up
+        Whether missed slots are scored afterwards, if the problem's schedule wants it. Default: without an as_of.
 
     Raises
     ------
@@ -37,20 +51,21 @@ def run_verb(
     from automl import report
 
     if not options.dry_run:
-        _approve_if_tagged(problem, workspace)
+        _approve_if_tagged(problem, workspace, run)
     result = report.finished(problem, workspace, verb, options)
     if result is None:
         if verb != "score":  # workers import their libraries while this process imports its own
             from automl.processes import warm_up
 
             warm_up()
-        result = _pipeline(verb)(problem, workspace, options)
-    if verb != "retrain" and options.as_of is None and result.status == "published":
+        result = _pipeline(verb)(problem, workspace, options, run=run)
+    wanted = options.as_of is None if catch_up is None else catch_up
+    if wanted and verb != "retrain" and result.status == "published":
         score_missed_slots(problem, workspace)
     return result
 
 
-def _pipeline(verb: Verb) -> Callable[[Problem, Workspace, RunOptions], CycleResult]:
+def _pipeline(verb: Verb) -> Callable[..., CycleResult]:
     from automl.retrain import retrain
     from automl.score import cycle, score
 
@@ -63,7 +78,7 @@ def _pipeline(verb: Verb) -> Callable[[Problem, Workspace, RunOptions], CycleRes
 
 
 def score_missed_slots(problem: Problem, workspace: Workspace) -> None:
-    """Score the slots that the schedule missed, each with the champion of its time.
+    """With `schedule.catch_up = "all"`, score the slots that the schedule missed, each with the champion of its time.
 
     Readers keep the newest predictions; the others join `<table>_history`. A slot that cannot be
     scored is logged as a warning.
@@ -73,6 +88,8 @@ def score_missed_slots(problem: Problem, workspace: Workspace) -> None:
     from automl.store import Store
     from automl.workspace import now
 
+    if problem.schedule.catch_up != "all":
+        return
     missed = missed_slots(Store(workspace), problem, now())[-NEWEST_MISSED:]
     if not missed:
         return
@@ -87,7 +104,7 @@ def score_missed_slots(problem: Problem, workspace: Workspace) -> None:
             _log.warning("the missed slot %s could not be scored: %s", window, error)
 
 
-def _approve_if_tagged(problem: Problem, workspace: Workspace) -> None:
+def _approve_if_tagged(problem: Problem, workspace: Workspace, run: Runner) -> None:
     """Release the challenger awaiting approval if its version is tagged as approved in MLflow."""
     from automl.store import Store
 
@@ -96,7 +113,7 @@ def _approve_if_tagged(problem: Problem, workspace: Workspace) -> None:
     from automl.review import approve_if_tagged  # heavy imports only then
 
     try:
-        result = approve_if_tagged(problem, workspace)
+        result = run(step("apply approvals", io=True)(approve_if_tagged), problem, workspace)
     except UnreachableError as error:
         # a cycle that has ended needs no MLflow, any other finds out itself
         _log.warning("whether a version is tagged as approved is not known: %s", error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from automl.cli.app import (
 )
 from automl.cli.console import print_document, print_message, print_result, stdout_to_stderr
 from automl.cli.inputs import open_problem, run_options
-from automl.cli.signals import StoppedError
+from automl.errors import ProblemError
 
 if TYPE_CHECKING:
     from automl.api.running import Verb
@@ -89,29 +88,52 @@ def monitor(file: File, /, *, as_of: AsOf = None, json: Json = False, debug: Deb
 
 
 @app.command(group=RUN, usage="automl schedule [OPTIONS] FILE...")
-def schedule(*file: Files, check: bool = False, debug: Debug = False) -> int:
+def schedule(
+    *file: Files,
+    check: bool = False,
+    install: bool = False,
+    uninstall: bool = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
     """Run problem files on their schedules until stopped. Needs a Prefect server.
 
     Parameters
     ----------
     check
         Only print the deployments and their next slots.
+    install
+        Create the automations by which events start a retraining, and end. Again: update them.
+    uninstall
+        Remove these automations, and end.
     """
+    chosen = [name for name, on in _named(check=check, install=install, uninstall=uninstall) if on]
+    if len(chosen) > 1 or (json and not chosen):
+        raise ProblemError(
+            f"found {' and '.join(chosen) or '--json alone'}; wanted --json with one of --check, --install and "
+            "--uninstall, or none of them to serve",
+            code="usage",
+        )
     problems = [open_problem(path)[0] for path in file]
-    from automl.report import schedule_text
+    from automl import report
 
-    print_message(schedule_text(problems))
-    if check:
+    files = [p.file for p in problems]
+    if not chosen:
+        print_message(report.schedule_text(report.schedule(problems)))
+        from flows.schedule import serve_problems
+
+        serve_problems(files)
         return 0
-    from flows.schedule import serve_problems
+    if check:
+        return print_document(report.schedule(problems), report.schedule_text, as_json=json)
+    from flows import automations
 
-    # asyncio replaces this handler by its own; Prefect answers SIGTERM by SystemExit(0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        serve_problems([p.file for p in problems])
-    except SystemExit as error:
-        raise StoppedError(signal.SIGTERM) from error
-    raise StoppedError(signal.SIGINT)
+    change = automations.install if install else automations.uninstall
+    return print_document({"automations": change(files)}, report.automations_text, as_json=json)
+
+
+def _named(**flags: bool) -> list[tuple[str, bool]]:
+    return [(f"--{name}", on) for name, on in flags.items()]
 
 
 def run_pipeline(verb: Verb, file: Path, options: CycleOptions, *, as_json: bool) -> int:

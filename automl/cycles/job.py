@@ -206,7 +206,8 @@ def _close_failed(job: Job, error: BaseException) -> None:
     """End the cycle and its MLflow run with the reason of the failure."""
     status = "refused" if isinstance(error, HistoryError) else "failed"
     reason = str(error) if isinstance(error, AutomlError) else f"{type(error).__name__}: {error}"
-    if isinstance(error, KeyboardInterrupt):
+    # Ctrl-C, or the signal by which a scheduler ends a run
+    if not isinstance(error, Exception | SystemExit | GeneratorExit):
         reason = "interrupted"
     note = f"✘ {status.capitalize()}: {redact(reason)}\n\nChampion and predictions are unchanged."
     record: CycleRecord | None = None

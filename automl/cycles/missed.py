@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import islice
+from typing import Literal, NamedTuple
 
 from automl.cycles.options import default_as_of
 from automl.problem import Problem
-from automl.store import Store
+from automl.store import UNSCORED, Store
 
-__all__ = ["ahead_of", "missed_slots"]
+__all__ = ["NewestSlot", "ahead_of", "missed_slots", "newest_slot"]
 
 LOOKED_BACK = 100  # slots; older windows are filled by hand, with --backfill
 
@@ -34,6 +35,42 @@ def missed_slots(store: Store, problem: Problem, moment: datetime) -> list[datet
     ]
     refused = store.refused(problem.name) if unpublished else set()
     return sorted(slot for slot in unpublished if slot not in refused)
+
+
+class NewestSlot(NamedTuple):
+    """The newest slot of a verb, and what the store knows of its cycle."""
+
+    slot: datetime
+    status: Literal["done", "refused", "failed", "running", "missing"]
+    reason: str = ""
+    outcome: str = ""  # how the cycle ended
+
+
+def newest_slot(
+    store: Store, problem: Problem, verb: Literal["cycle", "retrain", "score"], moment: datetime
+) -> NewestSlot:
+    """The newest slot at `moment`: done if its cycle, or one of a later as_of, has ended.
+
+    The store alone is read, whatever started the cycle. A cycle whose process died is still `running` there.
+    """
+    slot = default_as_of(problem, verb, moment)
+    first = "score" if verb == "score" else "retrain"
+    found = store.find_cycle(problem.name, first, slot)
+    if verb == "cycle" and found is not None and found.status in UNSCORED:
+        first, found = "score", store.find_cycle(problem.name, "score", slot)
+    later = store.newest_as_of(problem.name, first)
+    if later is not None and later > slot:
+        return NewestSlot(slot, "done", "a cycle of a later as_of has ended")
+    if found is None:
+        return NewestSlot(slot, "missing")
+    if found.ended:
+        return NewestSlot(slot, "done", found.reason, found.status)
+    known: dict[str, Literal["refused", "failed", "running"]] = {
+        "refused": "refused",
+        "failed": "failed",
+        "running": "running",
+    }
+    return NewestSlot(slot, known.get(found.status, "missing"), found.reason)  # missing: a dry run
 
 
 def ahead_of(store: Store, problem: Problem, moment: datetime) -> datetime | None:

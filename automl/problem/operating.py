@@ -36,6 +36,7 @@ class ScheduleSection(Section):
     approvals: str = ""  # when to look for the tag `approved` in MLflow; other commands look too
     monitor: str = ""
     catch_up: Literal["latest", "all", "none"] = "all"
+    arrives: str = ""  # files whose arrival starts a retraining; default: those of the history
 
     @field_validator("timezone")
     @classmethod

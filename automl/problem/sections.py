@@ -42,7 +42,7 @@ HIGHER_IS_BETTER = frozenset(
 )
 
 MOST_ORIGINS = 12
-WATCHING = {"monitor", "catch_up"}  # keys of `schedule` that no cycle depends on
+WATCHING = {"monitor", "catch_up", "arrives"}  # keys of `schedule` that no cycle depends on
 MIN_OVERLAP = 300  # seconds; a shorter one loses rows of slow transactions
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 from croniter import croniter
 
 from automl.problem.spans import Span
+from automl.testing import slots_of_seconds
 
 __all__ = ["Slots", "cron_mistake"]
 
@@ -25,6 +26,7 @@ __all__ = ["Slots", "cron_mistake"]
 SKIPPED_FOLD = 1 if sys.version_info < (3, 13) else 0
 # windows that are searched for slots
 NARROWEST, WIDEST = timedelta(hours=4), timedelta(days=4 * 3653)
+OF_SECONDS = timedelta(minutes=1)  # the narrowest, of slots that only a test can have
 FEW = 10  # with fewer slots in a window, the next window is wider
 COMPARED = 400  # neighbouring slots from which the distance of slots is computed
 COMPARED_MONTHS = 40
@@ -89,7 +91,8 @@ class Slots:
 
     def backwards(self, moment: datetime) -> Iterator[datetime]:
         """Slots not later than `moment`, newest first."""
-        end, width = _plain(moment), NARROWEST
+        end = _plain(moment)
+        width = NARROWEST if len(self.cron.split()) == 5 else OF_SECONDS
         while width <= WIDEST:
             start = end - width
             slots = self.between(start, end)
@@ -115,12 +118,13 @@ def cron_mistake(line: str) -> str:
     ''
     """
     fields = line.split()
-    if len(fields) != 5:  # Prefect reads a sixth as seconds
+    # Prefect reads a sixth as seconds
+    if len(fields) != 5 and not (len(fields) == 6 and slots_of_seconds()):
         return f"found {line!r}, which is not a cron line; {WANTED}"
     if not croniter.is_valid(line) or any(field.casefold() in ("r", "h") for field in fields):
         hint = ' (the last Friday is "L5")' if any(c.upper() == "L" for c in fields[4]) else ""
         return f"found {line!r}, which Prefect cannot run; {WANTED}{hint}"
-    days = f"0 0 {' '.join(fields[2:])}"  # the days of a line do not depend on its hour
+    days = f"0 0 {' '.join(fields[2:5])}"  # the days of a line do not depend on its hour
     try:
         next(_walls(days, datetime(2026, 1, 1)))  # noqa: DTZ001  local time
         steady = _steady(days)

@@ -20,7 +20,15 @@ from automl.report.current import finished, in_effect
 from automl.report.monitoring import late_text, monitor_text, monitoring_state
 from automl.report.past_text import backfill_text, reproduction_text
 from automl.report.regret_table import REGRET_COLUMNS, regrets
-from automl.report.setup_tables import checked, deployments, families, schedule_text, ui_command
+from automl.report.setup_tables import (
+    automations_text,
+    checked,
+    deployments,
+    families,
+    schedule,
+    schedule_text,
+    ui_command,
+)
 from automl.report.tables import champion, leaderboard, result, status, why
 from automl.report.text import (
     champion_text,
@@ -36,6 +44,7 @@ from automl.report.text import (
 
 __all__ = [
     "REGRET_COLUMNS",
+    "automations_text",
     "backfill_text",
     "backtest_text",
     "champion",
@@ -58,6 +67,7 @@ __all__ = [
     "reproduction_text",
     "result",
     "result_text",
+    "schedule",
     "schedule_text",
     "status",
     "status_text",

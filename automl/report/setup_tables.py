@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,7 +16,15 @@ from automl.problem import METRICS, Problem, Slots, family_names
 from automl.store import Store
 from automl.workspace import Workspace, day_of, now
 
-__all__ = ["checked", "deployments", "families", "schedule_text", "ui_command"]
+__all__ = [
+    "automations_text",
+    "checked",
+    "deployments",
+    "families",
+    "schedule",
+    "schedule_text",
+    "ui_command",
+]
 
 
 def checked(
@@ -62,24 +71,50 @@ def families() -> dict[str, Any]:
     }
 
 
-def schedule_text(problems: Sequence[Problem]) -> str:
+def schedule(problems: Sequence[Problem]) -> dict[str, Any]:
     """Deployments and their next slots."""
-    lines = []
+    rows = []
     for p in problems:
         for verb, cron in deployments(p):
-            slots, zone = Slots(cron, p.schedule.timezone), ZoneInfo(p.schedule.timezone)
+            slots = Slots(cron, p.schedule.timezone)
             first = slots.after(now())
-            upcoming = ", ".join(
-                f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M}" for slot in (first, slots.after(first))
-            )
-            lines.append(f"{verb}/{p.name}  {cron} {p.schedule.timezone}  next: {upcoming}")
+            rows.append({
+                "deployment": f"{verb}/{p.name}",
+                "problem": p.name,
+                "verb": verb,
+                "file": str(p.file),
+                "cron": cron,
+                "timezone": p.schedule.timezone,
+                "catch_up": p.schedule.catch_up,
+                "next": [f"{slot:%Y-%m-%dT%H:%M:%SZ}" for slot in (first, slots.after(first))],
+            })  # fmt: skip
+    return {"deployments": rows}
+
+
+def schedule_text(document: dict[str, Any]) -> str:
+    """A line per deployment, with its next slots in the zone of the schedule."""
+    lines = []
+    for row in document["deployments"]:
+        zone = ZoneInfo(row["timezone"])
+        upcoming = ", ".join(
+            f"{datetime.fromisoformat(slot).astimezone(zone):%a %Y-%m-%d %H:%M}"
+            for slot in row["next"]
+        )
+        lines.append(f"{row['deployment']}  {row['cron']} {row['timezone']}  next: {upcoming}")
     return "\n".join(lines)
+
+
+def automations_text(document: dict[str, Any]) -> str:
+    """A line per automation that was created, updated or removed."""
+    rows = document["automations"]
+    lines = [f"{row['done']}  {row['automation']}" for row in rows]
+    return "\n".join(lines) or "there was no automation of these problems"
 
 
 def deployments(problem: Problem) -> list[tuple[str, str]]:
     """(flow, cron) of a problem: `cycle` when there is no schedule of its own for scoring.
 
-    `approvals` checks for the approval tag of a challenger, as every command does too.
+    `approvals` checks for the approval tag of a challenger, as every command does too; `monitor` watches.
 
     Raises
     ------
@@ -92,10 +127,10 @@ def deployments(problem: Problem) -> list[tuple[str, str]]:
             f"{problem.file.name}: found no [schedule]; wanted schedule.retrain, schedule.score or both",
             code="no_schedule",
         )
-    approvals = [("approvals", s.approvals)] if s.approvals else []
+    watching = [(verb, getattr(s, verb)) for verb in ("approvals", "monitor") if getattr(s, verb)]
     if s.retrain and s.score:
-        return [("retrain", s.retrain), ("score", s.score), *approvals]
-    return [("cycle", s.retrain) if s.retrain else ("score", s.score), *approvals]
+        return [("retrain", s.retrain), ("score", s.score), *watching]
+    return [("cycle", s.retrain) if s.retrain else ("score", s.score), *watching]
 
 
 def ui_command(

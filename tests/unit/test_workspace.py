@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from automl import workspace
 from automl.errors import ProblemError
 from automl.problem import load_problem
 from automl.redaction import redact
@@ -197,3 +198,61 @@ def test_an_mlflow_database_in_postgresql_needs_no_driver_name(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://me:${{x}}@host:5433/db?sslmode=require")
     uri = open_workspace(tmp_path / "problem.toml").tracking_uri
     assert uri == "postgresql+psycopg://me:${x}@host:5433/db?sslmode=require"
+
+
+def test_files_are_read_again_with_every_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("A_TOKEN", "B_TOKEN", "C_TOKEN", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(workspace.FROM_FILES, "")
+    monkeypatch.setenv("C_TOKEN", "of the user")
+    (tmp_path / "mlflow.env").write_text("A_TOKEN=one\nB_TOKEN=two\nC_TOKEN=three\n")
+    workspace.export_settings(tmp_path)
+    assert [os.environ.get(n) for n in ("A_TOKEN", "B_TOKEN", "C_TOKEN")] == [
+        "one", "two", "of the user"
+    ]  # fmt: skip
+    (tmp_path / "mlflow.env").write_text("A_TOKEN=renewed\n")
+    workspace.export_settings(tmp_path)
+    assert [os.environ.get(n) for n in ("A_TOKEN", "B_TOKEN", "C_TOKEN")] == [
+        "renewed", None, "of the user"
+    ]  # fmt: skip
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mlflow.env").write_text("B_TOKEN=of another problem\n")
+    workspace.export_settings(other)
+    assert [os.environ.get(n) for n in ("A_TOKEN", "B_TOKEN")] == [None, "of another problem"]
+
+
+def test_the_file_of_credentials_replaces_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(workspace.FROM_FILES, "")
+    monkeypatch.setenv("A_TOKEN", "old")
+    monkeypatch.setenv("AUTOML_ENV_FILE", "secrets.env")
+    with pytest.raises(ProblemError, match=r"AUTOML_ENV_FILE: found no file at .*secrets.env"):
+        workspace.export_settings(tmp_path)
+    (tmp_path / "secrets.env").write_text("A_TOKEN=new\n")
+    (tmp_path / "mlflow.env").write_text("A_TOKEN=least\n")
+    workspace.export_settings(tmp_path)
+    assert os.environ["A_TOKEN"] == "new"
+
+
+def test_the_login_in_an_address_changes_with_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, "")  # to be removed after the test
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(workspace.FROM_FILES, "")
+    for password in ("first-pass", "second-pass"):
+        (tmp_path / "mlflow.env").write_text(
+            f"MLFLOW_TRACKING_URI=http://me:{password}@127.0.0.1:1\n"
+        )
+        workspace.export_settings(tmp_path)
+        opened = workspace.open_workspace(tmp_path / "problem.toml")
+        assert opened.tracking_uri == "http://127.0.0.1:1"
+        assert os.environ["MLFLOW_TRACKING_PASSWORD"] == password
+    (tmp_path / "mlflow.env").write_text("MLFLOW_TRACKING_URI=http://127.0.0.1:1\n")
+    workspace.export_settings(tmp_path)
+    assert "MLFLOW_TRACKING_PASSWORD" not in os.environ
