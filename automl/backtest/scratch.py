@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from automl.backtest.window import Window, absolute
 from automl.history.contract import contract_file
+from automl.modeling.user_files import is_path
 from automl.problem import POLICIES, MonitoringSection, Problem, Span
 from automl.workspace import Workspace
 
@@ -40,12 +41,14 @@ class Scratch(NamedTuple):
 
 
 def home_of(workspace: Workspace, window: Window) -> Path:
-    """Folder of a backtest: the same problem and window again continue in it."""
+    """Folder of a backtest: the same problem, contract, users' files and window again continue in it."""
     problem, days = window.problem, f"{window.start:%Y%m%dT%H%M}-{window.end:%Y%m%dT%H%M}"
     plain = problem.model_copy(update={"retraining": type(problem.retraining)()})
-    step = f"{plain.digest}{window.events[1:2]}"
-    name = f"{problem.name}-{days}-{hashlib.sha256(step.encode()).hexdigest()[:8]}"
-    return workspace.home / "backtests" / name
+    digest = hashlib.sha256(f"{plain.digest}{window.events[1:2]}".encode())
+    families = [Path(f) for f in absolute(problem).sweep.families if is_path(f)]
+    for file in (contract_file(problem), problem.transformer, *families):
+        digest.update(file.read_bytes() if file is not None and file.is_file() else b"none")
+    return workspace.home / "backtests" / f"{problem.name}-{days}-{digest.hexdigest()[:8]}"
 
 
 def folder_of(policy: str) -> str:

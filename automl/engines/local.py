@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Self
 
 from automl.engines.work import Item, Outcome, Status
@@ -13,6 +14,8 @@ from automl.errors import AutomlError
 from automl.processes import UserCodeError, UserProcess
 
 __all__ = ["LocalEngine"]
+
+KILL_SECONDS = 0.05  # between two tries
 
 
 class LocalEngine:
@@ -73,21 +76,30 @@ class LocalEngine:
             if waiting is not None:
                 self._waiting.remove(waiting)
                 self._ended.put(Outcome(key=key, status="cancelled"))
-            elif key in self._running:
-                self._cancelled.add(key)
-                self._running[key].kill()
+                return
+        self._kill([key])
 
     def close(self) -> None:
         """Kill what runs, drop what waits."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
-            for key, process in self._running.items():
-                self._cancelled.add(key)
-                process.kill()
             self._changed.notify_all()
+        self._kill(list(self._running))
         for thread in self._threads:
             thread.join()
+
+    def _kill(self, keys: Sequence[str]) -> None:
+        """Kill until they have ended: a process that is just being started cannot be killed yet."""
+        while True:
+            with self._changed:
+                running = {k: self._running[k] for k in keys if k in self._running}
+                self._cancelled |= set(running)
+            if not running:
+                return
+            for process in running.values():
+                process.kill()
+            time.sleep(KILL_SECONDS)
 
     # ------------------------------------------------------------ one thread per process
 

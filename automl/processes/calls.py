@@ -103,7 +103,7 @@ class UserProcess:
     def kill(self) -> None:
         """Kill the process while another thread waits for its result."""
         process = self._process
-        if process is not None:
+        if process is not None and process.pid is not None:  # it may be starting
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
 

@@ -97,6 +97,9 @@ def test_the_same_window_again_is_the_same_folder_and_another_one_is_not(
     sweep = problem.sweep.model_copy(update={"trials": 4})
     other = problem.model_copy(update={"sweep": sweep})
     assert home_of(workspace, window_of(other, span)) != home_of(workspace, window)
+    before = home_of(workspace, window)
+    contract_file(problem).write_text("{}", encoding="utf-8")
+    assert home_of(workspace, window) != before
 
 
 def test_an_edited_policy_starts_over(tmp_path: Path) -> None:

@@ -87,6 +87,17 @@ def test_a_cancelled_item_is_killed_or_never_starts(tmp_path: Path) -> None:
         assert {o.status for o in outcomes(engine).values()} == {"cancelled"}
 
 
+def test_an_item_whose_process_is_just_starting_is_killed_too(tmp_path: Path) -> None:
+    with LocalEngine(1) as engine:
+        engine.submit(Item(key="starts", function=wait_long, arguments=(tmp_path,)))
+        engine.cancel("starts")
+        assert [o.status for o in outcomes(engine).values()] == ["cancelled"]
+    began = time.monotonic()
+    with LocalEngine(1) as engine:
+        engine.submit(Item(key="starts", function=wait_long, arguments=(tmp_path,)))
+    assert time.monotonic() - began < 50, "it would wait for a minute"
+
+
 def test_items_end_with_the_process_that_gave_them_out(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from automl.engines import Item, LocalEngine;"
