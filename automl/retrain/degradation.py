@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import expm1, log, sqrt
 
-import numpy as np
 from scipy.special import ndtri, stdtr
 
 from automl.problem import LEAST_SHARE
@@ -77,7 +76,7 @@ def chart(realised: Sequence[RealisedLoss], version: int | None) -> Chart:
     "Introduction to Statistical Quality Control", sections 6.2 and 9.1; predictive distribution: Gelman et al.,
     "Bayesian Data Analysis", section 3.3.
     """
-    past: list[float] = []
+    past = _Reference()
     z = total = 0.0
     run: list[float] = []
     seen, current = 0, None
@@ -88,15 +87,15 @@ def chart(realised: Sequence[RealisedLoss], version: int | None) -> Chart:
             z, total, run, current = 0.0, 0.0, [], loss.model_version
             seen = 0
         value = _log_ratio(loss)
-        z = _z(value, past, loss)
+        z = past.z(value, loss)
         total = max(0.0, total + z - SLACK)
         run = [value, *run] if total > 0 else []
         seen += 1
         if z <= JOINS:
-            past.append(value)
+            past.add(value)
     if current is None or current != version:
         return Chart()
-    return Chart(z, total, tuple(float(np.expm1(v)) for v in run), seen)
+    return Chart(z, total, tuple(map(expm1, run)), seen)
 
 
 def _log_ratio(loss: RealisedLoss) -> float:
@@ -105,16 +104,25 @@ def _log_ratio(loss: RealisedLoss) -> float:
     return log((loss.loss + least) / ((loss.promised or 0.0) + least))
 
 
-def _z(value: float, past: Sequence[float], loss: RealisedLoss) -> float:
-    """The value as a standard normal quantile, given the values before it."""
-    n, mean = len(past), float(np.mean(past)) if past else 0.0
-    known = max(0, loss.blocks - 1) if loss.noise is not None else 0
-    freedom = PRIOR_FREEDOM + known
-    squares = PRIOR_FREEDOM * PRIOR_NOISE**2 + known * (loss.noise or 0.0) ** 2
-    weight = PRIOR_MEAN_BLOCKS + n
-    squares += float(np.sum((np.asarray(past) - mean) ** 2)) if past else 0.0
-    squares += PRIOR_MEAN_BLOCKS * n / weight * mean**2
-    freedom += n
-    scale = max(LEAST_NOISE, sqrt(squares / freedom)) * sqrt(1 + 1 / weight)
-    t = (value - n * mean / weight) / scale
-    return float(np.clip(-ndtri(stdtr(freedom, -t)), -MOST_Z, MOST_Z))
+class _Reference:
+    """Count, mean and sum of squared deviations of past values, updated one by one (Welford 1962)."""
+
+    def __init__(self) -> None:
+        self.n, self.mean, self.squares = 0, 0.0, 0.0
+
+    def add(self, value: float) -> None:
+        self.n += 1
+        before = value - self.mean
+        self.mean += before / self.n
+        self.squares += before * (value - self.mean)
+
+    def z(self, value: float, loss: RealisedLoss) -> float:
+        """The value as a standard normal quantile, given the values before it."""
+        known = max(0, loss.blocks - 1) if loss.noise is not None else 0
+        weight = PRIOR_MEAN_BLOCKS + self.n
+        squares = PRIOR_FREEDOM * PRIOR_NOISE**2 + known * (loss.noise or 0.0) ** 2
+        squares += self.squares + PRIOR_MEAN_BLOCKS * self.n / weight * self.mean**2
+        freedom = PRIOR_FREEDOM + known + self.n
+        scale = max(LEAST_NOISE, sqrt(squares / freedom)) * sqrt(1 + 1 / weight)
+        t = (value - self.n * self.mean / weight) / scale
+        return max(-MOST_Z, min(MOST_Z, float(-ndtri(stdtr(freedom, -t)))))
