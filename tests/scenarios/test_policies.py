@@ -15,6 +15,7 @@ from automl.cycles.steps import call
 from automl.errors import ProblemError
 from automl.history.contract import load_contract
 from automl.retrain.gather_situation import situation_of
+from automl.retrain.policies import BY_NAME
 from automl.retrain.training_data import pull_history
 from automl.store import Store
 from automl.workspace import open_workspace
@@ -158,3 +159,26 @@ def test_no_policy_sees_anything_later_than_as_of(file: Path) -> None:
                 values = (f"{as_of:%Y-%m-%d %H:%M:%S}",) if "?" in line else ()
                 assert database.execute(line, values).rowcount > 0
         assert situation_of(job, snapshot, contract) == before
+
+
+def test_every_policy_chooses_from_the_situation_of_a_real_cycle(file: Path) -> None:
+    let(file, 'when = "on_drift"')
+    problem, workspace, _ = opened(file)
+    with open_job(problem, workspace, "retrain", RunOptions(as_of=LATER)) as job:
+        snapshot, contract = call(pull_history, job), load_contract(problem)
+        assert contract is not None
+        situation = situation_of(job, snapshot, contract)
+    assert [r.as_of for r in situation.realised] == [AS_OF - timedelta(days=7)]
+    newest = situation.realised[0]
+    assert newest.promised is not None
+    assert 0 < newest.promised < 0.5
+    assert newest.age == 0
+    assert 0.2 < situation.since_training < 0.6  # type: ignore[operator]
+    assert 0 < situation.new_rows < situation.rows
+    assert min(situation.costs.values()) > 0
+    assert situation.drift is not None
+    assert situation.drift.state == "uncalibrated", "eight weeks are too few"
+    chosen = {name: policy(situation).action for name, policy in BY_NAME.items()}
+    assert chosen["on_drift"] == chosen["on_degradation"] == chosen["never"] == "skip"
+    assert chosen["schedule"] == "auto"
+    assert chosen["cost_aware"] in ("refit", "warm", "full"), "a training of seconds is worth it"
