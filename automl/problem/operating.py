@@ -84,6 +84,18 @@ class MonitoringSection(Section):
     alerts: tuple[str, ...] = ()  # Apprise addresses with ${ENV} references
     late_after: str = "2 slots"
 
+    @field_validator("alerts")
+    @classmethod
+    def _no_password(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for number, address in enumerate(value):
+            found = re.search(r"://[^:/\s@]*:([^@]+)@", address)
+            if found and not re.fullmatch(r"(\$\{\w+\})+", found[1]):
+                raise ValueError(
+                    f"found a password in address {number}; wanted a reference to an environment variable: "
+                    "user:${NAME}@host, or the whole address as ${NAME}"
+                )
+        return value
+
     @field_validator("late_after")
     @classmethod
     def _slots(cls, value: str) -> str:
