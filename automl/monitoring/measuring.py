@@ -35,6 +35,7 @@ class Findings:
     rows: tuple[dict[str, Any], ...]
     newest: Mapping[str, Any] | None  # main metric of the newest generation that has labels
     labelled_until: datetime | None
+    expected: Mapping[str, float]  # scores of the newest generation before its labels come
 
 
 def measure(watching: Watching, labelled: pd.DataFrame, drift: Drift) -> Findings:
@@ -78,7 +79,22 @@ def measure(watching: Watching, labelled: pd.DataFrame, drift: Drift) -> Finding
         (main[g.id] for g in kept if g.id in main and main[g.id]["labelled_rows"] >= LEAST_ROWS),
         None,
     )
-    return Findings(rows=tuple(rows), newest=newest, labelled_until=matcher.newest_label())
+    return Findings(
+        rows=tuple(rows),
+        newest=newest,
+        labelled_until=matcher.newest_label(),
+        expected=_expected(watching, kept[:1], rows),
+    )
+
+
+def _expected(
+    watching: Watching, newest: Sequence[Generation], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """Expected scores of the newest generation, as found now or by an earlier run."""
+    ids = [g.id for g in newest]
+    earlier = rows_of(watching.store, watching.problem.table, "performance", ids)
+    found = [*earlier, *(r for r in rows if r["generation"] in ids)]
+    return {r["metric"]: r["expected"] for r in found if r["expected"] is not None}
 
 
 class _Matcher:

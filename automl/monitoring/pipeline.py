@@ -23,7 +23,7 @@ from automl.monitoring.freshness import freshness, row_counts, stability
 from automl.monitoring.measuring import Findings, drift_rows, find_drift, keep_profiles, measure
 from automl.monitoring.watching import Watching, labelled_rows, open_watching
 from automl.problem import HIGHER_IS_BETTER, Problem
-from automl.store import open_alerts, write_watch
+from automl.store import open_alerts, plain, write_watch
 from automl.workspace import Workspace, day_of
 
 __all__ = ["MonitorResult", "monitor"]
@@ -80,7 +80,7 @@ def monitor(
         run(write_findings, watching, findings, document, (basis, statistics, drift))
         run(log_findings, watching, document)
     run(send_alerts, problem, workspace, document)
-    document = {**document, "alerts": _alerts(watching)}
+    document = {**document, "alerts": _alerts(watching), "warnings": watching.warnings}
     return MonitorResult(
         problem=problem, as_of=watching.as_of, document=document, warnings=watching.warnings
     )
@@ -131,7 +131,7 @@ def look_around(
     kept = w.generations
     worse = findings.newest is not None and findings.newest["state"] == "worse"
     live = w.store.live(w.problem.table)
-    return {
+    found: dict[str, Any] = {
         "problem": w.problem.name,
         "as_of": day_of(w.as_of),
         "metric": w.problem.metric.name,
@@ -157,6 +157,7 @@ def look_around(
         "tables": [f"{w.problem.table}_performance", f"{w.problem.table}_drift"],
         "warnings": w.warnings,
     }
+    return dict(plain(found))  # JSON knows no NaN
 
 
 @step("write findings")
@@ -276,8 +277,7 @@ def _expected(findings: Findings, watching: Watching) -> dict[str, Any] | None:
             "text": "not available for regression: predictions say nothing of their error",
         }
     newest = next(iter(watching.generations), None)
-    rows = [r for r in findings.rows if newest and r["generation"] == newest.id]
-    scores = {r["metric"]: r["expected"] for r in rows if r["expected"] is not None}
+    scores = dict(findings.expected)
     if not scores:
         return {"scores": {}, "text": "not available yet: no earlier generation has 200 labels"}
     shown = ", ".join(f"{name} {score:.4g}" for name, score in scores.items())
@@ -286,7 +286,7 @@ def _expected(findings: Findings, watching: Watching) -> dict[str, Any] | None:
 
 
 def _largest(document: Mapping[str, Any]) -> float | None:
-    effects = [abs(s["effect"]) for s in document["drift"]["shifts"]]
+    effects = [abs(s["effect"]) for s in document["drift"]["shifts"] if s["effect"] is not None]
     return max(effects, default=None)
 
 

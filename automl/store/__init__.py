@@ -28,6 +28,7 @@ from automl.store.rows import (
     Release,
     aware,
     naive,
+    plain,
 )
 from automl.store.store import Store
 
@@ -55,6 +56,7 @@ __all__ = [
     "newest_watch",
     "open_alert",
     "open_alerts",
+    "plain",
     "profiles",
     "recent_since",
     "rows_of",

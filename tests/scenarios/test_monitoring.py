@@ -76,6 +76,7 @@ def test_what_monitoring_writes_shows_and_logs(file: Path) -> None:
     )
     before = rows(file, "select * from parcels")
     first = run(file)
+    json.dumps(first.document, allow_nan=False)
     # realised performance equals a join by hand
     generations = [
         r[0]
