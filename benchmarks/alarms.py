@@ -83,7 +83,7 @@ def run(small: bool, tables: str | None) -> dict[str, Any]:
         f"{columns} columns": round(alarm_rate(slow_series(weeks + PAST, columns), weeks) / RATE, 3)
         for columns in COLUMNS
     }
-    found = [detected(weeks // 4, phi) for phi in KINDS.values()]
+    found = [detected(weeks, phi) for phi in KINDS.values()]
     return {
         "false_alarm_ratio": round(float(np.mean(list(cells.values()))), 3),
         "false_alarm_ratio_worst": max(cells.values()),
@@ -137,17 +137,19 @@ def alarm_rate(series: Sequence[Measure], weeks: int) -> float:
     return float(np.mean([_alarm(series, i, i + PAST + 1) for i in range(weeks)]))
 
 
-def detected(trials: int, phi: float) -> tuple[float, float]:
-    """Shares of shifts in one of twenty columns that are found in the first window, and within two."""
-    series = row_series(trials + PAST + 2, 20, 1000, phi)
-    index = next(i for i, m in enumerate(series) if (m.column, m.statistic) == ("x0", "mean"))
-    spread = float(series[index].values.std(ddof=1))
+def detected(weeks: int, phi: float) -> tuple[float, float]:
+    """Shares of shifts in one of twenty columns that are found in the first window, and within two.
+
+    Every fourth week has one, each in another column: shifts of neighbouring weeks share their past.
+    """
+    series = row_series(weeks + PAST + 2, 20, 1000, phi)
+    places = [i for i, m in enumerate(series) if m.statistic == "mean"]
     found = []
-    for start in range(trials):
-        end = start + PAST + 2
+    for trial, start in enumerate(range(0, weeks, 4)):
+        index, end = places[trial % len(places)], start + PAST + 2
         values = series[index].values.copy()
-        values[end - 2 : end] += SHIFT * spread
-        moved = [*series[:index], _mean("x0", values), *series[index + 1 :]]
+        values[end - 2 : end] += SHIFT * float(values.std(ddof=1))
+        moved = [*series[:index], _mean(series[index].column, values), *series[index + 1 :]]
         found.append([_alarm(moved, start, end - 1), _alarm(moved, start, end)])
     once, twice = np.array(found).T
     return float(once.mean()), float((once | twice).mean())
