@@ -20,6 +20,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import pandas as pd
 import pytest
 
 from automl.cycles.missed import missed_slots
@@ -56,15 +57,12 @@ class Served:
     def _write(self, name: str, cron: str, catch_up: str) -> Path:
         folder = self.folder / name
         folder.mkdir()
-        first = (datetime.now(UTC) - timedelta(days=20)).replace(hour=0, minute=0, second=0)
         changes = {
             "sqlite:///world.db": "sqlite:///${WORLD}.db",
-            "[metric]": '[batch]\nhorizon = "1d"\n\n[metric]',
             "trials   = 4": "trials   = 2",
             "origins = 2": "origins = 1",
         }
-        frame = make_world(900, first=first.replace(microsecond=0))
-        file = write_problem(folder, name=name, frame=frame, replace=changes)
+        file = write_problem(folder, name=name, frame=_rows(), replace=changes)
         lines = f'[schedule]\nretrain = "{cron}"\ncatch_up = "{catch_up}"\n'
         file.write_text(f"{file.read_text('utf-8')}\n{lines}", "utf-8")
         return file
@@ -113,6 +111,15 @@ class Served:
             SECONDS,
             lambda: f"{self.log.read_text(errors='replace')[-4000:]}",
         )
+
+
+def _rows() -> pd.DataFrame:
+    """Three weeks of rows every 40 minutes, and half an hour ahead one every second: no batch is empty."""
+    began = datetime.now(UTC).replace(microsecond=0)
+    past = make_world(720, first=began - timedelta(days=20))
+    ahead = make_world(1800, first=began, step="1s", seed=1)
+    frame = pd.concat([past, ahead], ignore_index=True)
+    return frame.assign(parcel=range(len(frame)))
 
 
 def _children(pid: int) -> list[int]:
@@ -289,5 +296,7 @@ def _check_the_end(served: Served, asleep: datetime, awake: datetime) -> None:
     plums, store = served.problem("plums"), served.store("plums")
     newest = max(c.as_of for c in served.cycles("plums") if c.ended)
     assert missed_slots(store, plums, newest) == [], "catch_up = all"
+    starts = {start for start, _ in store.windows("plums")}
+    assert len(starts) > len([c for c in served.cycles("plums") if c.ended]), "some were made up"
     apples = served.problem("apples")
     assert missed_slots(served.store("apples"), apples, _now()), "catch_up = latest lists them"
