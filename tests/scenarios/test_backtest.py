@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -164,60 +167,54 @@ def test_four_cycles_by_command_and_the_same_four_replayed_are_equal(
     assert decisions(replayed) == decisions(real)
     assert len(decisions(real)) == 4
     assert published(replayed) == published(real)
-    assert len(published(real)) == 4 * 120 or len(published(real)) > 300
+    assert len(published(real)) > 300
 
 
 @pytest.mark.slow
 def test_a_change_of_concept_turns_the_ranking_of_policies(tmp_path: Path) -> None:
-    for name in ("steady", "turned"):
+    policies, found = ("full", "refit", "never", "on_degradation"), {}
+    for name, turns in (("steady", None), ("turned", 8)):
         (tmp_path / name).mkdir()
-    steady = replay(
-        write_world(tmp_path / "steady", weeks=18),
-        6,
-        16,
-        "full",
-        "refit",
-        "never",
-        "on_degradation",
-    )
-    turned = replay(
-        write_world(tmp_path / "turned", weeks=18, turns=8),
-        6,
-        16,
-        "full",
-        "refit",
-        "never",
-        "on_degradation",
-    )
-    quiet, after = ({r["policy"]: r for r in d["policies"]} for d in (steady, turned))
-    # without a change nothing is gained by searching; with one, what never trains is far behind
-    assert quiet["never"]["regret"] < 0.02 * quiet["never"]["loss"]
-    assert steady["recommendation"]["policy"] in ("refit", "on_degradation")
-    assert after["never"]["regret"] > 0.3 * after["full"]["loss"]
-    assert after["never"]["loss"] == max(row["loss"] for row in after.values())
-    assert turned["recommendation"]["policy"] != steady["recommendation"]["policy"]
-    trained = [e["as_of"] for e in turned["events"]["on_degradation"] if e["action"] != "skip"]
-    assert any(monday(9).isoformat() <= at <= monday(10).isoformat() for at in trained)
+        found[name] = replay(write_world(tmp_path / name, weeks=16, turns=turns), 6, 14, *policies)
+    steady, turned = ({r["policy"]: r for r in d["policies"]} for d in found.values())
+    # without a change training earns nothing, and waiting for a reason to train is as good and cheapest;
+    # with one, the more a policy trains the lower its loss
+    assert all(row["regret"] < 0.01 * row["loss"] for row in steady.values())
+    assert cheapest(steady) == "on_degradation"
+    losses = [turned[name]["loss"] for name in ("refit", "on_degradation", "never")]
+    assert losses == sorted(losses)
+    assert turned["never"]["regret"] > 0.15 * turned["full"]["loss"]
+    assert cheapest(turned) == "refit"
+    trained = [e["as_of"] for e in found["turned"]["events"]["on_degradation"][1:]]
+    acted = [e["action"] for e in found["turned"]["events"]["on_degradation"][1:]]
+    first = next(at for at, action in zip(trained, acted, strict=True) if action != "skip")
+    assert monday(9).isoformat() <= first <= monday(10).isoformat(), "within two weeks of labels"
+
+
+def cheapest(rows: dict[str, dict[str, Any]]) -> str:
+    """The cheapest policy that trains at all, of those within 1 % of the best loss."""
+    near = [r for r in rows.values() if r["regret"] <= 0.01 * r["loss"] and r["policy"] != "never"]
+    return str(min(near, key=lambda r: r["core_seconds"])["policy"])
 
 
 @pytest.mark.slow
-def test_a_killed_backtest_continues_and_ends_as_if_it_had_not_been(
-    tmp_path: Path, launcher: Launcher
-) -> None:
-    (tmp_path / "killed").mkdir()
-    (tmp_path / "whole").mkdir()
+def test_a_killed_backtest_continues_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     documents = []
-    for name in ("killed", "whole"):
+    for name, kills in (("killed", (1, 3)), ("whole", ())):
+        (tmp_path / name).mkdir()
         file = write_world(tmp_path / name, weeks=10)
-        words = ("backtest", str(file), "--from", f"{monday(5):%Y-%m-%d}")
-        words = (*words, "--to", f"{monday(8):%Y-%m-%d}", "--policies", "full,refit", "--json")
-        for seconds in (4.0, 7.0) if name == "killed" else ():
-            started = launcher.start(*words)
-            started.kill(after=seconds)
+        words = [sys.executable, "-m", "automl.cli", "backtest", str(file), "--json"]
+        words += ["--from", f"{monday(5):%Y-%m-%d}", "--to", f"{monday(8):%Y-%m-%d}"]
+        words += ["--policies", "full,refit"]
+        for events in kills:
+            started = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            while len(list(tmp_path.glob(f"{name}/.automl/backtests/*/*/events/*"))) < events:
+                assert started.poll() is None
+                time.sleep(0.05)
+            started.kill()
             started.wait()
-        done = launcher.run(*words)
-        assert done.code == 0, done.err
-        documents.append(done.document)
+        done = subprocess.run(words, check=True, capture_output=True, text=True)
+        documents.append(json.loads(done.stdout))
     killed, whole = documents
     for name, events in whole["events"].items():
         for one, other in zip(killed["events"][name], events, strict=True):
@@ -255,13 +252,13 @@ def test_rows_that_change_later_are_replayed_as_they_were_where_that_was_kept(
     assert first is not None
     # since then, the oldest rows were corrected
     old = rows["at"] < monday(2).replace(tzinfo=None)
-    rows.loc[old, "y"] += 100.0
+    rows.loc[old, "y"] += 4.0
     rows.loc[old, "changed"] = monday(9).replace(tzinfo=None)
     rows.to_parquet(tmp_path / "rows.parquet", index=False)
     found = replay(file, 5, 7, "refit")
     events = found["events"]["refit"]
     assert [e["as_known_then"] for e in events] == [True, False]
-    assert events[0]["loss"] < 3 < events[1]["loss"], "the second cycle learns what came later"
+    assert events[0]["loss"] < 1.2 < events[1]["loss"], "the second cycle learns what came later"
     assert "as known today" in found["as_known"]
     assert "the history of 1 of 2 cycles is as it was then" in found["as_known"]
 

@@ -1,4 +1,4 @@
-"""A small weekly world for backtests: a linear relation that may turn round at a date."""
+"""A small weekly world for backtests: a linear relation, of which one part may turn round at a date."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ def monday(week: int) -> datetime:
 
 
 def write_world(folder: Path, *, weeks: int = 12, turns: int | None = None) -> Path:
-    """Rows of so many weeks and a problem file; from the week `turns` on, the relation is the opposite."""
+    """Rows of so many weeks and a problem file; from the week `turns` on, `b` counts the other way."""
     random = np.random.default_rng(5)
     count = weeks * ROWS
     hours = np.sort(random.uniform(0, weeks * 7 * 24, count))
     x = random.normal(size=(count, 3))
-    sign = np.where(hours >= (turns if turns is not None else weeks) * 7 * 24, -1.0, 1.0)
+    turned = hours >= (turns if turns is not None else weeks) * 7 * 24
     frame = pd.DataFrame(x, columns=["a", "b", "c"])
     frame["row"] = np.arange(count)
     frame["at"] = [START.replace(tzinfo=None) + timedelta(hours=float(h)) for h in hours]
-    frame["y"] = sign * (2 * x[:, 0] + x[:, 1]) + random.normal(size=count)
+    frame["y"] = 2 * x[:, 0] + np.where(turned, -0.5, 1.5) * x[:, 1] + random.normal(size=count)
     frame.to_parquet(folder / "rows.parquet", index=False)
     file = folder / "problem.toml"
     file.write_text(PROBLEM, encoding="utf-8")
