@@ -16,7 +16,7 @@ from automl import history, predictions
 from automl.cycles.job import Job
 from automl.cycles.options import RunOptions
 from automl.cycles.result import CycleResult
-from automl.cycles.steps import call
+from automl.cycles.steps import call, step
 from automl.errors import AutomlError, ProblemError
 from automl.history import Folders, Snapshot
 from automl.modeling.families import load_families
@@ -159,6 +159,7 @@ def reject(
         return _finish(session, session.champion, "rejected", reason)
 
 
+@step("apply approvals", io=True)
 def approve_if_tagged(problem: Problem, workspace: Workspace) -> CycleResult | None:
     """Approve the version that awaits approval if it has the tag `approved` in MLflow.
 

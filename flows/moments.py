@@ -8,9 +8,9 @@ from typing import Any
 
 from automl.api.arguments import moment_of
 from automl.cycles.options import default_as_of
-from automl.problem import Problem, Slots
+from automl.problem import Problem
 
-__all__ = ["PIPELINES", "as_of_of", "name_of", "run_name", "slots_of", "utc"]
+__all__ = ["PIPELINES", "as_of_of", "name_of", "run_name", "utc"]
 
 PIPELINES = ("cycle", "retrain", "score")  # verbs whose slots have cycles in the store
 
@@ -25,18 +25,10 @@ def as_of_of(
     given = moment_of(parameters.get("as_of"))
     if given is not None:
         return given
-    slots = slots_of(problem, verb)
+    slots = problem.slots(verb)
     if parameters.get("event") or (slots is None and verb not in PIPELINES):
         return moment.replace(second=0, microsecond=0)
     return slots.newest(moment) if slots else default_as_of(problem, verb, moment)
-
-
-def slots_of(problem: Problem, verb: str) -> Slots | None:
-    """The slots of a verb; approvals and monitoring have their own cron lines."""
-    lines = {"approvals": problem.schedule.approvals, "monitor": problem.schedule.monitor}
-    if verb in lines:
-        return Slots(lines[verb], problem.schedule.timezone) if lines[verb] else None
-    return problem.slots(verb)
 
 
 def name_of(problem: Problem, verb: str, parameters: Mapping[str, Any], moment: datetime) -> str:

@@ -17,7 +17,6 @@ from automl.api.arguments import duration
 from automl.api.running import Verb, run_verb
 from automl.cycles.options import BACKWARDS, RunOptions
 from automl.cycles.result import CycleResult
-from automl.cycles.steps import step
 from automl.errors import AutomlError, BusyError, ProblemError
 from automl.problem import Problem, load_problem
 from automl.report import in_effect
@@ -33,7 +32,6 @@ from flows.watching import watched_state
 __all__ = ["FLOWS", "approvals", "cycle", "monitor", "retrain", "score"]
 
 Plan = Literal["auto", "refit", "warm", "full"]
-apply_approvals = step("apply approvals", io=True)(approve_if_tagged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +174,7 @@ def approvals(file: str) -> State[Any]:
     """
 
     def body(problem: Problem, workspace: Workspace, findings: Findings) -> State[Any]:
-        done = as_task(apply_approvals, problem, workspace)
+        done = as_task(approve_if_tagged, problem, workspace)
         if done is None:
             return Completed(name="Skipped", message="no challenger was approved")
         return _final_state(done, workspace, findings)

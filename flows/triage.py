@@ -25,7 +25,7 @@ from automl.errors import AutomlError
 from automl.store import Store
 from automl.workspace import now
 from flows.deployed import Deployed, Opened
-from flows.moments import PIPELINES, name_of, slots_of, utc
+from flows.moments import PIPELINES, name_of, utc
 
 __all__ = ["MADE_UP", "Due", "due_runs", "next_attempt"]
 
@@ -98,7 +98,7 @@ def _newest_alone(
     moment: datetime,
 ) -> list[Any]:
     """The runs that are to be started; those of older slots are ended as skipped."""
-    slots = slots_of(opened.problem, deployed.verb)
+    slots = opened.problem.slots(deployed.verb)
     if slots is None:
         return list(runs)
     newest, kept, skipped = slots.newest(moment), [], 0

@@ -17,7 +17,7 @@ from automl.monitoring.late import check_late
 from automl.monitoring.pipeline import MonitorResult
 from automl.monitoring.pipeline import monitor as watch
 from automl.problem import Problem
-from automl.retrain.policies import SHARE
+from automl.retrain.policies import rows_wanted
 from automl.store import Store
 from automl.workspace import Workspace
 from flows.artifacts import show_findings, show_table
@@ -80,10 +80,7 @@ def new_rows(problem: Problem, store: Store, snapshot: Snapshot) -> dict[str, Ma
     new = len(history.read(snapshot, since=problem.mature(last.as_of)))
     before = max(1, snapshot.rows - new)
     section = problem.retraining
-    rows, share = section.rows, section.share
-    if rows is None and share is None:
-        share = SHARE
-    enough = (rows is not None and new >= rows) or (share is not None and new >= share * before)
+    enough = new >= rows_wanted(before, rows=section.rows, share=section.share)
     payload = {"rows": new, "share": round(new / before, 4)}
     return {"automl.new-rows": payload} if enough and new else {}
 

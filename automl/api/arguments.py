@@ -135,6 +135,7 @@ def backtest_options(
     policies: Sequence[str] = (),
     budget: str | Span | None = None,
     workers: int = 1,
+    names: tuple[str, str] = ("start", "end"),
 ) -> Options:
     """The options of a backtest.
 
@@ -146,8 +147,8 @@ def backtest_options(
     from automl.backtest import Options
 
     return Options(
-        start=required_moment(start, "--from"),
-        end=required_moment(end, "--to"),
+        start=required_moment(start, names[0]),
+        end=required_moment(end, names[1]),
         every=duration(every, "every"),
         policies=tuple(policies),
         budget=duration(budget, "budget"),

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from automl.cycles.steps import Runner, call, step
+from automl.cycles.steps import Runner, call
 from automl.errors import AutomlError, UnreachableError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _approve_if_tagged(problem: Problem, workspace: Workspace, run: Runner) -> N
     from automl.review import approve_if_tagged  # heavy imports only then
 
     try:
-        result = run(step("apply approvals", io=True)(approve_if_tagged), problem, workspace)
+        result = run(approve_if_tagged, problem, workspace)
     except UnreachableError as error:
         # a cycle that has ended needs no MLflow, any other finds out itself
         _log.warning("whether a version is tagged as approved is not known: %s", error)

@@ -1,8 +1,8 @@
 """The command line.
 
     app      the application and the options that commands share
-    run      cycle, retrain, score, schedule
-    past     backfill, reproduce
+    run      cycle, retrain, score, monitor, schedule
+    past     backfill, reproduce; backtest has a module of its own
     review   rollback, approve, reject
     show     status, leaderboard, why, champion, history, contract, ui
     setup    check, spaces, doctor

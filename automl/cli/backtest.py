@@ -66,6 +66,7 @@ def backtest(
             policies=[name for entry in policies or () for name in entry.split(",") if name],
             budget=budget,
             workers=workers,
+            names=("--from", "--to"),
         )
         document = replayed(problem, workspace, options)
     return print_document(document, backtest_text, as_json=json)

@@ -134,9 +134,9 @@ def drift_of(statistics: BlockStatistics, alert_rate: float) -> Drift:
     The p-value is (number of blocks that score at least as high as the newest, itself included) / (n + 1): a
     conformal p-value (Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World", ch. 2; for
     permutations Phipson and Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9). It is exact if quiet blocks are exchangeable.
-    Neighbouring blocks that resemble each other are not, so each measure is first freed of what the block before
-    foretells, by an autoregression of order one whose coefficient is corrected for small samples (Marriott and Pope
-    1954, Biometrika 41). Slow change is thereby foretold and no alarm; it is in the effect sizes all the same.
+    Neighbouring blocks that resemble each other are not, so what follows from the block before is first taken out of
+    each measure, by an autoregression of order one whose coefficient is corrected for small samples (Marriott and Pope
+    1954, Biometrika 41). Slow change is therefore no alarm; it is in the effect sizes all the same.
 
     A block is scored by itself and together with the block before, so that a shift that two blocks share is found
     in the second: a moving sum of two (Bauer and Hackl 1978, Technometrics 20).
@@ -193,7 +193,7 @@ def _p_values(values: Array, least: Array, lag: int) -> tuple[Array, Array]:
     known = np.asarray(np.isfinite(values).all(axis=2))
     n = known.sum(axis=0)
     usable = (n > LEAST_KNOWN) & _moves(values)
-    new = np.where(known[..., None], _unforetold(values, known, lag), 0.0)
+    new = np.where(known[..., None], _innovations(values, known, lag), 0.0)
     new = np.where(known[..., None], new - (new.sum(axis=0) / np.maximum(n, 1)[:, None]), 0.0)
     before = np.roll(new, 1, axis=0)
     paired = known & np.roll(known, 1, axis=0)
@@ -226,10 +226,10 @@ def _moves(values: Array) -> NDArray[np.bool_]:
     return np.asarray(apart > ROUNDING * np.nan_to_num(np.abs(values)).max(axis=(0, 2)))
 
 
-def _unforetold(values: Array, known: NDArray[np.bool_], lag: int) -> Array:
-    """What the block `lag` before does not foretell of each block, shape as `values`.
+def _innovations(values: Array, known: NDArray[np.bool_], lag: int) -> Array:
+    """What does not follow from the block `lag` before (the innovations of an autoregression), shape as `values`.
 
-    The correlation that foretells a block is estimated without that block, and left alone unless it is clear.
+    The correlation is estimated without that block, and left alone unless it is clear.
     """
     centre = (
         np.where(known[..., None], values, 0.0).sum(axis=0)
@@ -258,7 +258,7 @@ def _unforetold(values: Array, known: NDArray[np.bool_], lag: int) -> Array:
 
 
 def _shift(measure: Measure, p_value: float) -> Shift:
-    """Effect size of the newest block against the past as it is, without foretelling."""
+    """Effect size of the newest block against the past as it is, not of its innovation."""
     values = measure.values
     known = np.asarray(np.isfinite(values).all(axis=1))
     name = (measure.source, measure.column, measure.statistic)

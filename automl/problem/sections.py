@@ -308,12 +308,12 @@ class Problem(Section):
     def slots(self, verb: str) -> Slots | None:
         """The slots of `verb`: `score` has its own cron line, all others that of `retrain`.
 
-        Each falls back to the other line; `monitor` has its own line alone. None without a schedule.
+        Each falls back to the other line; `monitor` and `approvals` have their own lines alone. None without a
+        schedule.
         """
         s = self.schedule
-        if verb == "monitor":
-            return Slots(s.monitor, s.timezone) if s.monitor else None
-        cron = (s.score or s.retrain) if verb == "score" else (s.retrain or s.score)
+        own = {"monitor": s.monitor, "approvals": s.approvals, "score": s.score or s.retrain}
+        cron = own.get(verb, s.retrain or s.score)
         return Slots(cron, s.timezone) if cron else None
 
     def until(self, as_of: datetime) -> datetime:

@@ -7,7 +7,7 @@ single recipes. What none of them measured is reported as not known.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from statistics import fmean
 
@@ -87,35 +87,18 @@ def regret_of(
         as_of=decision.as_of, outcome=decision.outcome, chosen=chosen, rejected=rejected
     )
     if not rejected:
-        return _unknown(regret, "nothing was rejected")
+        return replace(regret, why_unknown="nothing was rejected")
     later = [e for e in losses if e.start >= known and e.cycle > decision.as_of]
     if not later:
-        return _unknown(regret, "no block after it was scored yet")
+        return replace(regret, why_unknown="no block after it was scored yet")
     starts = sorted({e.start for e in later})[:BLOCKS]
     duel = next((d for d in duels(later, chosen) if d.challenger == rejected), None)
     pairs = sorted(zip(duel.blocks, duel.gains, strict=True)) if duel else []
     gains = tuple(gain for start, gain in pairs if start in starts)
     if not gains:
-        return _unknown(
-            regret, f"no later cycle scored both {chosen} and {rejected} on a new block"
-        )
-    return Regret(
-        as_of=decision.as_of,
-        outcome=decision.outcome,
-        chosen=chosen,
-        rejected=rejected,
-        gains=gains,
-    )
-
-
-def _unknown(regret: Regret, why: str) -> Regret:
-    return Regret(
-        as_of=regret.as_of,
-        outcome=regret.outcome,
-        chosen=regret.chosen,
-        rejected=regret.rejected,
-        why_unknown=why,
-    )
+        why = f"no later cycle scored both {chosen} and {rejected} on a new block"
+        return replace(regret, why_unknown=why)
+    return replace(regret, gains=gains)
 
 
 def _rejected(decision: DecisionRecord, chosen: str, former: str) -> str:

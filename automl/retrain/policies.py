@@ -24,6 +24,7 @@ __all__ = [
     "on_degradation",
     "on_drift",
     "on_new_rows",
+    "rows_wanted",
     "schedule",
     "staleness_rates",
 ]
@@ -87,12 +88,18 @@ def on_new_rows(
     """Retrain when enough labelled rows are new: a number, or a share of those before; either is enough."""
     if not situation.champion:
         return FIRST
-    new, before = situation.new_rows, max(1, situation.rows - situation.new_rows)
-    if rows is None and share is None:
-        share = SHARE
-    wanted = min(rows if rows is not None else float("inf"), (share or float("inf")) * before)
+    new = situation.new_rows
+    wanted = rows_wanted(situation.rows - new, rows=rows, share=share)
     text = f"{new} labelled rows are new since the last training, {wanted:.0f} wanted"
     return PolicyChoice("auto" if new >= wanted else "skip", text)
+
+
+def rows_wanted(before: int, *, rows: int | None, share: float | None) -> float:
+    """New rows that are enough: a number, or a share of those before; a tenth of them where neither is set."""
+    if rows is None and share is None:
+        share = SHARE
+    shared = share * max(1, before) if share is not None else float("inf")
+    return min(rows if rows is not None else float("inf"), shared)
 
 
 def cost_aware(situation: Situation, *, worth: float) -> PolicyChoice:

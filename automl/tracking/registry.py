@@ -151,11 +151,6 @@ class Registry(RunTree):
             except (MlflowException, OSError):
                 return None
 
-    def run_tag(self, run_id: str, name: str) -> str | None:
-        """A tag of a run; None without the tag or the run."""
-        run = self._find(run_id)
-        return None if run is None else run.data.tags.get(name)
-
     def _download(self, version: int, folder: str) -> Path:
         try:
             uri = f"models:/{self.problem.name}/{version}"
