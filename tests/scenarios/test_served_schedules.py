@@ -135,8 +135,9 @@ def _seconds(monkeypatch: pytest.MonkeyPatch, _plain_environment: None) -> None:
     monkeypatch.setenv("AUTOML_TEST_SECONDS", "1")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """One server per test, because tests have runs of the same names."""
     with PrefectServer(tmp_path_factory.mktemp("prefect"), login="admin:a-pass-word") as server:
         yield server
 
@@ -191,7 +192,6 @@ def test_the_newest_slot_runs_whatever_goes_away(
     _check_the_end(served, asleep, awake)
 
 
-@pytest.mark.slow
 def test_an_event_starts_a_retraining_through_an_automation(
     server: PrefectServer, tmp_path: Path
 ) -> None:
