@@ -80,7 +80,11 @@ def monitor(
         run(write_findings, watching, findings, document, (basis, statistics, drift))
         run(log_findings, watching, document)
     run(send_alerts, problem, workspace, document)
-    document = {**document, "alerts": _alerts(watching), "warnings": watching.warnings}
+    document = {
+        **document,
+        "alerts": [alert.document for alert in open_alerts(watching.store, problem.name)],
+        "warnings": watching.warnings,
+    }
     return MonitorResult(
         problem=problem, as_of=watching.as_of, document=document, warnings=watching.warnings
     )
@@ -288,15 +292,3 @@ def _expected(findings: Findings, watching: Watching) -> dict[str, Any] | None:
 def _largest(document: Mapping[str, Any]) -> float | None:
     effects = [abs(s["effect"]) for s in document["drift"]["shifts"] if s["effect"] is not None]
     return max(effects, default=None)
-
-
-def _alerts(watching: Watching) -> list[dict[str, Any]]:
-    return [
-        {
-            "kind": a.kind,
-            "title": a.title,
-            "text": a.text,
-            "since": f"{a.opened_at:%Y-%m-%dT%H:%M:%SZ}",
-        }
-        for a in open_alerts(watching.store, watching.problem.name)
-    ]

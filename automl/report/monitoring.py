@@ -24,15 +24,7 @@ def monitoring_state(store: Store, problem: Problem) -> dict[str, Any]:
     newest = losses[-1] if losses else None
     watch = newest_watch(store, problem.name)
     return {
-        "alerts": [
-            {
-                "kind": a.kind,
-                "title": a.title,
-                "text": a.text,
-                "since": f"{a.opened_at:%Y-%m-%dT%H:%M:%SZ}",
-            }
-            for a in open_alerts(store, problem.name)
-        ],
+        "alerts": [alert.document for alert in open_alerts(store, problem.name)],
         "live": _live(newest, problem) if newest else None,
         "as_of": day_of(watch[0]) if watch else None,
         "found": dict(watch[1]) if watch else None,

@@ -92,6 +92,12 @@ class Alert:
     sent_at: datetime | None = None
     recovered_at: datetime | None = None
 
+    @property
+    def document(self) -> dict[str, str]:
+        """As `--json` prints it."""
+        since = f"{self.opened_at:%Y-%m-%dT%H:%M:%SZ}"
+        return {"kind": self.kind, "title": self.title, "text": self.text, "since": since}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
