@@ -278,3 +278,18 @@ def published(workspace: Workspace) -> list[Any]:
     query = "select row, as_of, prediction from turning_predictions_history order by as_of, row"
     with closing(sqlite3.connect(workspace.home / "automl.db")) as store:
         return store.execute(query).fetchall()
+
+
+@pytest.mark.slow
+def test_policies_that_raise_or_hang_are_named_and_the_others_go_on(tmp_path: Path) -> None:
+    file = write_world(tmp_path, weeks=8)
+    raising, hanging = tmp_path / "raising.py", tmp_path / "hanging.py"
+    raising.write_text("def policy(situation):\n    raise KeyError('no idea')\n", "utf-8")
+    hanging.write_text("def policy(situation):\n    while True:\n        pass\n", "utf-8")
+    found = replay(file, 4, 7, "refit", str(raising), str(hanging))
+    failed = dict(zip(("raising", "hanging"), sorted(found["failed"], reverse=True), strict=True))
+    assert "failed: KeyError: 'no idea'" in found["failed"][failed["raising"]]
+    assert "failed: no result after 60" in found["failed"][failed["hanging"]]
+    refit = next(row for row in found["policies"] if row["policy"] == "refit")
+    assert refit["actions"] == {"full": 1, "warm": 0, "refit": 2, "skip": 0, "refused": 0}
+    assert found["batches"] == 3
