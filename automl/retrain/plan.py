@@ -19,7 +19,7 @@ import numpy as np
 from automl.cycles.job import Job
 from automl.cycles.steps import step
 from automl.modeling.recipes import Blend, Params, Recipe
-from automl.problem import Problem
+from automl.problem import Problem, Span
 from automl.retrain.memory import (
     MEMORY,
     PastSearch,
@@ -53,7 +53,8 @@ LIVE = 5  # recipes of a warm cycle, the champion's members among them
 CHALLENGERS = 3  # new points of a warm cycle
 WARM_BLOCKS = 2  # newest blocks that a warm cycle evaluates; the older ones are in the evidence
 WARM_SECONDS = 8.0  # wall clock of a warm search, ...
-WARM_SHARE = 0.08  # ... and a share of the budget
+WARM_SHARE = 0.08  # ... and a share of the budget, ...
+WARM_MOST = 0.2  # ... which together are at most this share of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,12 +115,19 @@ def make_plan(
         live=(*live, *long_unseen(trials, members | {r.id for r in live})),
         past=tuple(trials),
         challengers=CHALLENGERS if warm else None,
-        seconds=_warm_seconds(job.problem) if warm else None,
+        seconds=warm_seconds(job.problem.sweep.budget) if warm else None,
         costs={p.trial.recipe.id: p.trial.seconds_refit for p in reversed(trials)},
         favour=families_by_success(trials),
         cached=cached,
         shifted=_outlier(facts.losses) > OUTLIER,
     )
+
+
+def warm_seconds(budget: Span | None) -> float | None:
+    """Wall clock of a warm search with this budget; None without a budget, where trials count."""
+    if budget is None:
+        return None
+    return min(WARM_SECONDS + WARM_SHARE * budget.seconds, WARM_MOST * budget.seconds)
 
 
 def narrowed(work: Work, plan: Plan) -> Work:
@@ -243,11 +251,6 @@ def _outlier(losses: Sequence[float]) -> float:
     past = np.asarray(losses[1:])
     spread = 1.4826 * float(np.median(np.abs(past - np.median(past))))
     return (losses[0] - float(np.median(past))) / max(spread, 0.01 * float(np.median(past)), 1e-12)
-
-
-def _warm_seconds(problem: Problem) -> float | None:
-    budget = problem.sweep.budget
-    return WARM_SECONDS + WARM_SHARE * budget.seconds if budget else None
 
 
 def _published_losses(store: Store, work: Work) -> list[float]:

@@ -18,6 +18,7 @@ from automl.retrain.plan import (
     Facts,
     choose_plan,
     shadow_gains,
+    warm_seconds,
     whole_block_since,
 )
 from automl.sweep import Past, Trial, blend_losses
@@ -174,3 +175,11 @@ def test_an_extra_retraining_in_the_week_does_not_delay_the_next_search(
     assert whole_block_since(weekly, monday + timedelta(days=3), monday + timedelta(days=7)), (
         "a search between two slots evaluates on the blocks of the slot before"
     )
+
+
+@pytest.mark.parametrize(("budget", "seconds"), [("10s", 2), ("60s", 12), ("5m", 32), ("1h", 296)])
+def test_a_warm_search_has_a_fifth_of_a_small_budget_and_less_of_a_large_one(
+    budget: str, seconds: float
+) -> None:
+    assert warm_seconds(Span.parse(budget)) == pytest.approx(seconds)
+    assert warm_seconds(None) is None
