@@ -196,7 +196,9 @@ class ValidationSection(Section):
             )
         return value
 
-    @field_validator("season", mode="plain")
+    @field_validator(
+        "season", mode="before"
+    )  # after a plain one pydantic would warn when it serialises
     @classmethod
     def _season(cls, value: object) -> Span | Literal["none"]:
         if value == "none":

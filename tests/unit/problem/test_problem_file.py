@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -391,6 +392,16 @@ def test_comments_order_and_folder_do_not_change_the_digest(
     reordered = keys + "\n# a comment\n[" + "\n[".join(reversed(sections))
     (elsewhere / "other.toml").write_text(reordered, encoding="utf-8")
     assert load_problem(elsewhere / "other.toml").digest == plain.digest
+
+
+@pytest.mark.parametrize("season", ["", 'season = "3mo"\n', 'season = "none"\n'])
+def test_a_digest_is_made_without_a_warning(make_problem: MakeProblem, season: str) -> None:
+    old = "[validation]\n"
+    assert old in TEXT
+    problem = make_problem(replace={old: old + season})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(problem.digest) == 64
 
 
 @pytest.mark.parametrize(
