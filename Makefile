@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 FLIGHTS := examples/flights/problem.toml
 
-.PHONY: help setup demo ui test test-unit test-all check format lint types contracts lock clean
+.PHONY: help setup demo ui docs test test-unit test-all check format lint types contracts lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this help
@@ -38,7 +38,10 @@ test: setup  ## All tests but the long proofs
 test-all: setup  ## All tests
 	$(BIN)/python -m pytest
 
-check: format lint types contracts test  ## What CI runs: format, lint, types, contracts, tests
+docs: setup  ## The documentation as a site, in site/; open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+check: format lint types contracts docs test  ## What CI runs: format, lint, types, contracts, docs, tests
 
 format: setup
 	$(BIN)/ruff format --check .
@@ -53,8 +56,8 @@ contracts: setup
 	$(BIN)/lint-imports
 
 lock:  ## Renew requirements.lock from pyproject.toml; needs uv and a network
-	uv pip compile pyproject.toml --extra postgres --extra duckdb --extra examples --extra catboost --extra xgboost --group dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra postgres --extra duckdb --extra examples --extra catboost --extra xgboost --group dev --group docs --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
 
 clean:  ## Remove the demo's workspace and warehouse
-	rm -rf examples/flights/.automl examples/flights/predictions examples/flights/warehouse.db
+	rm -rf site examples/flights/.automl examples/flights/predictions examples/flights/warehouse.db

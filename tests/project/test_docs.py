@@ -103,7 +103,7 @@ def test_commands_and_options_that_a_page_names_exist(
         names = span.split("  ")[0].split()[1].split("|")
         wrong += [span for n in names if n not in COMMANDS and not n.startswith(("-", "C"))]
         given = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", span.split("#")[0]))
-        known = set().union(*(options.get(n, set()) for n in names))
+        known = {"--help", "--version"}.union(*(options.get(n, set()) for n in names))
         wrong += [f"{span}: {option}" for option in given - known]
     assert wrong == []
 
@@ -228,7 +228,8 @@ def test_make_help_lists_the_two_commands_of_the_readme() -> None:
 def test_the_lock_pins_every_dependency_with_hashes_and_names_no_index() -> None:
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    for need in [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]:
+    groups = project["dependency-groups"]
+    for need in [*project["project"]["dependencies"], *groups["dev"], *groups["docs"]]:
         name = re.match(r"[A-Za-z0-9_.-]+", need)
         assert name is not None
         assert re.search(rf"(?m)^{re.escape(name[0].lower())}==\S+ .*\\$", lock), need
