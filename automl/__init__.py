@@ -36,7 +36,7 @@ What they are made of
     workspace.py    folders and settings        errors.py    every error, as one tree
     testing.py      fault points for tests      files.py         files replaced as a whole
     disk.py         errors of the disk          addresses.py     URLs with references and passwords
-    redaction.py    secrets hidden in texts
+    redaction.py    secrets hidden in texts     progress.py      how far long work has come
 
 Around them
     api/            this surface: a project and its verbs, `try_table` and its guesses

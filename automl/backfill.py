@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from automl import progress
 from automl.cycles.options import RunOptions, default_as_of
 from automl.cycles.result import CycleResult
 from automl.cycles.steps import Runner, call
@@ -112,11 +113,13 @@ def backfill(
         )
     store = Store(workspace)
     wanted = [(slot, verb) for slot, verb in slots if missing(store, problem, slot, verb)]
-    filled = []
-    for slot, verb in wanted:
-        found = _fill(problem, workspace, slot, verb, run)
-        _log.info("%s %s: %s, %s", verb, day_of(slot), found.status, found.reason)
-        filled.append(found)
+    filled: list[Filled] = []
+    with progress.step("backfill"):
+        for slot, verb in wanted:
+            progress.show(f"{verb} of {day_of(slot)}", done=len(filled), of=len(wanted))
+            found = _fill(problem, workspace, slot, verb, run)
+            _log.info("%s %s: %s, %s", verb, day_of(slot), found.status, found.reason)
+            filled.append(found)
     there = len(slots) - len(wanted)
     return Backfill(problem=problem.name, start=start, end=end, slots=tuple(filled), there=there)
 

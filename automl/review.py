@@ -186,7 +186,11 @@ def approve_if_tagged(problem: Problem, workspace: Workspace) -> CycleResult | N
 @contextmanager
 def _open_session(problem: Problem, workspace: Workspace, reason: str) -> Iterator[ReviewSession]:
     if not reason.strip():
-        raise ProblemError("--reason is required; it is recorded in the ledger", code="no_reason")
+        raise ProblemError(
+            "--reason is required; it is recorded in the ledger",
+            code="no_reason",
+            next_step="Say why, such as --reason 'prices were wrong'",
+        )
     store = Store(workspace)
     with store.hold(problem.name) as hold:
         predictions.check_owner(store, problem)
@@ -218,6 +222,7 @@ def _target(session: ReviewSession, to: int | None, reason: str) -> Release:
             raise ProblemError(
                 f"--to {to}: version {to} was never released; found {versions}",
                 code="never_released",
+                next_step="Name one of these versions with --to.",
             )
         return found
     last = session.last
@@ -234,6 +239,7 @@ def _target(session: ReviewSession, to: int | None, reason: str) -> Release:
         raise ProblemError(
             f"there is no former champion: version {champion.model_version} is the only release",
             code="no_former",
+            next_step="Nothing to do: wait for a second release, or retrain: automl retrain FILE",
         )
     return others[0]
 
@@ -245,6 +251,7 @@ def _waiting(session: ReviewSession, version: int | None) -> Waiting | None:
             f"version {version} does not await approval; found version "
             f"{challenger.model_version} ({challenger.blend})",
             code="not_waiting",
+            next_step="Leave the version out to take the one that waits, or look: automl champion FILE",
         )
     return challenger
 

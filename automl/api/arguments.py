@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from contextlib import suppress
+from datetime import UTC, date, datetime, tzinfo
 from math import isnan
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from automl.cycles.options import RunOptions
 from automl.errors import ProblemError
 from automl.problem import Span
+from automl.workspace import now
 
 if TYPE_CHECKING:
     from automl.backtest import Options
@@ -22,6 +24,7 @@ __all__ = [
     "moment_of",
     "required_moment",
     "run_options",
+    "since_of",
 ]
 
 Moment: TypeAlias = str | date | datetime | None
@@ -51,6 +54,7 @@ def moment_of(value: Moment, argument: str = "as_of") -> datetime | None:
         raise ProblemError(
             f"{argument}: found {value!r}; wanted a time such as 2013-11-04 or 2013-11-04T06:00",
             code="usage",
+            next_step="Write the time as in ISO 8601, UTC without an offset.",
         ) from None
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
@@ -66,7 +70,9 @@ def required_moment(value: Moment, argument: str) -> datetime:
     moment = moment_of(value, argument)
     if moment is None:
         raise ProblemError(
-            f"{argument}: found none; wanted a time such as 2013-11-04", code="usage"
+            f"{argument}: found none; wanted a time such as 2013-11-04",
+            code="usage",
+            next_step=f"Add {argument}.",
         )
     return moment
 
@@ -94,7 +100,42 @@ def duration(value: str | Span | None, argument: str) -> Span | None:
     try:
         return Span.parse(value)
     except ValueError as error:
-        raise ProblemError(f"{argument}: {error}", code="usage") from None
+        raise ProblemError(
+            f"{argument}: {error}",
+            code="usage",
+            next_step="Write a number and a unit, without a space.",
+        ) from None
+
+
+def since_of(
+    value: str | date | datetime | Span | None, argument: str = "since", zone: tzinfo = UTC
+) -> datetime | None:
+    """A time as `moment_of`, or how long before now, such as `4w`, in the calendar of a zone.
+
+    Raises
+    ------
+    ProblemError
+        It is neither.
+
+    Examples
+    --------
+    >>> str(since_of("2013-11-04"))
+    '2013-11-04 00:00:00+00:00'
+    >>> since_of("2w") == Span.parse("2w").before(now().replace(second=0, microsecond=0))
+    True
+    """
+    if value is None:
+        return None
+    with suppress(ValueError):
+        return Span.parse(value).before(now().replace(second=0, microsecond=0), zone=zone)
+    try:
+        return moment_of(value, argument)  # type: ignore[arg-type]
+    except ProblemError:
+        raise ProblemError(
+            f"{argument}: found {value!r}; wanted a time such as 2013-11-04, or a duration before now such as 4w",
+            code="usage",
+            next_step="Write the time as in ISO 8601, or a number and a unit.",
+        ) from None
 
 
 def run_options(
@@ -115,7 +156,11 @@ def run_options(
         A time or duration cannot be read, or the plan is unknown.
     """
     if plan not in PLANS:
-        raise ProblemError(f"plan: found {plan!r}; wanted one of {', '.join(PLANS)}", code="usage")
+        raise ProblemError(
+            f"plan: found {plan!r}; wanted one of {', '.join(PLANS)}",
+            code="usage",
+            next_step="Choose one of them; auto decides by what has changed.",
+        )
     return RunOptions(
         as_of=moment_of(as_of),
         budget=duration(budget, "budget"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -172,8 +172,16 @@ class Project(PastVerbs):
 
         return late(self.problem, self.workspace)
 
-    def leaderboard(self, *, cycle: Moment = None, as_of: Moment = None) -> pd.DataFrame:
-        """Trials of a cycle, best first; of the newest that trained by default. `as_of` means the same as `cycle`."""
+    def leaderboard(
+        self, *, cycle: Moment = None, as_of: Moment = None, columns: Sequence[str] = ()
+    ) -> pd.DataFrame:
+        """Trials of a cycle, best first; of the newest that trained by default. `as_of` means the same as `cycle`.
+
+        Parameters
+        ----------
+        columns
+            Columns to return, or names of parameters. Default: all but single parameters.
+        """
         import pandas as pd
 
         from automl import report
@@ -182,10 +190,10 @@ class Project(PastVerbs):
         names = ["family", "state", document["metric"], *document["also"]]
         names += ["blocks", "fit_seconds", "weight", "source", "params", "reason", "recipe"]
         rows = [
-            {**t, **t["also"], document["metric"]: t["score"], "rank": t["rank"]}
+            {**t["params"], **t, **t["also"], document["metric"]: t["score"], "rank": t["rank"]}
             for t in document["trials"]
         ]
-        return pd.DataFrame(rows, columns=["rank", *names]).set_index("rank")
+        return pd.DataFrame(rows, columns=["rank", *(columns or names)]).set_index("rank")
 
     def why(self, *, cycle: Moment = None, as_of: Moment = None) -> Shown:
         """The decision of a cycle and its evidence; of which cycle, as `leaderboard`."""

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
+from automl import progress
 from automl.cycles.steps import Runner, call
 from automl.errors import AutomlError, UnreachableError
 
@@ -58,7 +59,9 @@ def run_verb(
             from automl.processes import warm_up
 
             warm_up()
-        result = _pipeline(verb)(problem, workspace, options, run=run)
+        with progress.step("load libraries"):
+            pipeline = _pipeline(verb)
+        result = pipeline(problem, workspace, options, run=run)
     wanted = options.as_of is None if catch_up is None else catch_up
     if wanted and verb != "retrain" and result.status == "published":
         score_missed_slots(problem, workspace)
@@ -86,7 +89,7 @@ def score_missed_slots(problem: Problem, workspace: Workspace) -> None:
     from automl.cycles.missed import missed_slots
     from automl.cycles.options import RunOptions
     from automl.store import Store
-    from automl.workspace import now
+    from automl.workspace import day_of, now
 
     if problem.schedule.catch_up != "all":
         return
@@ -95,13 +98,15 @@ def score_missed_slots(problem: Problem, workspace: Workspace) -> None:
         return
     from automl.score import score  # heavy imports only then
 
-    for slot in missed:
-        window = f"{slot:%Y-%m-%d %H:%M} to {problem.until(slot):%Y-%m-%d %H:%M} UTC"
-        try:
-            result = score(problem, workspace, RunOptions(as_of=slot, backfill=True))
-            _log.info("scored a missed slot: %s rows, %s", result.rows, window)
-        except AutomlError as error:
-            _log.warning("the missed slot %s could not be scored: %s", window, error)
+    with progress.step("missed slots"):
+        for done, slot in enumerate(missed):
+            progress.show(f"score of {day_of(slot)}", done=done, of=len(missed))
+            window = f"{slot:%Y-%m-%d %H:%M} to {problem.until(slot):%Y-%m-%d %H:%M} UTC"
+            try:
+                result = score(problem, workspace, RunOptions(as_of=slot, backfill=True))
+                _log.info("scored a missed slot: %s rows, %s", result.rows, window)
+            except AutomlError as error:
+                _log.warning("the missed slot %s could not be scored: %s", window, error)
 
 
 def _approve_if_tagged(problem: Problem, workspace: Workspace, run: Runner) -> None:

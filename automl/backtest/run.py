@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 import filelock
 
-from automl import history
+from automl import history, progress
 from automl.backtest.document import make_document
 from automl.backtest.replay import event_file, replay
 from automl.backtest.scratch import FIRST, Scratch, copy_first, home_of, prepare, scratch_of
@@ -57,7 +57,8 @@ def backtest(problem: Problem, workspace: Workspace, options: Options) -> dict[s
     with _alone(home), LocalEngine(at_once) as engine:
         first = scratch_of(window, workspace, home, FIRST)
         prepare(first, problem)
-        labels = _labels(window, workspace, home)
+        with progress.step("pull labels"):
+            labels = _labels(window, workspace, home)
         book = _Book(
             window=window,
             engine=engine,
@@ -72,9 +73,14 @@ def backtest(problem: Problem, workspace: Workspace, options: Options) -> dict[s
         for scratch in scratches.values():
             copy_first(first, scratch)
         estimate = _estimated(book, scratches)
-        _run_all(book, scratches)
+        with progress.step("replay"):
+            _run_all(book, scratches)
     if len(book.failed) == len(policies):
-        raise AutomlError(next(iter(book.failed.values())), code="policies_failed")
+        raise AutomlError(
+            next(iter(book.failed.values())),
+            code="policies_failed",
+            next_step="Correct the policies, or name others with --policies; the same command then continues.",
+        )
     document = make_document(
         window,
         {name: list(_events(scratch, window)) for name, scratch in scratches.items()},
@@ -117,7 +123,8 @@ def _run_first(book: _Book, first: Scratch) -> None:
     """
     event = book.window.events[0]
     book.submit(FIRST, first, event)
-    outcome = book.engine.collect()
+    with progress.step("first cycle"):
+        outcome = book.engine.collect()
     error = outcome.error if outcome else None
     if isinstance(error, HistoryError):
         raise HistoryError(
@@ -137,7 +144,10 @@ def _run_all(book: _Book, scratches: Mapping[str, Scratch]) -> None:
     }
     expected = {name: _slowest(scratch, book.window) for name, scratch in scratches.items()}
     running: set[str] = set()
+    count, began = sum(map(len, todo.values())), time.monotonic()
     while True:
+        left = sum(map(len, todo.values()))
+        _show(count - left, count, began, running)
         waiting = sorted((n for n in todo if todo[n] and n not in running), key=_behind(todo))
         for name in waiting[: book.engine.capacity - len(running)]:
             if time.monotonic() + expected[name] > book.until:
@@ -151,6 +161,14 @@ def _run_all(book: _Book, scratches: Mapping[str, Scratch]) -> None:
         running.discard(outcome.key)
         _take(book, outcome, todo)
         expected[outcome.key] = _slowest(scratches[outcome.key], book.window)
+
+
+def _show(done: int, count: int, began: float, running: Collection[str]) -> None:
+    """How many cycles are replayed, and how long the others will take if they go on like this."""
+    now = time.monotonic()
+    until = now + (now - began) * (count - done) / done if done else None
+    text = f"{done} of {count} cycles; {', '.join(sorted(running))}"
+    progress.show(text, done=done, of=count, until=until)
 
 
 def _behind(todo: Mapping[str, Sequence[Event]]) -> Callable[[str], int]:

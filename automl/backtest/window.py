@@ -118,7 +118,11 @@ def known_policies(problem: Problem, wanted: Sequence[str]) -> list[str]:
         path, colon, function = name.partition(":")
         file = (root / path).resolve()
         if not file.is_file():
-            raise ProblemError(f"--policies: found no file {file}", code="unknown_policy")
+            raise ProblemError(
+                f"--policies: found no file {file}",
+                code="unknown_policy",
+                next_step="Give the path of a Python file, relative to the problem file, or a name of retraining.when.",
+            )
         known.append(f"{file}{colon}{function}")
     return list(dict.fromkeys(known))
 

@@ -7,6 +7,8 @@
     show     status, leaderboard, why, champion, history, contract, ui
     setup    check, spaces, doctor
     console  what is printed, and where
+    live     progress on stderr
+    error_text, usage  errors as text, and wrong words of a command as errors
     inputs   problem file, times and settings of a command
     signals  what Ctrl-C and SIGTERM do
     entry    the entry point and its exit codes

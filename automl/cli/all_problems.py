@@ -1,38 +1,55 @@
-"""`automl status --all`: whether the cycles of many problems still end."""
+"""`automl status` of several problems: whether their cycles still end, and which alerts are open."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from automl.cli.console import print_document, print_message
 from automl.cli.inputs import open_problem
 from automl.errors import AutomlError, ProblemError
 
+if TYPE_CHECKING:
+    from automl.problem import Problem
+    from automl.store import Store
+
 __all__ = ["problem_files", "status_of_all"]
 
-LATE = 1  # exit code
+WRONG = 1  # exit code
 
 
-def status_of_all(paths: Sequence[Path], *, as_json: bool) -> int:
-    """Print one line per problem; exit code 1 if one is late or cannot be read."""
+def status_of_all(paths: Sequence[Path], *, as_json: bool, alerting: bool) -> int:
+    """Print one line per problem; exit code 1 if one is late, has an open alert or cannot be read.
+
+    Parameters
+    ----------
+    paths
+        Problem files, and folders that hold some.
+    alerting
+        Open and send the alert of a problem that is late, and close it when it has recovered.
+    """
     files = problem_files(paths)
     if not files:
         raise ProblemError(
-            f"found no problem file in {', '.join(map(str, paths))}",
+            f"found no problem file in {', '.join(map(str, paths))}; wanted TOML files with [history] and [metric]",
             code="no_file",
-            next_step="Name problem files, or a folder that holds some.",
+            next_step="Name problem files, or a folder that holds some: automl status FOLDER",
         )
-    problems = [_line(file) for file in files]
-    late = [p["late"] for p in problems if p["late"]]
+    problems = [_line(file, alerting=alerting) for file in files]
+    wrong = [p for p in problems if p["late"] or p["alerts"]]
+    document = {
+        "problems": problems,
+        "late": sum(bool(p["late"]) for p in problems),
+        "alerts": sum(len(p["alerts"]) for p in problems),
+    }
     from automl import report
 
-    print_document({"problems": problems, "late": len(late)}, report.late_text, as_json=as_json)
-    if late and as_json:
-        print_message("\n".join(late))
-    return LATE if late else 0
+    print_document(document, report.late_text, as_json=as_json)
+    if wrong and as_json:
+        print_message("\n".join(p["late"] or "; ".join(p["alerts"]) for p in wrong))
+    return WRONG if wrong else 0
 
 
 def problem_files(paths: Sequence[Path]) -> list[Path]:
@@ -65,21 +82,16 @@ def _is_problem(file: Path) -> bool:
     return "history" in content and "metric" in content
 
 
-def _line(file: Path) -> dict[str, Any]:
+def _line(file: Path, *, alerting: bool) -> dict[str, Any]:
     try:
         problem, workspace = open_problem(file)
-        from automl.monitoring.late import check_late
+        from automl.monitoring.late import check_late, late
         from automl.store import Store, open_alerts
 
-        late = check_late(problem, workspace)
+        sentence = (check_late if alerting else late)(problem, workspace)
         store = Store(workspace)
         titles = [a.title for a in open_alerts(store, problem.name) if a.kind != "late"]
-        cycles = store.cycles(problem.name, limit=1)
-        last = (
-            f"{cycles[0].verb} of {cycles[0].as_of:%Y-%m-%d %H:%M} {cycles[0].status}"
-            if cycles
-            else ""
-        )
+        text = _in_words(store, problem)
     except AutomlError as error:
         return {
             "problem": file.name,
@@ -88,11 +100,23 @@ def _line(file: Path) -> dict[str, Any]:
             "text": "",
             "alerts": [],
         }
-    text = "; ".join([last or "no cycle yet", *titles])
     return {
         "problem": problem.name,
         "file": str(file),
-        "late": late,
+        "late": sentence,
         "text": text,
         "alerts": titles,
     }
+
+
+def _in_words(store: Store, problem: Problem) -> str:
+    """Champion, what readers see, and the newest cycle."""
+    cycles = store.cycles(problem.name, limit=1)
+    if not cycles:
+        return "no cycle yet"
+    champion, live = store.champion(problem.name), store.live(problem.table)
+    parts = [f"version {champion.model_version}"] if champion else []
+    parts += [f"{live.rows} rows until {live.until:%Y-%m-%d %H:%M}"] if live else []
+    newest = cycles[0]
+    last = f"{newest.verb} of {newest.as_of:%Y-%m-%d %H:%M} {newest.status}"
+    return "; ".join([", ".join(parts), last] if parts else [last])

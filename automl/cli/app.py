@@ -24,6 +24,7 @@ __all__ = [
     "Files",
     "Json",
     "LedgerReason",
+    "Quiet",
     "Reason",
     "app",
 ]
@@ -50,11 +51,17 @@ RUN = Group("Run", sort_key=1)
 REVIEW = Group("Review", sort_key=2)
 INSPECT = Group("Inspect", sort_key=3)
 SETUP = Group("Set up", sort_key=4)
+app.register_install_completion_command(
+    group=SETUP, help="Complete commands, options and files in this shell (bash, zsh, fish)."
+)
 
 File = Annotated[Path, Parameter(help="Problem file (TOML).")]
 Files = Annotated[Path, Parameter(help="Problem files (TOML).", required=True)]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON document to stdout.")]
 Debug = Annotated[bool, Parameter(name="--debug", help="Show the full traceback of an error.")]
+Quiet = Annotated[
+    bool, Parameter(name="--quiet", help="Print nothing to stderr but warnings and errors.")
+]
 AsOf = Annotated[
     str | None,
     Parameter(

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from automl.cli.app import INSPECT, Debug, File, Json, app
+from automl import progress
+from automl.cli.app import INSPECT, Debug, File, Json, Quiet, app
 from automl.cli.console import print_document, stdout_to_stderr
 from automl.cli.inputs import open_problem
 
@@ -50,11 +51,12 @@ def backtest(
     budget: Budget = None,
     workers: Workers = 1,
     json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Replay past cycles under several retraining policies; champion and predictions stay as they are."""
     problem, workspace = open_problem(file)
-    with stdout_to_stderr():
+    with stdout_to_stderr(), progress.step("backtest"):
         from automl.api.arguments import backtest_options
         from automl.backtest import backtest as replayed
         from automl.report import backtest_text

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,15 +15,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cyclopts import CycloptsError, CycloptsPanel, MissingArgumentError, UnknownCommandError
-
+from automl.cli.error_text import error_text
 from automl.cli.inputs import open_problem
+from automl.cli.live import aside, clear, on_terminal
 from automl.errors import AutomlError, ProblemError
 from automl.redaction import redact
 
 if TYPE_CHECKING:
-    from rich.panel import Panel
-
     from automl.cycles.result import CycleResult
     from automl.workspace import Workspace
 
@@ -34,7 +33,6 @@ __all__ = [
     "print_result",
     "stdout_for_documents",
     "stdout_to_stderr",
-    "usage_error",
 ]
 
 CHANGING = (
@@ -49,13 +47,16 @@ def print_document(
     document: dict[str, Any], text: Callable[[dict[str, Any]], Any], *, as_json: bool
 ) -> int:
     """Print a document as JSON, or as `text` renders it; returns exit code 0."""
+    clear()
     if as_json:
         content = json.dumps({"schema": 1, **document}, default=str, allow_nan=False)
         _write(content + "\n")
     else:
-        from rich.console import Console
+        from rich.console import Console, Group
 
-        Console(file=_stdout.file, highlight=False, soft_wrap=False).print(text(document))
+        # a command to copy may be longer than a line
+        shown = Group(text(document))
+        Console(file=_stdout.file, highlight=False, soft_wrap=False).print(shown, crop=False)
     return 0
 
 
@@ -68,25 +69,21 @@ def print_result(result: CycleResult, workspace: Workspace, *, as_json: bool) ->
 
 def print_message(text: str) -> None:
     """Print to stderr, apart from the document on stdout."""
-    print(redact(text), file=sys.stderr, flush=True)  # noqa: T201
+    with aside():
+        print(redact(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
-def print_error(
-    error: AutomlError, arguments: list[str], since: datetime, *, shown: bool = True
-) -> None:
-    """Print what went wrong, what is in effect, and what to type next; unless `shown`, only as JSON.
+def print_error(error: AutomlError, arguments: list[str], since: datetime) -> None:
+    """Print what went wrong, what is in effect, and what to type next.
 
     `since` is when the command began.
     """
-    lines = [f"error: {error}"]
     effect, changed = in_effect_after(arguments, since)
     next_step = _with_file(error.next_step, arguments)
-    if effect:
-        lines.append(f"{'in effect' if changed else 'unchanged'}: {effect}")
-    if next_step:
-        lines.append(f"next: {next_step}")
-    if shown:
-        print_message("\n".join(lines))
+    width = shutil.get_terminal_size().columns if on_terminal() else 0
+    print_message(
+        error_text(str(error), effect=effect, changed=changed, next_step=next_step, width=width)
+    )
     if "--json" in arguments:
         document = {
             "schema": 1,
@@ -106,17 +103,6 @@ def _with_file(next_step: str, arguments: list[str]) -> str:
     """The step with the problem file of the command in place of FILE, ready to be typed."""
     file = next((a for a in arguments[1:] if a.endswith(".toml") and Path(a).is_file()), "FILE")
     return re.sub(r"\b(automl \w+) FILE\b", lambda m: f"{m[1]} {shlex.quote(file)}", next_step)
-
-
-def usage_error(error: CycloptsError) -> Panel:
-    """What is wrong with the words of a command, and where its help is."""
-    text = str(error)
-    if isinstance(error, MissingArgumentError) and error.argument and not error.keyword:
-        name = error.argument.name
-        text = f"{name} is missing" + (": the path of a problem file." if name == "FILE" else ".")
-    elif isinstance(error, UnknownCommandError):
-        text = text.partition(" Available commands:")[0] + " See automl --help."
-    return CycloptsPanel(text)
 
 
 @contextlib.contextmanager

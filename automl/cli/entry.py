@@ -14,10 +14,12 @@ from cyclopts import CycloptsError
 
 from automl.cli import backtest, past, review, run, setup, show  # noqa: F401  importing them registers the commands
 from automl.cli.app import app
-from automl.cli.console import print_error, print_message, stdout_for_documents, usage_error
+from automl.cli.console import print_error, print_message, stdout_for_documents
+from automl.cli.live import clear, showing
 from automl.cli.signals import StoppedError, exit_in_time, stopping_on_signals
+from automl.cli.usage import usage_error
 from automl.disk import disk_error
-from automl.errors import AutomlError, ProblemError
+from automl.errors import AutomlError
 from automl.workspace import now
 
 __all__ = ["main"]
@@ -31,7 +33,12 @@ def main() -> None:
     began = now()
     # help is printed by the library of commands
     helped = not arguments or not {"--help", "-h", "--version"}.isdisjoint(arguments)
-    with stopping_on_signals(), nullcontext() if helped else stdout_for_documents():
+    quiet = "--quiet" in arguments
+    with (
+        stopping_on_signals(),
+        nullcontext() if helped else stdout_for_documents(),
+        nullcontext() if helped else showing(quiet=quiet),
+    ):
         code = _run(arguments, began)
     exit_in_time(code)
     sys.exit(code)
@@ -42,15 +49,15 @@ def _run(arguments: list[str], began: datetime) -> int:
         result = app(
             arguments,
             exit_on_error=False,
-            print_error=True,
-            error_formatter=usage_error,
+            print_error=False,
             result_action="return_value",
         )
     except BaseException as error:  # noqa: BLE001  the last line of defence
+        clear()
         if "--debug" in arguments:
             print_message(traceback.format_exc())
         failure = _failure(error)
-        print_error(failure, arguments, began, shown=not isinstance(error, CycloptsError))
+        print_error(failure, arguments, began)
         return failure.exit_code
     return result if isinstance(result, int) else 0
 
@@ -60,7 +67,7 @@ def _failure(error: BaseException) -> AutomlError:
     if isinstance(error, AutomlError):
         return error
     if isinstance(error, CycloptsError):
-        return ProblemError(" ".join(str(error).split()), code="usage")
+        return usage_error(error)
     if isinstance(error, KeyboardInterrupt):
         return InterruptedCommandError(error)
     full = disk_error(error)

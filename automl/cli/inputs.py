@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from automl.cli.live import LogLines
 from automl.redaction import WithoutSecrets
 
 if TYPE_CHECKING:
@@ -38,9 +39,10 @@ def prepare(start: Path) -> None:
     export_settings(start)
     from automl.api.settings import quiet_loggers
 
-    stderr = logging.StreamHandler(sys.stderr)
+    stderr = LogLines(sys.stderr)
     stderr.setFormatter(WithoutSecrets("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    logging.basicConfig(handlers=[stderr], level=logging.INFO)
+    quiet = "--quiet" in sys.argv
+    logging.basicConfig(handlers=[stderr], level=logging.WARNING if quiet else logging.INFO)
     quiet_loggers()
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     import warnings

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from automl.cli.app import INSPECT, RUN, Debug, File, Json, app
+from automl import progress
+from automl.cli.app import INSPECT, RUN, Debug, File, Json, Quiet, app
 from automl.cli.console import print_document, stdout_to_stderr
 from automl.cli.inputs import open_problem
 
@@ -25,11 +26,12 @@ def backfill(
     start: From,
     end: To,
     json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Run the missed cycles of a window, oldest first. Readers keep the newest predictions."""
     problem, workspace = open_problem(file)
-    with stdout_to_stderr():
+    with stdout_to_stderr(), progress.step("backfill"):
         from automl import backfill as filling
         from automl import report
         from automl.api.arguments import required_moment
@@ -48,11 +50,12 @@ def reproduce(
     *,
     cycle: Past,
     json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Rebuild a past cycle from its snapshot; exit 0 if it is equal, 1 with the first difference."""
     problem, workspace = open_problem(file)
-    with stdout_to_stderr():
+    with stdout_to_stderr(), progress.step("reproduce"):
         from automl import report
         from automl.api.arguments import required_moment
         from automl.reproduction import reproduce as rebuild

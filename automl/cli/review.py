@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from automl.cli.app import REVIEW, Debug, File, Json, LedgerReason, app
+from automl import progress
+from automl.cli.app import REVIEW, Debug, File, Json, LedgerReason, Quiet, app
 from automl.cli.console import print_result, stdout_to_stderr
 from automl.cli.inputs import open_problem
 
@@ -17,6 +18,7 @@ def rollback(
     to: int | None = None,
     reason: LedgerReason,
     json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Make an earlier version champion again and publish its predictions, in one transaction.
@@ -27,7 +29,7 @@ def rollback(
         Version to return to. Default: the previous version; required if the champion is itself a rollback.
     """
     problem, workspace = open_problem(file)
-    with stdout_to_stderr():
+    with stdout_to_stderr(), progress.step("rollback"):
         from automl import review
 
         result = review.rollback(problem, workspace, reason, to=to)
@@ -42,6 +44,7 @@ def approve(
     *,
     reason: LedgerReason,
     json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Release the challenger awaiting approval (promotion.mode = "review") with its predictions.
@@ -52,7 +55,7 @@ def approve(
         Model version to approve. Default: the one awaiting approval.
     """
     problem, workspace = open_problem(file)
-    with stdout_to_stderr():
+    with stdout_to_stderr(), progress.step("approve"):
         from automl import review
 
         result = review.approve(problem, workspace, reason, version=version)
@@ -67,6 +70,7 @@ def reject(
     *,
     reason: LedgerReason,
     json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Reject the challenger awaiting approval; for five cycles its blend needs stronger evidence.
@@ -77,7 +81,7 @@ def reject(
         Model version to reject. Default: the one awaiting approval.
     """
     problem, workspace = open_problem(file)
-    with stdout_to_stderr():
+    with stdout_to_stderr(), progress.step("reject"):
         from automl import review
 
         result = review.reject(problem, workspace, reason, version=version)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from automl import progress
 from automl.cli.app import (
     RUN,
     Again,
@@ -15,6 +16,7 @@ from automl.cli.app import (
     File,
     Files,
     Json,
+    Quiet,
     Reason,
     app,
 )
@@ -37,6 +39,7 @@ def cycle(
     *,
     options: CycleOptions = DEFAULTS,
     json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Retrain and score; release and publish in one transaction."""
@@ -50,6 +53,7 @@ def retrain(
     *,
     options: CycleOptions = DEFAULTS,
     json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Pull history, sweep, decide, release. Published predictions stay until the next `automl score`."""
@@ -66,6 +70,7 @@ def score(
     reason: Reason = "",
     backfill: Backfill = False,
     json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Predict the coming rows with the champion and publish them."""
@@ -74,11 +79,19 @@ def score(
 
 
 @app.command(group=RUN)
-def monitor(file: File, /, *, as_of: AsOf = None, json: Json = False, debug: Debug = False) -> int:
+def monitor(
+    file: File,
+    /,
+    *,
+    as_of: AsOf = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
     """Measure predictions on the labels that have arrived; watch rows for drift; send alerts."""
     wanted = run_options(CycleOptions(as_of=as_of))
     problem, workspace = open_problem(file)
-    with stdout_to_stderr():
+    with stdout_to_stderr(), progress.step("monitor"):
         from automl.monitoring.pipeline import monitor as run_monitor
 
         found = run_monitor(problem, workspace, wanted)
@@ -94,6 +107,7 @@ def schedule(
     install: bool = False,
     uninstall: bool = False,
     json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Run problem files on their schedules until stopped. Needs a Prefect server.
@@ -113,6 +127,7 @@ def schedule(
             f"found {' and '.join(chosen) or '--json alone'}; wanted --json with one of --check, --install and "
             "--uninstall, or none of them to serve",
             code="usage",
+            next_step="automl schedule FILE --check --json prints the deployments.",
         )
     problems = [open_problem(path)[0] for path in file]
     from automl import report
@@ -140,7 +155,7 @@ def run_pipeline(verb: Verb, file: Path, options: CycleOptions, *, as_json: bool
     """Run a cycle, or print the result of one that has already ended; returns the exit code."""
     wanted = run_options(options)
     problem, workspace = open_problem(file)
-    with stdout_to_stderr():
+    with stdout_to_stderr(), progress.step(verb):
         from automl.api.running import run_verb
 
         result = run_verb(problem, workspace, verb, wanted)

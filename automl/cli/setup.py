@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from automl.cli.app import SETUP, Debug, File, Json, app
+from automl import progress
+from automl.cli.app import SETUP, Debug, File, Json, Quiet, app
 from automl.cli.console import print_document
 from automl.cli.inputs import open_problem, prepare
 
@@ -16,7 +17,15 @@ __all__ = ["check", "doctor", "spaces"]
 
 
 @app.command(group=SETUP)
-def check(file: File, /, *, data: bool = False, json: Json = False, debug: Debug = False) -> int:
+def check(
+    file: File,
+    /,
+    *,
+    data: bool = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
     """Validate a problem file and its families without reading data.
 
     Parameters
@@ -53,14 +62,17 @@ def check(file: File, /, *, data: bool = False, json: Json = False, debug: Debug
     if data:
         from automl.cycles import connections
 
-        opened = connections.open_all(problem, workspace)
+        with progress.step("open source, store and MLflow"):
+            opened = connections.open_all(problem, workspace)
     document = report.checked(problem, workspace, families, connections=opened)
     print_document(document, report.checked_text, as_json=json)
     return next((c["exit_code"] for c in opened or () if not c["passed"]), 0)
 
 
 @app.command(group=SETUP, usage="automl spaces [OPTIONS] [NAME]")
-def spaces(name: str | None = None, *, json: Json = False, debug: Debug = False) -> int:
+def spaces(
+    name: str | None = None, *, json: Json = False, quiet: Quiet = False, debug: Debug = False
+) -> int:
     """List the families, or check one: ranges, random parameters, fit, same seed same result, save and load.
 
     Parameters
@@ -74,13 +86,16 @@ def spaces(name: str | None = None, *, json: Json = False, debug: Debug = False)
 
     if name is None:
         return print_document(report.families(), report.families_text, as_json=json)
-    findings = bounded.check_in_process(name, Path.cwd())
+    with progress.step(f"check {Path(name).stem}"):
+        findings = bounded.check_in_process(name, Path.cwd())
     print_document(family.to_json(findings), report.family_text, as_json=json)
     return 0 if all(check.passed for check in findings.checks) else 2
 
 
 @app.command(group=SETUP, usage="automl doctor [OPTIONS] [FILE]")
-def doctor(file: Path | None = None, /, *, json: Json = False, debug: Debug = False) -> int:
+def doctor(
+    file: Path | None = None, /, *, json: Json = False, quiet: Quiet = False, debug: Debug = False
+) -> int:
     """Check the installation: versions, threads, ports, permissions, Prefect's server.
 
     Parameters
@@ -100,6 +115,7 @@ def doctor(file: Path | None = None, /, *, json: Json = False, debug: Debug = Fa
         assert workspace is not None
         return Registry(problem, workspace, reading=True)
 
-    checks = installation.examine(problem, workspace, open_registry)
+    with progress.step("examine the installation"):
+        checks = installation.examine(problem, workspace, open_registry)
     print_document(installation.to_json(checks), installation.to_text, as_json=json)
     return 0 if all(check.passed for check in checks) else 1

@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Annotated, Any
 
-from automl.cli.all_problems import status_of_all
-from automl.cli.app import INSPECT, Cycle, CycleAsOf, Debug, File, Files, Json, app
+from cyclopts import Parameter
+
+from automl import progress
+from automl.cli.all_problems import problem_files, status_of_all
+from automl.cli.app import INSPECT, Cycle, CycleAsOf, Debug, File, Json, Quiet, app
 from automl.cli.console import print_document, print_message
 from automl.cli.inputs import chosen_cycle, open_problem, parse_time
-from automl.errors import ProblemError
 
 __all__ = ["champion", "contract", "history", "leaderboard", "status", "ui", "why"]
 
+Columns = Annotated[
+    list[str] | None,
+    Parameter(
+        consume_multiple=True,
+        negative_iterable="",
+        help="Columns to show, such as family,roc_auc,fit_seconds,parameters, or names of parameters; commas or "
+        "spaces between them. Default: as many as fit.",
+    ),
+]
 
-@app.command(group=INSPECT, usage="automl status [OPTIONS] FILE")
-def status(*file: Files, all: bool = False, json: Json = False, debug: Debug = False) -> int:
+
+@app.command(group=INSPECT, usage="automl status [OPTIONS] [FILE|FOLDER...]")
+def status(
+    *file: Path,
+    all: bool = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
     """Show champion, live predictions, realised performance, alerts and recent cycles.
 
     Parameters
     ----------
+    file
+        Problem file; several, or folders, show a line per problem. Default: those of the current folder. Exit code
+        of several: 1 if one is late or has an open alert.
     all
-        Of several problem files, or of all in a folder: whether cycles still end. Exit code 1 if one is late; alerts
-        are sent.
+        The same for one problem too; late problems send their alert. For cron.
     """
-    if all:
-        return status_of_all(file, as_json=json)
-    if len(file) != 1:
-        raise ProblemError(
-            f"automl status: found {len(file)} problem files; wanted one",
-            code="usage",
-            next_step="Add --all to see whether the cycles of several still end.",
-        )
-    problem, workspace = open_problem(file[0])
+    paths = list(file) or problem_files([Path()]) or [Path()]
+    if all or len(paths) > 1 or paths[0].is_dir():
+        return status_of_all(paths, as_json=json, alerting=all)
+    problem, workspace = open_problem(paths[0])
     from automl import report
 
     return print_document(report.status(problem, workspace), report.status_text, as_json=json)
@@ -44,15 +61,22 @@ def leaderboard(
     *,
     cycle: Cycle = None,
     as_of: CycleAsOf = None,
+    columns: Columns = None,
     json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
-    """Show the trials of a cycle, best first."""
+    """Show the recipes that a cycle tried, best first."""
     problem, workspace = open_problem(file)
     from automl import report
 
     document = report.leaderboard(problem, workspace, chosen_cycle(cycle, as_of))
-    return print_document(document, report.leaderboard_text, as_json=json)
+    chosen = [name for entry in columns or () for name in entry.split(",") if name]
+
+    def text(shown: dict[str, Any]) -> Any:
+        return report.leaderboard_text(shown, chosen)
+
+    return print_document(document, text, as_json=json)
 
 
 @app.command(group=INSPECT)
@@ -63,6 +87,7 @@ def why(
     cycle: Cycle = None,
     as_of: CycleAsOf = None,
     json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Show a cycle's decision and its evidence."""
@@ -75,7 +100,13 @@ def why(
 
 @app.command(group=INSPECT)
 def champion(
-    file: File, /, *, at: str | None = None, json: Json = False, debug: Debug = False
+    file: File,
+    /,
+    *,
+    at: str | None = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> int:
     """Show the champion at a given time and its release: when, why, by which user.
 
@@ -93,7 +124,13 @@ def champion(
 
 @app.command(group=INSPECT)
 def history(
-    file: File, /, *, verify: bool = False, json: Json = False, debug: Debug = False
+    file: File,
+    /,
+    *,
+    verify: bool = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> int:
     """Show pulls and snapshots: rows, time span, size, changes, and rows set aside.
 
@@ -106,7 +143,8 @@ def history(
     from automl.report import data_tables, data_text
 
     if verify:
-        data_tables.verify_history(problem, workspace)
+        with progress.step("compare with the source"):
+            data_tables.verify_history(problem, workspace)
     document = data_tables.history_document(problem, workspace)
     return print_document(document, data_text.history_text, as_json=json)
 
@@ -119,6 +157,7 @@ def contract(
     accept: bool = False,
     as_of: str | None = None,
     json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Show the expected columns, and how the newest data would change them.
@@ -134,14 +173,14 @@ def contract(
     problem, workspace = open_problem(file)
     from automl.report import data_tables, data_text
 
-    document = data_tables.contract_document(
-        problem, workspace, parse_time(as_of, "--as-of"), accept=accept
-    )
+    moment = parse_time(as_of, "--as-of")
+    with progress.step("compare with the contract"):
+        document = data_tables.contract_document(problem, workspace, moment, accept=accept)
     return print_document(document, data_text.contract_text, as_json=json)
 
 
 @app.command(group=INSPECT)
-def ui(file: File, /, *, port: int = 5000, debug: Debug = False) -> int:
+def ui(file: File, /, *, port: int = 5000, quiet: Quiet = False, debug: Debug = False) -> int:
     """Serve the MLflow UI of the workspace on 127.0.0.1 until stopped.
 
     Parameters

@@ -106,7 +106,9 @@ def open_job(
         _refuse_backwards(store, problem, verb, as_of, options)
         if options.again and not options.reason:
             raise ProblemError(
-                "--again needs --reason; it is recorded with the decision", code="no_reason"
+                "--again needs --reason; it is recorded with the decision",
+                code="no_reason",
+                next_step="Say why, such as --again --reason 'prices were corrected'",
             )
         check_owner(store, problem)
         registry = open_registry(problem, workspace)

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Generic, ParamSpec, Protocol, TypeVar
 
+from automl import progress
+
 __all__ = ["Runner", "Step", "call", "step"]
 
 P = ParamSpec("P")
@@ -72,6 +74,7 @@ def step(name: str, *, io: bool = False) -> Callable[[Callable[P, T]], Step[P, T
 def call(step: Step[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a step by a plain call, with one line in the log: the default runner."""
     started = time.monotonic()
-    result = step(*args, **kwargs)
+    with progress.step(step.name):
+        result = step(*args, **kwargs)
     _log.info("%s: %.1f s", step.name, time.monotonic() - started)
     return result

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
+from automl import progress
 from automl.history.rows.kinds import ColumnKind
 from automl.history.rows.local_time import FIRST, LAST, utc_naive
 from automl.history.rows.names import UPDATED
@@ -77,6 +78,7 @@ def fetch(
             if keys_only is not None:
                 changed += _changed(keys_only.shape(chunk), since)
             rows = shaper.shape(chunk)
+            progress.show(f"{tally.counts['fetched'] + shaper.seen:,} new and changed rows")
             if rows is None:
                 continue
             aside.append(rows.aside)

@@ -17,6 +17,7 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
+from automl import progress
 from automl.errors import HistoryError
 from automl.history import continuation, sources
 from automl.history.audit import Audit
@@ -39,7 +40,7 @@ from automl.history.storage.snapshots import Folders, Pull, Snapshot, freeze, pu
 from automl.history.storage.upserts import Change, place, upsert
 from automl.history.storage.writer import PartWriter
 from automl.problem import Problem
-from automl.workspace import Workspace, now
+from automl.workspace import Workspace, day_of, now
 
 __all__ = ["pull"]
 
@@ -83,9 +84,7 @@ def pull(
             verify=verify,
         )
         snapshot = job.run()
-    _log.info(
-        "pulled %d labelled rows of %s until %s", snapshot.rows, problem.name, as_of.isoformat()
-    )
+    _log.info("pulled %d labelled rows of %s until %s", snapshot.rows, problem.name, day_of(as_of))
     return snapshot
 
 
@@ -193,6 +192,7 @@ class _Pulling:
         try:
             for chunk in source.chunks(wanted(shaper)):
                 rows = shaper.shape(chunk)
+                progress.show(f"{shaper.seen:,} rows")
                 if rows is None:
                     continue
                 self.aside.append(rows.aside)

@@ -289,11 +289,19 @@ def load_family(entry: str, root: Path) -> Family:
     """
     path = (root / entry).resolve() if is_path(entry) else (family_folder() / f"{entry}.py")
     if not path.is_file():
-        raise SpaceError(f"{entry}: no family file at {path}", code="no_family")
+        raise SpaceError(
+            f"{entry}: no family file at {path}",
+            code="no_family",
+            next_step="automl spaces lists the families; a file of your own is named by its path, such as families/mine.py.",
+        )
     module = load_file(path, f"automl_family_{path.stem}", "family", f"automl spaces {entry}")
     family = getattr(module, "family", None)
     if not isinstance(family, Family):
-        raise SpaceError(f"{path}: found no `family = Family(...)`", code="no_family")
+        raise SpaceError(
+            f"{path}: found no `family = Family(...)`",
+            code="no_family",
+            next_step="Assign it in the file: family = Family(name=..., ...); docs/families.md shows one.",
+        )
     if (family.share is None) != (family.fit_shared is None):
         raise SpaceError(
             f"{path}: found only one of share and fit_shared; wanted both or neither",

@@ -94,7 +94,11 @@ def load_file(path: Path, name: str, what: str, command: str) -> ModuleType:
     alias_earlier_modules()
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise SpaceError(f"{path}: not a Python file", code=f"no_{what}")
+        raise SpaceError(
+            f"{path}: not a Python file",
+            code=f"no_{what}",
+            next_step="Name a file that ends with .py.",
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

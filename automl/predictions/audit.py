@@ -59,7 +59,11 @@ def audit(store: Store, problem: Problem, generation: int) -> None:
         found = _count(connection, problem, generation)
     mistakes = _mistakes(found, int(rows or 0), keys)
     if mistakes:
-        raise PredictError(f"audit of generation {generation}: {'; '.join(mistakes)}", code="audit")
+        raise PredictError(
+            f"audit of generation {generation}: {'; '.join(mistakes)}",
+            code="audit",
+            next_step="Run the same command again; if the audit fails again, something else writes to the table.",
+        )
     _warn_of_jump(store, problem, found)
     with store.writer.begin() as connection:
         connection.execute(

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
+from automl import progress
 from automl.errors import PredictError, ProblemError
 from automl.files import USERS_UMASK, umask
 from automl.predictions.parquet_owner import COMMITS, claim_folder
@@ -142,7 +143,11 @@ def read_predictions(folder: str | Path) -> pd.DataFrame:
         with contextlib.suppress(FileNotFoundError):
             files = json.loads(commits[-1].read_text(encoding="utf-8"))["files"]
             return pd.concat([pd.read_parquet(root / file) for file in files], ignore_index=True)
-    raise PredictError(f"{folder}: no generation has been published here", code="no_predictions")
+    raise PredictError(
+        f"{folder}: no generation has been published here",
+        code="no_predictions",
+        next_step="Publish first: automl cycle FILE",
+    )
 
 
 def _current(root: Path, live: Generation) -> Path | None:
@@ -199,8 +204,11 @@ def _write_copy(store: Store, problem: Problem, live: Generation, folder: Path) 
     draft = Draft(folder)
     shutil.rmtree(draft.temporary, ignore_errors=True)
     draft.temporary.mkdir(parents=True)
+    done = 0
     for number, rows in enumerate(_read_table(store, problem, live.id)):
         rows.to_parquet(draft.temporary / _part(number), index=False)
+        done += len(rows)
+        progress.show(f"{done:,} of {live.rows:,} rows", done=done, of=live.rows)
     _move(draft.temporary, folder)
 
 

@@ -180,10 +180,15 @@ def model_output(model: Any, batch: pd.DataFrame, contract: Contract) -> NDArray
             f"the model's output has shape {output.shape} and {int((~np.isfinite(output)).sum())} values "
             f"that are not finite; wanted shape {wanted}, all finite",
             code="predict_not_finite",
+            next_step="automl why FILE shows the champion; automl rollback FILE --reason R returns to the version before.",
         )
     out_of_range = task.range_error(output, ROUNDING)
     if out_of_range:
-        raise PredictError(out_of_range, code="predict_out_of_range")
+        raise PredictError(
+            out_of_range,
+            code="predict_out_of_range",
+            next_step="automl why FILE shows the champion; automl rollback FILE --reason R returns to the version before.",
+        )
     return task.clipped(output)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
+from automl import progress
 from automl.predictions.bulk_load import write_rows
 from automl.predictions.key_checksum import KeySum, sum_keys
 from automl.predictions.parquet_copy import Draft
@@ -109,6 +110,7 @@ def stage_pieces(
         if draft is not None:
             draft = draft.add(writer.stamped(predictions))
         seen += sum_keys(predictions, key_of(problem))
+        _show(seen.rows, provenance.keys)
     if writer is None:
         raise AssertionError("a batch has rows")
     with store.commit(hold) as connection:
@@ -116,6 +118,11 @@ def stage_pieces(
     if draft is not None:
         draft.finish()
     return writer.generation
+
+
+def _show(rows: int, keys: KeySum | None) -> None:
+    of = keys.rows if keys else None
+    progress.show(f"{rows:,}{f' of {of:,}' if of else ''} rows", done=rows, of=of)
 
 
 class _Writer:

@@ -32,9 +32,17 @@ def load_problem(path: str | Path) -> Problem:
             next_step="Give the path of a TOML file, for example examples/flights/problem.toml.",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ProblemError(f"{path}: cannot be read: {error}", code="no_file") from None
+        raise ProblemError(
+            f"{path}: cannot be read: {error}",
+            code="no_file",
+            next_step="Give the path of a TOML file that this user may read.",
+        ) from None
     except tomllib.TOMLDecodeError as error:
-        raise ProblemError(f"{path}: not valid TOML: {error}", code="toml") from None
+        raise ProblemError(
+            f"{path}: not valid TOML: {error}",
+            code="toml",
+            next_step=f"Fix that line, then run: automl check {path}",
+        ) from None
     lines = conflicts(content, file)
     try:
         problem = Problem(**{**content, "file": file})

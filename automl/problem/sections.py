@@ -173,7 +173,7 @@ class SweepSection(Section):
     @field_validator("budget")
     @classmethod
     def _budget(cls, value: Span | None) -> Span | None:
-        if value and (value.unit in ("mo", "q", "d") or not 10 <= value.seconds < 86400):
+        if value and (value.unit in ("mo", "q", "w", "d") or not 10 <= value.seconds < 86400):
             raise ValueError(f"found {value}; wanted at least 10s and less than a day")
         return value
 

@@ -12,15 +12,23 @@ from pydantic import BeforeValidator
 
 __all__ = ["Duration", "Span"]
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "mo": "months", "q": "months"}
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_CALENDAR = ("d", "mo", "q")  # units that a clock change makes longer or shorter
+_UNITS = {
+    "s": "seconds",
+    "m": "minutes",
+    "h": "hours",
+    "d": "days",
+    "w": "weeks",
+    "mo": "months",
+    "q": "months",
+}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_CALENDAR = ("d", "w", "mo", "q")  # units that a clock change makes longer or shorter
 _LONGEST = 200 * 365.25 * 86400  # longer durations leave the calendar when counted back
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A duration, written `90m 12h 7d 1mo 1q`; days and longer units follow the calendar."""
+    """A duration, written `90m 12h 7d 4w 1mo 1q`; days and longer units follow the calendar."""
 
     count: int
     unit: str
@@ -36,10 +44,10 @@ class Span:
         """
         if isinstance(text, Span):
             return text
-        match = re.fullmatch(r"(\d+)\s*(mo|s|m|h|d|q)", str(text).strip())
+        match = re.fullmatch(r"(\d+)\s*(mo|s|m|h|d|w|q)", str(text).strip())
         if not match or int(match[1]) < 1:
             raise ValueError(
-                f"found {text!r}; wanted a duration, for example 90s, 90m, 12h, 7d, 1mo, 1q"
+                f"found {text!r}; wanted a duration, for example 90s, 90m, 12h, 7d, 4w, 1mo, 1q"
             )
         span = cls(int(match[1]), match[2])
         if span.seconds > _LONGEST:
@@ -49,7 +57,7 @@ class Span:
     def after(self, moment: datetime, times: int = 1, *, zone: tzinfo = UTC) -> datetime:
         """`moment` plus `times` of this span, in UTC; a moment without zone stays without.
 
-        Seconds, minutes and hours are elapsed time. Days, months and quarters are added to the local time of
+        Seconds, minutes and hours are elapsed time. Days, weeks, months and quarters are added to the local time of
         `zone`, all at once: in a month without the day the last day is used, and a week across a clock
         change has an hour more or less. A skipped local time becomes the moment of the clock change, a
         repeated one its first pass, so that a later moment never gives an earlier result.

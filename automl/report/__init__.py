@@ -4,7 +4,7 @@ Every `x(...)` returns a document; every `x_text(...)` renders it. Nothing here 
 scikit-learn.
 
     tables        results of cycles: status, leaderboard, why, champion
-    text          the same as text
+    text          the same as text, with `status_text`, `leaderboard_text` and the `lines` of both
     regret_table  past decisions, scored on the blocks after them
     past_text     what reproduce and backfill print
     data_tables   history and contract; imported by module, because it loads pyarrow
@@ -17,6 +17,7 @@ scikit-learn.
 
 from automl.report.backtest_text import backtest_text
 from automl.report.current import finished, in_effect
+from automl.report.leaderboard_text import leaderboard_text
 from automl.report.monitoring import late_text, monitor_text, monitoring_state
 from automl.report.past_text import backfill_text, reproduction_text
 from automl.report.regret_table import REGRET_COLUMNS, regrets
@@ -29,16 +30,14 @@ from automl.report.setup_tables import (
     schedule_text,
     ui_command,
 )
+from automl.report.status_text import realised_text, status_text
 from automl.report.tables import champion, leaderboard, result, status, why
 from automl.report.text import (
     champion_text,
     checked_text,
     families_text,
     family_text,
-    leaderboard_text,
-    realised_text,
     result_text,
-    status_text,
     why_text,
 )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 
 from automl.monitoring.promises import LiveLoss, live_losses
@@ -13,7 +14,7 @@ from automl.problem import HIGHER_IS_BETTER, Problem
 from automl.store import Store, newest_watch, open_alerts
 from automl.workspace import day_of
 
-__all__ = ["late_text", "monitor_text", "monitoring_lines", "monitoring_state"]
+__all__ = ["WRONG", "late_text", "monitor_text", "monitoring_facts", "monitoring_state"]
 
 WRONG = "yellow"
 
@@ -50,37 +51,31 @@ def _live(loss: LiveLoss, problem: Problem) -> dict[str, Any]:
     }
 
 
-def monitoring_lines(state: Mapping[str, Any] | None) -> list[Text]:
-    """A few lines for `status` and `why`."""
+def monitoring_facts(state: Mapping[str, Any] | None) -> list[tuple[str, Text]]:
+    """Name and sentence of what `status` and `why` show."""
     if state is None:
         return []
-    lines = [
-        Text(
-            f"  alert     {a['title']}, since {a['since'][:16].replace('T', ' ')}",
-            style="red",
-            overflow="fold",
-        )
+    rows = [
+        ("alert", Text(f"{a['title']}, since {a['since'][:16].replace('T', ' ')}", style="red"))
         for a in state["alerts"]
     ]
     live, found = state["live"], state["found"]
     if live and live["promised"] is not None:
         word = "WORSE than promised" if live["degraded"] else "as promised"
         text = (
-            f"  live loss {word}: {live['metric']} {live['value']:.4g} on {live['labelled_rows']} labels, "
+            f"{word}: {live['metric']} {live['value']:.4g} on {live['labelled_rows']} labels, "
             f"promised {live['promised']:.4g}"
         )
         if live["degraded"]:
             text += f" ({live['ratio']:.1f} times the loss)"
             if found and found.get("performance") and found["performance"].get("cause"):
                 text += f"; likely {found['performance']['cause']}"
-        lines.append(Text(text, style=WRONG if live["degraded"] else "", overflow="fold"))
+        rows.append(("live loss", Text(text, style=WRONG if live["degraded"] else "")))
     if found:
         drift = found["drift"]
         style = WRONG if drift["state"] == "alarm" else ""
-        lines.append(
-            Text(f"  drift     {drift['text']} ({state['as_of']})", style=style, overflow="fold")
-        )
-    return lines
+        rows.append(("drift", Text(f"{drift['text']} ({state['as_of']})", style=style)))
+    return rows
 
 
 def monitor_text(document: Mapping[str, Any]) -> Group:
@@ -131,17 +126,14 @@ def _shift(shift: Mapping[str, Any]) -> str:
     return f"{shift['source']:11} {shift['column']}: {shift['statistic']} {shift['value']:.4g}, usually {shift['reference']:.4g} ({effect})"
 
 
-def late_text(document: Mapping[str, Any]) -> Group:
-    """One line per problem."""
-    problems: Sequence[Mapping[str, Any]] = document["problems"]
-    width = max((len(p["problem"]) for p in problems), default=0)
-    return Group(
-        *(
-            Text(
-                f"  {'LATE' if p['late'] else 'ok':5}{p['problem']:{width}}  {p['late'] or p['text']}",
-                style="red" if p["late"] else "",
-                overflow="fold",
-            )
-            for p in problems
-        )
-    )
+def late_text(document: Mapping[str, Any]) -> Table:
+    """One line per problem: what is wrong with it, else what it does."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for p in document["problems"]:
+        word = "LATE" if p["late"] else "ALERT" if p["alerts"] else "ok"
+        text = "; ".join([p["late"] or p["text"], *p["alerts"]])
+        table.add_row(word, p["problem"], Text(text), style="" if word == "ok" else "red")
+    return table

@@ -126,6 +126,7 @@ def deployments(problem: Problem) -> list[tuple[str, str]]:
         raise ProblemError(
             f"{problem.file.name}: found no [schedule]; wanted schedule.retrain, schedule.score or both",
             code="no_schedule",
+            next_step='Add a cron line, such as retrain = "0 5 * * 1" under [schedule].',
         )
     watching = [(verb, getattr(s, verb)) for verb in ("approvals", "monitor") if getattr(s, verb)]
     if s.retrain and s.score:

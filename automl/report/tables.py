@@ -17,6 +17,11 @@ from automl.report.regret_table import regrets
 from automl.store import Cycle, Entry, Generation, Release, Store, ledger, naive
 from automl.workspace import Workspace, day_of, now
 
+# what `why` says of a champion that was kept: there is no row that the refit has not seen
+REFIT = (
+    "the same recipes, fitted on newer rows too; what this alone gains is not known, because no labelled block "
+    "is newer than the rows of the refit"
+)
 UNKNOWN = "score"  # of a cycle of an earlier version whose problem file has changed since
 __all__ = ["champion", "leaderboard", "result", "status", "trained_in", "why"]
 
@@ -121,6 +126,7 @@ def why(problem: Problem, workspace: Workspace, as_of: datetime | None) -> dict[
             **decided.content,
         }
         document["regret"] = next(iter(regrets(problem, workspace, cycle.as_of)), None)
+        document["refit"] = REFIT if decided.outcome == "keep" else None
     rows = store.ledger(problem.name)
     document["ledger"] = [_entry(e) for e in rows if e.as_of == cycle.as_of]
     document["monitoring"] = monitoring_state(store, problem)
@@ -228,7 +234,7 @@ def status(problem: Problem, workspace: Workspace) -> dict[str, Any]:
                 "status": c.status,
                 "reason": c.reason,
             }
-            for c in store.cycles(problem.name, limit=6)
+            for c in store.cycles(problem.name, limit=8)
         ],
     }
 

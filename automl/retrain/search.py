@@ -7,7 +7,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import isinf
 
+from automl import progress
 from automl.cycles.job import Job
 from automl.cycles.steps import step
 from automl.modeling.recipes import Blend, Params
@@ -86,6 +88,7 @@ def search(job: Job, refits: Refits, plan: Plan, log: TrialLog) -> Sweep:
         job.store.save_trial(job.cycle, trial.recipe.id, trial.to_json())
         log(trial)
 
+    progress.show("no trial has ended yet", until=None if isinf(deadline) else deadline)
     leaderboard = sweep(
         work,
         plan=plan,

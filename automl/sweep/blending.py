@@ -125,7 +125,11 @@ class Blending:
         whole = {i: w for i, w in anchor.items() if i in usable}
         weights = self._greedy(usable.values(), whole if len(whole) == len(anchor) else None)
         if not weights:
-            raise NoModelError("the sweep chose no member", code="no_model")
+            raise NoModelError(
+                "the sweep chose no member",
+                code="no_model",
+                next_step="automl leaderboard FILE shows why each trial failed.",
+            )
         return _blend(complete, self._shrunk(self._hedged(weights, usable), complete))
 
     def _average(self, good: Sequence[Trial]) -> dict[str, float]:

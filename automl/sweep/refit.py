@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from automl import progress
 from automl.disk import full_disk
 from automl.errors import AutomlError
 from automl.modeling.families import Encoding
@@ -135,6 +136,7 @@ class Refits:
         whole = len(self.rows.y)
         most = min(whole, rows or max(LEAST_ROWS, int(whole * share)))
         while any(m.recipe.id not in self._ended for m in members):
+            self._show(members, deadline)
             while self.pool.free > self.matrices.running and self.begin(members, deadline, most):
                 pass
             for fit, result in self.pool.collect(float("inf"), self.matrices.waker):
@@ -143,6 +145,11 @@ class Refits:
         return self._refitted(blend)
 
     # ---- its parts
+
+    def _show(self, members: Sequence[Member], deadline: float) -> None:
+        done = sum(m.recipe.id in self._ended for m in members)
+        until = deadline if deadline < float("inf") else None
+        progress.show(f"{done} of {len(members)} members", until=until)
 
     def _forget(self, members: Sequence[Member]) -> None:
         """Stop fits of other blends; forget fits that failed or had other learned params."""

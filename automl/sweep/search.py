@@ -22,6 +22,7 @@ from automl.sweep.limits import most_configurations, most_rows
 from automl.sweep.proposals import Proposals
 from automl.sweep.races import BUDGET_ENDED, OUT_OF_TIME, Race
 from automl.sweep.refit import Refits, share_in_time
+from automl.sweep.tally import show_tried
 
 __all__ = ["BUDGET_ENDED", "sweep"]
 
@@ -394,5 +395,6 @@ class _Sweep:
         self.racing.pop(race.number, None)
         self.finished.append(trial)
         self.unreported.append((race, trial))
+        show_tried(self.work, self.finished, self.clock.search_end())
         if not self.in_rounds:
             self._report()

@@ -80,6 +80,7 @@ class FileRegistry(Registry):
             raise DigestError(
                 f"the file of model version {version} differs from the one recorded in the decision",
                 code="digest_mismatch",
+                next_step="Restore the file from a backup, or: automl rollback FILE --reason R",
             )
         # a pickle names the modules of users' files
         load_families(self.problem.sweep.families, self.problem.file.parent)
@@ -90,7 +91,9 @@ class FileRegistry(Registry):
         """Check that a version exists."""
         if not (self._folder / str(version) / MODEL).is_file():
             raise PredictError(
-                f"found no file of model version {version} in {self._folder}", code="version_gone"
+                f"found no file of model version {version} in {self._folder}",
+                code="version_gone",
+                next_step="Restore the file from a backup, or: automl rollback FILE --reason R",
             )
 
     def champion_alias(self) -> int | None:

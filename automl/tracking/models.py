@@ -122,6 +122,7 @@ def load_folder(folder: Path, digests: Mapping[str, str]) -> Any:
         raise DigestError(
             f"the model needs types outside the allow-list: {', '.join(foreign) or flavour.get('serialization_format')}",
             code="untrusted_type",
+            next_step="Retrain with families whose estimators are of scikit-learn or LightGBM, or roll back: automl rollback FILE --reason R",
         )
     _refuse_missing_libraries(folder)
     alias_earlier_modules()

@@ -86,9 +86,9 @@ def options() -> dict[str, set[str]]:
     from automl.cli import app  # noqa: PLC0415  here alone
 
     found = {}
-    for name in COMMANDS:
+    for name in (*COMMANDS, "--install-completion"):
         arguments = app[name].assemble_argument_collection()
-        found[name] = {n for argument in arguments for n in argument.names}
+        found[name] = {name} | {n for argument in arguments for n in argument.names}
     return found
 
 

@@ -18,15 +18,18 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from automl.cli.error_text import error_text
 from automl.errors import AutomlError
 from automl.history import Snapshot, pull, pull_batch, read
 from automl.history.contract import check, check_batch, infer, load_contract, save_contract
 from automl.problem import Problem, load_problem
 from automl.workspace import open_workspace
+from tests.support.errors_shown import fits
 from tests.support.parcels import AS_OF
 from tests.support.table_sources import DAY, Rows, Source, parcel
 
 WEEK = 7 * DAY
+CATALOGUE = Path(__file__).parents[2] / "docs" / "errors.md"
 EXITS = {2: "ProblemError", 3: "HistoryError", 5: "UnreachableError", 6: "PredictError"}
 
 
@@ -152,6 +155,10 @@ class Refused:
             run()
         assert (caught.value.code, caught.value.exit_code) == (self.code, self.exit_code)
         assert EXITS[self.exit_code] in {base.__name__ for base in type(caught.value).__mro__}
+        assert caught.value.next_step, "what to type"
+        text = error_text(str(caught.value), next_step=caught.value.next_step, width=80)
+        assert fits(text, 80), text
+        assert f"\n## {self.code}\n" in CATALOGUE.read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)

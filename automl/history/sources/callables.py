@@ -68,6 +68,7 @@ class CallableSource:
                 f"history.python: column {missing[0]!r} is not in every DataFrame that the function "
                 "returned; wanted the same columns at every call",
                 code="missing_column",
+                next_step="Let the function return the same columns at every call, empty where there is no value.",
             )
         for start in range(0, len(frame), base.CHUNK_ROWS):
             part = frame.iloc[start : start + base.CHUNK_ROWS].reset_index(drop=True)
@@ -137,6 +138,7 @@ def _rows(problem: Problem, arguments: Mapping[str, Any]) -> pd.DataFrame:
             f"history.python {problem.history.python!r} returned {type(frame).__name__}; "
             "wanted a DataFrame",
             code="python",
+            next_step="Let the function return its rows as a pandas DataFrame.",
         )
     return frame
 
@@ -158,9 +160,17 @@ def _failure(error: Exception, problem: Problem) -> AutomlError:
     if isinstance(error, ImportError):
         return _no_function(problem, text)
     if isinstance(error, OSError):
-        return UnreachableError(f"history.python {entry!r}: {text}", code="source_unreachable")
+        return UnreachableError(
+            f"history.python {entry!r}: {text}",
+            code="source_unreachable",
+            next_step="Start what the function reads, then run the same command again.",
+        )
     named = "" if problem.history.personal else f"{type(error).__name__}: "
-    return HistoryError(f"history.python {entry!r} raised {named}{text}", code="source_raises")
+    return HistoryError(
+        f"history.python {entry!r} raised {named}{text}",
+        code="source_raises",
+        next_step="Fix the function; the line that raised is shown with --debug.",
+    )
 
 
 def _no_function(problem: Problem, text: str) -> ProblemError:
@@ -168,6 +178,7 @@ def _no_function(problem: Problem, text: str) -> ProblemError:
         f"history.python {problem.history.python!r}: {text}; "
         "wanted module:function, the module next to the problem file",
         code="python",
+        next_step='Name a function in a file next to the problem file, such as python = "rows:fetch".',
     )
 
 

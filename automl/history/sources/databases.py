@@ -377,7 +377,9 @@ def database_url(source: str, workspace: Workspace) -> sa.URL:
         url = sa.make_url(with_driver(fill_references(source, "history.source")))
     except (sa.exc.ArgumentError, ValueError) as error:
         raise ProblemError(
-            f"history.source: {redact(source)!r} is not a database URL", code="url"
+            f"history.source: {redact(source)!r} is not a database URL",
+            code="url",
+            next_step="Write it as postgresql://user:${PASSWORD}@host/database or sqlite:///file.db.",
         ) from error
     backend = url.get_backend_name()
     if backend in ("sqlite", "duckdb") and url.database and url.database != ":memory:":

@@ -119,7 +119,9 @@ class DuckDatabase(Database):
         text = PARAMETER.sub(bound, sql)
         if len(self._duck.extract_statements(text)) != 1:
             raise HistoryError(
-                "history.query: found several statements; wanted one select", code="query_failed"
+                "history.query: found several statements; wanted one select",
+                code="query_failed",
+                next_step="Put one select into history.query; a view of the database can hold the rest.",
             )
         return self._duck.execute(text, used)
 

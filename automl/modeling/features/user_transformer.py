@@ -81,6 +81,7 @@ def load_columns(path: Path | None) -> Columns | None:
             f"{path}: found no `transformer`; wanted a scikit-learn "
             "transformer, a subclass of TransformerMixin and BaseEstimator",
             code="no_columns",
+            next_step="Assign it in the file: transformer = MyTransformer()",
         )
     return Columns(path, transformer)
 

@@ -101,7 +101,7 @@ def test_importing_the_package_loads_no_heavy_library(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("--nope",), "--nope"),
-        (("chek", "FILE"), 'Did you mean "check"? See automl --help.'),
+        (("chek", "FILE"), 'Did you mean "check"?\nnext: automl --help lists the commands.'),
         (("check", "FILE", "--nope"), "--nope"),
         (("cycle",), "FILE is missing: the path of a problem file"),
         (("schedule", "--check"), "FILE is missing: the path of a problem file"),

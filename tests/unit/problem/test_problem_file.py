@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -81,7 +82,7 @@ LINES = [  # key, what was found, what was wanted
     r"history\.timezon: unknown key; wanted one of source, .*Did you mean 'timezone'\?",
     r"history\.source: found a password; wanted .*\$\{PGPASSWORD\}",
     r"history\.timezone: found 'Europe/Zurch'; wanted a time zone, .* Did you mean 'Europe/Zurich'\?",
-    r"history\.keep: found '3 weeks'; wanted a duration, for example 90s, 90m, 12h, 7d, 1mo, 1q",
+    r"history\.keep: found '3 weeks'; wanted a duration, for example 90s, 90m, 12h, 7d, 4w, 1mo, 1q",
     r"history\.ignore: found 3; wanted a valid string",
     r"history\.positive: found \[1\]; wanted a number, a text, true or false",
     r"history\.personal: found 'sent_at', which is history\.time; wanted key columns, or columns",
@@ -312,6 +313,7 @@ def test_a_folder_is_no_problem_file(tmp_path: Path) -> None:
         ("12h", 43200),
         ("7d", 604800),
         (" 7 d ", 604800),
+        ("4w", 2419200),
         ("1mo", 2630016),
         ("1q", 7890048),
     ],
@@ -322,7 +324,7 @@ def test_a_duration_is_a_count_and_a_unit(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "7", "d", "0d", "-7d", "1.5h", "7w", "7 days", "7D", "1d12h", 7, None]
+    "text", ["", "7", "d", "0d", "-7d", "1.5h", "7y", "7 days", "7D", "1d12h", 7, None]
 )
 def test_other_texts_are_refused_as_durations(text: object) -> None:
     with pytest.raises(ValueError, match="wanted a duration, for example 90s"):
@@ -376,6 +378,13 @@ def test_a_moment_before_a_calendar_span_is_over_after_it(
 )
 def test_months_and_quarters_follow_the_calendar(span: str, moment: str, after: str) -> None:
     assert Span.parse(span).after(datetime.fromisoformat(moment)) == datetime.fromisoformat(after)
+
+
+def test_weeks_follow_the_calendar_as_seven_days_do() -> None:
+    berlin, monday = ZoneInfo("Europe/Berlin"), datetime(2026, 10, 18, 22, tzinfo=UTC)
+    four = Span.parse("4w").after(monday, zone=berlin)
+    assert four == Span.parse("28d").after(monday, zone=berlin)
+    assert four - monday == timedelta(weeks=4, hours=1), "across a clock change"
 
 
 # ---------------------------------------------------------------- digest and defaults

@@ -11,7 +11,8 @@ from rich.console import Console
 from automl import report
 from automl.api.arguments import cycle_of
 from automl.errors import ProblemError
-from automl.store import Cycle
+from automl.report import tables
+from automl.store import Cycle, DecisionRecord, Store
 from tests.support.sites import MONDAY, Site
 from tests.support.sites import make_site as make_site
 
@@ -56,6 +57,64 @@ def test_the_newest_cycle_that_trained_is_shown_and_a_later_one_is_named(site: S
         )
     named = report.why(site.problem, site.store.workspace, MONDAY + WEEK)
     assert (named["status"], named["later"]) == ("refused", None)
+
+
+@pytest.mark.parametrize("outcome", ["keep", "promote"])
+def test_why_says_that_the_gain_of_a_mere_refit_is_not_known(
+    site: Site, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended(site, MONDAY, "published", metrics=["roc_auc"])
+    made = DecisionRecord(
+        id=1, as_of=MONDAY, attempt=1, outcome=outcome, reason="", content={}, decided_at=MONDAY
+    )
+    monkeypatch.setattr(Store, "decisions", lambda *_, **__: [made])
+    monkeypatch.setattr(tables, "regrets", lambda *_: [])
+
+    document = report.why(site.problem, site.store.workspace, None)
+
+    text = " ".join(text_of(report.why_text(document)).split())
+    assert ("refit: the same recipes, fitted on newer rows too" in text) is (outcome == "keep")
+    assert ("what this alone gains is not known" in text) is (outcome == "keep")
+
+
+def test_status_fits_one_screen_and_commands_stay_whole() -> None:
+    kept = "kept: its gain is not above the switching margin of 0.10%; raw gain +0.3%, " + "x " * 99
+    cycles = [
+        {"as_of": f"2026-03-0{n}", "verb": verb, "status": "published", "reason": reason}
+        for n in range(9, 1, -1)
+        for verb, reason in (("score", "with the cycle"), ("retrain", kept))
+    ]
+    row = {
+        "generation": 2,
+        "as_of": "2026-03-02",
+        "model_version": 1,
+        "labelled_rows": 5,
+        "rows": 5,
+    }
+    sql = f"sqlite3 /srv/{'folder/' * 12}automl.db 'select * from parcels'"
+    document = {
+        "problem": "parcels",
+        "file": "problem.toml",
+        "champion": {"model_version": 1, "as_of": "2026-03-02", "blend": "linear 60 %, " * 8},
+        "live": {**row, "until": "2026-03-09", "sql": sql, "parquet": "/srv/predictions"},
+        "waiting": None,
+        "missed": ["2026-03-03"],
+        "ahead": None,
+        "unscored": False,
+        "turned_out": [{**row, "scores": {"roc_auc": 0.7}}] * 6,
+        "cycles": cycles,
+        "monitoring": None,
+    }
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(report.status_text(document), crop=False)
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+
+    assert len(lines) <= 24
+    assert f"    {sql}" in lines
+    assert [line for line in lines if len(line) > 80] == [f"    {sql}"]
+    assert sum(line.split()[1:2] == ["cycle"] for line in lines) == 4, "one line per cycle"
+    assert "raw gain" not in "".join(lines)
 
 
 def test_without_a_cycle_that_trained_the_refused_one_is_shown(site: Site) -> None:
