@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
-__all__ = ["LogLines", "aside", "clear", "on_terminal", "showing"]
+__all__ = ["LogLines", "aside", "clear", "leave", "on_terminal", "showing"]
 
 PATIENCE = 1.0  # seconds without a live line: quick commands have none
 PER_SECOND = 2  # refreshes of the live line
@@ -211,6 +211,12 @@ def clear() -> None:
     """End the display: the result or an error is printed next."""
     for shown in _current:
         shown.stop()
+
+
+def leave() -> None:
+    """Erase the live line without waiting for anything: the process ends at once."""
+    if any(isinstance(shown, LiveLine) for shown in _current):
+        os.write(2, b"\r\x1b[2K")
 
 
 class LogLines(logging.StreamHandler[Any]):

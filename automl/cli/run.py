@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,7 +135,10 @@ def schedule(
 
     files = [p.file for p in problems]
     if not chosen:
-        print_message(report.schedule_text(report.schedule(problems)))
+        if quiet:
+            os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+        else:
+            print_message(report.schedule_text(report.schedule(problems)))
         from flows.schedule import serve_problems
 
         serve_problems(files)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from automl.cli.live import leave
+
 __all__ = ["StoppedError", "exit_in_time", "stopping_on_signals"]
 
 IMPATIENT = 2.0  # a further signal after so many seconds ends the process at once
@@ -43,6 +45,7 @@ def stopping_on_signals() -> Iterator[None]:
             stopped.append(time.monotonic())
             raise StoppedError(number)
         if time.monotonic() - stopped[0] > IMPATIENT:
+            leave()
             os._exit(128 + number)
 
     numbers = [signal.SIGINT, signal.SIGTERM]
