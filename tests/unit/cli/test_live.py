@@ -184,7 +184,7 @@ def test_the_share_done_is_of_items_or_of_time(
 
 def test_work_without_a_display_says_nothing_and_fails_at_nothing() -> None:
     with progress.step("sweep"):
-        progress.show("x", done=1, of=2)
+        assert progress.show("x", done=1, of=2) is None
 
 
 def test_a_step_ends_also_when_it_fails() -> None:
