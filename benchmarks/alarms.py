@@ -64,12 +64,12 @@ def main() -> None:
     if options.json:
         print(json.dumps(document))
         return
-    for name, value in document.items():
+    for name, value in (document.pop("figures") | document).items():
         print(f"{name:28} {value}")
 
 
 def run(small: bool, tables: str | None) -> dict[str, Any]:
-    """All figures; ratios are to `alert_rate`."""
+    """Figures and the cells behind them; ratios are to `alert_rate`."""
     began, weeks = time.monotonic(), 200 if small else WEEKS
     cells = {}
     for kind, phi in KINDS.items():
@@ -85,11 +85,13 @@ def run(small: bool, tables: str | None) -> dict[str, Any]:
     }
     found = [detected(weeks, phi) for phi in KINDS.values()]
     return {
-        "false_alarm_ratio": round(float(np.mean(list(cells.values()))), 3),
-        "false_alarm_ratio_worst": max(cells.values()),
-        "false_alarm_ratio_slow": max(slow.values()),
-        "detected_within_2": round(min(two for _, two in found), 3),
-        "detected_at_once": round(min(one for one, _ in found), 3),
+        "figures": {
+            "false_alarm_ratio": round(float(np.mean(list(cells.values()))), 3),
+            "false_alarm_ratio_worst": max(cells.values()),
+            "false_alarm_ratio_slow": max(slow.values()),
+            "detected_within_2": round(min(two for _, two in found), 3),
+            "detected_at_once": round(min(one for one, _ in found), 3),
+        },
         "quiet_blocks_with_alarm": real_tables(tables),
         "weeks": weeks,
         "cells": cells,
