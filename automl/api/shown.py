@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -12,6 +13,8 @@ __all__ = ["Shown"]
 
 WIDTH = 100  # columns of printed text
 DEEPEST = 3  # levels of tables within tables; deeper values are shown as text
+LISTED = 12  # values of a list that a notebook shows
+FRACTION = re.compile(r"(?<=T\d\d:\d\d:\d\d)\.\d+")  # of a second
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,20 +56,26 @@ class Shown(Mapping[str, Any]):
 
 
 def _html(value: Any, depth: int) -> str:
-    if isinstance(value, Mapping) and value and depth:
+    if isinstance(value, Mapping) and depth and not _empty(value):
         return _table_of_mapping(value, depth - 1)
-    if isinstance(value, Sequence) and not isinstance(value, str) and value:
-        if all(isinstance(v, Mapping) for v in value) and depth:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if value and all(isinstance(v, Mapping) for v in value) and depth:
             return _table_of_rows(value)
-        return escape(", ".join(map(_plain, value)))
+        if not value:
+            return _plain(value)
+        rest = len(value) - LISTED
+        more = [f"and {rest} more"] if rest > 0 else []
+        return escape(", ".join([*map(_plain, value[:LISTED]), *more]))
     return escape(_plain(value))
 
 
 def _table_of_mapping(content: Mapping[str, Any], depth: int) -> str:
+    """Two columns; inside another table without what is empty."""
     rows = (
         f"<tr><th style='text-align:left'>{escape(str(key))}</th>"
         f"<td style='text-align:left'>{_html(value, depth)}</td></tr>"
         for key, value in content.items()
+        if depth == DEEPEST or not _empty(value)
     )
     return f"<table><tbody>{''.join(rows)}</tbody></table>"
 
@@ -81,11 +90,18 @@ def _table_of_rows(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def _empty(value: Any) -> bool:
+    """Whether there is nothing to show of a value, nor of what is in it."""
+    if isinstance(value, Mapping):
+        return all(map(_empty, value.values()))
+    return value is None or value in ("", [], ())
+
+
 def _plain(value: Any) -> str:
-    if value is None or value in ("", [], {}):
+    if _empty(value):
         return "-"
     if isinstance(value, float):
         return f"{value:.5g}"
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
-    return str(value)
+    return FRACTION.sub("", str(value))
