@@ -17,12 +17,12 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 OUTSIDE = {  # pages of the repository outside of docs/, and their place in the site
+    "README.md": "project/overview.md",
     "CHANGELOG.md": "project/changelog.md",
     "CONTRIBUTING.md": "project/contributing.md",
     "SECURITY.md": "project/security.md",
     "examples/flights/README.md": "project/flights.md",
 }
-HOME = {"README.md": "docs/index.md", "docs/decisions": "docs/decisions/index.md"}
 LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
 FENCE = re.compile(r"( *)(```+|~~~+)")
 ITEM = re.compile(r" *([-*]|\d+\.) ")
@@ -77,7 +77,8 @@ def _place(target: str) -> str:
     """Where a file of the repository is in the site."""
     if target in OUTSIDE:
         return OUTSIDE[target]
-    target = HOME.get(target, target)
+    if target == "docs/decisions":
+        return "decisions/index.md"
     return target.removeprefix("docs/") if target.startswith("docs/") else f"files/{target}"
 
 

@@ -48,6 +48,7 @@ def test_lists_are_indented_by_four_and_code_is_left_alone(
         ("project/contributing.md", "CHANGELOG.md", "changelog.md"),
         ("howto/service.md", "../../examples/deploy/automl.service", "../files/examples/deploy/automl.service"),
         ("index.md", "https://example.org/a.md", "https://example.org/a.md"),
+        ("terminal.md", "../README.md#commands", "project/overview.md#commands"),
         ("index.md", "nothing.md", "nothing.md"),
     ],
 )  # fmt: skip
