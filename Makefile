@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 FLIGHTS := examples/flights/problem.toml
 
-.PHONY: help setup demo ui docs test test-unit test-all check format lint types contracts lock clean
+.PHONY: help setup demo ui docs test test-unit test-all check format lint types contracts lock screenshots clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this help
@@ -58,6 +58,9 @@ contracts: setup
 lock:  ## Renew requirements.lock from pyproject.toml; needs uv and a network
 	uv pip compile pyproject.toml --extra postgres --extra duckdb --extra examples --extra catboost --extra xgboost --group dev --group docs --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
+
+screenshots: setup  ## Take the pictures of README and docs again; needs Chromium
+	$(BIN)/python docs/photograph.py
 
 clean:  ## Remove the demo's workspace and warehouse
 	rm -rf site examples/flights/.automl examples/flights/predictions examples/flights/warehouse.db

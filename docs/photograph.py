@@ -1,48 +1,71 @@
-"""Pictures of Prefect's pages for docs/operations.md: `python docs/photograph.py URL PROBLEM REFUSED`.
+"""Takes the pictures of README and docs: `python docs/photograph.py [mlflow] [prefect]`.
 
-Needs headless Chromium, and a Prefect server at URL on which a run of PROBLEM has been published and one of REFUSED
-has failed. Pages of a server with a login are not reached.
+Runs cycles of made-up parcels in a folder of its own, serves MLflow and Prefect, and opens their pages in headless
+Chromium. Names of pages are names of files in `docs/pictures`.
 """
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
-import httpx
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
 
-PICTURES = Path(__file__).parent / "pictures"
-PATIENCE = 60_000  # milliseconds of the page's own time, in which it loads what it shows
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+from automl.workspace import DEFAULTS  # noqa: E402
 
+for _name, _value in DEFAULTS.items():  # before numpy reads the environment
+    os.environ.setdefault(_name, _value)
 
-def browser() -> str | None:
-    """The path of a Chromium, if there is one."""
-    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+import httpx  # noqa: E402
 
+from tests.support.browser import Browser, open_browser  # noqa: E402
+from tests.support.shown_cycles import MlflowPlaces, make_cycles, places, serving  # noqa: E402
+from tests.support.shown_flows import PUBLISHED, REFUSED, shown_flows  # noqa: E402
 
-def look(url: str, *arguments: str) -> str:
-    """Open a page in headless Chromium; returns what it prints."""
-    command = browser()
-    if command is None:
-        raise FileNotFoundError("no Chromium was found")
-    with tempfile.TemporaryDirectory() as profile:
-        done = subprocess.run(
-            [
-                command, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-                f"--user-data-dir={profile}", f"--virtual-time-budget={PATIENCE}",
-                "--force-prefers-reduced-motion", *arguments, url,
-            ],
-            capture_output=True, text=True, check=True, timeout=600,
-        )  # fmt: skip
-    return done.stdout
+PICTURES = ROOT / "docs" / "pictures"
+SETTLE = 2.5  # seconds in which a page that shows its text draws its lines
 
 
-def pages(url: str, problem: str, refused: str) -> dict[str, str]:
+def take(browser: Browser, name: str) -> None:
+    """A picture of what the window shows."""
+    time.sleep(SETTLE)
+    browser.picture(PICTURES / f"{name}.png")
+
+
+def photograph_mlflow(folder: Path) -> None:
+    """The views, a cycle's run, trials compared, the registered model."""
+    file = make_cycles(folder / "cycles", cycles=4)
+    with serving(file) as (base, first_page), open_browser() as browser:
+        there: MlflowPlaces = places(file, base)
+        browser.open(first_page, there.newest)
+        browser.wait("p_better")
+        take(browser, "decisions")
+        for name, address, until in (
+            ("live-loss", there.chart, "over_cycles/live_loss vs"),
+            ("leaderboard", there.view("leaderboard"), "cv_roc_auc"),
+            ("failed-trials", there.view("failed"), "not today"),
+            ("decision-note", there.run, "undo:"),
+            ("compare", there.compare, "cv_roc_auc"),
+            ("registered-model", there.model, "champion"),
+        ):
+            browser.open(address, until)
+            take(browser, name)
+
+
+def photograph_prefect(folder: Path) -> None:
+    """A deployment, its form, a run, its leaderboard, a run that was refused."""
+    with shown_flows(folder) as server, open_browser() as browser:
+        for name, address in prefect_pages(server.api.removesuffix("/api")).items():
+            browser.open(address, "js:document.body.innerText.length > 300")
+            take(browser, name)
+
+
+def prefect_pages(url: str) -> dict[str, str]:
     """Name of each picture -> address of its page."""
 
     def found(kind: str, body: dict[str, Any]) -> Any:
@@ -50,10 +73,11 @@ def pages(url: str, problem: str, refused: str) -> dict[str, str]:
         response.raise_for_status()
         return response.json()
 
-    newest = {"sort": "EXPECTED_START_TIME_DESC"}
-    runs = found("flow_runs", newest)
-    run = next(r for r in runs if r["name"].startswith(problem) and r["state_name"] == "Completed")
-    failed = next(r for r in runs if r["name"].startswith(refused) and r["state_type"] == "FAILED")
+    runs = found("flow_runs", {"sort": "EXPECTED_START_TIME_DESC"})
+    run = next(
+        r for r in runs if r["name"].startswith(PUBLISHED) and r["state_name"] == "Completed"
+    )
+    failed = next(r for r in runs if r["name"].startswith(REFUSED) and r["state_type"] == "FAILED")
     deployment = run["deployment_id"]
     [table] = found(
         "artifacts",
@@ -61,7 +85,7 @@ def pages(url: str, problem: str, refused: str) -> dict[str, str]:
             "artifacts": {
                 "flow_run_id": {"any_": [run["id"]]},
                 "type": {"any_": ["table"]},
-                "key": {"any_": [f"leaderboard-{problem}"]},
+                "key": {"any_": [f"leaderboard-{PUBLISHED}"]},
             }
         },
     )
@@ -74,11 +98,14 @@ def pages(url: str, problem: str, refused: str) -> dict[str, str]:
     }
 
 
+PARTS = {"mlflow": photograph_mlflow, "prefect": photograph_prefect}
+
+
 def main() -> None:
-    """Take every picture."""
-    for name, page in pages(*sys.argv[1:4]).items():
-        file = PICTURES / f"{name}.png"
-        look(page, "--window-size=1400,1000", f"--screenshot={file}")
+    """Take every picture, or those of the named parts."""
+    for name in sys.argv[1:] or PARTS:
+        with tempfile.TemporaryDirectory() as folder:
+            PARTS[name](Path(folder))
 
 
 if __name__ == "__main__":

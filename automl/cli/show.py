@@ -180,23 +180,40 @@ def contract(
 
 
 @app.command(group=INSPECT)
-def ui(file: File, /, *, port: int = 5000, quiet: Quiet = False, debug: Debug = False) -> int:
-    """Serve the MLflow UI of the workspace on 127.0.0.1 until stopped.
+def ui(
+    file: File,
+    /,
+    *,
+    port: int = 5000,
+    no_browser: bool = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Open MLflow in the browser at the decisions of a problem; serves it on 127.0.0.1 until stopped.
 
     Parameters
     ----------
     port
         Port of the MLflow server. Default: 5000.
+    no_browser
+        Print the link and serve; open nothing, as in scripts.
     """
     problem, workspace = open_problem(file)
     from automl import report
+    from automl.cli.opening import can_open, open_when_served
 
-    command, environment, link = report.ui_command(problem, workspace, port)
-    if not command:
-        print_message(f"MLflow runs at {workspace.tracking_uri}\n{link}")
+    pages = report.mlflow_pages(problem, workspace, port)
+    opens = can_open() and not no_browser
+    if not pages.command:
+        print_message(f"decisions: {pages.link}")
+        if opens:
+            open_when_served(pages.link)
         return 0
     from automl.tracking import Connection
 
     Connection(workspace)  # the tables are made before the server starts
-    print_message(f"decisions: {link}\nstop with Ctrl-C")
-    return os.execvpe(command[0], command, {**os.environ, **environment})  # noqa: S606
+    print_message(f"decisions: {pages.link}\nstop with Ctrl-C")
+    if opens:
+        open_when_served(pages.link, pages.health)
+    environment = {**os.environ, **pages.environment}
+    return os.execvpe(pages.command[0], list(pages.command), environment)  # noqa: S606

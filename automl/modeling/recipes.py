@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
@@ -134,10 +134,17 @@ class Blend:
         return set(self.families) <= set(families)
 
     def __str__(self) -> str:
+        """Its members, heaviest first, in percent that add up to 100; one member is its family.
+
+        >>> a, b = Recipe("linear", {"C": 1.0}), Recipe("mlp", {})
+        >>> str(Blend((Member(a, 1 / 3), Member(b, 2 / 3))))
+        '67% mlp + 33% linear'
+        """
         if len(self.members) == 1:
             return self.members[0].recipe.family
-        parts = (f"{m.weight:.0%} {m.recipe.family}" for m in self.members)
-        return f"blend of {' + '.join(parts)}"
+        ranked = sorted(self.members, key=lambda m: -m.weight)
+        shares = _percentages([m.weight for m in ranked])
+        return " + ".join(f"{p}% {m.recipe.family}" for p, m in zip(shares, ranked, strict=True))
 
 
 def plain_params(returned: object, by: str) -> Params:
@@ -168,6 +175,16 @@ def plain_params(returned: object, by: str) -> Params:
             ) from error
         params[name] = plain
     return params
+
+
+def _percentages(weights: Sequence[float]) -> list[int]:
+    """Whole percentages that add up to 100: what rounding down leaves goes to the largest remainders."""
+    exact = [100 * w / sum(weights) for w in weights]
+    whole = [int(x) for x in exact]
+    places = sorted(range(len(exact)), key=lambda i: whole[i] - exact[i])
+    for i in places[: 100 - sum(whole)]:
+        whole[i] += 1
+    return whole
 
 
 def _digest(content: object) -> str:

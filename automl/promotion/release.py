@@ -24,7 +24,7 @@ from automl.promotion.records import unwritten, write_records
 from automl.store import Cycle, Entry, Hold, Release, Store, Waiting, ledger, releases
 from automl.testing import fault
 from automl.tracking import Registry, open_registry
-from automl.workspace import Workspace, now
+from automl.workspace import Workspace, day_of, now
 
 __all__ = [
     "PendingDecision",
@@ -198,7 +198,11 @@ def reconcile(store: Store, registry: Registry, problem: Problem) -> bool:
         "family": ", ".join(newest.blend.families),
         "fingerprint": newest.fingerprint[:16],
     }
-    description = f"{newest.as_of:%Y-%m-%d}: {reason}. Run: {newest.run_id}"
+    # the page of all versions shows the first words of it
+    run = (
+        f"[cycle {day_of(newest.as_of)}](#/experiments/{registry.experiment}/runs/{newest.run_id})"
+    )
+    description = f"{reason[:1].upper()}{reason[1:]}. Released by {run}."
     registry.update_aliases(released[:2], {newest.model_version: (description, tags)})
     fault("reconcile.aliased")
     registry.finish_cycle(newest.run_id, outcome, reason)

@@ -9,7 +9,8 @@ scikit-learn.
     past_text     what reproduce and backfill print
     data_tables   history and contract; imported by module, because it loads pyarrow
     data_text     the same as text
-    setup_tables  problem file, families, schedule; how to serve MLflow
+    setup_tables  problem file, families, schedule
+    mlflow_server  where the decisions are in MLflow, and how to serve it
     monitoring    what monitoring found
     backtest_text  a backtest; `backtest_plot`, which loads matplotlib, is imported by module
     current       what is in effect now
@@ -18,6 +19,7 @@ scikit-learn.
 from automl.report.backtest_text import backtest_text
 from automl.report.current import finished, in_effect
 from automl.report.leaderboard_text import leaderboard_text
+from automl.report.mlflow_server import MlflowPages, mlflow_pages
 from automl.report.monitoring import late_text, monitor_text, monitoring_state
 from automl.report.past_text import backfill_text, reproduction_text
 from automl.report.regret_table import REGRET_COLUMNS, regrets
@@ -28,7 +30,6 @@ from automl.report.setup_tables import (
     families,
     schedule,
     schedule_text,
-    ui_command,
 )
 from automl.report.status_text import realised_text, status_text
 from automl.report.tables import champion, leaderboard, result, status, why
@@ -43,6 +44,7 @@ from automl.report.text import (
 
 __all__ = [
     "REGRET_COLUMNS",
+    "MlflowPages",
     "automations_text",
     "backfill_text",
     "backtest_text",
@@ -59,6 +61,7 @@ __all__ = [
     "late_text",
     "leaderboard",
     "leaderboard_text",
+    "mlflow_pages",
     "monitor_text",
     "monitoring_state",
     "realised_text",
@@ -70,7 +73,6 @@ __all__ = [
     "schedule_text",
     "status",
     "status_text",
-    "ui_command",
     "why",
     "why_text",
 ]

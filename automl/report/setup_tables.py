@@ -1,8 +1,7 @@
-"""A problem file, the families and the schedule as documents; the command that serves MLflow."""
+"""A problem file, the families and the schedule as documents."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +12,6 @@ from automl.cycles.options import default_as_of
 from automl.errors import ProblemError
 from automl.modeling.families import Family, load_family
 from automl.problem import METRICS, Problem, Slots, family_names
-from automl.store import Store
 from automl.workspace import Workspace, day_of, now
 
 __all__ = [
@@ -23,7 +21,6 @@ __all__ = [
     "families",
     "schedule",
     "schedule_text",
-    "ui_command",
 ]
 
 
@@ -132,50 +129,3 @@ def deployments(problem: Problem) -> list[tuple[str, str]]:
     if s.retrain and s.score:
         return [("retrain", s.retrain), ("score", s.score), *watching]
     return [("cycle", s.retrain) if s.retrain else ("score", s.score), *watching]
-
-
-def ui_command(
-    problem: Problem, workspace: Workspace, port: int
-) -> tuple[list[str], dict[str, str], str]:
-    """Command and environment that serve MLflow, empty if a server is configured, and the link to open."""
-    cycles = Store(workspace).cycles(problem.name, limit=50)
-    experiment = next(
-        (c.receipts["experiment"] for c in cycles if "experiment" in c.receipts), None
-    )
-    page = (
-        f"experiments/{experiment}/runs?viewStateShareKey=decisions&"
-        if experiment
-        else "experiments?"
-    )
-    base = (
-        workspace.tracking_uri
-        if workspace.tracking_uri.startswith("http")
-        else f"http://127.0.0.1:{port}"
-    )
-    link = f"{base}/#/{page}workflowType=machine_learning"
-    if base == workspace.tracking_uri:
-        return [], {}, link
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--artifacts-destination",
-        workspace.artifacts.as_uri(),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    return (
-        command,
-        {
-            # not an argument: the address of a database may hold a password, which `ps` would show
-            "MLFLOW_BACKEND_STORE_URI": workspace.tracking_uri,
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-        },
-        link,
-    )

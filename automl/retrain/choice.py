@@ -8,14 +8,14 @@ from operator import attrgetter
 from typing import Any
 
 from automl.modeling.recipes import Blend
-from automl.promotion.decide import Decision
+from automl.promotion.decide import Decision, Verdict
 from automl.promotion.release import PendingDecision
 from automl.retrain.case import Case, Dated
 from automl.store import Release
-from automl.sweep import Leaderboard
+from automl.sweep import Leaderboard, Work, blend_outputs
 from automl.workspace import day_of
 
-__all__ = ["Choice", "content", "next_shadows"]
+__all__ = ["Choice", "content", "mean_score", "next_shadows"]
 
 shrunk_gain = attrgetter("shrunk")  # of a verdict
 
@@ -36,6 +36,22 @@ class Choice:
     losses: dict[str, float]  # of the chosen blend and of the baseline, on the newest block
     watched: Blend | None = None  # that the chosen blend is compared with while on probation
     stays: Release | None = None  # the champion, where it is not refitted (outcome stay)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the evidence says about the chosen blend, or else about the best challenger."""
+        verdicts = self.decision.verdicts
+        chosen = [v for v in verdicts if v.challenger == self.decision.blend]
+        ranked = chosen or sorted(verdicts, key=shrunk_gain, reverse=True)
+        return ranked[0] if ranked else None
+
+
+def mean_score(work: Work, blend: Blend) -> float:
+    """Mean score of a blend over the blocks; NaN if a member has no predictions of them."""
+    outputs = blend_outputs(work, blend)
+    if not outputs:
+        return float("nan")
+    return float(sum(block.score(work.metric) for block in outputs) / len(outputs))
 
 
 def next_shadows(case: Case, decision: Decision) -> list[Dated]:

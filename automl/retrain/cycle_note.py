@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cache
 from importlib.metadata import distributions
 from typing import Any
@@ -12,16 +13,32 @@ from typing import Any
 from automl.history.contract import contract_file
 from automl.modeling.metrics import get_metric
 from automl.modeling.recipes import Blend
-from automl.promotion.decide import Verdict
+from automl.monitoring.promises import LiveLoss
+from automl.promotion.evidence import shown_probability
 from automl.promotion.guards import Guard
 from automl.promotion.release import PendingDecision
-from automl.retrain.choice import Choice
+from automl.retrain.choice import Choice, mean_score
 from automl.retrain.search import Sweep
 from automl.sweep import Leaderboard, Work, blend_outputs
-from automl.tracking import DECISIONS, LEADERBOARD, view_link
+from automl.tracking import DECISIONS, LEADERBOARD, LIVE, LIVE_LOSS, PROMISED_LOSS, view_link
 
-__all__ = ["CycleSummary", "cycle_artifacts", "cycle_metrics", "cycle_note", "cycle_tags"]
+__all__ = [
+    "CycleSummary",
+    "cycle_artifacts",
+    "cycle_metrics",
+    "cycle_note",
+    "cycle_series",
+    "cycle_tags",
+]
 
+SHORT = 60  # letters of a winner in the note; with more the line would be broken
+_HEADS = {
+    "first": "✔ Promoted",
+    "promote": "✔ Promoted",
+    "revert": "↺ Reverted to the previous champion, refitted as",
+    "keep": "– Kept the champion, refitted as",
+    "stay": "– Kept the champion unchanged,",
+}
 # outcome -> the run's tag `decision`, and its colour
 _WORDS = {
     "first": ("promoted (first)", "#2b8a3e"),
@@ -41,7 +58,7 @@ class CycleSummary:
     version: int  # of the champion
     guards: Sequence[Guard]
     experiment: str
-    tracking_uri: str
+    run_id: str
 
     @property
     def work(self) -> Work:
@@ -60,28 +77,36 @@ class CycleSummary:
 
 
 def cycle_metrics(summary: CycleSummary) -> dict[str, float]:
-    """Metrics of the parent run; never a key of the child runs."""
+    """Metrics of the parent run, the scores first; never a key of the child runs."""
     metric, leaderboard = summary.work.metric, summary.leaderboard
     best = next((t for t in leaderboard.ranked if t.status == "complete"), None)
-    values: dict[str, float] = {
+    values: dict[str, float] = {f"best_{metric.name}": best.score} if best else {}
+    values[f"champ_{metric.name}"] = mean_score(summary.work, summary.choice.blend)
+    verdict = summary.choice.verdict
+    if verdict:
+        # two digits of a percent: MLflow prints numbers as they are
+        values |= {
+            "gain_pct": round(100 * verdict.shrunk, 2),
+            "gain_low": round(100 * verdict.low, 2),
+            "gain_high": round(100 * verdict.high, 2),
+            "p_better": round(verdict.probability, 3),
+        }
+    return values | {
         "n_trials": len(leaderboard.trials),
         "n_failed": sum(t.status == "failed" for t in leaderboard.trials),
         "n_pruned": sum(t.status == "pruned" for t in leaderboard.trials),
-        "minutes": leaderboard.seconds / 60,
-        "fit_share": leaderboard.time_in_fits(summary.work.workers),
-        f"champ_{metric.name}": _mean_score(summary),
+        "minutes": round(leaderboard.seconds / 60, 2),
+        "fit_share": round(leaderboard.time_in_fits(summary.work.workers), 3),
     }
-    if best:
-        values[f"best_{metric.name}"] = best.score
-    verdict = _verdict(summary)
-    if verdict:
-        values |= {
-            "gain_pct": 100 * verdict.shrunk,
-            "gain_low": 100 * verdict.low,
-            "gain_high": 100 * verdict.high,
-            "p_better": verdict.probability,
-        }
-    return values
+
+
+def cycle_series(losses: Sequence[LiveLoss]) -> dict[str, list[tuple[int, float]]]:
+    """What each published generation lost and what was promised, as (day, loss): two lines in a chart."""
+    live = [(_day(x.as_of), x.loss) for x in losses]
+    promised = [(_day(x.as_of), x.promised) for x in losses if x.promised is not None]
+    return {
+        name: points for name, points in ((LIVE_LOSS, live), (PROMISED_LOSS, promised)) if points
+    }
 
 
 def cycle_tags(summary: CycleSummary) -> dict[str, str]:
@@ -91,41 +116,35 @@ def cycle_tags(summary: CycleSummary) -> dict[str, str]:
         word += ", challenger waiting"
     return {
         "decision": word,
-        "winner": _in_words(summary.choice.blend),
+        "winner": str(summary.choice.blend),
         "champion_version": str(summary.version),
         "mlflow.runColor": colour,
     }
 
 
 def cycle_note(summary: CycleSummary) -> str:
-    """The decision in a few lines, most important first: the page cuts after about six."""
-    head = {
-        "first": "✔ Promoted",
-        "promote": "✔ Promoted",
-        "revert": "↺ Reverted to the previous champion, refitted as",
-        "keep": "– Kept the champion, refitted as",
-        "stay": "– Kept the champion unchanged,",
-    }
-    problem, leaderboard, work = summary.work.problem, summary.leaderboard, summary.work
-    guards = " · ".join(f"{'✓' if g.passed else '✗'} {g.name} ({g.found})" for g in summary.guards)
+    """The decision first, the undo last, in four lines: MLflow folds what is longer."""
+    lines = [_headline(summary), _gain(summary), _links(summary), _undo(summary)]
+    return "  \n".join(lines)
+
+
+def decision_page(summary: CycleSummary) -> str:
+    """The decision with everything that it rests on, as a page of its own."""
+    leaderboard, work = summary.leaderboard, summary.work
+    guards = [f"{'✓' if g.passed else '✗'} {g.name} ({g.found})" for g in summary.guards]
     blocks = [b.name for b in work.blocks]
+    score = mean_score(work, summary.choice.blend)
     lines = [
-        f"**{head[summary.pending.outcome]} v{summary.version}**: {_in_words(summary.choice.blend)}",
+        f"**{_HEADS[summary.pending.outcome]} v{summary.version}**: {summary.choice.blend}",
+        "",
         f"- {summary.pending.reason}",
         *_details(summary),
-        f"- {work.metric.name} {_mean_score(summary):.4f} {work.metric.arrow} over {len(blocks)} blocks ({', '.join(blocks)})",
+        f"- {work.metric.name} {score:.4f} {work.metric.arrow} over {len(blocks)} blocks ({', '.join(blocks)})",
         f"- {leaderboard.in_words}",
-        f"- guards: {guards}",
-        f"- undo: `automl rollback {problem.file.name} --reason ...`; artifacts: decision.json, leaderboard.json",
+        *([f"- guards: {' · '.join(guards)}"] if guards else []),
+        f"- {_undo(summary)}",
     ]
-    if summary.tracking_uri.startswith("http"):
-        base = summary.tracking_uri.rstrip("/")
-        links = [
-            f"[{name}]({view_link(base, summary.experiment, view)})"
-            for name, view in (("decisions", DECISIONS), ("leaderboard", LEADERBOARD))
-        ]
-        lines.append(f"- {' · '.join(links)}")
-    return "\n".join([lines[0], "", *lines[1:]]) + _slices(summary)
+    return "\n".join(lines) + _slices(summary)
 
 
 def cycle_artifacts(summary: CycleSummary) -> dict[str, str | dict[str, Any]]:
@@ -134,9 +153,9 @@ def cycle_artifacts(summary: CycleSummary) -> dict[str, str | dict[str, Any]]:
     rows = [
         {
             "rank": i,
+            summary.work.metric.name: t.score,
             "family": t.recipe.family,
             "state": t.status,
-            summary.work.metric.name: t.score,
             **t.also,
             "blocks": len(t.scores),
             "fit_s": t.seconds_fit,
@@ -149,7 +168,7 @@ def cycle_artifacts(summary: CycleSummary) -> dict[str, str | dict[str, Any]]:
         for i, t in enumerate(summary.leaderboard.ranked, 1)
     ]
     return {
-        "decision.md": cycle_note(summary),
+        "decision.md": decision_page(summary),
         "decision.json": json.loads(
             json.dumps(
                 {
@@ -171,15 +190,79 @@ def cycle_artifacts(summary: CycleSummary) -> dict[str, str | dict[str, Any]]:
     }
 
 
+def _headline(summary: CycleSummary) -> str:
+    metric = summary.work.metric
+    score = mean_score(summary.work, summary.choice.blend)
+    head = (
+        f"**{_HEADS[summary.pending.outcome]} v{summary.version}**: {_short(summary.choice.blend)}"
+    )
+    return f"{head}; {metric.name} {score:.4f} {metric.arrow} on {len(summary.work.blocks)} blocks"
+
+
+def _gain(summary: CycleSummary) -> str:
+    """Gain with its interval, and what was needed; without a challenger, the reason."""
+    v = summary.choice.verdict
+    if v is None:
+        return summary.pending.reason
+    text = (
+        f"gain {v.shrunk:+.2%} (90 % interval {v.low:+.2%} to {v.high:+.2%}); P(better) "
+        f"{shown_probability(v.probability)}, {shown_probability(v.needed)} needed; "
+        f"{v.blocks} blocks, {v.out_of_sample} out-of-sample"
+    )
+    probe = summary.pending.content.get("probation")
+    if summary.pending.outcome == "revert" and probe:
+        text = str(probe["reason"])
+    return text
+
+
+def _links(summary: CycleSummary) -> str:
+    """Where to look further, and the challenger that waits; or how much was tried."""
+    run = f"#/experiments/{summary.experiment}/runs/{summary.run_id}"
+    links = [
+        f"[why]({run}/artifacts/decision.md)",
+        f"[report and plots]({run}/artifacts)",
+        f"[decisions]({view_link('', summary.experiment, DECISIONS)})",
+        f"[leaderboard]({view_link('', summary.experiment, LEADERBOARD)})",
+        f"[live loss]({view_link('', summary.experiment, LIVE)}&compareRunsMode=CHART)",
+    ]
+    waiting = summary.pending.waiting
+    if waiting is not None:
+        links.append(
+            f"v{waiting.model_version} awaits approval until {waiting.expires_at:%Y-%m-%d %H:%M}"
+        )
+    else:
+        statuses = [t.status for t in summary.leaderboard.trials]
+        pruned, failed = statuses.count("pruned"), statuses.count("failed")
+        links.append(f"{len(statuses)} trials ({pruned} pruned, {failed} failed)")
+    return " · ".join(links)
+
+
+def _undo(summary: CycleSummary) -> str:
+    """The command that undoes the decision; of a challenger that waits, the one that accepts it."""
+    file, waiting = summary.work.problem.file.name, summary.pending.waiting
+    if waiting is not None:
+        return f"approve: `automl approve {file} {waiting.model_version} --reason ...`, or `automl reject {file} ...`"
+    if summary.pending.outcome == "first":  # there is nothing to go back to
+        return f"undo: `automl retrain {file} --again --reason ...` decides once more"
+    return f"undo: `automl rollback {file} --reason ...`"
+
+
+def _short(blend: Blend) -> str:
+    """A blend in about sixty letters: its heaviest members."""
+    parts = str(blend).split(" + ")
+    kept = [part for i, part in enumerate(parts) if len(" + ".join(parts[: i + 1])) <= SHORT]
+    left = len(parts) - len(kept)
+    return " + ".join(kept) + (f" + {left} more" if left else "")
+
+
 def _details(summary: CycleSummary) -> list[str]:
     """Waiting challenger, attribution of the gain, and probation, where there are any."""
     lines, content = [], summary.pending.content
     waiting = summary.pending.waiting
     if waiting is not None:
-        file = summary.work.problem.file.name
         lines.append(
-            f"- version {waiting.model_version} ({_in_words(waiting.blend)}) awaits approval until {waiting.expires_at:%Y-%m-%d %H:%M}: "
-            f"`automl approve {file} {waiting.model_version} --reason ...`, or set the tag `approved` on it"
+            f"- version {waiting.model_version} ({waiting.blend}) awaits approval until "
+            f"{waiting.expires_at:%Y-%m-%d %H:%M}; the tag `approved` on it is an approval too"
         )
     if content.get("attribution"):
         lines.append(f"- {content['attribution']['text']}")
@@ -188,41 +271,15 @@ def _details(summary: CycleSummary) -> list[str]:
     return lines
 
 
-def _in_words(blend: Blend) -> str:
-    """A blend by family, heaviest first; short, because a column shows about thirty letters."""
-    if len(blend.families) == 1:
-        count, family = len(blend.members), blend.families[0]
-        return family if count == 1 else f"blend of {count} {family}"
-    shares = {
-        family: [m.weight for m in blend.members if m.recipe.family == family]
-        for family in blend.families
-    }
-    ranked = sorted(shares.items(), key=lambda item: -sum(item[1]))
-    return " + ".join(
-        f"{sum(weights):.0%} {family}" + (f" ({len(weights)})" if len(weights) > 1 else "")
-        for family, weights in ranked
-    )
-
-
-def _mean_score(summary: CycleSummary) -> float:
-    outputs = blend_outputs(summary.work, summary.choice.blend)
-    if not outputs:
-        return float("nan")
-    scores = [block.score(summary.work.metric) for block in outputs]
-    return float(sum(scores) / len(scores))
+def _day(moment: datetime) -> int:
+    """Number of the day since 1970: the step of a metric over cycles."""
+    return int(moment.timestamp() // 86400)
 
 
 @cache
 def _packages() -> list[str]:
     """Installed packages with versions; read once, because that takes half a second."""
     return sorted({f"{d.metadata['Name']}=={d.version}" for d in distributions()}, key=str.lower)
-
-
-def _verdict(summary: CycleSummary) -> Verdict | None:
-    verdicts = summary.choice.decision.verdicts
-    chosen = [v for v in verdicts if v.challenger == summary.choice.decision.blend]
-    ranked = chosen or sorted(verdicts, key=lambda v: -v.shrunk)
-    return ranked[0] if ranked else None
 
 
 def _slices(summary: CycleSummary) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from automl.cycles.job import Job
 from automl.cycles.steps import step
 from automl.history import Snapshot
+from automl.monitoring.promises import live_losses
 from automl.promotion.guards import Guard
 from automl.promotion.records import leave_record, write_record
 from automl.promotion.release import reconcile
@@ -20,6 +21,7 @@ from automl.retrain.cycle_note import (
     cycle_artifacts,
     cycle_metrics,
     cycle_note,
+    cycle_series,
     cycle_tags,
 )
 from automl.retrain.search import Sweep
@@ -36,6 +38,8 @@ __all__ = [
     "update_mlflow",
     "write_trials",
 ]
+
+MOST_POINTS = 52  # published generations in the chart of live losses: a year of weeks
 
 
 @step("open MLflow run", io=True)
@@ -91,11 +95,12 @@ def leave_cycle_record(
         version=version,
         guards=guards,
         experiment=job.registry.experiment,
-        tracking_uri=job.workspace.tracking_uri,
+        run_id=run_id,
     )
     record = CycleRecord(
         run_id=run_id,
         metrics=cycle_metrics(summary),
+        series=cycle_series(live_losses(job.store, job.problem, limit=MOST_POINTS)),
         tags=cycle_tags(summary),
         note=cycle_note(summary),
         artifacts=cycle_artifacts(summary),
@@ -109,7 +114,7 @@ def update_mlflow(job: Job, record: CycleRecord) -> None:
     """Move the aliases to the new release, then close the cycle's run with what reviewers read."""
     reconcile(job.store, job.registry, job.problem)
     write_record(job.store, job.registry, job.cycle, record)
-    job.registry.describe(job.tag)
+    job.registry.describe(job.tag, record.run_id)
     fault("retrain.mlflow_updated")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from automl.cycles.job import Job
 from automl.cycles.steps import Runner, step
 from automl.errors import AutomlError
 from automl.modeling.recipes import Blend
+from automl.promotion.evidence import shown_probability
 from automl.promotion.guards import (
     REFUSED,
     Examiner,
@@ -20,7 +22,7 @@ from automl.promotion.guards import (
     open_examiner,
     sample_rows,
 )
-from automl.retrain.choice import Choice
+from automl.retrain.choice import Choice, mean_score
 from automl.retrain.cycle_run import log_trials, write_trials
 from automl.retrain.refit import Fitted, turned_away
 from automl.retrain.search import Sweep
@@ -55,7 +57,7 @@ def register_challenger(job: Job, work: Work, fitted: Fitted, run_id: str) -> Ch
     if waiting is None or fitted.challenger is None:
         raise AssertionError("a challenger was fitted because it awaits approval")
     job.require_hold()
-    tags = {"cycle": f"{job.tag} · waits", "decision": "wait", "recipe": waiting.blend.id}
+    tags = {"cycle": f"{job.tag} · waits", "decision": "wait", **_tags(work, choice, waiting.blend)}
     registered = _to_registry(job, work, fitted.challenger, waiting.blend, run_id, tags)
     fault("retrain.waiting_registered")
     try:
@@ -87,7 +89,7 @@ def register_challenger(job: Job, work: Work, fitted: Fitted, run_id: str) -> Ch
 @step("register", io=True)
 def _register(job: Job, sweep: Sweep, choice: Choice, model: Path, run_id: str) -> Release:
     write_trials(job, sweep, choice, run_id)
-    tags = {"cycle": job.tag, "decision": choice.outcome, "recipe": choice.blend.id}
+    tags = {"cycle": job.tag, "decision": choice.outcome, **_tags(sweep.work, choice, choice.blend)}
     registered = _to_registry(job, sweep.work, model, choice.blend, run_id, tags)
     fault("retrain.registered")
     return Release(
@@ -127,8 +129,30 @@ def _to_registry(
     sample = sample_rows(work.frame, work.contract)
     after = job.store.highest_version(job.problem.name)
     return job.registry.register(
-        run_id, pd.read_pickle(model), sample, _code(work, blend), tags, after=after
+        run_id,
+        pd.read_pickle(model),
+        sample,
+        _code(work, blend),
+        tags,
+        after=after,
     )
+
+
+def _tags(work: Work, choice: Choice, blend: Blend) -> dict[str, str]:
+    """What a version is, how good it is, and what that rests on."""
+    score = mean_score(work, blend)
+    verdicts = {v.challenger: v for v in choice.decision.verdicts}
+    found = verdicts.get(blend.id) or choice.verdict
+    tags = {"winner": str(blend), "recipe": blend.id, "evidence": f"{len(work.blocks)} blocks"}
+    if math.isfinite(score):
+        tags[f"cv_{work.metric.name}"] = f"{score:.5g}"
+    if found is not None:
+        tags |= {
+            "evidence": f"{found.blocks} blocks, {found.out_of_sample} out-of-sample",
+            "gain_pct": f"{100 * found.shrunk:.2f}",
+            "p_better": shown_probability(found.probability),
+        }
+    return tags
 
 
 def _code(work: Work, blend: Blend) -> list[Code]:

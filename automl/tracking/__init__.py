@@ -8,6 +8,7 @@ models    the files of a model
 files     the models of a scratch workspace, without MLflow
 user_models   models with users' code, in a process of their own
 views     saved views of the runs page
+first_page  MLflow's server as `automl ui` starts it; loaded by that process alone
 """
 
 from automl.tracking.connection import Connection
@@ -17,11 +18,14 @@ from automl.tracking.registry import Registered, Registry
 from automl.tracking.runs import CycleRecord, cycle_tag
 from automl.tracking.trials import TrialLog
 from automl.tracking.user_models import closing_model, load_model
-from automl.tracking.views import DECISIONS, LEADERBOARD, view_link
+from automl.tracking.views import DECISIONS, LEADERBOARD, LIVE, LIVE_LOSS, PROMISED_LOSS, view_link
 
 __all__ = [
     "DECISIONS",
     "LEADERBOARD",
+    "LIVE",
+    "LIVE_LOSS",
+    "PROMISED_LOSS",
     "Code",
     "Connection",
     "CycleRecord",

@@ -153,7 +153,7 @@ class FileRegistry(Registry):
     def finish_cycle(self, run_id: str, outcome: str, reason: str) -> None:
         """Write nothing."""
 
-    def describe(self, cycle: str) -> None:
+    def describe(self, cycle: str, run_id: str = "") -> None:
         """Write nothing."""
 
     def set_challenger(self, version: int | None) -> None:

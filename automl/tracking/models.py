@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 import skops.io
 import yaml
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
 from automl.errors import DigestError, PredictError, SpaceError
@@ -26,7 +27,14 @@ from automl.modeling.features import CARRIED, Columns
 from automl.modeling.features import __path__ as features_path
 from automl.modeling.user_files import alias_earlier_modules
 
-__all__ = ["digest_folder", "load_folder", "log_model", "save_folder", "trusted_types"]
+__all__ = [
+    "digest_folder",
+    "load_folder",
+    "log_model",
+    "made_up_rows",
+    "save_folder",
+    "trusted_types",
+]
 
 # Types a model file may contain beyond those that skops trusts. Family files are saved with the model.
 ALLOWED = (
@@ -73,10 +81,16 @@ def trusted_types(model: Any) -> list[str]:
 
 
 def log_model(model: Any, sample: pd.DataFrame, families: Sequence[Code], run_id: str) -> Any:
-    """Log a model to a run with its signature, requirements and code; no row of data."""
+    """Log a model to a run with its signature, requirements, code and a made-up input example; no row of data."""
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
-        return mlflow.sklearn.log_model(
-            model, name="model", **_arguments(model, sample, families, Path(folder))
+        return Model.log(
+            name="model",
+            artifact_path=None,
+            flavor=_FLAVOUR,
+            # else MLflow loads the model and predicts the input example, in this process
+            validate_serving_input=False,
+            sk_model=model,
+            **_arguments(model, sample, families, Path(folder)),
         )
 
 
@@ -86,6 +100,19 @@ def save_folder(model: Any, sample: pd.DataFrame, families: Sequence[Code], fold
         mlflow.sklearn.save_model(
             model, str(folder), **_arguments(model, sample, families, Path(code))
         )
+
+
+def made_up_rows(columns: pd.DataFrame) -> pd.DataFrame:
+    """Two rows with the columns and types of these, and nothing of their values: how to call a model."""
+    made = {}
+    for name, kind in columns.dtypes.items():
+        if str(kind).startswith("datetime"):
+            made[name] = pd.to_datetime(["2030-01-01 08:00", "2030-01-02 16:30"]).astype(kind)
+        elif str(kind).startswith("float"):
+            made[name] = pd.Series([0.0, 1.0], dtype=kind)
+        else:
+            made[name] = pd.Series(["a", "b"], dtype=kind)
+    return pd.DataFrame(made)
 
 
 def digest_folder(folder: Path) -> dict[str, str]:
@@ -165,11 +192,21 @@ def _arguments(
     wanted = [*_REQUIRED, *map(_distribution, boosters)]
     return {
         "signature": _signature(model, sample),
+        "input_example": made_up_rows(sample),
         "serialization_format": "skops",
         "skops_trusted_types": trusted_types(model),
         "pip_requirements": [f"{name}=={version(name)}" for name in wanted],
         "code_paths": [str(path) for path in code],
     }
+
+
+def _save(path: str, mlflow_model: Model, **arguments: Any) -> None:
+    """As scikit-learn's flavour saves, which does not know an option that only `Model.log` reads."""
+    arguments.pop("validate_serving_input", None)
+    mlflow.sklearn.save_model(path=path, mlflow_model=mlflow_model, **arguments)
+
+
+_FLAVOUR = SimpleNamespace(__name__="mlflow.sklearn", save_model=_save)
 
 
 def _distribution(module: str) -> str:

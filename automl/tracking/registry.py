@@ -94,6 +94,7 @@ class Registry(RunTree):
             run_id,
             tags={**tags, "state": "registered", "model_id": info.model_id},
             model_id=info.model_id,
+            description=_describe_version(tags),
         )
         version = new()
         while (
@@ -302,3 +303,10 @@ def _describe(problem: Problem) -> str:
         f'- load: `mlflow.sklearn.load_model("models:/{problem.name}@champion")`\n'
         f"- predictions: table `{problem.table}`"
     )
+
+
+def _describe_version(tags: Mapping[str, str]) -> str:
+    """What a version is until it is released; then its decision describes it."""
+    state = "Awaits approval" if tags.get("decision") == "wait" else "Not released"
+    parts = [tags[name] for name in ("winner", "evidence") if name in tags]
+    return f"{state}: {'; '.join(parts)}" if parts else state

@@ -35,6 +35,7 @@ from automl.workspace import Workspace, day_of
 __all__ = ["ABSENT", "CycleRecord", "RunTree", "cycle_tag"]
 
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter for an alias
+DAY = 86_400_000  # milliseconds
 DIED = "✘ Failed: its process died\n\nChampion and predictions are unchanged."
 _log = logging.getLogger(__name__)
 
@@ -59,13 +60,16 @@ class CycleRecord:
     note: str
     tags: Mapping[str, str]
     metrics: Mapping[str, float] = field(default_factory=dict)
+    # (day since 1970, value) pairs: what MLflow draws as a line
+    series: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     artifacts: Mapping[str, str | dict[str, Any]] = field(default_factory=dict)
     failed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As the store keeps it; metrics without a value are left out."""
         numbers = {k: float(v) for k, v in self.metrics.items() if math.isfinite(v)}
-        return {**asdict(self), "metrics": numbers}
+        series = {k: [[s, v] for s, v in x if math.isfinite(v)] for k, x in self.series.items()}
+        return {**asdict(self), "metrics": numbers, "series": series}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> CycleRecord:
@@ -258,6 +262,12 @@ class RunTree:
         numbers = [
             Metric(k, rounded(v), 0, 0) for k, v in record.metrics.items() if math.isfinite(v)
         ]
+        numbers += [
+            Metric(k, rounded(v), day * DAY, day)
+            for k, points in record.series.items()
+            for day, v in points
+            if math.isfinite(v)
+        ]
         texts = {**record.tags, "mlflow.note.content": record.note}
         tags = [RunTag(k, redact(str(v))[:5000]) for k, v in texts.items()]
         self.client.log_batch(record.run_id, metrics=numbers, tags=tags)
@@ -316,22 +326,26 @@ class RunTree:
 
     # ---- the experiment's page
 
-    def describe(self, cycle: str) -> None:
-        """Write description, tags and saved views of the experiment; never fails a cycle."""
+    def describe(self, cycle: str, run_id: str = "") -> None:
+        """Write description, tags and saved views of the experiment; never fails a cycle.
+
+        The views show the trials of `cycle`, and the lines of its run.
+        """
         metric = get_metric(self.problem.metric.name)
         note = (
-            "Open *Views* (top right): 1 Decisions, 2 Leaderboard. "  # first, because the page shows one line
+            # first, because the page shows one line
+            "*Views* (top right): 1 Decisions, 2 Leaderboard, 3 Families, 4 Failed and pruned, 5 Live loss. "
             f"**{self.problem.question or self.problem.name}** One parent run per cycle, one child run per trial."
         )
-        tags = {
-            "mlflow.note.content": note,
-            "mlflow.experimentKind": "custom_model_development",
-            "mlflow.experiment.primaryMetric.name": f"cv_{metric.name}",
-            "mlflow.experiment.primaryMetric.greaterIsBetter": str(metric.better == "higher"),
-            **saved_views(metric, self.problem.metric.also, cycle),
-        }
         try:
+            tags = {
+                "mlflow.note.content": note,
+                "mlflow.experimentKind": "custom_model_development",
+                "mlflow.experiment.primaryMetric.name": f"cv_{metric.name}",
+                "mlflow.experiment.primaryMetric.greaterIsBetter": str(metric.better == "higher"),
+                **saved_views(metric, self.problem.metric.also, cycle, run_id),
+            }
             for key, value in tags.items():
                 self.client.set_experiment_tag(self.experiment, key, value)
-        except MlflowException as error:
-            _log.warning("the saved views could not be written: %s", error)
+        except Exception as error:  # noqa: BLE001  views are an aid to reading, and their format is not ours
+            _log.warning("the saved views could not be written: %s", redact(str(error)))

@@ -21,6 +21,7 @@ __all__ = ["Look", "TrialLog", "looks_of", "rounded", "write_trial"]
 
 COLOURS = ("#2b7bba", "#e08214", "#4d9221", "#8073ac", "#c51b7d", "#01665e", "#b35806", "#5f5f5f")
 
+REASON = 200  # letters of a reason in a table
 DRAIN = 1.0  # seconds: an unreachable MLflow server must not use up the time of the refit
 
 
@@ -85,22 +86,11 @@ def write_trial(
         "recipe": trial.recipe.id,
     }
     if trial.reason:
-        tags["mlflow.note.content"] = f"**{trial.status}**: {redact(trial.reason)}"
+        reason = redact(trial.reason)
+        tags["reason"] = reason.splitlines()[0][:REASON]  # a column of the view of failed trials
+        tags["mlflow.note.content"] = f"**{trial.status}**: {reason}"
     run = client.create_run(experiment, run_name=f"{look.short} #{trial.number:03d}", tags=tags)
-    values = {"fit_s": trial.seconds_fit, "blocks": float(len(trial.scores))}
-    if trial.seconds_predict:  # absent if the trial predicted in an earlier cycle
-        values["pred_ms_1k"] = 1000 * trial.seconds_predict
-    if trial.status == "complete":
-        values[f"cv_{name}"] = trial.score
-        values[f"cv_{name}_sd"] = float(pd.Series(trial.scores).std(ddof=0))
-        values |= {f"cv_{k}": v for k, v in trial.also.items()}
-    elif trial.scores:
-        values[f"partial_{name}"] = trial.score
-    metrics = [Metric(k, rounded(v), 0, 0) for k, v in values.items()]
-    steps = len(trial.scores) - 1  # step 0 is the oldest block, so charts run forward in time
-    metrics += [
-        Metric(f"block_{name}", rounded(s), 0, steps - i) for i, s in enumerate(trial.scores)
-    ]
+    metrics = _metrics(trial, name)
     values_of_params = {
         "family": look.family,
         **trial.recipe.params,
@@ -115,6 +105,25 @@ def write_trial(
         client.log_text(run.info.run_id, redact(trial.trace), "error/traceback.txt")
     client.set_terminated(run.info.run_id, "FAILED" if trial.status == "failed" else "FINISHED")
     return str(run.info.run_id)
+
+
+def _metrics(trial: Trial, name: str) -> list[Metric]:
+    """The score first, by name and in the order of writing: compare pages begin with it."""
+    values: dict[str, float] = {}
+    if trial.status == "complete":
+        values[f"cv_{name}"] = trial.score
+        values[f"cv_{name}_sd"] = float(pd.Series(trial.scores).std(ddof=0))
+        values |= {f"other_{k}": v for k, v in trial.also.items()}
+    elif trial.scores:
+        values[f"partial_{name}"] = trial.score
+    values |= {"fit_s": trial.seconds_fit, "n_blocks": float(len(trial.scores))}
+    if trial.seconds_predict:  # absent if the trial predicted in an earlier cycle
+        values["pred_ms_1k"] = 1000 * trial.seconds_predict
+    metrics = [Metric(k, rounded(v), 0, 0) for k, v in values.items()]
+    steps = len(trial.scores) - 1  # step 0 is the oldest block, so charts run forward in time
+    return metrics + [
+        Metric(f"per_block_{name}", rounded(s), 0, steps - i) for i, s in enumerate(trial.scores)
+    ]
 
 
 def rounded(value: float) -> float:

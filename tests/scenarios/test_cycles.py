@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import zlib
@@ -182,6 +183,12 @@ def test_published_predictions_are_scored_on_the_labels_that_arrived(
     assert json.loads(first[3])["roc_auc"] == pytest.approx(np.mean(better))
 
 
+def first_live(file: Path) -> float:
+    """The realised score of the first generation."""
+    [(scores,)] = rows(file, "select realised from automl_generation where labelled_rows > 0")
+    return float(json.loads(scores)["roc_auc"])
+
+
 def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(
     two_cycles: tuple[Path, list[CycleResult]],
 ) -> None:
@@ -199,7 +206,13 @@ def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(
     assert results[1].leaderboard is not None
     assert len(children) == len(results[1].leaderboard.trials) == newest.data.metrics["n_trials"]
     assert not {k for c in children for k in c.data.metrics} & set(newest.data.metrics)
-    assert newest.data.tags["mlflow.note.content"].startswith(("**✔", "**–"))
+    note = newest.data.tags["mlflow.note.content"].splitlines()
+    assert note[0].startswith(("**✔", "**–"))
+    assert note[-1].startswith("undo: `automl rollback")
+    assert len(note) == 4, "MLflow folds what is longer"
+    assert all(len(line) < 115 for line in (note[0], note[1], note[3])), (
+        "one line each at 1440 pixels"
+    )
     assert {"mlflow.sharedViewState.decisions", "mlflow.sharedViewState.leaderboard"} <= set(
         experiment.tags
     )
@@ -214,7 +227,9 @@ def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(
     )
     roles = [c.data.tags.get("role") for c in children]
     assert roles.count("chosen") >= 1
-    assert newest.data.tags["winner"].count("linear") <= 1, "each family once"
+    shares = [int(x) for x in re.findall(r"(\d+)%", newest.data.tags["winner"])]
+    assert sum(shares) == 100 or newest.data.tags["winner"] in {"linear", "baseline"}
+    assert newest.data.tags["winner"] in note[0]
     logged_digest = newest.inputs.dataset_inputs[0].dataset.digest
     receipts = rows(
         file,
@@ -229,6 +244,14 @@ def test_mlflow_shows_the_run_tree_the_aliases_and_the_views(
     version = client.get_model_version("parcels", str(results[0].model_version))
     logged = client.get_logged_model(version.tags["model_id"])
     assert "live_roc_auc" in {m.key for m in logged.metrics}
+    days = client.get_metric_history(results[1].run_id, "over_cycles/live_loss")
+    assert [(m.step, m.value) for m in days] == [
+        (int((AS_OF - WEEK).timestamp() // 86400), pytest.approx(1 - first_live(file), abs=1e-4))
+    ]
+    live = client.get_model_version("parcels", str(results[1].model_version))
+    assert 0.5 < float(live.tags["cv_roc_auc"]) < 1
+    assert re.fullmatch(r"\d blocks(, \d out-of-sample)?", live.tags["evidence"])
+    assert f"/runs/{results[1].run_id})" in live.description
     for path in (file.parent / ".automl/mlartifacts").rglob("*"):
         assert path.suffix not in (".parquet", ".csv"), "no row of data is an artifact"
 

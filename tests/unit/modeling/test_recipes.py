@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl.modeling.recipes import HALF_LIVES, RECENT, Blend, Member, Recipe
@@ -87,5 +87,17 @@ def test_a_blend_names_its_families_heaviest_first_and_once() -> None:
     parts = [("linear", 0.2), ("mlp", 0.5), ("linear", 0.3)]
     blend = Blend(tuple(Member(Recipe(f, {"i": i}), w) for i, (f, w) in enumerate(parts)))
     assert blend.families == ("mlp", "linear")
-    assert str(blend) == "blend of 20% linear + 50% mlp + 30% linear"
+    assert str(blend) == "50% mlp + 30% linear + 20% linear"
     assert str(Blend.single(Recipe("mlp", {}))) == "mlp"
+
+
+@settings(deadline=None)  # a machine that does other things too is no failure
+@given(st.lists(st.floats(0.001, 1), min_size=2, max_size=8))
+def test_the_percentages_of_a_blend_add_up_to_100_and_are_off_by_less_than_one(
+    weights: list[float],
+) -> None:
+    members = tuple(Member(Recipe(f"f{i}", {}), w / sum(weights)) for i, w in enumerate(weights))
+    shown = [part.split("% ") for part in str(Blend(members)).split(" + ")]
+    assert sum(int(percent) for percent, _ in shown) == 100
+    of = {m.recipe.family: m.weight for m in members}
+    assert all(abs(int(percent) - 100 * of[name]) < 1 for percent, name in shown)

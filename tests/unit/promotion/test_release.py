@@ -270,6 +270,8 @@ def test_what_was_put_out_is_doubted_for_five_cycles(
 class Pages:
     """The registry's verbs that a release needs, on a dictionary."""
 
+    experiment = "1"
+
     def __init__(self, alias: int | None, versions: tuple[int, ...]) -> None:
         self.alias, self.versions = alias, versions
         self.waits: int | None = None

@@ -129,7 +129,7 @@ def test_a_score_of_fewer_blocks_has_another_name_than_one_of_all(registry: Regi
     few, all_of_them = (
         registry.client.get_run(runs[t.recipe.id]).data.metrics for t in (pruned, TRIALS[1])
     )
-    assert (few["blocks"], few["partial_roc_auc"]) == (1, 0.9)
+    assert (few["n_blocks"], few["partial_roc_auc"]) == (1, 0.9)
     assert not {name for name in few if name.startswith("cv_")}
-    assert (all_of_them["blocks"], "partial_roc_auc" in all_of_them) == (2, False)
+    assert (all_of_them["n_blocks"], "partial_roc_auc" in all_of_them) == (2, False)
     assert all_of_them["cv_roc_auc"] == pytest.approx(0.75405)
