@@ -42,7 +42,8 @@ Around them
     api/            this surface: a project and its verbs, `try_table` and its guesses
     monitoring/     performance of earlier predictions, drift, alerts, schedules that have stopped
     backtest/       past cycles replayed under several retraining policies: `run`, `replay`, `compare`
-    report/         documents, text and tables that commands show
+    explanation/    what predictions are worth and what drives them: curves, slices, importance
+    report/         documents, text and tables that commands show; pictures (`figures/`) and page (`html`) of a cycle
     diagnostics/    the check of a family (`family`), the check of an installation
     cli/            commands
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -111,6 +111,9 @@ def backfill(
             code="no_slots",
             next_step="Give an earlier --from, or a later --to.",
         )
+    workspace = replace(
+        workspace, reports=False
+    )  # `automl report --cycle` writes them where they are wanted
     store = Store(workspace)
     wanted = [(slot, verb) for slot, verb in slots if missing(store, problem, slot, verb)]
     filled: list[Filled] = []

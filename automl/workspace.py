@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError
@@ -86,6 +87,7 @@ class Settings(BaseSettings):
     automl_database_url: str = Field(default="", description="store: PostgreSQL instead of SQLite")
     automl_mlflow_env: Path | None = Field(default=None, description="mlflow.env to use")
     automl_workers: int = Field(default=0, ge=0, description="fits at once; 0: one per core")
+    automl_report: Literal["on", "off"] = Field(default="on", description="a report per cycle")
     mlflow_tracking_uri: str = Field(default="", description="an MLflow server, or a database URL")
 
 
@@ -98,6 +100,7 @@ class Workspace:
     database_url: str
     tracking_uri: str  # empty: no MLflow, models are files (scratch workspaces)
     workers: int
+    reports: bool = False  # whether every cycle leaves a report
 
     def create(self) -> None:
         """Create the folder, for its owner alone; a folder that exists keeps its rights."""
@@ -134,6 +137,14 @@ class Workspace:
     def fit_cache(self, name: str) -> Path:
         """Fitted recipes, cached from one cycle to the next; may be deleted."""
         return self.home / "fit_cache" / name
+
+    def reports_of(self, name: str) -> Path:
+        """Reports of a problem's cycles, a folder each."""
+        return self.home / "reports" / name
+
+    def report_of(self, name: str, as_of: datetime, attempt: int) -> Path:
+        """The folder of one cycle's report."""
+        return self.reports_of(name) / f"{as_of:%Y-%m-%dT%H%M%S}-{attempt}"
 
     def lock(self, name: str) -> Path:
         """The file that a running cycle locks."""
@@ -224,6 +235,7 @@ def open_workspace(problem_file: Path, settings: Settings | None = None) -> Work
         tracking_uri=_tracking_uri(with_driver(settings.mlflow_tracking_uri))
         or f"sqlite:///{home / 'mlflow.db'}",
         workers=settings.automl_workers or os.cpu_count() or 1,
+        reports=settings.automl_report == "on",
     )
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # as the command line does, before anything reads the environment
 for name, value in DEFAULTS.items():
     os.environ.setdefault(name, value)
+# a report takes longer than a small cycle: tests of reports turn it on
+os.environ["AUTOML_REPORT"] = "off"
 
 # once for all tests, not in every one
 children.PRELOADED.append("automl.promotion.guards.worker")
@@ -119,4 +121,5 @@ def worlds(
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine reaches a test."""
     for name in [n for n in os.environ if n.startswith("AUTOML_") or n == "MLFLOW_TRACKING_URI"]:
-        monkeypatch.delenv(name)
+        if name != "AUTOML_REPORT":
+            monkeypatch.delenv(name)

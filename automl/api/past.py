@@ -1,11 +1,12 @@
-"""The verbs of a project that look at the past: backfill, reproduce, backtest, regret."""
+"""The verbs of a project that look at the past: backfill, reproduce, report, backtest, regret."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from automl.api.arguments import Moment, backtest_options, required_moment
+from automl.api.arguments import Moment, backtest_options, moment_of, required_moment, since_of
 from automl.api.settings import quiet_libraries
 from automl.api.shown import Shown
 from automl.problem import Problem, Span
@@ -13,6 +14,8 @@ from automl.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from automl.api.reporting import Report
 
 __all__ = ["PastVerbs"]
 
@@ -50,6 +53,32 @@ class PastVerbs:
         with quiet_libraries():
             found = reproduce(self.problem, self.workspace, as_of)
         return Shown(found.document, report.reproduction_text)
+
+    def report(
+        self, *, cycle: Moment = None, since: Moment | Span = None, to: str | Path | None = None
+    ) -> Report:
+        """Write the report of a cycle as one HTML page, and show it in a notebook.
+
+        Parameters
+        ----------
+        cycle
+            Its as_of. Default: the newest, whatever became of it.
+        since
+            From when on what happened over time is shown: a time, or how long before now, such as "4w". Default: from the
+            beginning.
+        to
+            The file. Default: `report.html` in the workspace.
+        """
+        from automl.api.reporting import make_report
+
+        with quiet_libraries():
+            return make_report(
+                self.problem,
+                self.workspace,
+                as_of=moment_of(cycle, "cycle"),
+                since=since_of(since, "since", self.problem.zone),
+                to=Path(to).resolve() if to else None,
+            )
 
     def backtest(
         self,

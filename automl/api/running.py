@@ -59,13 +59,38 @@ def run_verb(
             from automl.processes import warm_up
 
             warm_up()
-        with progress.step("load libraries"):
-            pipeline = _pipeline(verb)
-        result = pipeline(problem, workspace, options, run=run)
+        result = _run_with_report(problem, workspace, verb, options, run)
     wanted = options.as_of is None if catch_up is None else catch_up
     if wanted and verb != "retrain" and result.status == "published":
         score_missed_slots(problem, workspace)
     return result
+
+
+def _run_with_report(
+    problem: Problem, workspace: Workspace, verb: Verb, options: RunOptions, run: Runner
+) -> CycleResult:
+    """Run the pipeline; a cycle leaves its report, however it ended, and never fails because of it."""
+    from dataclasses import replace
+
+    from automl.api.reporting import report_of_cycle, report_of_failed
+    from automl.cycles.options import default_as_of
+    from automl.workspace import now
+
+    reported = workspace.reports and verb != "score" and not options.dry_run
+    began = now()
+    try:
+        with progress.step("load libraries"):
+            pipeline = _pipeline(verb)
+        result = pipeline(problem, workspace, options, run=run)
+    except Exception:
+        if reported:
+            as_of = options.as_of or default_as_of(problem, verb, began)
+            report_of_failed(problem, workspace, as_of, began)
+        raise
+    if not reported or result.already:
+        return result
+    warning = report_of_cycle(problem, workspace, result.as_of)
+    return replace(result, warnings=[*result.warnings, warning]) if warning else result
 
 
 def _pipeline(verb: Verb) -> Callable[..., CycleResult]:

@@ -93,6 +93,7 @@ def scratch_of(
         database_url=f"sqlite:///{folder / STORE}",
         tracking_uri="",
         workers=workers,
+        reports=False,
     )
     return Scratch(problem.model_copy(update=update), scratch)
 

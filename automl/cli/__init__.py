@@ -5,6 +5,7 @@
     past     backfill, reproduce; backtest has a module of its own
     review   rollback, approve, reject
     show     status, leaderboard, why, champion, history, contract, ui
+    report   report
     setup    check, spaces, doctor
     console  what is printed, and where
     live     progress on stderr

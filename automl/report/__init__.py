@@ -14,10 +14,13 @@ scikit-learn.
     monitoring    what monitoring found
     backtest_text  a backtest; `backtest_plot`, which loads matplotlib, is imported by module
     current       what is in effect now
+    cycle_document  everything that a cycle's report shows; from decision_evidence, over_time, trials, what_to_do
+    figures/, html  its pictures and its page; imported by module, because they load matplotlib
 """
 
 from automl.report.backtest_text import backtest_text
 from automl.report.current import finished, in_effect
+from automl.report.cycle_document import cycle_report, newest_cycle
 from automl.report.leaderboard_text import leaderboard_text
 from automl.report.mlflow_server import MlflowPages, mlflow_pages
 from automl.report.monitoring import late_text, monitor_text, monitoring_state
@@ -52,6 +55,7 @@ __all__ = [
     "champion_text",
     "checked",
     "checked_text",
+    "cycle_report",
     "deployments",
     "families",
     "families_text",
@@ -64,6 +68,7 @@ __all__ = [
     "mlflow_pages",
     "monitor_text",
     "monitoring_state",
+    "newest_cycle",
     "realised_text",
     "regrets",
     "reproduction_text",

@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-__all__ = ["backtest_plot"]
+__all__ = ["backtest_figure", "backtest_plot"]
 
 # text stays text, and the same document gives the same file
 SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "automl", "font.size": 9}
@@ -20,18 +20,26 @@ SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "automl", "font.size": 
 
 def backtest_plot(document: Mapping[str, Any]) -> str:
     """SVG with two panels; empty if no batch has labels."""
-    rows = [row for row in document["policies"] if row["loss"] is not None]
-    if not rows:
-        return ""
     getLogger("matplotlib").setLevel(WARNING)  # it tells when it looks for fonts
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(10, 3.8), layout="constrained")
-        over_time, cost = figure.subplots(1, 2)
-        _draw_regret(over_time, document, rows)
-        _draw_cost(cost, document, rows)
-        out = StringIO()
+        figure, out = backtest_figure(document, columns=2), StringIO()
+        if figure is None:
+            return ""
         figure.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()
+
+
+def backtest_figure(document: Mapping[str, Any], *, columns: int = 1) -> Figure | None:
+    """Losses over time and costs, side by side in two `columns` or one above the other; None if no batch has labels."""
+    rows = [row for row in document["policies"] if row["loss"] is not None]
+    if not rows:
+        return None
+    wide = columns > 1
+    figure = Figure(figsize=(10, 3.8) if wide else (5.4, 6.2), layout="constrained")
+    over_time, cost = figure.subplots(2 // columns, columns)
+    _draw_regret(over_time, document, rows)
+    _draw_cost(cost, document, rows)
+    return figure
 
 
 def _draw_regret(axes: Any, document: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from automl.promotion.trial_losses import losses_of_stored
 from automl.store import Cycle, DecisionRecord, Release, Store
 from automl.workspace import Workspace, day_of
 
-__all__ = ["REGRET_COLUMNS", "regrets"]
+__all__ = ["REGRET_COLUMNS", "decisions_with_regret", "regrets"]
 
 LOOKED_BACK = 400  # decisions and cycles
 REGRET_COLUMNS = (
@@ -26,15 +26,22 @@ def regrets(
     problem: Problem, workspace: Workspace, as_of: datetime | None = None
 ) -> list[dict[str, Any]]:
     """Decisions, oldest first, each with its regret as far as it is known, and its cycle's cost."""
-    store = Store(workspace)
-    cycles = {
-        c.as_of: c for c in reversed(store.cycles(problem.name, verb="retrain", limit=LOOKED_BACK))
-    }
-    last = {d.as_of: d for d in reversed(store.decisions(problem.name, limit=LOOKED_BACK))}
+    found = decisions_with_regret(Store(workspace), problem)
+    return [document for decision, document in found if as_of in (None, decision.as_of)]
+
+
+def decisions_with_regret(
+    store: Store, problem: Problem, *, limit: int = LOOKED_BACK
+) -> list[tuple[DecisionRecord, dict[str, Any]]]:
+    """The newest decisions, oldest first, each with its document."""
+    cycles = {c.as_of: c for c in reversed(store.cycles(problem.name, verb="retrain", limit=limit))}
+    last = {d.as_of: d for d in reversed(store.decisions(problem.name, limit=limit))}
     releases = store.releases(problem.name, limit=LOOKED_BACK)
     losses = _losses(store, problem, list(cycles.values()), last)
-    wanted = [d for d in sorted(last.values(), key=lambda d: d.as_of) if as_of in (None, d.as_of)]
-    return [_document(_regret(problem, d, releases, losses), cycles.get(d.as_of)) for d in wanted]
+    ordered = sorted(last.values(), key=lambda d: d.as_of)
+    return [
+        (d, _document(_regret(problem, d, releases, losses), cycles.get(d.as_of))) for d in ordered
+    ]
 
 
 def _document(regret: Regret, cycle: Cycle | None) -> dict[str, Any]:

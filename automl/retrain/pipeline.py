@@ -35,6 +35,7 @@ from automl.retrain.cycle_run import (
     open_run,
     update_mlflow,
 )
+from automl.retrain.for_report import keep_for_report
 from automl.retrain.plan import make_plan, narrowed
 from automl.retrain.refit import fit_chosen
 from automl.retrain.register import register_challenger, register_model
@@ -138,6 +139,9 @@ def _retrain(
             run(update_mlflow, job, record)
         with after.trying("no fits are cached for the next cycle", needed=True):
             cache_fits(job, cache, sweep, fitted.fits)
+        if job.workspace.reports:
+            with after.trying("the report will lack its diagnostics"):
+                run(keep_for_report, job, sweep, fitted, warnings)
         with after.trying("what is no longer needed was not deleted", needed=True):
             _clean(job, sweep)
         result = _result(job, sweep, choice, release, staged, run_id=run_id, warnings=warnings)

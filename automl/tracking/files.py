@@ -11,6 +11,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -145,6 +146,9 @@ class FileRegistry(Registry):
         """Log nothing."""
 
     def log_live(self, release: Release, scores: Mapping[str, float], rows: int) -> None:
+        """Log nothing."""
+
+    def log_report(self, run_id: str, folder: Path) -> None:
         """Log nothing."""
 
     def close_cycle(self, record: CycleRecord) -> None:

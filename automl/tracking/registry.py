@@ -272,6 +272,14 @@ class Registry(RunTree):
                 f"{score:.5g} on {rows} rows",
             )
 
+    def log_report(self, run_id: str, folder: Path) -> None:
+        """Log a cycle's page and its plots to the cycle's run; a run that was deleted gets none."""
+        if not self.require_run(run_id):
+            return
+        self.client.log_artifact(run_id, str(folder / "report.html"))
+        for plot in sorted((folder / "plots").glob("*.png")):
+            self.client.log_artifact(run_id, str(plot), "plots")
+
     def log_monitoring(self, release: Release, numbers: Mapping[str, float], at: datetime) -> None:
         """Log what monitoring found at a moment as metrics of the version's run, over time.
 

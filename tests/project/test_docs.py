@@ -34,7 +34,7 @@ GLOSSARY = [  # the words of the project, each with an entry in docs/concepts.md
 COMMANDS = [
     "check", "spaces", "cycle", "retrain", "score", "status", "leaderboard", "why", "history", "contract",
     "schedule", "ui", "doctor", "champion", "rollback", "approve", "reject", "monitor",
-    "backfill", "backtest", "reproduce",
+    "backfill", "backtest", "reproduce", "report",
 ]  # fmt: skip
 
 

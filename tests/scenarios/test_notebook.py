@@ -50,7 +50,7 @@ def test_ten_lines_try_a_table_and_print_nothing_of_their_own(tmp_path: Path) ->
     done = subprocess.run(
         [sys.executable, "notebook.py"],
         cwd=tmp_path,
-        env={**clean, "PYTHONPATH": str(ROOT)},
+        env={**clean, "PYTHONPATH": str(ROOT), "AUTOML_REPORT": "off"},
         capture_output=True,
         text=True,
         check=False,

@@ -107,7 +107,12 @@ class Launcher:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.commands"],
             stdin=subprocess.PIPE,
-            env={**DEFAULTS, **clean, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+            env={
+                **DEFAULTS,
+                **clean,
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+                "AUTOML_REPORT": "off",
+            },
             cwd=ROOT,
             text=True,
         )

@@ -54,7 +54,7 @@ class Place:
         done = subprocess.run(
             [sys.executable, *python, "-m", "automl.cli", *arguments],
             cwd=self.elsewhere,
-            env={**kept, "COLUMNS": "120", **environment},
+            env={**kept, "COLUMNS": "120", "AUTOML_REPORT": "off", **environment},
             capture_output=True,
             text=True,
             timeout=120,
