@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from automl.cli.error_text import error_text
 from automl.cli.inputs import open_problem
-from automl.cli.live import aside, clear, on_terminal
+from automl.cli.live import aside, clear, columns, on_terminal
 from automl.errors import AutomlError, ProblemError
 from automl.redaction import redact
 
@@ -80,7 +79,7 @@ def print_error(error: AutomlError, arguments: list[str], since: datetime) -> No
     """
     effect, changed = in_effect_after(arguments, since)
     next_step = _with_file(error.next_step, arguments)
-    width = shutil.get_terminal_size().columns if on_terminal() else 0
+    width = columns() if on_terminal() else 0
     print_message(
         error_text(str(error), effect=effect, changed=changed, next_step=next_step, width=width)
     )

@@ -8,14 +8,16 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from automl.cli.error_text import wrapped
 from automl.progress import Progress, displayed_by
 from automl.redaction import redact
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
-__all__ = ["LogLines", "aside", "clear", "leave", "on_terminal", "showing"]
+__all__ = ["LogLines", "aside", "clear", "columns", "leave", "on_terminal", "showing"]
 
 PATIENCE = 1.0  # seconds without a live line: quick commands have none
 PER_SECOND = 2  # refreshes of the live line
@@ -39,6 +41,14 @@ _log = logging.getLogger(__name__)
 def on_terminal() -> bool:
     """Whether stderr is a terminal that can erase a line."""
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+
+def columns() -> int:
+    """Width of the terminal that stderr is; stdout may be a file."""
+    found = 0
+    with suppress(OSError, ValueError):
+        found = os.get_terminal_size(sys.stderr.fileno()).columns
+    return found or shutil.get_terminal_size().columns
 
 
 @dataclass(slots=True, eq=False)
@@ -221,6 +231,13 @@ def leave() -> None:
 
 class LogLines(logging.StreamHandler[Any]):
     """Lines of the log, above the live line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; on a terminal it wraps between words."""
+        text = super().format(record)
+        if record.exc_info or not on_terminal():
+            return text
+        return wrapped(text, columns())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a line."""

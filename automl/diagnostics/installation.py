@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
-from rich.console import Group
-from rich.text import Text
+from rich.table import Table
 
 from automl.cycles.connections import mlflow_has_tables, open_all
 from automl.diagnostics.check import Check
 from automl.errors import AutomlError
 from automl.problem import Problem
 from automl.redaction import redact
+from automl.report.lines import checks
 from automl.store import store_as_it_is
 from automl.workspace import DEFAULTS, Workspace
 
@@ -79,19 +79,9 @@ def to_json(checks: Sequence[Check]) -> dict[str, Any]:
     return {"passed": all(c.passed for c in checks), "checks": [asdict(c) for c in checks]}
 
 
-def to_text(document: Mapping[str, Any]) -> Group:
+def to_text(document: Mapping[str, Any]) -> Table:
     """A line per check, with a remedy if it did not pass."""
-    lines = []
-    for c in document["checks"]:
-        lines.append(
-            Text(
-                f"{'ok' if c['passed'] else 'FAIL':4} {c['name']:16}{c['found']}",
-                style="" if c["passed"] else "red",
-            )
-        )
-        if not c["passed"]:
-            lines.append(Text(f"      -> {c['remedy']}"))
-    return Group(*lines)
+    return checks(document["checks"])
 
 
 def _guarded(look: Callable[[], Check]) -> Check:

@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
+
+from automl.report.lines import command, sentence
 
 __all__ = ["backtest_text"]
 
@@ -41,9 +42,10 @@ def backtest_text(document: Mapping[str, Any]) -> Group:
         *([document["as_known"]] if document["as_known"] != "then" else []),
         *([document["not_run"]] if document["not_run"] else []),
         *(f"{name} failed: {why}" for name, why in document["failed"].items()),
-        f"plot and document: {document['folder']}",
+        "plot and document:",
     ]
-    return Group(Text(head), table, *map(Text, lines))
+    shown = [sentence(line, indent=0) for line in lines]
+    return Group(sentence(head, indent=0), table, *shown, command(document["folder"], indent=2))
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -18,8 +18,7 @@ __all__ = ["columns_of", "later_lines", "leaderboard_text", "number"]
 SHOWN = 12  # rows
 PARAMETERS = "parameters"
 KEY_PARAMETERS = 28  # columns of text that the key parameters need; others make room for them
-# columns that are left out first where the terminal is narrow
-SPARED = ("fit_seconds", "blocks")
+SPARED = "fit_seconds"  # left out, after a second metric, where the terminal is narrow
 Trial = Mapping[str, Any]
 HEADS = {"rank": "#", "fit_seconds": "fit s", PARAMETERS: "key parameters"}
 CELLS: Mapping[str, Callable[[Trial], str]] = {
@@ -105,7 +104,7 @@ class _Rows:
         """The usual columns, without those that leave the key parameters no room."""
         names = ["rank", "family", self.document["metric"], *self.document["also"][:1]]
         names += ["blocks", "fit_seconds", "weight", PARAMETERS]
-        for spared in (*self.document["also"][:1], *SPARED):
+        for spared in (*self.document["also"][:1], SPARED):
             if width - self._taken(names) < KEY_PARAMETERS:
                 names.remove(spared)
         return names
@@ -117,7 +116,7 @@ class _Rows:
         return max(map(len, [self._head(name), *(self._cell(name, t) for t in self.trials)]))
 
     def _table(self, names: Sequence[str], left: int | None = None) -> Table:
-        """The table; `left` is the width of the key parameters, which are cut there, or else wrap."""
+        """The table; `left` is the width of the key parameters, of which as many are shown as fit."""
         # no rules and narrow gaps, to fit 80 columns
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="underline")
         for name in names:
@@ -126,43 +125,58 @@ class _Rows:
             table.add_column(
                 self._head(name),
                 justify="left" if text else "right",
-                no_wrap=not wraps or left is not None,
+                no_wrap=not wraps,
                 width=left if name == PARAMETERS else None if wraps else self._width(name),
-                overflow="ellipsis" if name == PARAMETERS and left else "fold",
+                overflow="fold",
             )
         for t in self.trials:
             style = "bold" if t["weight"] else ""
-            table.add_row(*(Text(self._cell(name, t)) for name in names), style=style)
+            table.add_row(*(Text(self._cell(name, t, left)) for name in names), style=style)
         return table
 
     def _head(self, name: str) -> str:
         arrow = {"higher": " ↑", "lower": " ↓"}.get(self.document["better"], "")
         return HEADS.get(name, name) + (arrow if name == self.document["metric"] else "")
 
-    def _cell(self, name: str, t: Trial) -> str:
+    def _cell(self, name: str, t: Trial, left: int | None = None) -> str:
         metrics = {**t["also"], self.document["metric"]: t["score"]}
         if name in (self.document["metric"], *self.document["also"]):
             return number(metrics.get(name))
         own = {
             "blocks": f"{t['blocks']}/{self.document['blocks']}",
-            PARAMETERS: self._key_parameters(t) if name == PARAMETERS else "",
+            PARAMETERS: self._key_parameters(t, left) if name == PARAMETERS else "",
         }
         if name in own:
             return own[name]
         return CELLS[name](t) if name in CELLS else _value(_parameters(t).get(name))
 
-    def _key_parameters(self, t: Trial) -> str:
-        """Those in which recipes of the family differ; all of the only one."""
+    def _key_parameters(self, t: Trial, left: int | None) -> str:
+        """Those in which recipes of the family differ, all of the only one; how many more there are than fit."""
         family = [_parameters(o) for o in self.document["trials"] if o["family"] == t["family"]]
         mine = _parameters(t)
         keys = [k for k in mine if len({_value(other.get(k)) for other in family}) > 1]
-        return ", ".join(f"{k} {_value(mine[k])}" for k in keys or mine)
+        shown = [f"{k} {_value(mine[k])}" for k in keys or mine]
+        return _fitted(shown, left) if left else ", ".join(shown)
 
 
 def _parameters(t: Trial) -> dict[str, Any]:
     """Hyperparameters, and how the recipe favours recent rows."""
     recency = {"half_life": t["half_life"], "recent": t["recent"], "trend": t["trend"]}
     return {**t["params"], **{k: v for k, v in recency.items() if v}}
+
+
+def _fitted(parts: Sequence[str], width: int) -> str:
+    """As many parts as fit, whole, and the number of the others.
+
+    >>> _fitted(["depth 3", "rate 0.1", "leaves 31"], width=22)
+    'depth 3, rate 0.1, +1'
+    """
+    for count in range(len(parts), 1, -1):
+        rest = len(parts) - count
+        text = ", ".join([*parts[:count], *([f"+{rest}"] if rest else [])])
+        if len(text) <= width:
+            return text
+    return ", ".join([*parts[:1], *([f"+{len(parts) - 1}"] if len(parts) > 1 else [])])
 
 
 def _value(value: object) -> str:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from automl.monitoring.promises import LiveLoss, live_losses
 from automl.problem import HIGHER_IS_BETTER, Problem
+from automl.report.lines import facts, sentence
 from automl.store import Store, newest_watch, open_alerts
 from automl.workspace import day_of
 
@@ -82,43 +83,39 @@ def monitor_text(document: Mapping[str, Any]) -> Group:
     """What one run of monitoring found."""
     performance, expected, fresh = (document[n] for n in ("performance", "expected", "freshness"))
     rows, drift = document["rows"], document["drift"]
-    wrong = WRONG if document["degraded"] else ""
-    lines = [Text(f"{document['problem']} as of {document['as_of']}", style="bold")]
     realised = performance["text"] if performance else "no published prediction has 30 labels yet"
-    lines.append(Text(f"  realised  {realised}", style=wrong, overflow="fold"))
-    lines.append(Text(f"  expected  {expected['text']}", overflow="fold"))
-    style = WRONG if drift["state"] == "alarm" else ""
     window = f" (window {' to '.join(drift['window'])})" if drift["window"] else ""
-    lines.append(Text(f"  drift     {drift['text']}{window}", style=style, overflow="fold"))
-    lines += [Text(f"            {_shift(s)}") for s in drift["shifts"][:3]]
-    ages = f"history until {fresh['history_until']}, labels until {fresh['labels_until'] or '-'}"
-    lines.append(
-        Text(
-            f"  fresh     {ages}, predictions until {fresh['predictions_until'] or '-'}",
-            overflow="fold",
-        )
-    )
+    moved = [Text(f"{drift['text']}{window}"), *(Text(_shift(s)) for s in drift["shifts"][:3])]
     usual = f", usually {rows['usual']:.0f}" if rows["usual"] else ""
-    lines.append(Text(f"  rows      {rows['newest']} in the newest batch{usual}"))
-    if document["stability"]:
-        stable = document["stability"]
-        parts = [
-            f"{stable[k]:.1%} changed {k.split('_')[0]}"
-            for k in ("class_changed", "bucket_changed")
-            if k in stable
-        ]
-        lines.append(
-            Text(
-                f"  stable    of {stable['common_rows']} keys in two generations {', '.join(parts)}"
-            )
-        )
-    lines.append(Text(f"  tables    {', '.join(document['tables'])}", overflow="fold"))
-    lines += [
-        Text(f"  alert     {a['title']}, since {a['since'][:16].replace('T', ' ')}", style="red")
+    shown = {
+        "realised": Text(realised, style=WRONG if document["degraded"] else ""),
+        "expected": expected["text"],
+        "drift": Text("\n", style=WRONG if drift["state"] == "alarm" else "").join(moved),
+        "fresh": f"history until {fresh['history_until']}, labels until {fresh['labels_until'] or '-'}, "
+        f"predictions until {fresh['predictions_until'] or '-'}",
+        "rows": f"{rows['newest']} in the newest batch{usual}",
+        **_stable(document["stability"]),
+        "tables": ", ".join(document["tables"]),
+    }
+    alerts = [
+        sentence(f"alert     {a['title']}, since {a['since'][:16].replace('T', ' ')}", style="red")
         for a in document.get("alerts", ())
     ]
-    lines += [Text(f"  warning: {w}", style=WRONG, overflow="fold") for w in document["warnings"]]
-    return Group(*lines)
+    warnings = [sentence(f"warning: {w}", style=WRONG) for w in document["warnings"]]
+    head = Text(f"{document['problem']} as of {document['as_of']}", style="bold")
+    return Group(head, facts(shown), *alerts, *warnings)
+
+
+def _stable(stability: Mapping[str, Any] | None) -> dict[str, str]:
+    if not stability:
+        return {}
+    parts = [
+        f"{stability[k]:.1%} changed {k.split('_')[0]}"
+        for k in ("class_changed", "bucket_changed")
+        if k in stability
+    ]
+    keys = f"of {stability['common_rows']} keys in two generations"
+    return {"stable": f"{keys} {', '.join(parts)}"}
 
 
 def _shift(shift: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from automl.promotion.evidence import GAIN, shown_probability
 from automl.report.leaderboard_text import later_lines, leaderboard_text
-from automl.report.lines import command, facts, sentence
+from automl.report.lines import checks, command, facts, sentence
 from automl.report.monitoring import WRONG, monitoring_facts
 from automl.report.status_text import realised_text, waiting_sentence
 
@@ -182,39 +182,30 @@ def _moved(entry: Mapping[str, Any]) -> str:
 
 def checked_text(document: Mapping[str, Any]) -> Group:
     """What a valid problem file describes."""
-    lines = [
-        f"{document['problem']}: the problem file is valid",
-        f"  task       {document['task']}, metric {document['metric']}",
-        f"  families   {', '.join(document['families'])}",
-        f"  next as_of {document['as_of']}, batch until {document['batch'][1]}",
-        f"  publishes  table {document['table']}",
-        f"  workspace  {document['workspace']}",
-    ]
-    for c in document.get("connections", ()):
-        lines.append(f"{'  ok' if c['passed'] else 'FAIL':6} {c['name']:10} {c['found']}")
-        if not c["passed"]:
-            lines.append(f"         -> {c['remedy']}")
-    return Group(*(Text(line, overflow="fold") for line in lines))
+    rows = {
+        "task": f"{document['task']}, metric {document['metric']}",
+        "families": ", ".join(document["families"]),
+        "next as_of": f"{document['as_of']}, batch until {document['batch'][1]}",
+        "publishes": f"table {document['table']}",
+        "workspace": document["workspace"],
+    }
+    head = Text(f"{document['problem']}: the problem file is valid")
+    opened = document.get("connections")
+    return Group(head, facts(rows), *([checks(opened)] if opened else []))
 
 
 def families_text(document: Mapping[str, Any]) -> Group:
     """One line each."""
-    lines = [
-        Text(f"{f['name']:24}{f['about'].split(':', 1)[-1].strip()}") for f in document["families"]
-    ]
-    return Group(*lines, Text(), Text("automl spaces NAME|PATH checks a family."))
+    lines = {f["name"]: f["about"].split(":", 1)[-1].strip() for f in document["families"]}
+    return Group(facts(lines, indent=0), Text(), Text("automl spaces NAME|PATH checks a family."))
 
 
 def family_text(document: Mapping[str, Any]) -> Group:
     """Checks, then ranges."""
     lines: list[Any] = [Text(f"{document['family']}: {document['about']}", style="bold")]
     for c in document["checks"]:
-        lines.append(
-            Text(
-                f"  {'ok' if c['passed'] else 'FAIL':4} {c['name']}: {c['found']}",
-                style="" if c["passed"] else "red",
-            )
-        )
+        word, style = ("ok", "") if c["passed"] else ("FAIL", "red")
+        lines.append(sentence(f"{word:4} {c['name']}: {c['found']}", style=style))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("parameter", "range"):
         table.add_column(head)

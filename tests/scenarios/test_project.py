@@ -19,7 +19,7 @@ from tests.support.parcels import write_problem
 SERVERS = {"ui", "schedule"}  # they run until they are stopped
 OF_AN_INSTALLATION = {"spaces", "doctor"}  # no problem file
 OF_MANY_PROBLEMS = {"all"}  # a project is one problem
-SHARED = {"file", "json", "debug", "self"}
+SHARED = {"file", "json", "quiet", "debug", "self"}
 
 
 @pytest.fixture

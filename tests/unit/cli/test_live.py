@@ -208,3 +208,17 @@ def test_a_live_line_costs_less_than_a_hundredth_of_a_core(monkeypatch: pytest.M
     spent = (time.thread_time() - began) / 20
     drawn.stop()
     assert spent * live.PER_SECOND < 0.01
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_lines_of_the_log_wrap_between_words_on_a_terminal_alone(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "on_terminal", lambda: terminal)
+    monkeypatch.setattr(live, "columns", lambda: 40)
+    stream = io.StringIO()
+    record = logging.makeLogRecord({"msg": "plan: " + "word " * 12, "levelno": logging.INFO})
+    live.LogLines(stream).emit(record)
+    lines = stream.getvalue().rstrip().splitlines()
+    assert (len(lines) > 1, max(map(len, lines)) <= 40) == (terminal, terminal)
+    assert stream.getvalue().split() == ["plan:", *["word"] * 12]

@@ -56,8 +56,17 @@ def test_a_recipe_has_one_row_with_the_parameters_in_which_it_differs() -> None:
 def test_it_fits_the_terminal_and_shows_key_parameters(width: int) -> None:
     lines = printed(width=width)
     assert max(map(len, lines)) <= width
-    assert "rate 0.0312, half_life" in "\n".join(lines)
+    assert "rate 0.0312, half_life 0.5" in "\n".join(lines)
+    assert "blocks" in lines[1], "scores over fewer blocks do not compare"
     assert ("log_loss" in lines[1]) is (width > 80)
+
+
+def test_parameters_that_do_not_fit_are_counted() -> None:
+    wide = {f"parameter_{n}": n for n in range(9)}
+    trials = [trial(1, "linear", "a", params=wide), trial(2, "linear", "b")]
+    lines = printed(trials=trials)
+    assert max(map(len, lines)) <= 80
+    assert "parameter_0 0, parameter_1 1, +7" in lines[2]
 
 
 def test_columns_are_chosen_by_name_parameters_included() -> None:
