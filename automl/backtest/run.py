@@ -27,7 +27,7 @@ from automl.errors import AutomlError, BusyError, HistoryError, UnreachableError
 from automl.files import write_json
 from automl.history import Snapshot
 from automl.problem import Problem, Span
-from automl.report.backtest_plot import backtest_plot
+from automl.report.figures import backtest_plot
 from automl.store import store_as_it_is
 from automl.tracking import Registry
 from automl.workspace import Workspace, day_of, now

@@ -12,7 +12,7 @@ scikit-learn.
     setup_tables  problem file, families, schedule
     mlflow_server  where the decisions are in MLflow, and how to serve it
     monitoring    what monitoring found
-    backtest_text  a backtest; `backtest_plot`, which loads matplotlib, is imported by module
+    backtest_text  a backtest; its plot is in figures/
     current       what is in effect now
     cycle_document  everything that a cycle's report shows; from decision_evidence, over_time, trials, what_to_do
     figures/, html  its pictures and its page; imported by module, because they load matplotlib

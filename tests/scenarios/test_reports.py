@@ -15,6 +15,8 @@ from automl.errors import AutomlError
 from automl.problem import load_problem
 from automl.report.html import SECTIONS
 from automl.workspace import open_workspace
+from tests.support.browser import needs_chromium, open_browser
+from tests.support.diagnostics import with_diagnostics
 from tests.support.parcels import AS_OF, make_world, write_problem
 from tests.support.workspaces import WEEK
 from tests.support.workspaces import file as file  # a fixture: a copy of the released workspace
@@ -36,6 +38,50 @@ def test_a_report_that_cannot_be_written_is_a_warning_that_names_its_traceback(
     assert str(folder / "error.txt") in warning
     assert "json.loads" in (folder / "error.txt").read_text(encoding="utf-8")
     assert report_of_cycle(problem, replace(workspace, reports=False), AS_OF) == ""
+
+
+# pairs of texts in one picture that lie on each other, and pictures that are empty or hardly visible
+OVERLAPS = """
+(() => {
+  const found = [];
+  for (const figure of document.querySelectorAll("figure")) {
+    const svg = figure.querySelector("svg");
+    const whole = svg.getBoundingClientRect();
+    if (whole.width < 280 || whole.height < 80) found.push(`${figure.id}: ${whole.width} x ${whole.height}`);
+    const boxes = [...svg.querySelectorAll("text")].map(e => [e.textContent, e.getBoundingClientRect()]);
+    if (boxes.length < 3) found.push(`${figure.id}: empty`);
+    for (let i = 0; i < boxes.length; i++) for (let j = 0; j < i; j++) {
+      const [a, b] = [boxes[i][1], boxes[j][1]];
+      const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const tall = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      const least = Math.min(a.width * a.height, b.width * b.height);
+      if (wide > 0 && tall > 0 && wide * tall > 0.3 * least)
+        found.push(`${figure.id}: ${boxes[i][0]} on ${boxes[j][0]}`);
+    }
+  }
+  return found;
+})()
+"""
+
+
+@pytest.mark.slow  # starts a browser
+@needs_chromium
+def test_on_a_wide_window_and_on_a_phone_nothing_overlaps_is_cut_or_comes_from_the_network(
+    released: Path, tmp_path: Path
+) -> None:
+    file = with_diagnostics(released, tmp_path / "copy")
+    page = open_project(file).report(to=tmp_path / "page.html").path
+    with open_browser() as browser:
+        for width in (1440, 390):
+            browser.resize(width, 900)
+            browser.open(page.as_uri(), "Written by automl")
+            assert browser.js("document.querySelectorAll('figure').length") > 10
+            assert browser.js("document.documentElement.scrollWidth") <= width
+            assert browser.js(OVERLAPS) == []
+        browser.click("If you disagree")
+        assert browser.js("location.hash") == "#act"
+        assert browser.errors == []
+        assert browser.left == []
 
 
 @pytest.mark.slow  # cycles of three tasks, each with its report

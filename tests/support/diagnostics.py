@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,11 @@ import pandas as pd
 
 from automl.explanation.document import diagnose
 from automl.explanation.inputs import Inputs
+from automl.files import write_json
 from automl.history.contract import Contract
-from automl.problem import Problem
-from automl.store import plain
+from automl.problem import Problem, load_problem
+from automl.store import Store, plain
+from automl.workspace import open_workspace
 
 ROWS = 600
 CLASSES: dict[str, tuple[Any, ...]] = {
@@ -29,6 +33,19 @@ def made_up_diagnostics(problem: Problem) -> dict[str, Any]:
     found = diagnose(inputs, problem, contract)
     found |= {"importance": _importance(), "shap": _shap(several=len(classes) > 2), "batch": None}
     return dict(plain(found))
+
+
+def with_diagnostics(released: Path, folder: Path) -> Path:
+    """A copy of the folder of a problem file, with made-up diagnostics of its cycles; the file."""
+    shutil.copytree(released.parent, folder)
+    file = folder / released.name
+    problem, workspace = load_problem(file), open_workspace(file)
+    found = made_up_diagnostics(problem)
+    for cycle in Store(workspace).cycles(problem.name, verb="retrain"):
+        kept = workspace.report_of(problem.name, cycle.as_of, cycle.attempt)
+        kept.mkdir(parents=True)
+        write_json(kept / "diagnostics.json", found)
+    return file
 
 
 def _inputs(problem: Problem, classes: tuple[Any, ...], rng: np.random.Generator) -> Inputs:

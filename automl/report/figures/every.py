@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from automl.report.backtest_plot import backtest_figure
 from automl.report.figures import decisions, drivers, quality, search
+from automl.report.figures.backtest import backtest_figure
 from automl.report.figures.style import Picture, drawing
 
 __all__ = ["NAMES", "pictures"]

@@ -29,6 +29,7 @@ __all__ = [
     "PURPLE",
     "RED",
     "SKY",
+    "WIDTH",
     "Picture",
     "date_axis",
     "drawing",

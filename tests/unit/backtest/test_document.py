@@ -11,7 +11,7 @@ import pytest
 from automl.backtest.document import common_losses, costs_of, make_document, recommended
 from automl.backtest.window import Options, Window, window_of
 from automl.problem import load_problem
-from automl.report.backtest_plot import backtest_plot
+from automl.report.figures import backtest_plot
 from tests.support.turning import monday, write_world
 
 FULL = [1.0, 1.0, 1.1, 1.0, 1.2, 1.0, 1.0, 1.1]
@@ -100,5 +100,6 @@ def test_the_plot_names_every_ranked_policy_and_is_the_same_every_time(window: W
     )
     plot = backtest_plot(found)
     assert plot == backtest_plot(found)
-    assert plot.count(">full<") == plot.count(">refit<") == 2
+    # one legend for both panels
+    assert plot.count(">full<") == plot.count(">refit<") == 1
     assert backtest_plot({**found, "policies": []}) == ""

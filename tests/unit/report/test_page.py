@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sqlite3
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,14 +10,13 @@ from typing import Any
 
 import pytest
 
-from automl.files import write_json
 from automl.problem import load_problem
 from automl.report import cycle_report
 from automl.report.figures import NAMES, Picture, pictures
 from automl.report.html import SECTIONS, report_html
 from automl.store import Store
 from automl.workspace import open_workspace
-from tests.support.diagnostics import made_up_diagnostics
+from tests.support.diagnostics import made_up_diagnostics, with_diagnostics
 from tests.support.parcels import AS_OF, METRIC, TARGET
 from tests.support.workspaces import let_wait
 
@@ -58,16 +56,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def file(released: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the workspace with two cycles, with diagnostics of both."""
-    folder = tmp_path_factory.mktemp("page") / "copy"
-    shutil.copytree(released.parent, folder)
-    file = folder / released.name
-    problem, workspace = load_problem(file), open_workspace(file)
-    found = made_up_diagnostics(problem)
-    for cycle in Store(workspace).cycles(problem.name, verb="retrain"):
-        kept = workspace.report_of(problem.name, cycle.as_of, cycle.attempt)
-        kept.mkdir(parents=True)
-        write_json(kept / "diagnostics.json", found)
-    return file
+    return with_diagnostics(released, tmp_path_factory.mktemp("page") / "copy")
 
 
 @pytest.fixture(scope="module")
