@@ -1,4 +1,4 @@
-"""Takes the pictures of README and docs: `python docs/photograph.py [mlflow] [prefect]`.
+"""Takes the pictures of README and docs: `python docs/photograph.py [mlflow] [prefect] [report]`.
 
 Runs cycles of made-up parcels in a folder of its own, serves MLflow and Prefect, and opens their pages in headless
 Chromium. Names of pages are names of files in `docs/pictures`.
@@ -23,6 +23,7 @@ for _name, _value in DEFAULTS.items():  # before numpy reads the environment
 
 import httpx  # noqa: E402
 
+from automl import open_project  # noqa: E402
 from tests.support.browser import Browser, open_browser  # noqa: E402
 from tests.support.shown_cycles import MlflowPlaces, make_cycles, places, serving  # noqa: E402
 from tests.support.shown_flows import PUBLISHED, REFUSED, shown_flows  # noqa: E402
@@ -98,7 +99,15 @@ def prefect_pages(url: str) -> dict[str, str]:
     }
 
 
-PARTS = {"mlflow": photograph_mlflow, "prefect": photograph_prefect}
+def photograph_report(folder: Path) -> None:
+    """The first screen of a cycle's report."""
+    page = open_project(make_cycles(folder / "cycles", cycles=4)).report().path
+    with open_browser(1180, 1480) as browser:
+        browser.open(page.as_uri(), "Written by automl")
+        take(browser, "report")
+
+
+PARTS = {"mlflow": photograph_mlflow, "prefect": photograph_prefect, "report": photograph_report}
 
 
 def main() -> None:
