@@ -205,14 +205,16 @@ def ui(
     pages = report.mlflow_pages(problem, workspace, port)
     opens = can_open() and not no_browser
     if not pages.command:
-        print_message(f"decisions: {pages.link}")
+        if not quiet:
+            print_message(f"decisions: {pages.link}")
         if opens:
             open_when_served(pages.link)
         return 0
     from automl.tracking import Connection
 
     Connection(workspace)  # the tables are made before the server starts
-    print_message(f"decisions: {pages.link}\nstop with Ctrl-C")
+    if not quiet:
+        print_message(f"decisions: {pages.link}\nstop with Ctrl-C")
     if opens:
         open_when_served(pages.link, pages.health)
     environment = {**os.environ, **pages.environment}
