@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from automl.api.arguments import Moment, backtest_options, moment_of, required_moment, since_of
+from automl.api.arguments import Moment, backtest_options, cycle_of, required_moment, since_of
 from automl.api.settings import quiet_libraries
 from automl.api.shown import Shown
 from automl.problem import Problem, Span
@@ -55,14 +55,19 @@ class PastVerbs:
         return Shown(found.document, report.reproduction_text)
 
     def report(
-        self, *, cycle: Moment = None, since: Moment | Span = None, to: str | Path | None = None
+        self,
+        *,
+        cycle: Moment = None,
+        as_of: Moment = None,
+        since: Moment | Span = None,
+        to: str | Path | None = None,
     ) -> Report:
         """Write the report of a cycle as one HTML page, and show it in a notebook.
 
         Parameters
         ----------
-        cycle
-            Its as_of. Default: the newest, whatever became of it.
+        cycle, as_of
+            Its as_of; both mean the same. Default: the newest, whatever became of it.
         since
             From when on what happened over time is shown: a time, or how long before now, such as "4w". Default: from the
             beginning.
@@ -75,7 +80,7 @@ class PastVerbs:
             return make_report(
                 self.problem,
                 self.workspace,
-                as_of=moment_of(cycle, "cycle"),
+                as_of=cycle_of(cycle, as_of),
                 since=since_of(since, "since", self.problem.zone),
                 to=Path(to).resolve() if to else None,
             )
