@@ -77,6 +77,6 @@ def test_check_finds_it_and_prints_one_document(
 
 
 def test_wrong_usage_is_a_document_too(launcher: Launcher) -> None:
-    done = launcher.run("status", "--json")
+    done = launcher.run("why", "--json")
     assert done.code == 2
     assert done.document["error"]["code"] == "usage"
