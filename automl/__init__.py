@@ -39,7 +39,9 @@ What they are made of
     redaction.py    secrets hidden in texts     progress.py      how far long work has come
 
 Around them
-    api/            this surface: a project and its verbs, `try_table` and its guesses
+    api/            this surface: a project and its verbs, `init`, `try_table`
+    guessing/       what a problem file would say about a table, with reasons
+    templates/      worked examples that `automl init --template` copies
     monitoring/     performance of earlier predictions, drift, alerts, schedules that have stopped
     backtest/       past cycles replayed under several retraining policies: `run`, `replay`, `compare`
     explanation/    what predictions are worth and what drives them: curves, slices, importance
@@ -73,13 +75,14 @@ __all__ = [
     "Suggests",
     "UnreachableError",
     "__version__",
+    "init",
     "load_problem",
     "open_project",
     "try_table",
 ]
 
 if TYPE_CHECKING:
-    from automl.api import Project, open_project, try_table
+    from automl.api import Project, init, open_project, try_table
     from automl.errors import (
         AutomlError,
         BusyError,
@@ -103,6 +106,7 @@ _HOME = {
     "Recipe": "automl.modeling.recipes",
     "Shape": "automl.modeling.families",
     "Suggests": "automl.modeling.families",
+    "init": "automl.api",
     "load_problem": "automl.problem",
     "open_project": "automl.api",
     "try_table": "automl.api",

@@ -25,6 +25,7 @@ __all__ = [
     "required_moment",
     "run_options",
     "since_of",
+    "typed",
 ]
 
 Moment: TypeAlias = str | date | datetime | None
@@ -57,6 +58,18 @@ def moment_of(value: Moment, argument: str = "as_of") -> datetime | None:
             next_step="Write the time as in ISO 8601, UTC without an offset.",
         ) from None
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def typed(moment: datetime) -> str:
+    """A moment of UTC as `--as-of` takes it.
+
+    Examples
+    --------
+    >>> typed(datetime(2013, 11, 4, tzinfo=UTC)), typed(datetime(2013, 11, 4, 6, tzinfo=UTC))
+    ('2013-11-04', '2013-11-04T06:00')
+    """
+    midnight = moment.hour == moment.minute == 0
+    return f"{moment:%Y-%m-%d}" if midnight else f"{moment:%Y-%m-%dT%H:%M}"
 
 
 def required_moment(value: Moment, argument: str) -> datetime:

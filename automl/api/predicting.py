@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from automl.api.frames import plain_column
 from automl.errors import NoModelError, PredictError
+from automl.guessing import plain_column
 from automl.history import ROW_ID, ColumnKind
 from automl.history.contract import Contract, load_contract
 from automl.history.rows.casting import as_kind

@@ -291,7 +291,7 @@ class Project(PastVerbs):
         return Shown(document, data_text.contract_text)
 
     def check(self, *, data: bool = False) -> Shown:
-        """Validate the problem file and its families without reading data.
+        """Validate the problem file and its families without reading data; every mistake is reported at once.
 
         Parameters
         ----------
@@ -299,22 +299,9 @@ class Project(PastVerbs):
             Open source, store and MLflow too, as a cycle will; no row is read, nothing is left behind.
         """
         from automl import report
-        from automl.modeling.families import load_families
-        from automl.modeling.user_files import try_user_files
+        from automl.api.checking import check_problem
 
-        problem = load_problem(self.problem.file)
-        try_user_files(problem)
-        families = load_families(problem.sweep.families, problem.file.parent)
-        if problem.transformer:
-            from automl.modeling.features import load_columns
-
-            load_columns(problem.transformer)
-        opened = None
-        if data:
-            from automl.cycles import connections
-
-            opened = connections.open_all(problem, self.workspace)
-        document = report.checked(problem, self.workspace, families, connections=opened)
+        document = check_problem(self.problem.file, self.workspace, data=data)
         return Shown(document, report.checked_text)
 
     # ---- review

@@ -11,20 +11,19 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from automl.api.arguments import Moment, duration, moment_of
-from automl.api.guess_values import Guesses
-from automl.api.problem_text import ROW, Search, problem_text
+from automl.api.arguments import Moment
+from automl.api.given import given_values
 from automl.api.project import Project, open_project
 from automl.api.settings import apply_settings
 from automl.cycles.result import CycleResult
 from automl.errors import ProblemError
 from automl.modeling.families import Family, load_family
-from automl.problem import METRICS, did_you_mean, known_zone, load_problem
+from automl.problem import load_problem
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from automl.api.frames import Table
+    from automl.guessing import Guesses, Search, Table
 
 __all__ = ["Tryout", "try_table"]
 
@@ -105,7 +104,8 @@ def try_table(
     target
         Column to predict.
     time
-        Column (or the index) that says when each row became true. Default: the only column of dates.
+        Column (or the index) that says when each row became true. Default: the column of dates for which most
+        speaks.
     key, task, positive, metric, block, horizon, label_delay, ignore, personal, timezone, origins, as_of
         Instead of a guess; see `Tryout.guesses` and docs/problem-file.md. `as_of` is where the rows to
         predict begin.
@@ -125,26 +125,20 @@ def try_table(
         The cycle was refused or failed.
     """
     apply_settings(Path(folder or ".").resolve())
-    from automl.api.frames import as_table
-    from automl.api.guesses import guess
+    from automl.guessing import Search, guess
 
-    table = as_table(frame, time)
-    given = {
-        "history.time": table.time if time else None,
-        "history.timezone": _zone(timezone),
-        "task": _task(task),
-        "history.positive": positive,
-        "metric.name": metric,
-        "history.key": _names(key, table, "key"),
-        "history.personal": _personal_names(personal, table, str(target)),
-        "history.ignore": _names(ignore, table, "ignore"),
-        "history.label_delay": _span(label_delay, "label_delay"),
-        "validation.block": _span(block, "block"),
-        "batch.horizon": _span(horizon, "horizon"),
-        "validation.origins": origins,
-        "as_of": moment_of(as_of),
+    table, reason = _as_table(frame, str(target), time)
+    wanted = {
+        "time": time,
+        "timezone": timezone,
+        "task": task,
+        "positive": positive,
+        "metric": metric,
     }
-    guesses = guess(table, str(target), given)
+    wanted |= {"key": key, "personal": personal, "ignore": ignore, "label_delay": label_delay}
+    wanted |= {"block": block, "horizon": horizon, "origins": origins, "as_of": as_of}
+    given = given_values(table, str(target), wanted)
+    guesses = guess(table, str(target), given, time_reason=reason)
     search = Search(families=_family_entries(families), budget=budget, trials=trials, seed=seed)
     file = _write(table, guesses, str(target), search, folder)
     project = open_project(file)
@@ -152,54 +146,17 @@ def try_table(
     return Tryout(project=project, guesses=guesses, result=result)
 
 
-def _names(value: str | Sequence[str] | None, table: Table, argument: str) -> list[str] | None:
-    """Column names as a list; refuses one that is not there."""
-    if value is None:
-        return None
-    names = [value] if isinstance(value, str) else [str(n) for n in value]
-    columns = list(table.frame.columns)
-    for name in names:
-        if name not in columns:
-            raise ProblemError(
-                f"{argument}: {name!r} is not a column; found {', '.join(columns)}"
-                f"{did_you_mean(name, columns)}",
-                code="missing_column",
-            )
-    return names
+def _as_table(frame: pd.DataFrame, target: str, time: str) -> tuple[Table, str]:
+    """The frame as a table, and why its column of times was chosen."""
+    from automl.guessing import as_table, choose_time
 
-
-def _personal_names(
-    value: str | Sequence[str] | None, table: Table, target: str
-) -> list[str] | None:
-    """Names of personal columns, which are not copied; refuses the target and the time."""
-    names = _names(value, table, "personal")
-    for role, name in (("the target", target), ("the time", table.time)):
-        if name in (names or ()):
-            raise ProblemError(
-                f"personal: found {name!r}, which is {role}; wanted other columns", code="usage"
-            )
-    return names
-
-
-def _task(value: str | None) -> str | None:
-    if value is not None and value not in METRICS:
-        raise ProblemError(
-            f"task: found {value!r}; wanted one of {', '.join(METRICS)}{did_you_mean(value, list(METRICS))}",
-            code="usage",
-        )
-    return value
-
-
-def _zone(value: str | None) -> str | None:
     try:
-        return known_zone(value) if value else None
-    except ValueError as error:
-        raise ProblemError(f"timezone: {error}", code="usage") from None
-
-
-def _span(value: str | None, argument: str) -> str | None:
-    span = duration(value, argument)
-    return str(span) if span else None
+        return as_table(frame, time), "the only column of dates"
+    except ProblemError as error:
+        if time or error.code != "no_time":
+            raise
+        chosen, reason = choose_time(frame, target=target)
+        return as_table(frame, chosen), reason
 
 
 def _family_entries(
@@ -240,6 +197,8 @@ def _write(
     table: Table, guesses: Guesses, target: str, search: Search, folder: str | Path | None
 ) -> Path:
     """Problem file and data in a folder; returns the problem file."""
+    from automl.guessing import ROW, problem_text
+
     place = Path(folder).resolve() if folder else Path(tempfile.mkdtemp(prefix="automl-"))
     file, data = place / FILE, place / DATA
     _refuse_taken(file, data)

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from cyclopts import CycloptsError
 
-from automl.cli import backtest, past, report, review, run, setup, show  # noqa: F401  importing them registers the commands
+from automl.cli import backtest, begin, past, report, review, run, setup, show  # noqa: F401  importing them registers the commands
 from automl.cli.app import app
 from automl.cli.console import print_error, print_message, stdout_for_documents
 from automl.cli.live import clear, showing

@@ -18,18 +18,25 @@ if TYPE_CHECKING:
     from automl.problem import Problem
     from automl.workspace import Workspace
 
-__all__ = ["chosen_cycle", "open_problem", "parse_time", "prepare", "run_options"]
+__all__ = ["chosen_cycle", "open_folder", "open_problem", "parse_time", "prepare", "run_options"]
 
 
 def open_problem(file: Path) -> tuple[Problem, Workspace]:
     """The problem of a file and its workspace, with the settings in place."""
-    prepare(file.resolve().parent)
+    workspace = open_folder(file)
     from automl.problem import load_problem
+
+    return load_problem(file), workspace
+
+
+def open_folder(file: Path) -> Workspace:
+    """The workspace of a problem file that may be wrong, with the settings in place."""
+    prepare(file.resolve().parent)
     from automl.workspace import open_workspace
 
     workspace = open_workspace(file)
     os.umask(workspace.umask)
-    return load_problem(file), workspace
+    return workspace
 
 
 def prepare(start: Path) -> None:

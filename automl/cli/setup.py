@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from automl import progress
 from automl.cli.app import SETUP, Debug, File, Json, Quiet, app
 from automl.cli.console import print_document
-from automl.cli.inputs import open_problem, prepare
+from automl.cli.inputs import open_folder, open_problem, prepare
 
 if TYPE_CHECKING:
+    from automl.problem import Problem
     from automl.tracking import Registry
 
 __all__ = ["check", "doctor", "spaces"]
@@ -33,40 +34,20 @@ def check(
     data
         Open source, store and MLflow too, as a cycle will; no row is read, nothing is left behind.
     """
-    problem, workspace = open_problem(file)
+    workspace = open_folder(file)
     from automl import report
-    from automl.modeling.families import load_families
-    from automl.modeling.user_files import is_path, try_user_files
+    from automl.api.checking import check_problem
 
-    if problem.history.python:
-        from automl.history.sources.callables import try_function
-
-        try_function(problem, workspace)
-    try_user_files(problem)
-    families = load_families(problem.sweep.families, problem.file.parent)
-    if any(map(is_path, problem.sweep.families)):
-        from automl.diagnostics.bounded import check_own_families
-
-        check_own_families(problem)
-    if problem.transformer:  # its base classes are scikit-learn's
-        from automl.modeling.features import load_columns
-
-        load_columns(problem.transformer)
-    if problem.publish.parquet:
-        from automl.predictions import check_folder
-        from automl.store import store_as_it_is
-
-        local = workspace.database_url.startswith("sqlite")
-        check_folder(problem, workspace, store_as_it_is(workspace) if local else None)
-    opened = None
-    if data:
-        from automl.cycles import connections
-
-        with progress.step("open source, store and MLflow"):
-            opened = connections.open_all(problem, workspace)
-    document = report.checked(problem, workspace, families, connections=opened)
+    document = check_problem(file, workspace, data=data, extra=_check_own_families)
     print_document(document, report.checked_text, as_json=json)
-    return next((c["exit_code"] for c in opened or () if not c["passed"]), 0)
+    opened = document.get("connections", ())
+    return next((c["exit_code"] for c in opened if not c["passed"]), 0)
+
+
+def _check_own_families(problem: Problem) -> None:
+    from automl.diagnostics.bounded import check_own_families
+
+    check_own_families(problem)
 
 
 @app.command(group=SETUP, usage="automl spaces [OPTIONS] [NAME]")

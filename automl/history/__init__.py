@@ -30,6 +30,14 @@ from automl.history.rows.personal import (
     personal_keys,
 )
 from automl.history.rows.roles import ROW_ID, learning_only
+from automl.history.sources.sampling import (
+    Sampled,
+    quoted,
+    reads_as_times,
+    sample_files,
+    sample_query,
+    table_names,
+)
 from automl.history.storage.cleaning import clean
 from automl.history.storage.snapshots import (
     Folders,
@@ -53,6 +61,7 @@ __all__ = [
     "ColumnKinds",
     "Folders",
     "Pull",
+    "Sampled",
     "Snapshot",
     "clean",
     "error_text",
@@ -68,10 +77,15 @@ __all__ = [
     "pull",
     "pull_batch",
     "pulls",
+    "quoted",
     "read",
+    "reads_as_times",
     "row_ids",
     "sample",
+    "sample_files",
+    "sample_query",
     "scan",
+    "table_names",
     "utc_naive",
     "verified",
 ]

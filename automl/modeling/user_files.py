@@ -22,7 +22,7 @@ from automl.errors import SpaceError
 from automl.problem import Problem
 from automl.processes import UserCodeError, UserProcess
 
-__all__ = ["alias_earlier_modules", "is_path", "load_file", "try_user_files"]
+__all__ = ["alias_earlier_modules", "failing_files", "is_path", "load_file", "try_user_files"]
 
 # a file that loads longer hangs, or does at import what belongs into a function
 LOAD_SECONDS = 60.0
@@ -42,6 +42,12 @@ def try_user_files(problem: Problem) -> None:
     SpaceError
         A file raises, exits, crashes or hangs.
     """
+    for error in failing_files(problem).values():
+        raise error
+
+
+def failing_files(problem: Problem) -> dict[Path, SpaceError]:
+    """The user's files of a problem that raise, exit, crash or hang when they are loaded."""
     root, files = problem.file.parent, []
     for entry in problem.sweep.families:
         path = (root / entry).resolve()
@@ -53,18 +59,22 @@ def try_user_files(problem: Problem) -> None:
     policy, _ = problem.policy_file
     if policy is not None and policy.is_file():
         files.append((policy, f"automl_policy_{policy.stem}", "policy", "automl check FILE"))
+    found: dict[Path, SpaceError] = {}
     with UserProcess(prints=True) as process:
         for path, name, what, command in files:
             try:
                 process.call(
                     _load, path, name, what, command, until=time.monotonic() + LOAD_SECONDS
                 )
+            except SpaceError as error:
+                found[path] = error
             except UserCodeError as error:
-                raise SpaceError(
+                found[path] = SpaceError(
                     f"{path}: loading the file failed: {error}",
                     code=f"{what}_raises",
                     next_step=f"Fix the file, then run: {command}",
-                ) from error
+                )
+    return found
 
 
 def is_path(entry: str) -> bool:

@@ -4,7 +4,7 @@ All mistakes of a file are reported at once, each with its key, what was found, 
 suggestion for a typo. Nothing here opens a database, reads data or loads a family.
 """
 
-from automl.problem.loading import load_problem
+from automl.problem.loading import load_problem, what_is_right
 from automl.problem.operating import POLICIES, MonitoringSection, RetrainingSection
 from automl.problem.places import family_folder, family_names
 from automl.problem.section import did_you_mean, known_zone
@@ -29,4 +29,5 @@ __all__ = [
     "in_sql",
     "known_zone",
     "load_problem",
+    "what_is_right",
 ]

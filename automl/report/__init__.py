@@ -9,6 +9,7 @@ scikit-learn.
     past_text     what reproduce and backfill print
     data_tables   history and contract; imported by module, because it loads pyarrow
     data_text     the same as text
+    start_text    what init and check --data found
     setup_tables  problem file, families, schedule
     mlflow_server  where the decisions are in MLflow, and how to serve it
     monitoring    what monitoring found
@@ -34,6 +35,7 @@ from automl.report.setup_tables import (
     schedule,
     schedule_text,
 )
+from automl.report.start_text import started_text
 from automl.report.status_text import realised_text, status_text
 from automl.report.tables import champion, leaderboard, result, status, why
 from automl.report.text import (
@@ -76,6 +78,7 @@ __all__ = [
     "result_text",
     "schedule",
     "schedule_text",
+    "started_text",
     "status",
     "status_text",
     "why",

@@ -32,7 +32,7 @@ GLOSSARY = [  # the words of the project, each with an entry in docs/concepts.md
     "realised performance", "promise", "expected performance", "drift", "alert", "backtest", "cycle", "step", "workspace", "store", "projection", "fence",
 ]  # fmt: skip
 COMMANDS = [
-    "check", "spaces", "cycle", "retrain", "score", "status", "leaderboard", "why", "history", "contract",
+    "init", "check", "spaces", "cycle", "retrain", "score", "status", "leaderboard", "why", "history", "contract",
     "schedule", "ui", "doctor", "champion", "rollback", "approve", "reject", "monitor",
     "backfill", "backtest", "reproduce", "report",
 ]  # fmt: skip

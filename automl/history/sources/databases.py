@@ -182,7 +182,7 @@ class Database:
 
         def bound(name: str, column: str, edge: datetime, sign: str) -> str:
             edges[name] = self._edge(column, edge, upper=sign == "<")
-            quoted = f"q.{self._quoted(column)}"
+            quoted = f"q.{self.quoted(column)}"
             if self.backend == "sqlite":
                 edges.update(variants({name: edge}, h.timezone))
                 return is_newer(quoted, name, upper=sign == "<")
@@ -204,12 +204,12 @@ class Database:
         """A column as the query returns it, as a number, a text or a time."""
         if name in self._refused:
             raise bad_type(name, self._refused[name])
-        quoted = self._quoted(name)
+        quoted = self.quoted(name)
         expression = self._expressions.get(name)
         column = f"q.{quoted}"
         return f"{expression.replace('{}', column)} as {quoted}" if expression else column
 
-    def _quoted(self, name: str) -> str:
+    def quoted(self, name: str) -> str:
         """A column's name as an identifier, whatever characters it holds."""
         assert self._engine is not None
         preparer = self._engine.dialect.identifier_preparer

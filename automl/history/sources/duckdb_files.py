@@ -91,7 +91,7 @@ class DuckDatabase(Database):
             self._duck.close()
         self._duck = self._timer = None
 
-    def _quoted(self, name: str) -> str:
+    def quoted(self, name: str) -> str:
         return '"' + name.replace('"', '""') + '"'
 
     def _value(self, name: str, value: Any) -> Any:

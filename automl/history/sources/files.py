@@ -107,6 +107,17 @@ class FileSource:
                     next_step="Write files under another name and rename them into place, then run the same command again.",
                 )
 
+    @property
+    def delimiter(self) -> str:
+        """What stands between the columns of CSV files; empty if there are none."""
+        return next((d.delimiter for d in self._dialects.values()), "")
+
+    def stored(self, names: Sequence[str]) -> Iterator[Chunk]:
+        """Rows of all files as they are stored, whatever their times."""
+        for place, file in enumerate(self._files):
+            with self._readable(file.path):
+                yield from self._stored(place, names)
+
     def close(self) -> None:
         """Do nothing: no file stays open."""
 

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from automl import Family, try_table
-from automl.api.guess_values import ARGUMENTS
 from automl.api.table import _family_entry
 from automl.errors import AutomlError, ProblemError
+from automl.guessing import ARGUMENTS
 from automl.modeling.families import load_family
 from automl.problem import load_problem
 

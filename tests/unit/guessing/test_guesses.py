@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from automl.api.frames import as_table
-from automl.api.guess_values import Guesses
-from automl.api.guesses import guess
 from automl.errors import ProblemError
+from automl.guessing.frames import as_table
+from automl.guessing.guess_values import Guesses
+from automl.guessing.guesses import guess
 
 ROWS = 1200
 
@@ -226,3 +226,65 @@ def test_the_same_rows_in_another_order_are_guessed_the_same() -> None:
     first, second = guessed(frame), guessed(shuffled)
 
     assert dict(first) == dict(second)
+
+
+# ---------------------------------------------------------------- roles that several columns share
+
+
+def test_the_time_and_the_column_that_tells_its_rows_apart_are_the_key() -> None:
+    twice = pd.Timestamp("2026-01-01") + pd.to_timedelta(np.arange(ROWS) // 2, "h")
+    found = guessed(
+        table(day=twice, comment=[f"{i} words" * 9 for i in range(ROWS)], shop=["a", "b"] * 600)
+    )
+
+    assert found["history.key"] == ["day", "shop"]
+    assert "2 different shop" in found.entry("history.key").reason
+
+
+def test_two_columns_may_be_needed_next_to_the_time() -> None:
+    day = pd.Timestamp("2026-01-01") + pd.to_timedelta(np.arange(ROWS) // 4, "h")
+    found = guessed(table(day=day, home=list("aabb") * 300, kind=list("xyxy") * 300))
+
+    assert found["history.key"] == ["day", "home", "kind"]
+
+
+def test_a_column_that_is_empty_where_the_target_is_not_known_is_ignored() -> None:
+    frame = table(paid=np.arange(ROWS) % 7.0)
+    frame["y"] = frame["y"].astype("Int64").where(frame.index < ROWS - 60)
+    frame["paid"] = frame["paid"].where(frame.index < ROWS - 60)
+    found = guessed(frame)
+
+    assert found["history.ignore"] == ["paid"]
+    assert "empty where the target is not known yet" in found.entry("history.ignore").reason
+
+
+def test_the_text_that_affirms_is_positive_even_if_it_is_the_frequent_one() -> None:
+    paid = np.where(np.arange(ROWS) % 5, "Yes", "No")
+
+    assert guessed(table(paid=paid), "paid")["history.positive"] == "Yes"
+
+
+def test_a_column_close_to_the_target_is_named_and_kept() -> None:
+    rng = np.random.default_rng(2)
+    frame = table(target=rng.normal(size=ROWS))
+    frame["twin"] = frame["target"] + 0.2 * rng.normal(size=ROWS)
+    found = guessed(frame, "target")
+
+    assert found["history.ignore"] == []
+    assert "twin (correlation 0.98): alone close to the target" in found.warnings[0]
+
+
+def test_a_block_is_at_most_a_year_where_a_year_has_enough_rows() -> None:
+    monthly = pd.DataFrame({"day": pd.date_range("1980-01-01", periods=480, freq="MS").repeat(10)})
+    monthly["y"] = np.arange(4800) / 7
+
+    found = guessed(monthly)
+    assert found["validation.block"] == "12mo"
+    assert (found["as_of"], found["batch.horizon"]) == (datetime(2019, 1, 1, tzinfo=UTC), "12mo")
+
+
+def test_a_month_that_reaches_the_end_begins_where_a_month_is_long_enough() -> None:
+    found = guessed(table(365 * 24, "1h"))  # until 2026-12-31 23:00
+
+    assert found["validation.block"] == "1mo"
+    assert (found["as_of"], found["batch.horizon"]) == (datetime(2026, 12, 1, tzinfo=UTC), "1mo")

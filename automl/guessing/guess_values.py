@@ -56,6 +56,7 @@ class Guesses(Mapping[str, Any]):
 
     entries: tuple[Guess, ...]
     warnings: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()  # of the table
 
     def __getitem__(self, key: str) -> Any:
         return self.entry(key).value

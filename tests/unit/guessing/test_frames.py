@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from automl.api.frames import as_table, plain_column, time_candidates
 from automl.errors import ProblemError
+from automl.guessing.frames import as_table, plain_column, time_candidates
 
 DAYS = pd.date_range("2026-01-01", periods=4, unit="s")
 Y = [1, 0, 1, 0]

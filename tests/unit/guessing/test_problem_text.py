@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from automl.api.frames import as_table
-from automl.api.guesses import guess
-from automl.api.problem_text import Search, problem_text
+from automl.guessing.frames import as_table
+from automl.guessing.guesses import guess
+from automl.guessing.problem_text import Search, problem_text
 from automl.problem import load_problem
 
 ODD = 'a "quoted" \\ name ü'

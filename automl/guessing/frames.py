@@ -17,7 +17,7 @@ import pandas as pd
 from automl.errors import ProblemError
 from automl.problem import did_you_mean
 
-__all__ = ["Table", "as_table", "listed", "plain_column", "time_candidates"]
+__all__ = ["Table", "as_table", "as_times", "listed", "plain_column", "time_candidates"]
 
 UNREADABLE = 0.01  # share of times that may be unreadable; the pull sets such rows aside
 SHOWN = 12  # columns that a message lists
@@ -56,7 +56,7 @@ def as_table(frame: Any, time: str = "") -> Table:
         )
     columns: dict[str, pd.Series] = {}
     for name in frame.columns:
-        column, note = plain_column(frame[name]) if name != chosen else _times(frame[name])
+        column, note = plain_column(frame[name]) if name != chosen else as_times(frame[name])
         if column is not None:
             columns[name] = column
         if note:
@@ -160,7 +160,7 @@ def _holds_times(column: pd.Series) -> bool:
     return bool(_parsed(texts)[0].notna().all())
 
 
-def _times(column: pd.Series) -> tuple[pd.Series, str]:
+def as_times(column: pd.Series) -> tuple[pd.Series, str]:
     """Times, and how they were read if that is not plain."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         times, note = _numpy_times(column), ""
