@@ -17,6 +17,7 @@ from automl.errors import AutomlError
 from automl.history import Folders
 from automl.history.contract import Contract
 from automl.modeling.ensemble import assemble
+from automl.modeling.splits import make_blocks
 from automl.predictions import fingerprint, model_output, predict_pieces, read_pieces
 from automl.processes import UserProcess
 from automl.promotion.guards import sample_rows
@@ -56,12 +57,14 @@ def _model(
     """The released blend fitted again, saved, and loaded in a fresh process; and the sample of fingerprints."""
     problem, blend = past.problem, past.release.blend
     snapshot = kept_snapshot(past.cycle.receipts["snapshot"])
+    frame = counted_rows(problem, past.cycle.as_of, snapshot)
     work = Work(
         problem=problem,
         contract=contract,
         families=past.families,
-        frame=counted_rows(problem, past.cycle.as_of, snapshot),
-        blocks=(),
+        frame=frame,
+        # categories of many levels are coded at a distance of a block
+        blocks=make_blocks(frame, problem, past.cycle.as_of),
         scratch=folder / "scratch",
         workers=past.workspace.workers,
         columns=past.columns,

@@ -138,10 +138,13 @@ class Shown:
 
     def _start(self, text: str, sign: str, *, stays: bool) -> None:
         log = self.folder.parent / f"log{len(self.running)}"
-        process = prefect_server.start(["bash", "-e", "-c", text], self.environment | {"PYTHONUNBUFFERED": "1"}, log)  # fmt: skip
+        process = prefect_server.start(["bash", "-e", "-c", f"cd '{self.folder}'\n{text}"], self.environment | {"PYTHONUNBUFFERED": "1"}, log)  # fmt: skip
         self.running.append(process)
         prefect_server.until(lambda: sign in log.read_text(), 180, lambda: log.read_text()[-2000:])
-        if not stays:
+        if stays:
+            # from now on commands find the server
+            self.environment["PREFECT_API_URL"] = f"http://127.0.0.1:{self.replaced['4200']}/api"
+        else:
             prefect_server.stop(process)
 
 
@@ -161,7 +164,6 @@ def shown(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) ->
         "PATH": os.pathsep.join([str(tools), str(Path(sys.executable).parent), clean["PATH"]]),
         "PYTHONPATH": os.pathsep.join([str(tools), str(ROOT)]),
         "BEGAN": str(time.time()),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_HOME": str(parent / "prefect"),
         "WAREHOUSE_PASSWORD": "unused",
     }
