@@ -26,7 +26,7 @@ from automl.workspace import Workspace
 __all__ = ["DIAGNOSTICS", "diagnose", "explain"]
 
 DIAGNOSTICS = "diagnostics.json"
-IMPORTANCE_SECONDS = 2.0  # within a report of at most a tenth of a 60 s cycle
+IMPORTANCE_SECONDS = 1.5  # within a report of at most a tenth of a 60 s cycle
 SLICED_BY = 4  # columns that cut slices where the problem declares none
 MOST_CURVES = 6  # classes
 

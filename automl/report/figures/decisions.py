@@ -71,11 +71,11 @@ def evidence(document: Document) -> Picture | None:
     )
     unseen = sum(r[2] for r in rows)
     rival = "what stands in for a champion" if found["first"] else "the champion"
-    lost = f"{abs(100 * found['mean']):.1f} % {'less' if found['mean'] >= 0 else 'more'}"
+    lost = f"{abs(100 * found['mean']):.2f} % {'less' if found['mean'] >= 0 else 'more'}"
     sentence = (
         f"Over {found['blocks']} blocks the challenger lost {lost} than {rival}; shrunk, because "
-        f"the best of many looks too good, its gain is {percent(found['shrunk'])} (90 % interval {percent(found['low'])} "
-        f"to {percent(found['high'])}). P(better) is {found['probability']:.2f}, {found['needed']:.2f} is needed. Filled: "
+        f"the best of many looks too good, its gain is {percent(found['shrunk'], 2)} (90 % interval {percent(found['low'], 2)} "
+        f"to {percent(found['high'], 2)}). P(better) is {found['probability']:.2f}, {found['needed']:.2f} is needed. Filled: "
         f"out-of-sample ({unseen} of {len(rows)} shown); hollow: in-sample, which counts half."
     )
     return Picture("evidence", "Gain of the challenger, block by block", sentence, figure)

@@ -90,6 +90,8 @@ class Picture:
         with drawing():
             out = StringIO()
             self.figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+        # the next file need not find the places of everything once more
+        self.figure.set_layout_engine("none")
         text = out.getvalue()
         text = _IDS.sub("", text[text.index("<svg") :])
         return _SIZE.sub(lambda m: f'<svg role="img" {m[1] or m[2]}', text, count=1)
