@@ -29,6 +29,7 @@ from tests.support.shown_cycles import MlflowPlaces, make_cycles, places, servin
 from tests.support.shown_flows import PUBLISHED, REFUSED, shown_flows  # noqa: E402
 
 PICTURES = ROOT / "docs" / "pictures"
+LOGS = {"prefect-run": "pull history", "prefect-failure": "lost"}  # among the first lines
 SETTLE = 2.5  # seconds in which a page that shows its text draws its lines
 
 
@@ -40,7 +41,7 @@ def take(browser: Browser, name: str) -> None:
 
 def photograph_mlflow(folder: Path) -> None:
     """The views, a cycle's run, trials compared, the registered model."""
-    file = make_cycles(folder / "cycles", cycles=4)
+    file = make_cycles(folder / "cycles")
     with serving(file) as (base, first_page), open_browser() as browser:
         there: MlflowPlaces = places(file, base)
         browser.open(first_page, there.newest)
@@ -63,6 +64,9 @@ def photograph_prefect(folder: Path) -> None:
     with shown_flows(folder) as server, open_browser() as browser:
         for name, address in prefect_pages(server.api.removesuffix("/api")).items():
             browser.open(address, "js:document.body.innerText.length > 300")
+            if name in LOGS:
+                browser.wait(LOGS[name])
+                time.sleep(4 * SETTLE)  # the steps are drawn one by one
             take(browser, name)
 
 

@@ -116,9 +116,9 @@ def _metrics(trial: Trial, name: str) -> list[Metric]:
         values |= {f"other_{k}": v for k, v in trial.also.items()}
     elif trial.scores:
         values[f"partial_{name}"] = trial.score
-    values |= {"fit_s": trial.seconds_fit, "n_blocks": float(len(trial.scores))}
+    values |= {"fit_s": round(trial.seconds_fit, 3), "n_blocks": float(len(trial.scores))}
     if trial.seconds_predict:  # absent if the trial predicted in an earlier cycle
-        values["pred_ms_1k"] = 1000 * trial.seconds_predict
+        values["pred_ms_1k"] = round(1000 * trial.seconds_predict, 2)
     metrics = [Metric(k, rounded(v), 0, 0) for k, v in values.items()]
     steps = len(trial.scores) - 1  # step 0 is the oldest block, so charts run forward in time
     return metrics + [

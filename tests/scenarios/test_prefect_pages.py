@@ -37,9 +37,9 @@ def _photograph() -> ModuleType:
     [
         ("prefect-deployment", [PUBLISHED, "cycle", f"problem:{PUBLISHED}"]),
         ("prefect-form", ["as_of", "plan", "budget", "again"]),
-        ("prefect-run", [f"{PUBLISHED} · 2026-03-02 00:00", "Completed", "pull history", "decide"]),
+        ("prefect-run", [f"{PUBLISHED} · 2026-03-02 00:00", "Completed", "Task runs"]),
         ("prefect-leaderboard", ["trials, roc_auc (higher is better)", "linear", "baseline"]),
-        ("prefect-failure", [f"{REFUSED} · 2026-03-02 00:00", "Failed", "history.target 'lost'"]),
+        ("prefect-failure", [f"{REFUSED} · 2026-03-02 00:00", "Failed", f"problem:{REFUSED}"]),
     ],
 )
 def test_a_page_shows(shown: tuple[Browser, dict[str, str]], page: str, wanted: list[str]) -> None:
@@ -50,9 +50,24 @@ def test_a_page_shows(shown: tuple[Browser, dict[str, str]], page: str, wanted: 
     assert browser.left == [], "the network is blocked"
 
 
-def test_a_run_leads_to_its_artifacts(shown: tuple[Browser, dict[str, str]]) -> None:
+TABS = "[role=tab], button, a, li"
+
+
+def test_a_run_leads_to_its_steps_and_artifacts(shown: tuple[Browser, dict[str, str]]) -> None:
     browser, pages = shown
-    browser.open(pages["prefect-run"], "pull history")
-    browser.click("Artifacts", "[role=tab], button, a")
+    browser.open(pages["prefect-run"], "Artifacts")
+    browser.click("Task Runs", TABS)
+    browser.wait("update MLflow")
+    browser.click("Artifacts", TABS)
     for kind in ("decision", "leaderboard", "mlflow-run"):
-        browser.wait(f"{kind}-{PUBLISHED}".lower())
+        browser.wait(f"{kind}-{PUBLISHED}")
+
+
+def test_a_refused_run_says_what_was_found_and_wanted(
+    shown: tuple[Browser, dict[str, str]],
+) -> None:
+    browser, pages = shown
+    browser.open(pages["prefect-failure"], "Details")
+    browser.click("Details", TABS)
+    browser.wait("history.target")
+    assert "'lost'" in browser.text()

@@ -38,7 +38,7 @@ SECONDS = 120.0  # on a machine that does other things too
 _CLICK = """
 (wanted, within) => {
   const shown = e => e.getClientRects().length > 0;
-  const text = e => (e.innerText || e.getAttribute("aria-label") || "").trim();
+  const text = e => (e.innerText || e.getAttribute("aria-label") || "").replaceAll("\u00a0", " ").trim();
   const all = [...document.querySelectorAll(within)].filter(shown);
   const found = all.filter(e => text(e) === wanted).at(-1) || all.filter(e => text(e).startsWith(wanted)).at(-1);
   if (!found) return null;
@@ -96,7 +96,7 @@ class Browser:
 
     def text(self) -> str:
         """What a person can read on the page."""
-        return str(self.js("document.body ? document.body.innerText : ''"))
+        return str(self.js("document.body ? document.body.innerText : ''")).replace("\xa0", " ")
 
     def texts(self, selector: str) -> list[str]:
         """Texts of the elements that a CSS selector finds."""

@@ -1,4 +1,4 @@
-"""A workspace with cycles to look at: three weeks of parcels, with trials that were pruned and one that failed."""
+"""A workspace with cycles to look at: four weeks of parcels, with trials that were pruned and one that failed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.workspaces import run_cycle
 
 __all__ = ["MlflowPlaces", "make_cycles", "places", "serving"]
 
-CYCLES = 3
+CYCLES = 4
 
 
 def make_cycles(folder: Path, cycles: int = CYCLES) -> Path:
