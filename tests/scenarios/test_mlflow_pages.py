@@ -151,12 +151,16 @@ def test_from_the_champion_to_its_cycle_and_back_in_two_clicks(
     shown: Shown, browser: Browser
 ) -> None:
     browser.open(f"{shown.there.model}/versions/{CYCLES}", "@ champion")
-    browser.click(shown.there.newest, "a")
+    browser.click(
+        shown.there.newest, "a:not([target])"
+    )  # that of the description opens a page of its own
     browser.wait("js:location.href.includes('/runs/')")
     browser.wait("undo:")
-    browser.click("parcels", "a[href*='versions'], a[href*='models/parcels']")
-    browser.wait("js:location.href.includes('/models/parcels')")
-    browser.wait("@ champion")
+    # the second click opens a page of its own
+    links = "[...document.querySelectorAll('a')].map(a => a.href)"
+    back = browser.js(f"{links}.find(address => address.includes('/models/parcels'))")
+    assert back.endswith(f"/versions/{CYCLES}")
+    browser.open(back, "@ champion")
 
 
 def test_documents_of_a_cycle_are_shown(shown: Shown, browser: Browser) -> None:
@@ -164,3 +168,12 @@ def test_documents_of_a_cycle_are_shown(shown: Shown, browser: Browser) -> None:
     browser.wait("linear")
     for name in ("decision.json", "decision.md", "leaderboard.json", "config", "data", "env"):
         assert name in browser.text(), name
+
+
+def test_report_and_plots_of_a_cycle_are_shown(shown: Shown, browser: Browser) -> None:
+    browser.open(f"{shown.there.run}/artifacts/report.html", "report.html")
+    browser.wait("js:document.querySelector('iframe') !== null")
+    browser.click("plots", "[role=treeitem], li, span, div")
+    browser.wait(".png")
+    browser.open(f"{shown.there.run}/artifacts/plots/evidence.png", "evidence.png")
+    browser.wait("js:[...document.querySelectorAll('img')].some(i => i.naturalWidth > 400)")

@@ -43,7 +43,7 @@ _CLICK = """
   const found = all.filter(e => text(e) === wanted).at(-1) || all.filter(e => text(e).startsWith(wanted)).at(-1);
   if (!found) return null;
   found.scrollIntoView({block: "center"});
-  const box = found.getBoundingClientRect();
+  const box = found.getClientRects()[0];  // of its first line
   return [box.x + box.width / 2, box.y + box.height / 2];
 }
 """

@@ -7,13 +7,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
 import mlflow
 
+from automl.api.reporting import report_of_cycle
 from automl.problem import load_problem
 from automl.report import mlflow_pages
 from automl.tracking import LIVE, view_link
@@ -29,7 +30,7 @@ CYCLES = 4
 
 
 def make_cycles(folder: Path, cycles: int = CYCLES) -> Path:
-    """Weekly cycles in a folder, the last one at `AS_OF`; returns their problem file."""
+    """Weekly cycles in a folder, the last one at `AS_OF` with its report; returns their problem file."""
     folder.mkdir(exist_ok=True)
     entry = write_failing_family(folder, "raises")
     edits = {
@@ -40,6 +41,10 @@ def make_cycles(folder: Path, cycles: int = CYCLES) -> Path:
     file = write_problem(folder, replace=edits, frame=make_world())
     for week in reversed(range(cycles)):
         run_cycle(file, AS_OF - timedelta(days=7 * week))
+    warning = report_of_cycle(
+        load_problem(file), replace(open_workspace(file), reports=True), AS_OF
+    )
+    assert not warning, warning
     return file
 
 
