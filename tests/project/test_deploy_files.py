@@ -61,6 +61,7 @@ def test_the_container_installs_as_make_setup_does() -> None:
     assert re.search(r'(?m)^CMD \["schedule", "/problems/problem.toml"\]$', container)
 
 
+@pytest.mark.slow
 def test_the_container_s_command_starts_in_an_empty_environment(tmp_path: Path) -> None:
     file = write_problem(tmp_path)
     text = file.read_text("utf-8")

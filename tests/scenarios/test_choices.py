@@ -158,6 +158,7 @@ def test_a_promotion_is_watched_for_three_cycles(promoted: Path) -> None:
     assert watched[0].since == problem.mature(AS_OF - WEEK)
 
 
+@pytest.mark.slow
 def test_in_review_mode_the_previous_champion_awaits_approval(tmp_path: Path) -> None:
     file = _first_cycle(tmp_path)
     with pytest.MonkeyPatch.context() as patch:

@@ -292,7 +292,7 @@ def test_a_poisoned_future_changes_no_byte(
         assert rows(file, query) == rows(clean_file, query)
 
 
-@pytest.mark.parametrize("task", ["multiclass", "regression"])
+@pytest.mark.parametrize("task", ["multiclass", pytest.param("regression", marks=pytest.mark.slow)])
 def test_other_tasks_publish_predictions_of_their_kind(task: str, tmp_path: Path) -> None:
     file = write_problem(
         tmp_path, task, replace={'["baseline", "linear"]': '["baseline", "linear", "lightgbm"]'}

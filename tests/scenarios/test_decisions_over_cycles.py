@@ -234,7 +234,7 @@ def test_the_same_days_in_more_blocks_change_nothing(gain: float, step: int) -> 
     assert often.n_effective < 1.02 * once.n_effective
 
 
-@pytest.mark.parametrize("cycles", [8, 20])
+@pytest.mark.parametrize("cycles", [8, pytest.param(20, marks=pytest.mark.slow)])
 def test_an_equal_rival_is_not_promoted_more_often_by_looking_at_the_same_days_again(
     cycles: int,
 ) -> None:

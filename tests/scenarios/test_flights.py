@@ -267,7 +267,7 @@ def slow_past(row: Any, table: pd.DataFrame, weather: pd.DataFrame) -> dict[str,
     return found
 
 
-@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("seed", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_lagged_columns_equal_a_slow_obvious_loop(seed: int) -> None:
     world = made_up(days=120, seed=seed)
     table = world.table()

@@ -76,7 +76,6 @@ REVIEWED = (WAITS, "release.in_commit", "release.committed")
 POINTS = _points()
 QUICK = {
     ("sqlite", "cycle", "release.committed"),
-    ("postgres", "score", "publish.in_commit"),
 }  # the others run in `make test-all`
 
 

@@ -197,7 +197,7 @@ def test_the_parquet_copy_has_files_of_one_schema(make: Callable[..., Site]) -> 
     assert schemas[0] == schemas[1]
 
 
-@pytest.mark.parametrize("task", ["binary", "multiclass"])
+@pytest.mark.parametrize("task", [pytest.param("binary", marks=pytest.mark.slow), "multiclass"])
 def test_postgresql_returns_rows_unchanged(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task: str
 ) -> None:

@@ -120,7 +120,11 @@ def test_a_mere_refit_deletes_neither_the_waiting_challenger_nor_shadows(file: P
 
 
 @pytest.mark.parametrize(
-    ("tag", "reason"), [("checked with Kim", "checked with Kim"), ("true", "tag approved")]
+    ("tag", "reason"),
+    [
+        ("checked with Kim", "checked with Kim"),
+        pytest.param("true", "tag approved", marks=pytest.mark.slow),
+    ],
 )
 def test_a_tag_in_mlflow_approves_before_the_next_command(
     file: Path, tag: str, reason: str

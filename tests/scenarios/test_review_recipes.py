@@ -51,6 +51,7 @@ def _edit(file: Path, before: str, after: str) -> None:
     file.write_text(text.replace("trials   = 2", "trials   = 3"), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_champion_whose_family_is_no_longer_offered_is_refit_and_another_waits(
     tmp_path: Path,
 ) -> None:

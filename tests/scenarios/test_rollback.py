@@ -187,8 +187,12 @@ def test_a_version_deleted_in_mlflow_stops_scoring_and_says_what_to_do(file: Pat
     ("by_hand", "message"),
     [
         ("nothing", "version 2 was released, the alias champion names 2"),
-        ("moved", "version 2 was released, the alias champion names 1"),
-        ("deleted", "model version 2 of parcels was deleted in MLflow"),
+        pytest.param(
+            "moved", "version 2 was released, the alias champion names 1", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "deleted", "model version 2 of parcels was deleted in MLflow", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_doctor_sees_what_was_changed_in_mlflow_by_hand(
