@@ -135,8 +135,12 @@ def init(
 
     Examples
     --------
-    >>> started = init("trips.csv", target="late")  # doctest: +SKIP
-    >>> started.project.cycle(as_of=started.as_of)  # doctest: +SKIP
+    >>> import tempfile
+    >>> started = init(template="lead-scoring", folder=tempfile.mkdtemp())
+    >>> started.project.problem.task
+    'binary'
+
+    Then `started.project.cycle(as_of=started.as_of)` trains and publishes.
     """
     if template:
         return from_template(template, folder or template, source=str(source))

@@ -22,7 +22,7 @@ def read_on(text: str) -> tuple[dict[str, Any], list[str]]:
     Examples
     --------
     >>> read_on('budget = 60s\nblock = "7d"')
-    ({'budget': '60s', 'block': '7d'}, ['Invalid value (at line 1, column 10)'])
+    ({'budget': '60s', 'block': '7d'}, ['Expected newline or end of document after a statement (at line 1, column 12)'])
     """
     lines, last = text.splitlines(), 0
     mistakes: list[str] = []
