@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -85,6 +86,9 @@ class Shown:
             return
         text = "\n".join(block.commands()) if block.kind == "crontab" else block.text
         text = self._placed(in_workspace(text))
+        for template in re.findall(r"init --template ([\w-]+)", text):
+            # a reader of one page has not followed another one
+            shutil.rmtree(self.folder / template, ignore_errors=True)
         for word, stays in (("stays once it prints", True), ("stopped once it prints", False)):
             if sign := block.said(word):
                 self._start(text, sign, stays=stays)
