@@ -207,7 +207,7 @@ def _estimated(book: _Book, scratches: Mapping[str, Scratch]) -> float:
         for event in book.window.events
     )
     seconds = missing * float(first["seconds"])
-    left = book.until - time.monotonic()
+    left = max(0.0, book.until - time.monotonic())
     _log.info(
         "%d cycles of %d policies are to be replayed: at most about %s%s",
         missing,

@@ -30,6 +30,7 @@ __all__ = [
     "print_error",
     "print_message",
     "print_result",
+    "read_line",
     "stdout_for_documents",
     "stdout_to_stderr",
 ]
@@ -70,6 +71,13 @@ def print_message(text: str) -> None:
     """Print to stderr, apart from the document on stdout."""
     with aside():
         print(redact(text), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def read_line(question: str) -> str:
+    """A line of the terminal after a question, without a display in between; empty at its end."""
+    with aside():
+        print(redact(question), file=sys.stderr, flush=True)  # noqa: T201
+        return sys.stdin.readline()
 
 
 def print_error(error: AutomlError, arguments: list[str], since: datetime) -> None:

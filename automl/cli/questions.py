@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from automl.cli.console import print_message
+from automl.cli.console import print_message, read_line
 from automl.errors import ProblemError
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def _or_empty(choose: Any, frame: pd.DataFrame) -> str:
 
 def _read(question: str, proposed: str) -> str:
     """A line of the terminal; empty: what is proposed."""
-    print_message(f"{question}{f' [{proposed}]' if proposed else ''} ")
-    line = sys.stdin.readline()
+    line = read_line(f"{question}{f' [{proposed}]' if proposed else ''} ")
     if not line:
         raise ProblemError(
             "the terminal was closed before the last question; no file was written",

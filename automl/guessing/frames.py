@@ -5,6 +5,7 @@ Nothing here guesses what a column means. What was changed on the way is listed 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
@@ -21,6 +22,10 @@ __all__ = ["Table", "as_table", "as_times", "listed", "plain_column", "time_cand
 
 UNREADABLE = 0.01  # share of times that may be unreadable; the pull sets such rows aside
 SHOWN = 12  # columns that a message lists
+# day, month and year in an order that the whole column has to show; then perhaps a time
+_DATE = re.compile(
+    r"^\s*(?P<first>\d{1,2})(?P<mark>[./-])(?P<second>\d{1,2})[./-](?P<year>\d{4}|\d{2})(?P<rest>[ T,].*)?\s*$"
+)
 LOOKED_AT = 200  # cells of a text column that are tried as times
 # Whole numbers that are read as times: lowest and highest value, and how
 EPOCHS = {"s": 10**9, "ms": 10**12, "us": 10**15, "ns": 10**18}  # from September 2001 on
@@ -187,18 +192,34 @@ def as_times(column: pd.Series) -> tuple[pd.Series, str]:
 
 
 def _parsed(values: pd.Series) -> tuple[pd.Series, str]:
-    """Texts and date objects as times; day and month in the order that fits most rows."""
-    utc = bool(values.astype("str").str.slice(10).str.contains(r"[Zz+]|-\d", na=False).any())
-    times = _read(values, utc, format="ISO8601")
-    best, note = times, ""
-    for dayfirst in (False, True):
-        if best[values.notna()].notna().all():
-            break
-        times = _read(values, utc, dayfirst=dayfirst, format="mixed")
-        if times.notna().sum() > best.notna().sum():
-            order = "day before month" if dayfirst else "month before day"
-            best, note = times, f"{values.dropna().tolist()[0]!r} is read with the {order}"
+    """Texts and date objects as times; day and month stand in one order in the whole column."""
+    texts = values.astype("str")
+    utc = bool(texts.str.slice(10).str.contains(r"[Zz+]|-\d", na=False).any())
+    best, note = _read(values, utc, format="ISO8601"), ""
+    if best[values.notna()].notna().all():
+        return best, note
+    parts = texts.str.extract(_DATE)
+    if parts["first"].notna().sum() > best.notna().sum():
+        day_first = _day_first(parts)
+        year, rest = parts["year"], parts["rest"].fillna("").str.replace(r"^,\s*", " ", regex=True)
+        year = year.where(year.str.len() == 4, "20" + year)
+        month, day = ("second", "first") if day_first else ("first", "second")
+        iso = year + "-" + parts[month].str.zfill(2) + "-" + parts[day].str.zfill(2) + rest
+        times = _read(iso.where(values.notna()), utc, format="ISO8601")
+        order = "day before month" if day_first else "month before day"
+        return times, f"{values.dropna().tolist()[0]!r} is read with the {order}"
+    times = _read(values, utc, format="mixed")
+    if times.notna().sum() > best.notna().sum():
+        best, note = times, f"{values.dropna().tolist()[0]!r} is read as {times.dropna().iloc[0]}"
     return best, note
+
+
+def _day_first(parts: pd.DataFrame) -> bool:
+    """Whether the day comes first: a number above twelve shows it, else the mark; `1/2/2026` is January's."""
+    first, second = (pd.to_numeric(parts[n]) for n in ("first", "second"))
+    if (first > 12).sum() != (second > 12).sum():
+        return bool((first > 12).sum() > (second > 12).sum())
+    return bool((parts["mark"] != "/").mean() > 0.5)
 
 
 def _read(values: pd.Series, utc: bool, **how: Any) -> pd.Series:

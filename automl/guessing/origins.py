@@ -114,13 +114,17 @@ class Origin:
         kind = Path(self.files).suffix.lstrip(".").lower()
         if kind not in READERS:
             raise _unreadable(time, self.sampled.frame[time], self.files)
-        other = self.sampled.delimiter not in ("", ",")
+        options = ""
+        if self.sampled.delimiter not in ("", ","):
+            options = f", sep={self.sampled.delimiter!r}"
+        if self.sampled.decimal == ",":
+            options += ', decimal=","'
         note = next((n for n in table.notes if repr(time) in n), "times as this project reads them")
         return CONVERTED.format(
             name=Path(self.files).name,
             file=self.files,
             reader=READERS[kind],
-            options=f", sep={self.sampled.delimiter!r}" if other else "",
+            options=options,
             time=time,
             note=note.partition(": ")[2] or note,
         )

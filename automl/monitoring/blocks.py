@@ -143,7 +143,11 @@ def _spans(problem: Problem, as_of: datetime, times: NDArray[np.datetime64]) -> 
     edges = list(islice(problem.block_edges(as_of), MOST_BLOCKS + 1))
     spans = [(start, end) for end, start in pairwise(edges)]
     first = times[0].astype("datetime64[us]")
-    return [s for s in reversed(spans) if _stamp(s[0]) >= first]
+    return [
+        s
+        for s in reversed(spans)
+        if _stamp(s[0]) >= first and np.ptp(np.searchsorted(times, [_stamp(s[0]), _stamp(s[1])]))
+    ]
 
 
 def _watched(problem: Problem, contract: Contract) -> list[tuple[str, str]]:

@@ -112,6 +112,11 @@ class FileSource:
         """What stands between the columns of CSV files; empty if there are none."""
         return next((d.delimiter for d in self._dialects.values()), "")
 
+    @property
+    def decimal(self) -> str:
+        """The mark that begins decimals in CSV files; empty if nothing shows it."""
+        return next((d.decimal for d in self._dialects.values() if d.decimal), "")
+
     def stored(self, names: Sequence[str]) -> Iterator[Chunk]:
         """Rows of all files as they are stored, whatever their times."""
         for place, file in enumerate(self._files):

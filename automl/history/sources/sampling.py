@@ -48,6 +48,7 @@ class Sampled:
     rows: int | None
     every: int = 1
     delimiter: str = ""  # of CSV files
+    decimal: str = ""
     warnings: tuple[str, ...] = ()
 
 
@@ -80,6 +81,7 @@ def sample_files(files: str, root: Path) -> Sampled:
         rows=seen,
         every=every,
         delimiter=source.delimiter,
+        decimal=source.decimal,
         warnings=tuple(source.warnings),
     )
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from automl.errors import ProblemError
-from automl.guessing.frames import as_table, plain_column, time_candidates
+from automl.guessing.frames import as_table, as_times, plain_column, time_candidates
 
 DAYS = pd.date_range("2026-01-01", periods=4, unit="s")
 Y = [1, 0, 1, 0]
@@ -63,6 +63,34 @@ def test_the_day_comes_first_where_no_month_is_larger_than_twelve() -> None:
     table = as_table(pd.DataFrame({"day": ["30/01/2026", "31/01/2026"], "y": [0, 1]}), "day")
 
     assert table.frame["day"].dt.day.tolist() == [30, 31]
+
+
+@pytest.mark.parametrize(
+    ("texts", "days", "note"),
+    [
+        (["02.01.2026", "13.01.2026"], ["2026-01-02", "2026-01-13"], "day before month"),
+        (["13.01.2026", "02.01.2026"], ["2026-01-13", "2026-01-02"], "day before month"),
+        (["02.01.2026", "03.04.2026"], ["2026-01-02", "2026-04-03"], "day before month"),
+        (["02/01/2026", "25/01/2026"], ["2026-01-02", "2026-01-25"], "day before month"),
+        (["02/01/2026", "01/25/2026"], ["2026-02-01", "2026-01-25"], "month before day"),
+        (["02.01.26", "13.01.26"], ["2026-01-02", "2026-01-13"], "day before month"),
+        (["2.1.2026, 10:30", "13.1.2026, 09:05"], ["2026-01-02 10:30", "2026-01-13 09:05"], "day"),
+        (["Jan 5, 2026", "Feb 13, 2026"], ["2026-01-05", "2026-02-13"], "is read as 2026-01-05"),
+    ],
+)
+def test_day_and_month_stand_in_one_order_in_the_whole_column(
+    texts: list[str], days: list[str], note: str
+) -> None:
+    times, found = as_times(pd.Series(texts, name="day"))
+
+    assert times.tolist() == [pd.Timestamp(day) for day in days]
+    assert note in found
+
+
+def test_days_in_two_orders_are_refused() -> None:
+    texts = ["25/01/2026", "26/01/2026", "01/27/2026", "02/03/2026"]
+    with pytest.raises(ProblemError, match="found '01/27/2026', which cannot be read as a time"):
+        as_times(pd.Series(texts, name="day"))
 
 
 def test_times_of_a_zone_become_utc_and_the_zone_is_kept() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import sqlite3
 from pathlib import Path
 
@@ -37,6 +38,18 @@ def test_a_csv_file_is_read_as_a_pull_reads_it(tmp_path: Path) -> None:
     assert frame["code"].tolist()[:2] == ["0000", "0001"], "a code is no number"
     assert frame["price"].tolist() == pytest.approx(table()["price"].tolist())
     assert (frame["seats"].dtype, int(frame["seats"].isna().sum())) == ("Int64", 34)
+
+
+def test_a_script_reads_decimal_commas_and_days_before_months(tmp_path: Path) -> None:
+    frame = table().assign(at=lambda f: f["at"].dt.strftime("%d.%m.%Y %H:%M"))
+    frame.to_csv(tmp_path / "a.csv", sep=";", decimal=",", index=False)
+
+    origin, _ = open_origin(str(tmp_path / "a.csv"), "", tmp_path).with_time("at", tmp_path)
+    (tmp_path / "rows.py").write_text(origin.script, encoding="utf-8")
+    rows = runpy.run_path(str(tmp_path / "rows.py"))["rows"](None, None)
+
+    assert rows["at"].tolist() == table()["at"].tolist()
+    assert rows["price"].tolist() == pytest.approx(table()["price"].tolist())
 
 
 def test_a_folder_is_one_source_and_a_path_is_relative_to_the_problem_file(tmp_path: Path) -> None:
