@@ -91,7 +91,7 @@ class Sequence:
 @pytest.mark.parametrize(
     ("database", "kills"),
     [
-        pytest.param("sqlite", 3),
+        ("sqlite", 1),
         pytest.param("sqlite", 120, marks=pytest.mark.slow),
         pytest.param("postgres", 80, marks=pytest.mark.slow),
     ],

@@ -147,6 +147,7 @@ def test_missed_cycles_are_filled_oldest_first_and_readers_keep_the_newest(file:
         backfill(problem, workspace, AS_OF, AS_OF)
 
 
+@pytest.mark.slow
 def test_the_commands_print_one_document_and_have_their_exit_codes(file: Path) -> None:
     done = type_command(
         file, "backfill", "--from", f"{AS_OF - WEEK:%Y-%m-%d}", "--to", f"{AS_OF:%Y-%m-%d}"

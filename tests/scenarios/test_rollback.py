@@ -217,6 +217,7 @@ def test_doctor_sees_what_was_changed_in_mlflow_by_hand(
 # ---------------------------------------------------------------- what is typed (killed in tests/scenarios/test_kills.py)
 
 
+@pytest.mark.slow
 def test_what_people_type_names_who_and_why(file: Path) -> None:
     done = type_command(file, "rollback", "--reason", "it shouts")
     shown = json.loads(type_command(file, "champion").stdout)

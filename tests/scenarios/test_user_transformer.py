@@ -109,6 +109,7 @@ def test_a_model_predicts_the_published_probabilities_where_only_the_libraries_a
     assert np.load(outside / "out.npy")[:, 1].tolist() == wanted.tolist()
 
 
+@pytest.mark.slow
 def test_a_changed_file_makes_earlier_searches_worth_another(tmp_path: Path) -> None:
     own = write_own(tmp_path)
     file = problem_file(tmp_path)

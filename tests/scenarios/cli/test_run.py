@@ -194,7 +194,9 @@ def rows(as_of, until):
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_cycle_exits_130_or_143_and_names_what_is_unchanged(
     published: Place, number: signal.Signals
 ) -> None:
