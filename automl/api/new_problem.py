@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from automl.redaction import redact
 if TYPE_CHECKING:
     from automl.guessing import Guesses, Origin, Search
 
-__all__ = ["FILE", "problem_name", "refuse_taken", "write_problem"]
+__all__ = ["FILE", "problem_name", "refuse_taken", "write_problem", "writing"]
 
 FILE, SCRIPT = "problem.toml", "rows.py"
 
@@ -58,9 +60,10 @@ def write_problem(
     for path in files:
         refuse_taken(path)
     made = not root.exists()
-    root.mkdir(parents=True, exist_ok=True)
-    for path, content in files.items():
-        path.write_text(content, encoding="utf-8")
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        for path, content in files.items():
+            path.write_text(content, encoding="utf-8")
     try:
         load_problem(root / FILE)
     except ProblemError as error:
@@ -91,6 +94,25 @@ def refuse_taken(file: Path) -> None:
             code="folder_taken",
             next_step=f"{go_on} another folder: --folder NEW",
         )
+
+
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Write files into a folder.
+
+    Raises
+    ------
+    ProblemError
+        The operating system does not allow it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ProblemError(
+            f"{root}: cannot be written: {error.strerror or error}; wanted a folder that may be written",
+            code="folder_not_writable",
+            next_step="Name another folder: --folder NEW",
+        ) from None
 
 
 def problem_name(target: str) -> str:

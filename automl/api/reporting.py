@@ -172,7 +172,9 @@ def _make(
             for picture in drawn:
                 (own / PLOTS / f"{picture.name}.png").write_bytes(picture.png())
         for folder in workspace.reports_of(problem.name).glob("*/"):
-            forget_inputs(folder)  # also of a cycle whose report was never written
+            # also of an earlier cycle whose report was never written; a later one may be about to read its own
+            if folder.name <= own.name:
+                forget_inputs(folder)
     return document
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from automl.api.new_problem import FILE, refuse_taken
+from automl.api.new_problem import FILE, refuse_taken, writing
 from automl.errors import ProblemError
 from automl.problem import did_you_mean
 
@@ -67,7 +67,8 @@ def copy_template(name: str, root: Path) -> tuple[Path, datetime]:
     )
     for file in files:
         refuse_taken(root / file.name)
-    root.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        shutil.copyfile(file, root / file.name)
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            shutil.copyfile(file, root / file.name)
     return root / FILE, TEMPLATES[name].as_of

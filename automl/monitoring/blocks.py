@@ -137,17 +137,18 @@ def column_measures(column: pd.Series, kind: str, slices: Sequence[slice]) -> li
 
 
 def _spans(problem: Problem, as_of: datetime, times: NDArray[np.datetime64]) -> list[Span]:
-    """Blocks with rows, oldest first: those that `Problem.block_edges` cuts."""
+    """Blocks that lie in the history and have rows, oldest first: those that `Problem.block_edges` cuts."""
     if not len(times):
         return []
     edges = list(islice(problem.block_edges(as_of), MOST_BLOCKS + 1))
-    spans = [(start, end) for end, start in pairwise(edges)]
+    places = np.searchsorted(times, [_stamp(edge) for edge in edges])
     first = times[0].astype("datetime64[us]")
-    return [
-        s
-        for s in reversed(spans)
-        if _stamp(s[0]) >= first and np.ptp(np.searchsorted(times, [_stamp(s[0]), _stamp(s[1])]))
+    spans = [
+        (start, end)
+        for (end, start), (after, before) in zip(pairwise(edges), pairwise(places), strict=True)
+        if after > before and _stamp(start) >= first
     ]
+    return spans[::-1]
 
 
 def _watched(problem: Problem, contract: Contract) -> list[tuple[str, str]]:

@@ -41,6 +41,19 @@ def test_the_file_is_valid_checked_and_says_why(trips: Path) -> None:
     assert "# Learned from: load, year." in started.problem_toml
 
 
+@pytest.mark.parametrize(
+    "wanted", [{"source": "trips.csv", "target": "late"}, {"template": "churn"}]
+)
+def test_a_folder_that_cannot_be_written_is_refused(
+    trips: Path, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, str]
+) -> None:
+    monkeypatch.chdir(trips.parent)
+    with pytest.raises(ProblemError, match=r"below: cannot be written: Not a directory") as caught:
+        init(**wanted, folder=trips / "below")
+    assert "--folder" in caught.value.next_step
+    assert [f.name for f in trips.parent.iterdir()] == ["trips.csv"]
+
+
 def test_times_that_a_pull_does_not_read_get_a_function_that_converts_them(trips: Path) -> None:
     table = pd.read_csv(trips, parse_dates=["left"])
     table.assign(left=table["left"].dt.strftime("%d.%m.%Y %H:%M")).to_csv(trips, index=False)
